@@ -1,0 +1,1 @@
+"""Operators the method needs, each with its reference beside it."""

@@ -1,0 +1,1 @@
+"""Fine-tuning: the model, the objectives and the loop."""
