@@ -1,0 +1,106 @@
+"""Masked inside-outside cross-attention, Eqs. 10 and 11.
+
+    out = m' · softmax(q K_inᵀ/√d) V_in + (1-m') · softmax(q K_outᵀ/√d) V_out
+
+Every query attends to the *inside* prompt where the mask is 1 and to the *outside* prompt where
+it is 0. For a binary mask this is exactly one attention over the concatenated keys
+``[K_in; K_out]`` with a boolean mask: the excluded half has weight zero, so each query's softmax
+runs over its own prompt alone. A soft mask needs the two softmaxes.
+
+Shapes: B rows, H heads, N queries (N = h'w', row-major), L tokens a prompt, d head width.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = [
+    "attention_map",
+    "concatenated_softmax",
+    "masked_cross_attention",
+    "resize_mask",
+    "two_softmaxes",
+]
+
+
+def two_softmaxes(
+    q: Tensor, k_in: Tensor, v_in: Tensor, k_out: Tensor, v_out: Tensor, mask: Tensor
+) -> Tensor:
+    """Eqs. 10 and 11 as printed; the reference, for soft masks too.
+
+    q [B,H,N,d]; k_*, v_* [B,H,L,d] (the two prompts may differ in length); mask [B,N] in [0,1].
+    Returns [B,H,N,d].
+    """
+    m = mask[:, None, :, None].to(q.dtype)
+    inside = _attend(q, k_in, v_in)
+    outside = _attend(q, k_out, v_out)
+    return m * inside + (1 - m) * outside
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1) @ v
+
+
+def concatenated_softmax(
+    q: Tensor, k_in: Tensor, v_in: Tensor, k_out: Tensor, v_out: Tensor, mask: Tensor
+) -> Tensor:
+    """The same for a binary mask as one attention over ``[K_in; K_out]``.
+
+    Shapes as in `two_softmaxes`; mask [B,N] is read as boolean (non-zero = inside).
+    """
+    inside = mask.bool()[:, None, :, None]
+    visible = torch.cat(
+        [
+            inside.expand(-1, -1, -1, k_in.shape[2]),
+            (~inside).expand(-1, -1, -1, k_out.shape[2]),
+        ],
+        dim=-1,
+    )
+    k, v = torch.cat([k_in, k_out], dim=2), torch.cat([v_in, v_out], dim=2)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=visible)
+
+
+def masked_cross_attention(
+    q: Tensor,
+    k_in: Tensor,
+    v_in: Tensor,
+    k_out: Tensor,
+    v_out: Tensor,
+    mask: Tensor,
+    *,
+    soft: bool = False,
+) -> Tensor:
+    """Masked inside-outside cross-attention; shapes as in `two_softmaxes`.
+
+    A boolean mask, or one the caller knows to be binary, takes the single softmax; ``soft=True``
+    takes the two. Whether a mask is binary is the caller's knowledge and not looked up in the
+    data, since that would wait for the device at every layer.
+    """
+    form = two_softmaxes if soft else concatenated_softmax
+    return form(q, k_in, v_in, k_out, v_out, mask)
+
+
+def attention_map(q: Tensor, k_in: Tensor, content: Tensor) -> Tensor:
+    """Where the inside prompt's content tokens are attended to, averaged over heads (Eq. 13).
+
+    q [B,H,N,d]; k_in [B,H,L,d]; content [B,L], 1 for tokens that name the defect and 0 for
+    begin, end and padding. Returns [B,N] in [0,1]: the softmax runs over all tokens of the
+    prompt, so begin and padding tokens act as the sink they are in trained models.
+    """
+    weights = (q @ k_in.mT / q.shape[-1] ** 0.5).softmax(-1)
+    return (weights * content[:, None, None, :].to(q.dtype)).sum(-1).mean(1)
+
+
+def resize_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
+    """Reduce a mask to an attention level by max pooling: ``m'`` of Eqs. 10 and 11.
+
+    mask [B,1,h,w] in [0,1], size (h', w') with h' dividing h and w' dividing w. A cell is inside
+    if anything in it is, so a defect of one latent pixel is alive at every level; averaging or
+    nearest sampling would lose it at 8x8.
+    """
+    h, w = mask.shape[-2:]
+    if h % size[0] or w % size[1]:
+        raise ValueError(f"a mask of {h}x{w} does not divide into {size[0]}x{size[1]} cells")
+    return F.max_pool2d(mask, (h // size[0], w // size[1]))

@@ -1,0 +1,100 @@
+"""Imports only ever point down: export -> training -> kernels -> runtime."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+#: Folder -> (its import name, what it may import). ``runtime`` sees only what a line computer has.
+LAYERS = {
+    "runtime": ("defectrt", set()),
+    "kernels": ("defectrt.kernels", {"torch", "triton"}),
+    "training": ("defectrt.training", {"torch", "diffusers", "transformers", "safetensors"}),
+    "export": ("defectrt.export", {"torch", "onnx", "onnxscript", "onnx_ir", "safetensors"}),
+}
+RUNTIME_PACKAGES = {"numpy", "onnxruntime", "PIL", "cv2", "pydantic", "typer", "rich"}
+MAY_USE = {
+    "runtime": {"runtime"},
+    "kernels": {"kernels"},
+    "training": {"training", "kernels", "runtime"},
+    "export": {"export", "training", "kernels", "runtime"},
+}
+
+
+def layer_of(name: str) -> str:
+    """The layer that an absolute import name of the project belongs to."""
+    upper = [k for k, (prefix, _) in LAYERS.items() if k != "runtime" and in_package(name, prefix)]
+    return upper[0] if upper else "runtime"
+
+
+def in_package(name: str, prefix: str) -> bool:
+    return name == prefix or name.startswith(prefix + ".")
+
+
+def imported(source: str, package: str) -> set[str]:
+    """Absolute names of everything that a module of ``package`` imports, lazily or not."""
+    names = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            up = package.rsplit(".", node.level - 1)[0] if node.level else None
+            base = ".".join(filter(None, [up, node.module]))
+            names |= {base} | {f"{base}.{alias.name}" for alias in node.names}
+    return names
+
+
+def faults(layer: str, source: str) -> list[str]:
+    package, extra = LAYERS[layer]
+    allowed = RUNTIME_PACKAGES | extra if layer != "kernels" else extra
+    found = []
+    for name in sorted(imported(source, package)):
+        top = name.partition(".")[0]
+        if top == "defectrt":
+            if layer_of(name) not in MAY_USE[layer]:
+                found.append(name)
+        elif top not in sys.stdlib_module_names and top not in allowed:
+            found.append(name)
+    return found
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_imports_point_down(layer):
+    modules = sorted((ROOT / layer).rglob("*.py"))
+    assert modules
+    bad = {m.name: faults(layer, m.read_text()) for m in modules}
+    assert not {name: found for name, found in bad.items() if found}
+
+
+@pytest.mark.parametrize(
+    ("layer", "line"),
+    [
+        ("runtime", "import torch"),
+        ("runtime", "from .training import train"),
+        ("runtime", "from defectrt.export import onnx"),
+        ("runtime", "def f():\n    import diffusers"),
+        ("kernels", "from defectrt.errors import InputError"),
+        ("kernels", "from defectrt.training.model import MaskedUNet"),
+        ("training", "from defectrt.export import onnx"),
+        ("training", "import onnx"),
+    ],
+)
+def test_an_import_that_points_up_is_found(layer, line):
+    assert faults(layer, line)
+
+
+@pytest.mark.parametrize(
+    ("layer", "line"),
+    [
+        ("runtime", "from .rows import Rows\nimport json"),
+        ("training", "from defectrt.kernels.masked_attention import resize_mask"),
+        ("export", "from defectrt.training.model import MaskedUNet"),
+    ],
+)
+def test_an_import_that_points_down_is_allowed(layer, line):
+    assert not faults(layer, line)
