@@ -20,7 +20,7 @@ from defectrt.schedule import NoiseSchedule
 
 from .attention import Masking, mask_cross_attention
 
-__all__ = ["MaskedUNet", "ModelSize", "SIZES", "StableDiffusion", "new_model", "open_model"]
+__all__ = ["SIZES", "MaskedUNet", "ModelSize", "StableDiffusion", "new_model", "open_model"]
 
 _PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -294,7 +293,7 @@ class _Log:
             kept = [line for line in lines if json.loads(line)["step"] <= step]
             partial = self._path.with_suffix(".partial")
             partial.write_text("".join(kept))
-            os.replace(partial, self._path)
+            partial.replace(self._path)
 
     def add(self, step: int, losses: dict[str, float], rows: int) -> float:
         """Take the losses of ``step``; returns crops/s since the start."""
