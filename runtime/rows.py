@@ -53,7 +53,10 @@ Step: TypeAlias = Callable[[Rows], tuple[Floats, Floats]]
 
 @dataclass(frozen=True)
 class Prompts:
-    """Prompt indices of a batch, each [B] int64: C_1 = [defect, background], C_2 = [masked, background]."""
+    """Prompt indices of a batch, each [B] int64.
+
+    C_1 = [defect, background], C_2 = [masked, background].
+    """
 
     defect: Ints
     background: Ints

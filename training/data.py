@@ -84,8 +84,8 @@ def _pictures(directory: Path) -> Iterator[Path]:
 
 
 def _mask_of(picture: Path, masks: Path) -> Path | None:
-    names = [picture.stem + "_mask", picture.stem]
-    candidates = (masks / f"{name}{suffix}" for name in names for suffix in sorted(_PICTURES))
+    """Masks are PNG: anything lossy would smear their edge."""
+    candidates = (masks / f"{picture.stem}{suffix}" for suffix in ("_mask.png", ".png"))
     return next((p for p in candidates if p.is_file() and p != picture), None)
 
 

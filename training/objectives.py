@@ -18,7 +18,10 @@ Predictor = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class PromptEmbeddings:
-    """Embeddings of a batch, each [B,L,D]: C_1 = [defect, background], C_2 = [masked, background]."""
+    """Embeddings of a batch, each [B,L,D].
+
+    C_1 = [defect, background], C_2 = [masked, background].
+    """
 
     defect: Tensor
     background: Tensor

@@ -1,0 +1,131 @@
+"""Training pictures: what is recognised, what is refused, and crops that keep masks exact."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from defectrt.errors import InputError
+from defectrt.training.data import GOOD, Crops, Sample, read_good, read_pairs
+
+
+def picture(h=40, w=50, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (h, w, 3), np.uint8)
+
+
+def spot(h=40, w=50, y=10, x=20, size=6):
+    mask = np.zeros((h, w), np.uint8)
+    mask[y : y + size, x : x + size] = 255
+    return mask
+
+
+def write(path, image):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), image)
+
+
+@pytest.mark.parametrize(
+    ("images", "mask"),
+    [
+        ("a.jpg", "a.png"),
+        ("a.png", "a_mask.png"),
+        ("images/a.jpg", "masks/a.png"),
+        ("images/a.png", "masks/a_mask.png"),
+    ],
+)
+def test_layouts(tmp_path, images, mask):
+    write(tmp_path / images, picture())
+    write(tmp_path / mask, spot())
+    (sample,) = read_pairs(tmp_path, "hole")
+    assert sample.kind == "hole"
+    assert sample.picture.shape == (40, 50, 3)
+    assert sample.mask.sum() == 36
+
+
+def test_any_value_but_zero_is_defect_unless_a_threshold_is_named(tmp_path):
+    write(tmp_path / "a.jpg", picture())
+    write(tmp_path / "a.png", np.minimum(spot(), 3))
+    assert read_pairs(tmp_path, "hole")[0].mask.sum() == 36
+    with pytest.raises(InputError, match="empty"):
+        read_pairs(tmp_path, "hole", mask_threshold=128)
+
+
+def test_colours_are_red_green_blue(tmp_path):
+    red = np.zeros((8, 8, 3), np.uint8)
+    red[..., 2] = 255  # OpenCV writes blue, green, red
+    write(tmp_path / "a.png", red)
+    assert read_good(tmp_path)[0].picture[0, 0].tolist() == [255, 0, 0]
+
+
+def test_every_fault_is_listed_at_once(tmp_path):
+    write(tmp_path / "ok.jpg", picture())
+    write(tmp_path / "ok.png", spot())
+    write(tmp_path / "lone.jpg", picture())
+    write(tmp_path / "small.jpg", picture())
+    write(tmp_path / "small.png", spot(20, 20, 1, 1))
+    write(tmp_path / "blank.jpg", picture())
+    write(tmp_path / "blank.png", spot() * 0)
+    (tmp_path / "cut.jpg").write_bytes(b"\xff\xd8\xff")
+    write(tmp_path / "cut.png", spot())
+    with pytest.raises(InputError) as error:
+        read_pairs(tmp_path, "hole")
+    lines = str(error.value).splitlines()
+    assert len(lines) == 4
+    assert any("lone.jpg: no mask" in line for line in lines)
+    assert any("20x20, its picture 50x40" in line for line in lines)
+    assert any("blank.png: the mask is empty" in line for line in lines)
+    assert any("cut.jpg: not a picture" in line for line in lines)
+
+
+@pytest.mark.parametrize("read", [read_good, lambda d: read_pairs(d, "hole")])
+def test_empty_and_missing_folders(tmp_path, read):
+    with pytest.raises(InputError, match="no pictures"):
+        read(tmp_path)
+    with pytest.raises(InputError, match="no such folder"):
+        read(tmp_path / "none")
+
+
+def marked(h, w, kind="hole", seed=0):
+    """A picture whose red channel shows its mask, so that a crop can be checked against itself."""
+    rng = np.random.default_rng(seed)
+    mask = np.zeros((h, w), bool)
+    if kind != GOOD:
+        y, x = rng.integers(0, [max(1, h - 5), max(1, w - 5)])
+        mask[y : y + 5, x : x + 4] = True
+    image = np.zeros((h, w, 3), np.uint8)
+    image[..., 0] = np.where(mask, 220, 30)
+    return Sample(None, kind, image, mask)
+
+
+@pytest.mark.parametrize("size", [(64, 48), (32, 32), (20, 70), (10, 9)])
+def test_crops_show_the_defect_and_keep_the_mask_exact(size):
+    crops = Crops([marked(*size, seed=s) for s in range(5)], 32)
+    for step in range(20):
+        batch = crops.batch(step, 4)
+        assert batch.pixels.shape == (4, 3, 32, 32)
+        assert batch.mask.shape == (4, 1, 32, 32)
+        assert batch.mask.any(axis=(1, 2, 3)).all()
+        assert set(np.unique(batch.mask)) <= {0, 1}
+        np.testing.assert_array_equal(batch.pixels[:, :1] > 0, batch.mask == 1)
+
+
+def test_crops_are_a_function_of_seed_and_step():
+    samples = [marked(64, 64, seed=s) for s in range(5)]
+    a, b, c = Crops(samples, 32, seed=1), Crops(samples, 32, seed=1), Crops(samples, 32, seed=2)
+    np.testing.assert_array_equal(a.batch(7, 4).pixels, b.batch(7, 4).pixels)
+    assert not np.array_equal(a.batch(7, 4).pixels, a.batch(8, 4).pixels)
+    assert not np.array_equal(a.batch(7, 4).pixels, c.batch(7, 4).pixels)
+
+
+def test_shares_of_kinds():
+    samples = [marked(64, 64, "hole", s) for s in range(9)]
+    samples += [marked(64, 64, "crack", 1), marked(64, 64, GOOD), marked(64, 64, GOOD)]
+    kinds = Crops(samples, 32, good=0.2).batch(0, 2000).kinds
+    share = {kind: kinds.count(kind) / 2000 for kind in ("hole", "crack", GOOD)}
+    assert share == pytest.approx({"hole": 0.4, "crack": 0.4, GOOD: 0.2}, abs=0.04)
+
+
+def test_nothing_to_train_on():
+    with pytest.raises(InputError, match="no pictures to train on"):
+        Crops([], 32)
