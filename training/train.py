@@ -86,7 +86,7 @@ def train(
 
     ``run`` also gets ``run.json`` (configuration, prompts, dataset hashes), ``log.jsonl`` and
     ``checkpoints/``. With ``resume`` a stopped run goes on from its newest checkpoint and ends
-    with the weights it would have had. Ctrl-C finishes the step, saves, and raises `Cancelled`.
+    with the weights it would have had; ``steps`` may differ, to go on for longer. Ctrl-C finishes the step, saves, and raises `Cancelled`.
     Raises `TrainingError` if the loss is no longer finite.
     """
     _fit(model, config)
@@ -271,7 +271,9 @@ def _continue_run(path: Path, record: dict[str, Any], resume: bool) -> None:
         raise InputError(f"{path.parent}: holds a run already; add --resume, or another --out")
     before = json.loads(path.read_text())
     was, now = before["config"], record["config"]
-    changed = [f"{k}: {was.get(k)} -> {now[k]}" for k in now if was.get(k) != now[k]]
+    changed = [
+        f"{k}: {was.get(k)} -> {now[k]}" for k in now if k != "steps" and was.get(k) != now[k]
+    ]
     if before["dataset"] != record["dataset"]:
         changed.append("the training pictures are not the same")
     if changed:

@@ -1,0 +1,286 @@
+"""Build an engine directory from a training run, and prove it before it is finished."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+from defectrt import __version__
+from defectrt.errors import EngineError, InputError, OutputError, UsageError
+from defectrt.manifest import FORMAT_VERSION, Manifest, dump, hash_file
+from defectrt.onnx_engine import OnnxEngine
+from defectrt.progress import Progress
+from defectrt.rows import Rows
+from defectrt.schedule import Convention, to_epsilon
+from defectrt.training.attention import Masking
+from defectrt.training.model import MaskedUNet, StableDiffusion, open_model
+
+from .graphs import export_graph, move_prompt_tables, save_graph
+from .rowstep import RowStep, map_size
+
+__all__ = ["TOLERANCE", "build"]
+
+#: Largest difference to PyTorch that is allowed, relative to the largest value of an output.
+#: float32 rounding reaches about 1e-5 on the graphs seen so far; a wrong weight reaches 1e-1.
+TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A run, opened."""
+
+    record: dict[str, Any]
+    model: StableDiffusion
+    embeddings: Tensor
+    content: Tensor
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        side = self.record["image_size"] // self.model.downscale
+        return (int(self.model.unet.config.in_channels), side, side)
+
+
+def build(
+    run: Path,
+    out: Path,
+    *,
+    steps: Sequence[int] = (50, 20, 10),
+    convention: Convention = "paper",
+    map_side: int | None = None,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> Path:
+    """Build ``out`` from ``run`` (as `defectrt.training.train.train` leaves it).
+
+    steps are the schedules to include, the first being the default. Raises `EngineError` if
+    ONNX Runtime and PyTorch differ by more than `TOLERANCE`, and then leaves nothing behind.
+    """
+    if out.exists() and not overwrite:
+        raise OutputError(f"{out}: already there; add --overwrite, or choose another --out")
+    partial = out.with_name(f".{out.name}.partial")
+    source = _open_run(run)
+    side = map_size(source.model, map_side)
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        with Progress(5, "build-engine", quiet=quiet) as progress:
+            for done, name in enumerate(("encoder", "decoder", "denoiser")):
+                progress.update(done, exporting=name)
+                _export(name, source, side, partial)
+            progress.update(3, checking="against PyTorch")
+            manifest = _manifest(source, partial, steps, convention, side)
+            errors = _compare(source, manifest, partial, side)
+            progress.update(4, writing="the manifest")
+            run_record = manifest.provenance.run | {"self_check": errors}
+            provenance = manifest.provenance.model_copy(update={"run": run_record})
+            dump(manifest.model_copy(update={"provenance": provenance}), partial)
+            _replace(partial, out)
+            progress.update(5, **{k: float(v) for k, v in errors.items()})
+    except OSError as error:
+        raise OutputError(f"{out}: the engine cannot be written: {error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return out
+
+
+def _open_run(run: Path) -> _Source:
+    path = run / "run.json"
+    if not (run / "model").is_dir():
+        state = "the run is not finished, go on with --resume" if path.exists() else "not a run"
+        raise InputError(f"{run}: holds no model: {state}")
+    try:
+        record = json.loads(path.read_text())
+        texts = [prompt["text"] for prompt in record["prompts"]]
+        if not any(prompt["role"] == "defect" for prompt in record["prompts"]):
+            raise InputError(f"{run}: the run was trained without a defect; train it with --defect")
+        int(record["image_size"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: not the record of a training run: {error!r}") from error
+    model = open_model(run / "model")
+    embeddings, content = model.encode_prompts(texts)
+    return _Source(record, model, embeddings, content)
+
+
+def _export(name: str, source: _Source, side: int, directory: Path) -> None:
+    rows = _random_rows(source, 2, torch.Generator().manual_seed(0))
+    pixels = torch.zeros(2, 3, source.record["image_size"], source.record["image_size"])
+    if name == "encoder":
+        graph = export_graph(_Encoder(source.model), {"pixels": pixels}, ["latent"])
+    elif name == "decoder":
+        graph = export_graph(_Decoder(source.model), {"latent": rows["latent"]}, ["pixels"])
+    else:
+        module = RowStep(source.model, source.embeddings, source.content, side)
+        graph = export_graph(module, rows, ["next_latent", "attention"], function=True)
+        move_prompt_tables(graph, directory)
+    save_graph(graph, directory, name)
+
+
+class _Encoder(nn.Module):
+    def __init__(self, model: StableDiffusion) -> None:
+        super().__init__()
+        self.model, self.vae = model, model.vae
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.model.encode(pixels)
+
+
+class _Decoder(nn.Module):
+    def __init__(self, model: StableDiffusion) -> None:
+        super().__init__()
+        self.model, self.vae = model, model.vae
+
+    def forward(self, latent: Tensor) -> Tensor:
+        return self.model.decode(latent)
+
+
+def _random_rows(source: _Source, count: int, generator: torch.Generator) -> dict[str, Tensor]:
+    """Rows in mixed phases: any timestep, mask, prompts, region and anchor."""
+    c, h, w = source.latent_shape
+    prompts, total = len(source.embeddings), len(source.model.noise_schedule.alphas_cumprod)
+    draw = {"generator": generator}
+    mask = (torch.rand(count, 1, h, w, **draw) < torch.rand(count, 1, 1, 1, **draw)).float()
+    return {
+        "latent": torch.randn(count, c, h, w, **draw),
+        "timestep": torch.randint(total, (count,), **draw),
+        "mask": mask,
+        "inside": torch.randint(prompts, (count,), **draw),
+        "outside": torch.randint(prompts, (count,), **draw),
+        "a": 0.5 + torch.rand(count, **draw),
+        "b": torch.randn(count, **draw),
+        "region": 1 - mask,
+        "anchor": torch.randn(count, c, h, w, **draw),
+    }
+
+
+def _compare(source: _Source, manifest: Manifest, directory: Path, side: int) -> dict[str, float]:
+    """Largest relative error of every output against PyTorch, on batches of 1, 3 and 8 rows.
+
+    PyTorch takes the way of training, with prompt embeddings instead of tables, so that a wrong
+    table is found too. Raises `EngineError` when an error passes `TOLERANCE`.
+    """
+    generator = torch.Generator().manual_seed(1)
+    errors: dict[str, float] = {}
+    with OnnxEngine(directory, manifest) as engine, torch.no_grad():
+        for count in (1, 3, 8):
+            size = source.record["image_size"]
+            pixels = torch.rand(count, 3, size, size, generator=generator) * 2 - 1
+            rows = _random_rows(source, count, generator)
+            step, attention = engine.step(Rows(**{k: v.numpy() for k, v in rows.items()}))
+            expected_step, expected_attention = reference_step(source, rows, side)
+            for name, got, expected in (
+                ("encoder", engine.encode(pixels.numpy()), source.model.encode(pixels)),
+                (
+                    "decoder",
+                    engine.decode(rows["latent"].numpy()),
+                    source.model.decode(rows["latent"]),
+                ),
+                ("step", step, expected_step),
+                ("attention", attention, expected_attention),
+            ):
+                errors[name] = max(errors.get(name, 0.0), _relative_error(got, expected))
+    wrong = [f"{k} {v:.2g}" for k, v in errors.items() if not v <= TOLERANCE]
+    if wrong:
+        raise EngineError(
+            "the exported graphs differ from the model by more than "
+            f"{TOLERANCE:g} of the largest value: {', '.join(wrong)}; nothing was written"
+        )
+    return errors
+
+
+def reference_step(source: _Source, rows: dict[str, Tensor], side: int) -> tuple[Tensor, Tensor]:
+    """The row step through the U-Net of training, with prompt embeddings."""
+    masking = Masking(rows["mask"], content=source.content[rows["inside"]])
+    prediction = MaskedUNet(source.model.unet)(
+        rows["latent"],
+        rows["timestep"],
+        rows["mask"],
+        source.embeddings[rows["inside"]],
+        source.embeddings[rows["outside"]],
+        masking,
+    )
+    alphas = torch.tensor(source.model.noise_schedule.alphas_cumprod)[rows["timestep"]]
+    a, b, alpha = (x.view(-1, 1, 1, 1) for x in (rows["a"], rows["b"], alphas))
+    epsilon = to_epsilon(source.model.prediction_type, prediction, rows["latent"], alpha).float()
+    maps = [m for m in masking.maps if m.shape[-1] <= side]
+    resized = [nn.functional.interpolate(m, (side, side), mode="bilinear") for m in maps]
+    step = rows["region"] * (a * rows["latent"] + b * epsilon) + rows["anchor"]
+    return step, torch.stack(resized).mean(0)
+
+
+def _relative_error(got: np.ndarray, expected: Tensor) -> float:
+    reference = expected.double().numpy()
+    return float(np.abs(got - reference).max() / max(np.abs(reference).max(), 1e-12))
+
+
+def _manifest(
+    source: _Source, directory: Path, steps: Sequence[int], convention: Convention, side: int
+) -> Manifest:
+    record, model = source.record, source.model
+    channels, height, width = source.latent_shape
+    tables = {str(n): model.noise_schedule.tables(n, convention) for n in steps}
+    return Manifest.model_validate_json(
+        json.dumps(
+            {
+                "format": "defectrt-engine",
+                "format_version": FORMAT_VERSION,
+                "backend": "onnx",
+                "precision": "float32",
+                "image": {
+                    "channels": 3,
+                    "height": record["image_size"],
+                    "width": record["image_size"],
+                },
+                "latent": {"channels": channels, "height": height, "width": width},
+                "attention": {"height": side, "width": side},
+                "vae": {
+                    "scaling_factor": model.vae.config.scaling_factor,
+                    "shift_factor": float(model.vae.config.shift_factor or 0.0),
+                },
+                "prompts": record["prompts"],
+                "schedule": {
+                    "convention": convention,
+                    "prediction_type": model.prediction_type,
+                    "train_timesteps": len(model.noise_schedule.alphas_cumprod),
+                    "default_steps": steps[0],
+                    "tables": {
+                        n: {"inversion": table.inversion, "generation": table.generation}
+                        for n, table in tables.items()
+                    },
+                },
+                "provenance": {
+                    "base_model": record.get("base_model", ""),
+                    "run": {"config": record.get("config", {})},
+                    "dataset": record.get("dataset", []),
+                    "tools": {
+                        "defectrt": __version__,
+                        "torch": torch.__version__,
+                        "onnxruntime": onnxruntime.__version__,
+                    },
+                },
+                "files": {
+                    path.name: hash_file(path).model_dump() for path in sorted(directory.iterdir())
+                },
+            }
+        )
+    )
+
+
+def _replace(partial: Path, out: Path) -> None:
+    """Put the finished directory in place; an old one stays until the new one is there."""
+    old = out.with_name(f".{out.name}.old")
+    if out.exists():
+        if not (out / "engine.json").exists():
+            raise UsageError(f"{out}: not an engine, so it is not replaced")
+        shutil.rmtree(old, ignore_errors=True)
+        out.rename(old)
+    partial.rename(out)
+    shutil.rmtree(old, ignore_errors=True)

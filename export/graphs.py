@@ -1,0 +1,143 @@
+"""From torch modules to ONNX files: the attention as one function, the prompts as safetensors."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import onnx_ir as ir
+import torch
+from onnxscript import BOOL, FLOAT, script
+from onnxscript import opset23 as op
+from onnxscript.values import Opset
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+__all__ = ["OPSET", "PROMPTS", "MaskedCrossAttention", "export_graph", "move_prompt_tables"]
+
+OPSET = 23
+PROMPTS = "prompts.safetensors"
+#: A protobuf cannot be larger than 2 GiB; weights above this go to a file beside the graph.
+_INLINE_BYTES = 1_500_000_000
+
+
+@script(Opset("defectrt", 1), default_opset=op)
+def MaskedCrossAttention(  # noqa: N802 - the name of the operator
+    q: FLOAT[...],
+    k_in: FLOAT[...],
+    v_in: FLOAT[...],
+    k_out: FLOAT[...],
+    v_out: FLOAT[...],
+    inside: BOOL[...],
+) -> FLOAT[...]:
+    """Eqs. 10 and 11: one standard Attention over [K_in; K_out] with a boolean mask."""
+    here = op.Unsqueeze(inside, op.Constant(value_ints=[1, 3]))
+    one = op.Constant(value_ints=[1])
+    queries = op.Concat(
+        op.Shape(inside, start=0, end=1), one, op.Shape(inside, start=1, end=2), axis=0
+    )
+    shape_in = op.Concat(queries, op.Shape(k_in, start=2, end=3), axis=0)
+    shape_out = op.Concat(queries, op.Shape(k_out, start=2, end=3), axis=0)
+    visible = op.Concat(op.Expand(here, shape_in), op.Expand(op.Not(here), shape_out), axis=3)
+    k = op.Concat(k_in, k_out, axis=2)
+    v = op.Concat(v_in, v_out, axis=2)
+    out = op.Attention(q, k, v, visible)
+    return out  # noqa: RET504 - the script compiler wants a name
+
+
+def export_graph(
+    module: nn.Module, inputs: dict[str, Tensor], outputs: list[str], *, function: bool = False
+) -> ir.Model:
+    """Export with a dynamic batch as first dimension of every input and output.
+
+    ``function`` attaches the body of `MaskedCrossAttention`.
+    """
+    batch = torch.export.Dim("batch", min=1, max=4096)
+    with _quiet(), torch.no_grad():
+        program = torch.onnx.export(
+            module.eval(),
+            (),
+            kwargs=inputs,
+            dynamo=True,
+            opset_version=OPSET,
+            dynamic_shapes={name: {0: batch} for name in inputs},
+            input_names=list(inputs),
+            output_names=outputs,
+            verbose=False,
+        )
+    assert program is not None
+    model: ir.Model = program.model
+    if function:
+        body = ir.serde.deserialize_function(MaskedCrossAttention.to_function_proto())
+        model.functions[body.identifier()] = body
+        model.opset_imports["defectrt"] = 1
+    for node in model.graph.all_nodes():
+        node.metadata_props.clear()  # source lines of the machine that built it
+        node.doc_string = None
+    return model
+
+
+def move_prompt_tables(model: ir.Model, directory: Path) -> None:
+    """Move the prompts' keys and values into ``prompts.safetensors``.
+
+    The graph then refers to them there, as ONNX external data: the same bytes open as
+    safetensors [P,L,H·d] a layer, and are what the graph runs on.
+    """
+    tables = {
+        name: value
+        for name, value in model.graph.initializers.items()
+        if name.endswith((".processor.k", ".processor.v")) and value.const_value is not None
+    }
+    path = directory / PROMPTS
+    save_file(
+        {
+            name: torch.from_numpy(value.const_value.numpy().copy())
+            for name, value in tables.items()
+        },
+        path,
+    )
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+    for name, value in tables.items():
+        start, end = header[name]["data_offsets"]
+        value.const_value = ir.ExternalTensor(
+            PROMPTS,
+            offset=8 + length + start,
+            length=end - start,
+            dtype=value.const_value.dtype,
+            shape=value.const_value.shape,
+            name=name,
+            base_dir=directory,
+        )
+
+
+def save_graph(model: ir.Model, directory: Path, name: str) -> None:
+    """Write ``name.onnx``, with weights in ``name.onnx.data`` if they do not fit."""
+    inline = sum(
+        value.const_value.nbytes
+        for value in model.graph.initializers.values()
+        if value.const_value is not None and not isinstance(value.const_value, ir.ExternalTensor)
+    )
+    if inline < _INLINE_BYTES:
+        ir.save(model, directory / f"{name}.onnx")
+    else:
+        ir.save(model, directory / f"{name}.onnx", external_data=f"{name}.onnx.data")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter warns about packages it could use and about its own internals."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,69 @@
+"""The command line. Progress goes to standard error, results to standard output."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from importlib.metadata import entry_points
+from typing import Annotated
+
+import typer
+
+from . import __version__
+from .errors import DefectRTError
+
+__all__ = ["app", "main"]
+
+#: Set to see the whole traceback of an error.
+DEBUG = "DEFECTRT_DEBUG"
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Realistic, labelled defects in photographs of good parts, on your own machines.",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"defectrt {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def _add_commands_of_the_layers_above() -> None:
+    """Training and export register their commands, so that nothing here imports upwards."""
+    for entry in sorted(entry_points(group="defectrt.commands"), key=lambda e: e.name):
+        app.command(entry.name)(entry.load())
+
+
+def main() -> None:
+    """Run the command line; exits with the code of the error, 0 without one, 2 for bad usage."""
+    _add_commands_of_the_layers_above()
+    try:
+        app()
+    except DefectRTError as error:
+        sys.exit(_report(error, error.exit_code))
+    except Exception as error:
+        sys.exit(_report(error, 1))
+
+
+def _report(error: Exception, code: int) -> int:
+    if os.environ.get(DEBUG):
+        traceback.print_exception(error)
+    name = "" if isinstance(error, DefectRTError) else f"unexpected {type(error).__name__}: "
+    print(f"error: {name}{error}", file=sys.stderr)
+    if name:
+        print(f"This is a fault in defectrt; set {DEBUG}=1 to see where.", file=sys.stderr)
+    return code

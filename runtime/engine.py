@@ -1,0 +1,62 @@
+"""One interface to every backend."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+from .errors import EngineError
+from .manifest import Manifest, verify
+from .rows import Floats, Rows
+
+__all__ = ["Engine", "load_engine"]
+
+
+class Engine(Protocol):
+    """What a host can do with an engine; it does no arithmetic on latents itself.
+
+    Every call raises `InputError` for an array of the wrong type or shape, naming it.
+    """
+
+    @property
+    def manifest(self) -> Manifest:
+        """The verified manifest."""
+
+    def encode(self, pixels: Floats) -> Floats:
+        """pixels [B,3,H,W] float32 in [-1,1] -> scaled latents [B,C,h,w] float32."""
+
+    def decode(self, latent: Floats) -> Floats:
+        """Scaled latents [B,C,h,w] float32 -> pixels [B,3,H,W] float32, about [-1,1]."""
+
+    def step(self, rows: Rows) -> tuple[Floats, Floats]:
+        """One row step: (z' [B,C,h,w], attention [B,1,r,r] in [0,1]), both float32."""
+
+    def close(self) -> None:
+        """Free everything; the engine cannot be used afterwards."""
+
+    def __enter__(self) -> Self:
+        """Close at the end of the block."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close."""
+
+
+def load_engine(directory: str | Path, *, threads: int | None = None) -> Engine:
+    """Verify an engine directory, then open it.
+
+    threads limits the CPU threads of a step; by default the backend takes all cores.
+    Raises `EngineError` if anything about the directory is not as its manifest says.
+    """
+    path = Path(directory)
+    manifest = verify(path)
+    if manifest.backend != "onnx":
+        raise EngineError(f"{path}: this build does not run the backend {manifest.backend!r}")
+    from .onnx_engine import OnnxEngine
+
+    return OnnxEngine(path, manifest, threads=threads)

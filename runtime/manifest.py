@@ -1,0 +1,275 @@
+"""The manifest of an engine directory: guilty until proven innocent.
+
+Everything is checked before anything is opened or executed: the schema, the version, that no
+path leaves the directory, the size and hash of every file. All faults come in one message.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from itertools import pairwise
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from .errors import EngineError, UsageError
+from .schedule import Schedule, StepRow
+
+__all__ = ["FORMAT_VERSION", "FileEntry", "Manifest", "hash_file", "read_manifest", "verify"]
+
+MANIFEST = "engine.json"
+FORMAT_VERSION = 1
+#: A manifest is a few kB; a larger one is not read at all.
+_MAX_BYTES = 4 << 20
+
+Side = Annotated[int, Field(ge=1, le=16384)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class ImageSize(_Strict):
+    """Channels and size of what a graph takes or gives."""
+
+    channels: Annotated[int, Field(ge=1, le=256)]
+    height: Side
+    width: Side
+
+
+class MapSize(_Strict):
+    """Size of the attention map."""
+
+    height: Side
+    width: Side
+
+
+class Vae(_Strict):
+    """For information: both are already part of the encoder and decoder graphs."""
+
+    scaling_factor: float
+    shift_factor: float
+
+
+class Prompt(_Strict):
+    """A prompt by its index in the list; ``role`` says which of C_bg, C_m, C_def it is."""
+
+    role: Literal["background", "masked", "defect"]
+    name: Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[\w][\w .+-]*$")]
+    text: Annotated[str, Field(max_length=1000)]
+
+
+#: (timestep, a, b) of one step.
+Row = tuple[
+    Annotated[int, Field(ge=0, le=1_000_000)],
+    Annotated[float, Field(allow_inf_nan=False)],
+    Annotated[float, Field(allow_inf_nan=False)],
+]
+
+
+class Tables(_Strict):
+    """The steps of one schedule, in the order in which they are taken."""
+
+    inversion: Annotated[list[Row], Field(min_length=1, max_length=10_000)]
+    generation: Annotated[list[Row], Field(min_length=1, max_length=10_000)]
+
+
+class ScheduleEntry(_Strict):
+    """Tables by their number of steps."""
+
+    convention: Literal["paper", "diffusers"]
+    prediction_type: Literal["epsilon", "v_prediction", "sample"]
+    train_timesteps: Annotated[int, Field(ge=1, le=1_000_000)]
+    default_steps: int
+    tables: Annotated[dict[str, Tables], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ScheduleEntry:
+        for steps, table in self.tables.items():
+            if {steps} != {str(len(table.inversion)), str(len(table.generation))}:
+                raise ValueError(f"table {steps} does not hold {steps} steps each way")
+            times = [row[0] for row in table.inversion + table.generation]
+            if max(times) >= self.train_timesteps:
+                raise ValueError(f"table {steps} passes the last of the training timesteps")
+            if any(low > high for low, high in pairwise(row[0] for row in table.inversion)):
+                raise ValueError(f"table {steps}: inversion does not go from clean to noise")
+        if str(self.default_steps) not in self.tables:
+            raise ValueError(f"there is no table for the default of {self.default_steps} steps")
+        return self
+
+
+class DatasetEntry(_Strict):
+    """A training picture."""
+
+    name: str
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Provenance(_Strict):
+    """Where the engine comes from."""
+
+    base_model: str
+    run: dict[str, JsonValue]
+    dataset: list[DatasetEntry]
+    tools: dict[str, str]
+
+
+class FileEntry(_Strict):
+    """Size in bytes and SHA-256 of one file."""
+
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    size: Annotated[int, Field(ge=0)]
+
+
+class PromptIndices(NamedTuple):
+    """Indices of C_def, C_bg and C_m."""
+
+    defect: int
+    background: int
+    masked: int
+
+
+class Manifest(_Strict):
+    """``engine.json``: what an engine is, in numbers that any host can read."""
+
+    format: Literal["defectrt-engine"]
+    format_version: int
+    backend: Literal["onnx", "aoti", "tensorrt", "tensorrt-rtx"]
+    precision: Literal["float32", "float16", "bfloat16"]
+    image: ImageSize
+    latent: ImageSize
+    attention: MapSize
+    vae: Vae
+    prompts: list[Prompt]
+    schedule: ScheduleEntry
+    provenance: Provenance
+    files: Annotated[dict[str, FileEntry], Field(min_length=1)]
+
+    @field_validator("format_version")
+    @classmethod
+    def _known_version(cls, value: int) -> int:
+        if value != FORMAT_VERSION:
+            raise ValueError(f"version {value}; this program reads version {FORMAT_VERSION}")
+        return value
+
+    @field_validator("prompts")
+    @classmethod
+    def _roles(cls, prompts: list[Prompt]) -> list[Prompt]:
+        roles, names = [p.role for p in prompts], [p.name for p in prompts]
+        if roles.count("background") != 1 or roles.count("masked") != 1 or "defect" not in roles:
+            raise ValueError("needs one background, one masked and at least one defect prompt")
+        if len(set(names)) != len(names):
+            raise ValueError("two prompts have the same name")
+        return prompts
+
+    @field_validator("files")
+    @classmethod
+    def _inside(cls, files: dict[str, FileEntry]) -> dict[str, FileEntry]:
+        for name in files:
+            path = PurePosixPath(name)
+            if path.is_absolute() or ".." in path.parts or "\\" in name or path.name != name:
+                raise ValueError(f"{name!r} is not the name of a file in the directory")
+        return files
+
+    @property
+    def defects(self) -> list[str]:
+        """Names of the kinds of defect the engine can make."""
+        return [p.name for p in self.prompts if p.role == "defect"]
+
+    def prompt_indices(self, defect: str | None = None) -> PromptIndices:
+        """Prompts for one kind of defect; it may be left out if there is only one."""
+        if defect is None and len(self.defects) == 1:
+            defect = self.defects[0]
+        if defect not in self.defects:
+            given = "no defect was named" if defect is None else f"no defect is named {defect!r}"
+            raise UsageError(f"{given}; this engine makes: {', '.join(self.defects)}")
+        index = {(p.role, p.name): i for i, p in enumerate(self.prompts)}
+        roles = {p.role: i for i, p in enumerate(self.prompts)}
+        return PromptIndices(index["defect", defect], roles["background"], roles["masked"])
+
+    def steps(self, count: int | None = None) -> Schedule:
+        """The schedule of ``count`` steps, or of the default."""
+        tables = self.schedule.tables
+        key = str(count if count is not None else self.schedule.default_steps)
+        if key not in tables:
+            known = ", ".join(sorted(tables, key=int))
+            raise UsageError(f"this engine has no schedule of {key} steps; it has: {known}")
+        table = tables[key]
+        return Schedule(
+            tuple(StepRow(*row) for row in table.inversion),
+            tuple(StepRow(*row) for row in table.generation),
+        )
+
+
+def hash_file(path: Path) -> FileEntry:
+    """Size and SHA-256 of a file."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return FileEntry(sha256=digest, size=path.stat().st_size)
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """Read and check ``engine.json`` alone. Raises `EngineError` with every fault."""
+    path = directory / MANIFEST
+    if not directory.is_dir():
+        raise EngineError(f"{directory}: no such engine directory")
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise EngineError(f"{path}: larger than {_MAX_BYTES >> 20} MiB; not a manifest")
+        text = path.read_bytes()
+    except OSError as error:
+        raise EngineError(
+            f"{directory}: not an engine, {MANIFEST} cannot be read ({error.strerror}); "
+            "make one with: defectrt build-engine"
+        ) from error
+    try:
+        return Manifest.model_validate_json(text)
+    except ValidationError as error:
+        faults = [
+            f"{'.'.join(map(str, fault['loc'])) or 'file'}: {fault['msg']}"
+            for fault in error.errors(include_url=False, include_input=False)
+        ]
+    except RecursionError:
+        faults = ["nested too deeply"]
+    raise EngineError(f"{path}: not a valid manifest: " + "; ".join(faults))
+
+
+def verify(directory: Path) -> Manifest:
+    """Check the manifest and the size and hash of every file; open nothing else.
+
+    Raises `EngineError` with all faults in one message.
+    """
+    manifest = read_manifest(directory)
+    faults = [f for name, entry in manifest.files.items() if (f := _fault(directory, name, entry))]
+    if faults:
+        raise EngineError(
+            f"{directory}: the engine is damaged, copy or build it again: " + "; ".join(faults)
+        )
+    return manifest
+
+
+def _fault(directory: Path, name: str, entry: FileEntry) -> str | None:
+    path = directory / name
+    if path.is_symlink() or not path.is_file():
+        return f"{name} is {'a link' if path.is_symlink() else 'missing'}"
+    if (size := path.stat().st_size) != entry.size:
+        return f"{name} has {size} bytes instead of {entry.size}"
+    if hash_file(path).sha256 != entry.sha256:
+        return f"{name} does not have the hash in the manifest"
+    return None
+
+
+def dump(manifest: Manifest, directory: Path) -> None:
+    """Write ``engine.json``."""
+    text = json.dumps(manifest.model_dump(mode="json"), indent=1, ensure_ascii=False)
+    (directory / MANIFEST).write_text(text + "\n", encoding="utf-8")
