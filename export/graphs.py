@@ -46,7 +46,7 @@ def MaskedCrossAttention(  # noqa: N802 - the name of the operator
     k = op.Concat(k_in, k_out, axis=2)
     v = op.Concat(v_in, v_out, axis=2)
     out = op.Attention(q, k, v, visible)
-    return out  # noqa: RET504 - the script compiler wants a name
+    return out
 
 
 def export_graph(

@@ -91,7 +91,7 @@ class RowStep(nn.Module):
         """embeddings [P,L,D] and content [P,L] of all prompts; map_side is r."""
         super().__init__()
         self.unet = mask_cross_attention(deepcopy(model.unet)).eval()
-        for name, module in list(self.unet.named_modules()):
+        for module in list(self.unet.modules()):
             if isinstance(module, Attention) and module.is_cross_attention:
                 module.set_processor(_PromptTable(module, embeddings))
                 # the tables stand in for these; without them the file is smaller

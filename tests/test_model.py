@@ -172,7 +172,7 @@ def test_latents_are_scaled_as_the_configuration_says(model):
 def test_what_is_not_a_model_is_named(tmp_path):
     with pytest.raises(InputError, match="missing: unet, vae, text_encoder"):
         open_model(tmp_path)
-    with pytest.raises(InputError, match="no/such/path.*not a Stable Diffusion directory"):
+    with pytest.raises(InputError, match=r"no/such/path.*not a Stable Diffusion directory"):
         open_model("no/such/path")
 
 

@@ -126,7 +126,7 @@ def test_a_loss_that_is_not_finite_stops_with_a_whole_checkpoint(samples, tmp_pa
         return {k: v * float("nan") for k, v in terms.items()} if next(calls) == 3 else terms
 
     monkeypatch.setattr(loop, "disentangle", poisoned)
-    with pytest.raises(TrainingError, match="nan at step 3.*--learning-rate"):
+    with pytest.raises(TrainingError, match=r"nan at step 3.*--learning-rate"):
         run_tiny(samples, tmp_path / "run", checkpoint_every=2)
     assert checkpoint.latest(tmp_path / "run" / "checkpoints").name == "0000002"
 

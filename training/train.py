@@ -86,7 +86,8 @@ def train(
 
     ``run`` also gets ``run.json`` (configuration, prompts, dataset hashes), ``log.jsonl`` and
     ``checkpoints/``. With ``resume`` a stopped run goes on from its newest checkpoint and ends
-    with the weights it would have had; ``steps`` may differ, to go on for longer. Ctrl-C finishes the step, saves, and raises `Cancelled`.
+    with the weights it would have had; ``steps`` may differ, to go on for longer. Ctrl-C
+    finishes the step, saves, and raises `Cancelled`.
     Raises `TrainingError` if the loss is no longer finite.
     """
     _fit(model, config)

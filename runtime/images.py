@@ -1,0 +1,212 @@
+"""Pictures in and out, the window the model sees, and the composite onto the original."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from .errors import InputError
+from .rows import Floats
+
+__all__ = [
+    "MAX_PIXELS",
+    "Bits",
+    "Mask",
+    "Pixels",
+    "Window",
+    "composite",
+    "encode_png",
+    "feather",
+    "from_model",
+    "is_picture",
+    "place_window",
+    "read_picture",
+    "to_model",
+]
+
+Mask = NDArray[np.bool_]
+#: [H,W,C] uint8 or uint16; C is 1 grey, 2 grey + alpha, 3 RGB, 4 RGB + alpha.
+Bits = NDArray[np.uint8] | NDArray[np.uint16]
+Pixels = NDArray[np.float32]
+
+#: Larger pictures are refused before they are decoded.
+MAX_PIXELS = 100_000_000
+_ALPHA = {2, 4}
+
+
+def read_picture(path: Path) -> Bits:
+    """Read a picture of 8 or 16 bits a channel, EXIF orientation applied.
+
+    Palettes become RGB and CMYK becomes RGB; one-bit pictures become grey. Raises `InputError`
+    for what cannot be read whole, and for pictures of more than `MAX_PIXELS`.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    if not data:
+        raise InputError(f"{path}: the file is empty")
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise InputError(
+                    f"{path}: {width}x{height} is more than {MAX_PIXELS // 1_000_000} megapixels; "
+                    "cut it into smaller pictures"
+                )
+            deep = any(";16" in str(tile[3]) for tile in image.tile)
+            image.load()  # a truncated file fails here
+            if deep and image.mode in ("RGB", "RGBA"):
+                return _read_deep_colour(path, data)
+            return _as_array(ImageOps.exif_transpose(image))
+    except UnidentifiedImageError as error:
+        raise InputError(f"{path}: not a picture of a known format") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(f"{path}: damaged or truncated ({error})") from error
+
+
+def _as_array(image: Image.Image) -> Bits:
+    if image.mode in ("I;16", "I;16B", "I;16L"):
+        return np.asarray(image).astype(np.uint16)[..., None]
+    if image.mode in ("P", "PA"):
+        image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+    elif image.mode == "1":
+        image = image.convert("L")
+    elif image.mode == "CMYK":
+        image = image.convert("RGB")
+    if image.mode not in ("L", "LA", "RGB", "RGBA"):
+        raise ValueError(f"pixel format {image.mode} is not supported; use 8 or 16 bits")
+    array: NDArray[np.uint8] = np.asarray(image)
+    return array[..., None] if array.ndim == 2 else array
+
+
+def _read_deep_colour(path: Path, data: bytes) -> Bits:
+    """Pillow would cut 16-bit colour to 8 bits; OpenCV keeps it."""
+    array = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if array is None or array.dtype != np.uint16 or array.ndim != 3:
+        raise InputError(f"{path}: 16-bit colour that cannot be read")
+    order = cv2.COLOR_BGR2RGB if array.shape[2] == 3 else cv2.COLOR_BGRA2RGBA
+    return np.asarray(cv2.cvtColor(array, order), np.uint16)
+
+
+def encode_png(picture: Bits) -> bytes:
+    """PNG bytes of [H,W,C] uint8 or uint16 (or [H,W])."""
+    array = picture[..., 0] if picture.ndim == 3 and picture.shape[2] == 1 else picture
+    if array.dtype == np.uint16 and array.ndim == 3:
+        order = cv2.COLOR_RGB2BGR if array.shape[2] == 3 else cv2.COLOR_RGBA2BGRA
+        return bytes(cv2.imencode(".png", cv2.cvtColor(array, order))[1])
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, "png")
+    return buffer.getvalue()
+
+
+@dataclass(frozen=True)
+class Window:
+    """A square of the picture that the model sees: corner (y, x) and side, in picture pixels.
+
+    It may reach over the border of a picture that is smaller; what lies outside is mirrored.
+    """
+
+    y: int
+    x: int
+    side: int
+
+    def crop(self, array: NDArray[np.generic]) -> NDArray[np.generic]:
+        """[H,W,…] -> [side,side,…], mirrored beyond the border."""
+        (top, inside_y, bottom), (left, inside_x, right) = (
+            self._span(start, size)
+            for start, size in zip((self.y, self.x), array.shape[:2], strict=True)
+        )
+        view = array[inside_y, inside_x]
+        pad = [(top, bottom), (left, right), *[(0, 0)] * (array.ndim - 2)]
+        return np.pad(view, pad, mode="symmetric") if any(map(any, pad)) else view
+
+    def paste(self, array: NDArray[np.generic], window: NDArray[np.generic]) -> None:
+        """Write [side,side,…] back into [H,W,…]; what lies beyond the border is dropped."""
+        (top, inside_y, _), (left, inside_x, _) = (
+            self._span(start, size)
+            for start, size in zip((self.y, self.x), array.shape[:2], strict=True)
+        )
+        height, width = array[inside_y, inside_x].shape[:2]
+        array[inside_y, inside_x] = window[top : top + height, left : left + width]
+
+    def _span(self, start: int, size: int) -> tuple[int, slice, int]:
+        """Mirrored pixels before, the part inside the picture, mirrored pixels after."""
+        end = start + self.side
+        return max(0, -start), slice(max(0, start), min(size, end)), max(0, end - size)
+
+
+def place_window(mask: Mask, side: int, context: int) -> Window:
+    """The window for a mask: the model's own size at the picture's resolution if it fits.
+
+    mask [H,W] with at least one pixel; ``side`` is the model's window and ``context`` the
+    pixels wanted around the mask. A larger mask gets a larger window, which is then scaled.
+    """
+    ys, xs = np.nonzero(mask)
+    low, high = np.array([ys.min(), xs.min()]), np.array([ys.max(), xs.max()]) + 1
+    side = max(side, int((high - low).max()) + 2 * context)
+    corner = (low + high - side) // 2
+    room = np.array(mask.shape) - side
+    corner = np.where(room >= 0, np.clip(corner, 0, np.maximum(room, 0)), room // 2)
+    return Window(int(corner[0]), int(corner[1]), side)
+
+
+def to_model(picture: Bits, size: int) -> Floats:
+    """[S,S,C] uint8 or uint16 -> [3,size,size] float32 in [-1,1]; alpha is left out."""
+    top = np.iinfo(picture.dtype).max
+    colour = picture[..., :-1] if picture.shape[2] in _ALPHA else picture
+    values = colour.astype(np.float32) / np.float32(top / 2) - 1
+    if values.shape[2] == 1:
+        values = np.repeat(values, 3, axis=2)
+    return np.ascontiguousarray(_resize(values, size).transpose(2, 0, 1))
+
+
+def from_model(pixels: Floats, size: int) -> Pixels:
+    """[3,h,w] float32 in about [-1,1] -> [size,size,3] float32, 0 black and 1 white."""
+    return _resize(np.ascontiguousarray(pixels.transpose(1, 2, 0)), size) / 2 + np.float32(0.5)
+
+
+def _resize(values: Pixels, size: int) -> Pixels:
+    if values.shape[0] == size:
+        return values
+    method = cv2.INTER_AREA if size < values.shape[0] else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(values, (size, size), interpolation=method), np.float32)
+
+
+def feather(mask: Mask, grow: float, width: float) -> Pixels:
+    """Weight of the result, [H,W] in [0,1]: 1 up to ``grow`` px from the mask, then falling.
+
+    Exactly 0 from ``grow + width`` px on, so that everything there stays as it was.
+    """
+    distance = cv2.distanceTransform(1 - mask.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    ramp = np.clip(1 - (distance - grow) / max(width, 1e-6), 0, 1)
+    return np.asarray(ramp * ramp * (3 - 2 * ramp), np.float32)
+
+
+def composite(source: Bits, change: Pixels, weight: Pixels) -> Bits:
+    """``source + weight · change``, at the source's own bit depth and number of channels.
+
+    source [H,W,C]; change [H,W,3] in units of the full range; weight [H,W] in [0,1]. Where the
+    weight is 0 the result is bit-identical; alpha is never touched; grey takes the mean change.
+    """
+    colours = source.shape[2] - (source.shape[2] in _ALPHA)
+    if colours == 1:
+        change = change.mean(axis=2, keepdims=True)
+    top = np.iinfo(source.dtype).max
+    result = source.copy()
+    moved = source[..., :colours] + np.float64(top) * weight[..., None] * change
+    touched = weight > 0
+    result[touched, :colours] = np.clip(np.rint(moved[touched]), 0, top).astype(source.dtype)
+    return result
+
+
+def is_picture(path: Path) -> bool:
+    """Whether the name is that of a picture."""
+    suffixes = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
+    return path.suffix.lower() in suffixes and not path.name.startswith(".")
