@@ -153,10 +153,16 @@ class NoiseSchedule:
         if convention not in ("paper", "diffusers"):
             raise InputError(f"inversion convention {convention!r}: paper or diffusers")
         grid = self.timesteps(steps)
-        levels = [self.final_alpha, *self.alphas_cumprod[grid]]
-        at = grid if convention == "diffusers" else self._previous(grid)
-        up = [_step(t, α, β) for t, (α, β) in zip(at.tolist(), pairwise(levels), strict=True)]
+        levels = [self.final_alpha, *self.alphas_cumprod[grid].tolist()]
         down = [_step(t, β, α) for t, (α, β) in zip(grid.tolist(), pairwise(levels), strict=True)]
+        if convention == "paper":
+            at = self._previous(grid).tolist()
+            up = [_step(t, α, β) for t, (α, β) in zip(at, pairwise(levels), strict=True)]
+        else:
+            up = [
+                _early(self.prediction_type, _step(t, α, β), α, β)
+                for t, (α, β) in zip(grid.tolist(), pairwise(levels), strict=True)
+            ]
         return Schedule(tuple(up), tuple(down[::-1]))
 
     def _previous(self, grid: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -168,6 +174,24 @@ class NoiseSchedule:
 def _step(timestep: int, alpha: float, alpha_next: float) -> StepRow:
     a = (alpha_next / alpha) ** 0.5
     return StepRow(timestep, float(a), float((1 - alpha_next) ** 0.5 - a * (1 - alpha) ** 0.5))
+
+
+def _early(kind: str, step: StepRow, alpha: float, alpha_seen: float) -> StepRow:
+    """A step whose latent, of level ``alpha``, is shown to the model as one of ``alpha_seen``.
+
+    That is what diffusers' inversion does. From v- and x0-prediction it then derives ε for the
+    latent's own level, while a row step (see `to_epsilon`) derives it for the level the model
+    was told; the difference is linear in z and ε, so it goes into a and b.
+    """
+    ratio = (alpha / alpha_seen) ** 0.5
+    if kind == "v_prediction":
+        of_z, of_epsilon = (1 - alpha) ** 0.5 - ratio * (1 - alpha_seen) ** 0.5, ratio
+    elif kind == "sample" and alpha < 1:
+        spread = (1 - alpha) ** 0.5
+        of_z, of_epsilon = (1 - ratio) / spread, ratio * (1 - alpha_seen) ** 0.5 / spread
+    else:
+        return step
+    return StepRow(step.timestep, step.a + step.b * of_z, step.b * of_epsilon)
 
 
 def to_epsilon(kind: str, prediction: Any, latent: Any, alpha: Any) -> Any:
