@@ -1,0 +1,171 @@
+"""Shared by the tests: small pictures, an engine without a network, and one real tiny engine."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from defectrt.manifest import Manifest
+from defectrt.schedule import NoiseSchedule
+
+WINDOW, LATENT = 32, 16
+
+
+def manifest_dict(files=None):
+    """A valid manifest as plain JSON."""
+    schedule = NoiseSchedule.from_config({})
+    tables = {
+        str(n): {
+            "inversion": [list(row) for row in schedule.tables(n).inversion],
+            "generation": [list(row) for row in schedule.tables(n).generation],
+        }
+        for n in (4, 2)
+    }
+    return {
+        "format": "defectrt-engine",
+        "format_version": 1,
+        "backend": "onnx",
+        "precision": "float32",
+        "image": {"channels": 3, "height": WINDOW, "width": WINDOW},
+        "latent": {"channels": 3, "height": LATENT, "width": LATENT},
+        "attention": {"height": 8, "width": 8},
+        "vae": {"scaling_factor": 1.0, "shift_factor": 0.0},
+        "prompts": [
+            {"role": "background", "name": "background", "text": "good surface"},
+            {"role": "masked", "name": "masked", "text": ""},
+            {"role": "defect", "name": "spot", "text": "spot"},
+        ],
+        "schedule": {
+            "convention": "paper",
+            "prediction_type": "epsilon",
+            "train_timesteps": 1000,
+            "default_steps": 4,
+            "tables": tables,
+        },
+        "provenance": {"base_model": "", "run": {}, "dataset": [], "tools": {}},
+        "files": files or {"denoiser.onnx": {"sha256": "0" * 64, "size": 0}},
+    }
+
+
+class FakeEngine:
+    """An engine that paints a dark spot under the mask, in plain arithmetic.
+
+    Its latent is the picture, halved; its ε pulls what is under the mask to -0.8 (or, with
+    ``blind``, leaves the background as it is, so that no defect appears).
+    """
+
+    def __init__(self, blind=False):
+        self.manifest = Manifest.model_validate_json(json.dumps(manifest_dict()))
+        self.blind, self.batches = blind, []
+
+    def encode(self, pixels):
+        b, c, h, w = pixels.shape
+        return pixels.reshape(b, c, h // 2, 2, w // 2, 2).mean(axis=(3, 5)).astype(np.float32)
+
+    def decode(self, latent):
+        return latent.repeat(2, axis=2).repeat(2, axis=3)
+
+    def step(self, rows):
+        self.batches.append(len(rows.latent))
+        alpha = NoiseSchedule.from_config({}).alphas_cumprod[rows.timestep].reshape(-1, 1, 1, 1)
+        clean = self._clean(rows)
+        epsilon = (rows.latent - alpha**0.5 * clean) / (1 - alpha) ** 0.5
+        a, b = (x.reshape(-1, 1, 1, 1) for x in (rows.a, rows.b))
+        z = rows.region * (a * rows.latent + b * epsilon) + rows.anchor
+        attention = rows.mask.reshape(len(z), 1, 8, 2, 8, 2).max(axis=(3, 5))
+        return z.astype(np.float32), attention.astype(np.float32)
+
+    def _clean(self, rows):
+        if self.blind:
+            inside = (rows.mask * 0 + self.level).astype(np.float32)
+        else:
+            inside = np.full_like(rows.mask, -0.8)
+        return np.where(rows.mask > 0, inside, rows.latent)
+
+    level = 0.0
+
+    def close(self):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+
+@pytest.fixture
+def fake_engine(monkeypatch, tmp_path):
+    """Make `synthesize` open a `FakeEngine`; returns the directory to name and the engine."""
+    engine, directory = FakeEngine(), tmp_path / "engine"
+    directory.mkdir()
+    (directory / "engine.json").write_text("{}")
+    monkeypatch.setattr("defectrt.synthesize.load_engine", lambda path, threads=None: engine)
+    return directory, engine
+
+
+@pytest.fixture
+def parts(tmp_path):
+    """Three good pictures with masks: grey, RGB and 16-bit grey."""
+    rng = np.random.default_rng(0)
+    images, masks = tmp_path / "images", tmp_path / "masks"
+    for i, (h, w) in enumerate([(60, 80), (48, 40), (50, 50)]):
+        grain = rng.normal(0.6, 0.03, (h, w, 3)).clip(0, 1)
+        picture = [
+            (grain[..., 0] * 255).astype(np.uint8),
+            (grain * 255).astype(np.uint8),
+            (grain[..., 0] * 65535).astype(np.uint16),
+        ][i]
+        save(images / f"{i}.png", picture)
+        mask = np.zeros((h, w), np.uint8)
+        mask[20:28, 10 + i : 20 + i] = 255
+        save(masks / f"{i}_mask.png", mask)
+    return images, masks
+
+
+def save(path, array):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array).save(path)
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory):
+    """A training run of a few steps on drawn spots and lines."""
+    from defectrt.training.data import Sample
+    from defectrt.training.model import SIZES, new_model
+    from defectrt.training.train import TrainConfig, train
+
+    folder = tmp_path_factory.mktemp("run")
+    rng, samples = np.random.default_rng(0), []
+    for i, kind in enumerate(["spot", "line"]):
+        picture = rng.normal(150, 10, (40, 40, 3)).clip(0, 255).astype(np.uint8)
+        mask = np.zeros((40, 40), bool)
+        mask[10:18, 10 : 18 + 10 * i] = True
+        (folder / f"{i}.bin").write_bytes(picture.tobytes())
+        samples.append(Sample(folder / f"{i}.bin", kind, picture, mask))
+    config = TrainConfig(steps=3, batch=2, learning_rate=1e-3, window=32)
+    model = new_model(SIZES["tiny"], prediction_type="v_prediction")
+    train(model, samples, config, folder / "run", quiet=True, base_model="tiny")
+    return folder / "run"
+
+
+@pytest.fixture(scope="session")
+def engine(run, tmp_path_factory):
+    """A real engine directory, built once a session."""
+    from defectrt.export.build import build
+
+    return build(run, tmp_path_factory.mktemp("engines") / "tiny", steps=(4, 2), quiet=True)
+
+
+@pytest.fixture(scope="session")
+def magnetic_tile():
+    """The real dataset, if DEFECTRT_DATA names the folder that holds ``magnetic_tile``."""
+    folder = Path(os.environ.get("DEFECTRT_DATA", "")) / "magnetic_tile"
+    if not os.environ.get("DEFECTRT_DATA") or not folder.is_dir():
+        pytest.skip("set DEFECTRT_DATA to the folder that holds magnetic_tile")
+    return folder

@@ -1,0 +1,218 @@
+"""Pictures of every kind keep what they are; windows and composites touch only what they say."""
+
+from __future__ import annotations
+
+import io
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from defectrt import images
+from defectrt.errors import InputError
+from defectrt.images import (
+    Window,
+    composite,
+    encode_png,
+    feather,
+    from_model,
+    place_window,
+    read_picture,
+    to_model,
+)
+
+RNG = np.random.default_rng(0)
+
+
+def colour(h=12, w=17, channels=3, dtype=np.uint8):
+    return RNG.integers(0, np.iinfo(dtype).max, (h, w, channels), dtype, endpoint=True)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "bmp"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_eight_bits(tmp_path, suffix, channels):
+    picture = colour(channels=channels)
+    Image.fromarray(picture.squeeze()).save(tmp_path / f"a.{suffix}")
+    np.testing.assert_array_equal(read_picture(tmp_path / f"a.{suffix}"), picture)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_sixteen_bits_stay_sixteen_bits(tmp_path, channels, suffix):
+    picture = colour(channels=channels, dtype=np.uint16)
+    order = {1: None, 3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}[channels]
+    stored = picture[..., 0] if order is None else cv2.cvtColor(picture, order)
+    cv2.imwrite(str(tmp_path / f"a.{suffix}"), stored)
+    got = read_picture(tmp_path / f"a.{suffix}")
+    assert got.dtype == np.uint16
+    np.testing.assert_array_equal(got, picture)
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA", "P", "1", "CMYK"])
+def test_other_modes(tmp_path, mode):
+    source = Image.fromarray(colour()).convert(mode)
+    path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
+    source.save(path)
+    wanted = {"P": "RGB", "1": "L", "CMYK": "RGB"}.get(mode, mode)
+    expected = np.asarray(source.convert(wanted))
+    np.testing.assert_array_equal(read_picture(path).squeeze(), expected)
+
+
+def test_orientation_is_applied(tmp_path):
+    picture = Image.fromarray(np.full((10, 20, 3), 7, np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture.save(tmp_path / "a.jpg", exif=exif)
+    assert read_picture(tmp_path / "a.jpg").shape == (20, 10, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("none.png", None, "cannot be read"),
+        ("empty.png", b"", "the file is empty"),
+        ("text.png", b"not a picture at all", "not a picture of a known format"),
+        ("cut.png", "png", "damaged or truncated"),
+        ("cut.jpg", "jpeg", "damaged or truncated"),
+        ("cut.tif", "tiff", "damaged or truncated"),
+        ("cut.bmp", "bmp", "damaged or truncated"),
+    ],
+)
+def test_what_cannot_be_read_is_named(tmp_path, name, data, message):
+    path = tmp_path / name
+    if isinstance(data, str):
+        buffer = io.BytesIO()
+        Image.fromarray(colour(200, 200)).save(buffer, data)
+        data = buffer.getvalue()[: len(buffer.getvalue()) // 2]
+    if data is not None:
+        path.write_bytes(data)
+    with pytest.raises(InputError, match=message) as error:
+        read_picture(path)
+    assert name in str(error.value)
+
+
+def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
+    Image.fromarray(np.zeros((300, 300), np.uint8)).save(tmp_path / "a.png")
+    monkeypatch.setattr(images, "MAX_PIXELS", 89_999)
+    monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("it was decoded"))
+    with pytest.raises(InputError, match="300x300 is more than"):
+        read_picture(tmp_path / "a.png")
+
+
+def test_float_pictures_are_refused(tmp_path):
+    Image.fromarray(np.zeros((4, 4), np.float32)).save(tmp_path / "a.tif")
+    with pytest.raises(InputError, match="pixel format F is not supported"):
+        read_picture(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_png_round_trip(tmp_path, dtype, channels):
+    picture = colour(channels=channels, dtype=dtype)
+    (tmp_path / "a.png").write_bytes(encode_png(picture))
+    np.testing.assert_array_equal(read_picture(tmp_path / "a.png"), picture)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    h=st.integers(1, 90),
+    w=st.integers(1, 90),
+    data=st.data(),
+    side=st.sampled_from([8, 32, 64]),
+    context=st.integers(0, 10),
+)
+def test_a_window_holds_the_whole_mask_and_pastes_back(h, w, data, side, context):
+    y, x = data.draw(st.integers(0, h - 1)), data.draw(st.integers(0, w - 1))
+    mask = np.zeros((h, w), bool)
+    mask[y : y + data.draw(st.integers(1, h)), x : x + data.draw(st.integers(1, w))] = True
+    window = place_window(mask, side, context)
+    assert window.side >= side
+    crop = window.crop(mask)
+    assert crop.shape == (window.side, window.side)
+    back = np.zeros_like(mask)
+    window.paste(back, crop)
+    np.testing.assert_array_equal(back, mask)
+    if h >= window.side and w >= window.side:
+        assert crop.sum() == mask.sum()
+        assert 0 <= window.y <= h - window.side
+        assert 0 <= window.x <= w - window.side
+
+
+def test_a_window_takes_the_models_size_when_the_mask_fits_and_grows_when_not():
+    mask = np.zeros((200, 300), bool)
+    mask[50:60, 100:120] = True
+    assert place_window(mask, 64, 8) == Window(23, 78, 64)
+    mask[50:150, 100:120] = True
+    assert place_window(mask, 64, 8).side == 116
+
+
+def test_beyond_the_border_the_picture_is_mirrored():
+    picture = np.arange(9).reshape(3, 3)
+    crop = Window(-1, -1, 5).crop(picture)
+    np.testing.assert_array_equal(crop[0], [0, 0, 1, 2, 2])
+    np.testing.assert_array_equal(crop[1:4, 1:4], picture)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_to_the_model_and_back(dtype, channels):
+    picture = colour(16, 16, channels, dtype)
+    pixels = to_model(picture, 16)
+    assert pixels.shape == (3, 16, 16)
+    assert pixels.dtype == np.float32
+    assert pixels.min() >= -1
+    assert pixels.max() <= 1
+    colours = picture[..., : channels - (channels in (2, 4))] / np.iinfo(dtype).max
+    expected = np.broadcast_to(colours, (16, 16, 3))
+    np.testing.assert_allclose(from_model(pixels, 16), expected, atol=1e-6)
+
+
+def test_scaling_keeps_levels():
+    picture = np.full((100, 100, 1), 51, np.uint8)
+    assert to_model(picture, 32) == pytest.approx(-0.6, abs=1e-5)
+    assert from_model(to_model(picture, 32), 100) == pytest.approx(0.2, abs=1e-5)
+
+
+def test_feather_is_one_near_the_mask_and_zero_beyond_the_band():
+    mask = np.zeros((40, 40), bool)
+    mask[18:22, 18:22] = True
+    weight = feather(mask, 2, 4)
+    y, x = np.mgrid[:40, :40]
+    distance = np.hypot(
+        np.maximum(0, np.abs(y - 19.5) - 1.5), np.maximum(0, np.abs(x - 19.5) - 1.5)
+    )
+    assert (weight[distance <= 2] == 1).all()
+    assert (weight[distance >= 6] == 0).all()
+    band = weight[(distance > 2.1) & (distance < 5.9)]
+    assert band.min() > 0
+    assert band.max() < 1
+    assert np.abs(np.diff(weight, axis=0)).max() < 0.4
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_composite_is_bit_identical_where_the_weight_is_zero(dtype, channels):
+    source = colour(30, 30, channels, dtype)
+    change = RNG.normal(0, 2, (30, 30, 3)).astype(np.float32)
+    weight = np.zeros((30, 30), np.float32)
+    weight[10:20, 10:20] = RNG.random((10, 10), np.float32)
+    before = source.copy()
+    result = composite(source, change, weight)
+    np.testing.assert_array_equal(source, before)
+    np.testing.assert_array_equal(result[weight == 0], source[weight == 0])
+    assert (result[weight > 0.1] != source[weight > 0.1]).any()
+    if channels in (2, 4):
+        np.testing.assert_array_equal(result[..., -1], source[..., -1])
+
+
+def test_composite_adds_and_clips():
+    source = np.full((2, 2, 3), 200, np.uint8)
+    change = np.zeros((2, 2, 3), np.float32)
+    change[0, 0], change[0, 1], change[1, 0] = -0.1, 1.0, -1.0
+    result = composite(source, change, np.ones((2, 2), np.float32))
+    assert result[..., 0].tolist() == [[174, 255], [0, 200]]  # 200 - 25.5, to even
+    half = composite(source, change, np.full((2, 2), 0.5, np.float32))
+    assert half[0, 0, 0] == 187  # 200 - 12.75
