@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from defectrt import __version__
 from defectrt.errors import EngineError, InputError, OutputError, UsageError
-from defectrt.manifest import FORMAT_VERSION, Manifest, dump, hash_file
+from defectrt.manifest import FORMAT_VERSION, MANIFEST, Manifest, dump, hash_file
 from defectrt.onnx_engine import OnnxEngine
 from defectrt.progress import Progress
 from defectrt.rows import Rows
-from defectrt.schedule import Convention, to_epsilon
+from defectrt.schedule import Convention, Schedule, to_epsilon
 from defectrt.training.attention import Masking
 from defectrt.training.model import MaskedUNet, StableDiffusion, open_model
 
@@ -66,9 +66,12 @@ def build(
     """
     if out.exists() and not overwrite:
         raise OutputError(f"{out}: already there; add --overwrite, or choose another --out")
+    if out.exists() and not (out / MANIFEST).exists():
+        raise UsageError(f"{out}: not an engine, so it is not replaced")
     partial = out.with_name(f".{out.name}.partial")
     source = _open_run(run)
     side = map_size(source.model, map_side)
+    tables = {n: source.model.noise_schedule.tables(n, convention) for n in steps}
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
@@ -77,7 +80,7 @@ def build(
                 progress.update(done, exporting=name)
                 _export(name, source, side, partial)
             progress.update(3, checking="against PyTorch")
-            manifest = _manifest(source, partial, steps, convention, side)
+            manifest = _manifest(source, partial, tables, convention, side)
             errors = _compare(source, manifest, partial, side)
             progress.update(4, writing="the manifest")
             run_record = manifest.provenance.run | {"self_check": errors}
@@ -222,11 +225,14 @@ def _relative_error(got: np.ndarray, expected: Tensor) -> float:
 
 
 def _manifest(
-    source: _Source, directory: Path, steps: Sequence[int], convention: Convention, side: int
+    source: _Source,
+    directory: Path,
+    tables: Mapping[int, Schedule],
+    convention: Convention,
+    side: int,
 ) -> Manifest:
     record, model = source.record, source.model
     channels, height, width = source.latent_shape
-    tables = {str(n): model.noise_schedule.tables(n, convention) for n in steps}
     return Manifest.model_validate_json(
         json.dumps(
             {
@@ -250,9 +256,9 @@ def _manifest(
                     "convention": convention,
                     "prediction_type": model.prediction_type,
                     "train_timesteps": len(model.noise_schedule.alphas_cumprod),
-                    "default_steps": steps[0],
+                    "default_steps": next(iter(tables)),
                     "tables": {
-                        n: {"inversion": table.inversion, "generation": table.generation}
+                        str(n): {"inversion": table.inversion, "generation": table.generation}
                         for n, table in tables.items()
                     },
                 },
@@ -278,8 +284,6 @@ def _replace(partial: Path, out: Path) -> None:
     """Put the finished directory in place; an old one stays until the new one is there."""
     old = out.with_name(f".{out.name}.old")
     if out.exists():
-        if not (out / "engine.json").exists():
-            raise UsageError(f"{out}: not an engine, so it is not replaced")
         shutil.rmtree(old, ignore_errors=True)
         out.rename(old)
     partial.rename(out)

@@ -25,7 +25,16 @@ from pydantic import (
 from .errors import EngineError, UsageError
 from .schedule import Schedule, StepRow
 
-__all__ = ["FORMAT_VERSION", "FileEntry", "Manifest", "hash_file", "read_manifest", "verify"]
+__all__ = [
+    "FORMAT_VERSION",
+    "MANIFEST",
+    "FileEntry",
+    "Manifest",
+    "dump",
+    "hash_file",
+    "read_manifest",
+    "verify",
+]
 
 MANIFEST = "engine.json"
 FORMAT_VERSION = 1

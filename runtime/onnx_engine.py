@@ -29,6 +29,9 @@ class OnnxEngine:
         """Open graphs that `verify` has already checked."""
         self.manifest = manifest
         self._signatures = _signatures(manifest)
+        missing = [f"{n}.onnx" for n in self._signatures if f"{n}.onnx" not in manifest.files]
+        if missing:
+            raise EngineError(f"{directory}: the manifest lists no {', no '.join(missing)}")
         self._sessions = {
             name: _open(directory / f"{name}.onnx", inputs, outputs, threads)
             for name, (inputs, outputs) in self._signatures.items()
@@ -44,15 +47,22 @@ class OnnxEngine:
 
     def step(self, rows: Rows) -> tuple[Floats, Floats]:
         """One row step: (z' [B,C,h,w], attention [B,1,r,r])."""
-        for prompts in (rows.inside, rows.outside):
-            if prompts.size and not 0 <= prompts.min() <= prompts.max() < len(
-                self.manifest.prompts
-            ):
-                raise InputError(f"prompt index outside 0 … {len(self.manifest.prompts) - 1}")
+        self._check_indices(rows)
         latent, attention = self._run(
             "denoiser", {f.name: getattr(rows, f.name) for f in fields(rows)}
         )
         return latent, attention
+
+    def _check_indices(self, rows: Rows) -> None:
+        """Indices past a table would read what is not there."""
+        prompts, times = len(self.manifest.prompts), self.manifest.schedule.train_timesteps
+        for name, values, count in (
+            ("prompt index", rows.inside, prompts),
+            ("prompt index", rows.outside, prompts),
+            ("timestep", rows.timestep, times),
+        ):
+            if values.size and not 0 <= values.min() <= values.max() < count:
+                raise InputError(f"{name} outside 0 … {count - 1}")
 
     def close(self) -> None:
         """Free the graphs."""

@@ -1,0 +1,201 @@
+"""The command line as a user meets it: help, exit codes, messages, pipes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from conftest import save
+
+from defectrt import cli
+from defectrt.errors import DefectRTError
+from defectrt.extras import requires
+
+COMMANDS = ["synthesize", "train", "new-model", "build-engine"]
+
+
+def defectrt(*words, **env):
+    """Run the program as its own process."""
+    import os
+
+    return subprocess.run(
+        [sys.executable, "-c", "from defectrt.cli import main; main()", *map(str, words)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | env,
+        check=False,
+    )
+
+
+def test_version_and_help_without_heavy_imports():
+    result = defectrt("--version")
+    assert result.stdout == f"defectrt {cli.__version__}\n"
+    code = (
+        "import sys; from defectrt import cli; sys.argv = ['defectrt', '--help']\n"
+        "try: cli.main()\nexcept SystemExit: pass\n"
+        "print(sorted({'torch', 'onnxruntime', 'cv2', 'diffusers'} & set(sys.modules)))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip().endswith("[]")
+    assert all(command in out.stdout for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_shows_examples(command):
+    result = defectrt(command, "--help")
+    assert result.returncode == 0
+    assert "Examples:" in result.stdout
+    assert f"defectrt {command} " in result.stdout
+
+
+def test_bad_usage_is_2_and_names_what_is_missing():
+    result = defectrt("synthesize", "--images", "x")
+    assert result.returncode == 2
+    assert "--engine" in result.stderr
+    assert defectrt("frobnicate").returncode == 2
+
+
+def test_the_codes_are_pinned():
+    def all_kinds(kind):
+        return {kind.__name__: kind.exit_code} | {
+            k: v for sub in kind.__subclasses__() for k, v in all_kinds(sub).items()
+        }
+
+    assert all_kinds(DefectRTError) == {
+        "DefectRTError": 1,
+        "UsageError": 2,
+        "InputError": 3,
+        "EngineError": 4,
+        "OutputError": 5,
+        "MissingExtraError": 6,
+        "PartialError": 7,
+        "NothingDoneError": 8,
+        "TrainingError": 9,
+        "Cancelled": 130,
+    }
+
+
+def test_a_missing_extra_names_the_line_to_run():
+    with pytest.raises(DefectRTError, match=r"package nonesuch.*pip install 'defectrt\[train\]'"):  # noqa: SIM117
+        with requires("train"):
+            import nonesuch  # noqa: F401
+    with pytest.raises(ModuleNotFoundError):  # noqa: SIM117
+        with requires("train"):
+            import defectrt.nonesuch  # noqa: F401
+
+
+def test_the_runtime_needs_no_torch(engine, parts, tmp_path):
+    """The whole job with torch and its company made impossible to import."""
+    block = "import sys\nfor n in ('torch', 'diffusers', 'transformers', 'onnx'): sys.modules[n] = None\n"
+    words = ["synthesize", "--images", parts[0], "--masks", parts[1], "--engine", engine]
+    words += ["--out", tmp_path / "out", "--defect", "spot", "--refine", "none", "--quiet"]
+    code = f"{block}from defectrt.cli import main; sys.argv[1:] = {list(map(str, words))}; main()"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert "3 of 3 samples kept" in result.stdout
+    assert len((tmp_path / "out" / "manifest.jsonl").read_text().splitlines()) == 3
+
+
+def test_synthesize_speaks_to_eyes_and_machines(engine, parts, tmp_path):
+    images, masks = parts
+    (images / "zz.png").write_bytes(b"")
+    words = ["synthesize", "--images", images, "--masks", masks, "--engine", engine]
+    words += ["--defect", "spot", "--refine", "none"]
+    result = defectrt(*words, "--out", tmp_path / "a", "--json")
+    assert result.returncode == 7
+    summary = json.loads(result.stdout)
+    assert summary["requested"] == 4
+    assert summary["kept"] == 3
+    assert "synthesize 4/4 kept 3" in result.stderr
+    assert "error: 3 of 4 samples were made\n" in result.stderr
+    assert "zz.png: the file is empty" in result.stderr
+    again = defectrt(*words, "--out", tmp_path / "a")
+    assert again.returncode == 5
+    assert "not empty; add --resume" in again.stderr
+    resumed = defectrt(*words, "--out", tmp_path / "a", "--resume", "--quiet")
+    assert resumed.returncode == 7
+    assert "3 of 4 samples kept" in resumed.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["--engine", "none"], 4, "no such engine directory"),
+        (["--images", "none"], 3, "no such folder of pictures"),
+        (["--masks", "none"], 3, "no such folder of masks"),
+        (["--out", "/proc/none"], 5, "cannot be written"),
+        (["--steps", "3"], 2, "no schedule of 3 steps; it has: 2, 4"),
+        (["--defect", "rust"], 2, "no defect is named 'rust'; this engine makes: line, spot"),
+        (["--count", "0"], 3, "count: at least 1"),
+        (["--refine", "magic"], 3, "attention, change, both or none"),
+    ],
+)
+def test_one_clear_message_and_the_right_code(engine, parts, tmp_path, words, code, message):
+    options = {
+        "--images": parts[0],
+        "--masks": parts[1],
+        "--engine": engine,
+        "--out": tmp_path / "out",
+        "--defect": "spot",
+    } | {words[0]: words[1]}
+    result = defectrt("synthesize", *[w for pair in options.items() for w in pair])
+    assert result.returncode == code
+    assert message in result.stderr
+    assert result.stderr.count("error:") == 1
+    assert "Traceback" not in result.stderr
+
+
+def test_an_unexpected_fault_is_one_line_unless_asked_for_more(monkeypatch, capsys):
+    monkeypatch.setattr(cli, "app", lambda: 1 / 0)
+    monkeypatch.setattr(cli, "_add_commands_of_the_layers_above", lambda: None)
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    text = capsys.readouterr().err
+    assert stop.value.code == 1
+    assert "unexpected ZeroDivisionError" in text
+    assert "Traceback" not in text
+    monkeypatch.setenv(cli.DEBUG, "1")
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_from_nothing_to_a_dataset(tmp_path):
+    """new-model, train the VAE, a base, the fine-tune; build-engine; synthesize."""
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    for i in range(3):
+        picture = rng.normal(150, 10, (40, 40, 3)).clip(0, 255).astype(np.uint8)
+        save(tmp_path / "good" / f"{i}.png", picture)
+        mask = np.zeros((40, 40), np.uint8)
+        mask[10:20, 10:20] = 255
+        save(tmp_path / "masks" / f"{i}.png", mask)
+        picture[10:20, 10:20] //= 3
+        save(tmp_path / "spot" / f"{i}.png", picture)
+        save(tmp_path / "spot" / f"{i}_mask.png", mask)
+    assert defectrt("new-model", "--size", "tiny", "--out", tmp_path / "m0").returncode == 0
+    model, data = tmp_path / "m0", ["--good", tmp_path / "good", "--batch", 2, "--steps", 2]
+    for objective in ("autoencoder", "denoise", "disentangle"):
+        run = tmp_path / objective
+        result = defectrt(
+            "train", "--model", model, "--out", run, "--objective", objective, *data,
+            "--defect", f"spot={tmp_path / 'spot'}",
+        )  # fmt: skip
+        assert result.returncode == 0, result.stderr
+        assert result.stdout.strip() == str(run / "model")
+        assert f"{objective} 2/2" in result.stderr
+        model = run / "model"
+    built = defectrt("build-engine", run, "--out", tmp_path / "engine", "--steps", 2)
+    assert built.returncode == 0, built.stderr
+    made = defectrt(
+        "synthesize", "--images", tmp_path / "good", "--masks", tmp_path / "masks",
+        "--engine", tmp_path / "engine", "--out", tmp_path / "out", "--refine", "none",
+    )  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    assert len(list((tmp_path / "out" / "parts" / "test" / "spot").iterdir())) == 3

@@ -1,0 +1,135 @@
+"""Building an engine: the self-check can fail, and nothing half-made is left behind."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from defectrt.errors import EngineError, InputError, OutputError, UsageError
+from defectrt.export import build as module
+from defectrt.export.build import TOLERANCE, build
+from defectrt.export.rowstep import RowStep, map_size
+from defectrt.manifest import read_manifest, verify
+from defectrt.training.model import SIZES, ModelSize, new_model
+
+
+def test_the_engine_is_whole_and_says_where_it_comes_from(engine, run):
+    manifest = verify(engine)
+    assert set(manifest.files) == {
+        "encoder.onnx",
+        "decoder.onnx",
+        "denoiser.onnx",
+        "prompts.safetensors",
+    }
+    assert manifest.defects == ["line", "spot"]
+    assert manifest.schedule.default_steps == 4
+    assert manifest.schedule.prediction_type == "v_prediction"
+    assert manifest.provenance.base_model == "tiny"
+    assert [d.name for d in manifest.provenance.dataset] == ["spot/0.bin", "line/1.bin"]
+    errors = manifest.provenance.run["self_check"]
+    assert set(errors) == {"encoder", "decoder", "step", "attention"}
+    assert all(0 < error < 1e-4 < TOLERANCE for error in errors.values())
+    assert not list(engine.parent.glob(".*"))
+
+
+def wrong(part):
+    """Breaks one thing that the graph and the training-side model must agree on."""
+
+    def table(self, model, embeddings, content, side):
+        real_init(self, model, embeddings.roll(1, 0), content, side)
+
+    def weight(self, model, embeddings, content, side):
+        real_init(self, model, embeddings, content, side)
+        with torch.no_grad():
+            self.unet.conv_out.weight *= 1.01
+
+    def prediction(self, model, embeddings, content, side):
+        real_init(self, model, embeddings, content, side)
+        self.prediction_type = "epsilon"
+
+    def attention(self, model, embeddings, content, side):
+        real_init(self, model, embeddings, content * 0.9, side)
+
+    real_init = RowStep.__init__
+    return locals()[part]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", ["table", "weight", "prediction", "attention"])
+def test_the_self_check_finds_what_is_wrong_and_leaves_nothing(run, tmp_path, monkeypatch, part):
+    monkeypatch.setattr(RowStep, "__init__", wrong(part))
+    expected = "attention" if part == "attention" else "step"
+    with pytest.raises(EngineError, match=rf"differ from the model.*{expected} .*nothing was wri"):
+        build(run, tmp_path / "e", steps=(2,), quiet=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_overwriting_keeps_the_old_engine_until_the_new_one_is_there(
+    run, engine, tmp_path, monkeypatch
+):
+    out = tmp_path / "e"
+    shutil.copytree(engine, out)
+    before = (out / "engine.json").read_bytes()
+    with pytest.raises(OutputError, match="already there; add --overwrite"):
+        build(run, out, quiet=True)
+    monkeypatch.setattr(module, "dump", lambda *a: (_ for _ in ()).throw(OSError(28, "full")))
+    with pytest.raises(OutputError, match="cannot be written"):
+        build(run, out, steps=(2,), overwrite=True, quiet=True)
+    assert (out / "engine.json").read_bytes() == before
+    monkeypatch.undo()
+    build(run, out, steps=(3,), overwrite=True, quiet=True)
+    assert list(read_manifest(out).schedule.tables) == ["3"]
+    assert [p.name for p in tmp_path.iterdir()] == ["e"]
+
+
+def test_a_folder_that_is_not_an_engine_is_never_replaced(run, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("dear")
+    with pytest.raises(UsageError, match="not an engine, so it is not replaced"):
+        build(run, tmp_path / "mine", overwrite=True, quiet=True)
+    assert (tmp_path / "mine" / "letter.txt").read_text() == "dear"
+
+
+def test_what_is_not_a_finished_run(run, tmp_path):
+    with pytest.raises(InputError, match="holds no model: not a run"):
+        build(tmp_path, tmp_path / "e", quiet=True)
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(InputError, match="not finished, go on with --resume"):
+        build(tmp_path, tmp_path / "e", quiet=True)
+    shutil.copytree(run / "model", tmp_path / "model")
+    with pytest.raises(InputError, match="not the record of a training run"):
+        build(tmp_path, tmp_path / "e", quiet=True)
+    record = json.loads((run / "run.json").read_text())
+    record["prompts"] = record["prompts"][:2]
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    with pytest.raises(InputError, match="trained without a defect"):
+        build(tmp_path, tmp_path / "e", quiet=True)
+
+
+def test_steps_that_the_schedule_does_not_have(run, tmp_path):
+    with pytest.raises(InputError, match="choose from 1 to 1000"):
+        build(run, tmp_path / "e", steps=(0,), quiet=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_size_of_the_attention_map():
+    small = new_model(ModelSize(window=64, vae=(16, 16), unet=(32, 32, 32), text=32))
+    assert map_size(small) == 16
+    assert map_size(small, 8) == 8
+    assert map_size(new_model(SIZES["tiny"])) == 16
+    with pytest.raises(UsageError, match="this model attends at 32, 16, 8"):
+        map_size(small, 10)
+
+
+def test_the_model_stays_as_it_was():
+    model = new_model(SIZES["tiny"])
+    before = {k: v.clone() for k, v in model.unet.state_dict().items()}
+    embeddings, content = model.encode_prompts(["a", "b", "c"])
+    RowStep(model, embeddings, content, 16)
+    after = model.unet.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[k], after[k]) for k in before)

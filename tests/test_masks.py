@@ -1,0 +1,162 @@
+"""Masks are found, read without a threshold in the middle, and never lost on the way down."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from conftest import save
+from hypothesis import given
+from hypothesis import strategies as st
+
+from defectrt.errors import InputError
+from defectrt.masks import find_mask, latent_mask, read_mask, reduce_mask
+from defectrt.refine import Refinement, attention_witness, change_witness, refine
+
+
+@pytest.mark.parametrize("name", ["7.png", "7_mask.png", "7.bmp", "7_mask.tif"])
+def test_a_mask_is_found_by_its_pictures_name(tmp_path, name):
+    save(tmp_path / "masks" / "a" / name, np.zeros((2, 2), np.uint8))
+    picture = tmp_path / "images" / "a" / "7.jpg"
+    found = find_mask(picture, tmp_path / "images", tmp_path / "masks")
+    assert found == tmp_path / "masks" / "a" / name
+
+
+def test_names_with_glob_characters(tmp_path):
+    save(tmp_path / "masks" / "a[1]*.png", np.zeros((2, 2), np.uint8))
+    found = find_mask(tmp_path / "images" / "a[1]*.jpg", tmp_path / "images", tmp_path / "masks")
+    assert found.name == "a[1]*.png"
+
+
+def test_no_mask_and_two_masks(tmp_path):
+    picture = tmp_path / "images" / "7.jpg"
+    save(tmp_path / "masks" / "77.png", np.zeros((2, 2), np.uint8))
+    with pytest.raises(InputError, match=r"7.jpg: no mask; expected .*7_mask.png"):
+        find_mask(picture, tmp_path / "images", tmp_path / "masks")
+    save(tmp_path / "masks" / "7.png", np.zeros((2, 2), np.uint8))
+    save(tmp_path / "masks" / "7.bmp", np.zeros((2, 2), np.uint8))
+    with pytest.raises(InputError, match=r"more than one mask: 7.bmp, 7.png"):
+        find_mask(picture, tmp_path / "images", tmp_path / "masks")
+
+
+@pytest.mark.parametrize("value", [1, 3, 127, 255])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_any_value_but_zero_is_defect(tmp_path, value, dtype):
+    array = np.zeros((5, 6), dtype)
+    array[2, 3] = value
+    save(tmp_path / "m.png", array)
+    assert np.argwhere(read_mask(tmp_path / "m.png", (5, 6))).tolist() == [[2, 3]]
+
+
+def test_the_alpha_of_a_mask_does_not_count(tmp_path):
+    array = np.zeros((4, 4, 4), np.uint8)
+    array[..., 3] = 255
+    array[1, 1, 0] = 9
+    save(tmp_path / "m.png", array)
+    assert read_mask(tmp_path / "m.png", (4, 4)).sum() == 1
+
+
+def test_wrong_size_and_empty(tmp_path):
+    save(tmp_path / "m.png", np.zeros((5, 6), np.uint8))
+    with pytest.raises(InputError, match="the mask is 6x5, its picture 5x6"):
+        read_mask(tmp_path / "m.png", (6, 5))
+    with pytest.raises(InputError, match="the mask is empty"):
+        read_mask(tmp_path / "m.png", (5, 6))
+
+
+@given(
+    st.integers(16, 200), st.integers(0, 10_000), st.integers(0, 10_000), st.sampled_from([8, 16])
+)
+def test_one_pixel_is_never_lost(side, y, x, size):
+    mask = np.zeros((side, side), bool)
+    mask[y % side, x % side] = True
+    small = latent_mask(mask, size, size)
+    assert small.shape == (1, size, size)
+    assert small.dtype == np.float32
+    assert small.sum() == 1
+    assert small[0, y % side * size // side, x % side * size // side] == 1
+
+
+def test_reduction_is_max_pooling_where_cells_divide_evenly():
+    mask = np.random.default_rng(0).random((32, 32)) < 0.05
+    expected = mask.reshape(8, 4, 8, 4).any(axis=(1, 3))
+    np.testing.assert_array_equal(reduce_mask(mask, 8, 8), expected)
+
+
+# ---- refinement, Eq. 13 -----------------------------------------------------------------------
+
+
+def square(y=8, x=8, size=16, side=32):
+    mask = np.zeros((side, side), bool)
+    mask[y : y + size, x : x + size] = True
+    return mask
+
+
+def maps():
+    """Attention on the left half of the mask, change on its upper half."""
+    attention = np.full((8, 8), 0.05, np.float32)
+    attention[2:6, 2:4] = 0.3
+    attention[0, 0] = 1.0  # outside the mask; must not set the scale
+    change = np.zeros((32, 32), np.float32)
+    change[8:16, 8:24] = 0.5
+    change[0:4, 0:4] = 0.5  # outside the mask
+    return attention, change
+
+
+@pytest.mark.parametrize(
+    ("method", "y", "x"),
+    [
+        ("attention", slice(8, 24), slice(8, 16)),
+        ("change", slice(8, 16), slice(8, 24)),
+        ("both", slice(8, 16), slice(8, 16)),
+        ("none", slice(8, 24), slice(8, 24)),
+    ],
+)
+def test_each_witness_sees_its_part(method, y, x):
+    mask = square()
+    refined = refine(mask, *maps(), Refinement(method=method))
+    expected = np.zeros_like(mask)
+    expected[y, x] = True
+    assert not refined[~mask].any()
+    overlap = (refined & expected).sum() / (refined | expected).sum()
+    assert overlap > 0.85
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["attention", "change", "both", "none"]))
+def test_a_refined_mask_never_leaves_the_mask(seed, method):
+    rng = np.random.default_rng(seed)
+    mask = rng.random((32, 32)) < 0.5
+    attention = rng.random((8, 8)).astype(np.float32)
+    change = rng.random((32, 32)).astype(np.float32)
+    refined = refine(mask, attention, change, Refinement(method=method))
+    assert not refined[~mask].any()
+
+
+def test_the_attention_counts_relative_to_its_maximum_in_the_mask():
+    attention, _ = maps()
+    low = attention_witness(square(), attention * 0.01, 0.5)
+    np.testing.assert_array_equal(low, attention_witness(square(), attention, 0.5))
+    assert not attention_witness(square(), np.zeros((8, 8), np.float32), 0.5).any()
+
+
+def test_nothing_changed_means_an_empty_label():
+    attention, change = maps()
+    for method in ("change", "both"):
+        assert not refine(square(), attention, change * 0, Refinement(method=method)).any()
+
+
+def test_levels_and_specks():
+    change = np.full((32, 32), 0.05, np.float32)
+    assert change_witness(change, 0.04, 1.0).all()
+    assert not change_witness(change, 0.06, 1.0).any()
+    speck = np.zeros((32, 32), np.float32)
+    speck[16, 16] = 1
+    how = Refinement(smooth=0.0)
+    assert not refine(square(), maps()[0], speck, how).any()
+    assert refine(square(), maps()[0], speck, Refinement(smooth=0.0, min_area=1)).sum() == 1
+
+
+def test_impossible_settings():
+    with pytest.raises(InputError, match="attention, change, both or none"):
+        Refinement(method="magic")
+    with pytest.raises(InputError, match=r"lie in \[0,1\]"):
+        Refinement(threshold=2)
