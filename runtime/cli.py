@@ -76,7 +76,7 @@ def synthesize(
     ] = "change",
     min_change: Annotated[
         float, typer.Option(help="Smallest change that counts as defect, share of the full range.")
-    ] = 0.04,
+    ] = 0.03,
     feather: Annotated[float, typer.Option(help="Width of the soft border in px.")] = 4.0,
     batch: Annotated[int, typer.Option(help="Pictures in the engine at once.")] = 4,
     threads: Annotated[int | None, typer.Option(help="CPU threads; all by default.")] = None,

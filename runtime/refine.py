@@ -37,7 +37,7 @@ class Refinement:
 
     method: Method = "change"
     threshold: float = 0.5
-    min_change: float = 0.04
+    min_change: float = 0.03
     smooth: float = 1.0
     min_area: int = 4
 

@@ -88,7 +88,8 @@ def test_a_missing_extra_names_the_line_to_run():
 
 def test_the_runtime_needs_no_torch(engine, parts, tmp_path):
     """The whole job with torch and its company made impossible to import."""
-    block = "import sys\nfor n in ('torch', 'diffusers', 'transformers', 'onnx'): sys.modules[n] = None\n"
+    names = ("torch", "diffusers", "transformers", "onnx")
+    block = f"import sys\nfor n in {names}: sys.modules[n] = None\n"
     words = ["synthesize", "--images", parts[0], "--masks", parts[1], "--engine", engine]
     words += ["--out", tmp_path / "out", "--defect", "spot", "--refine", "none", "--quiet"]
     code = f"{block}from defectrt.cli import main; sys.argv[1:] = {list(map(str, words))}; main()"

@@ -15,7 +15,9 @@ __all__ = ["new_model", "train"]
 
 def new_model(
     out: Annotated[Path, typer.Option(help="Directory to write the model to.")],
-    size: Annotated[str, typer.Option(help="tiny (32 px, for tests) or small (64 px).")] = "small",
+    size: Annotated[
+        str, typer.Option(help="tiny (32 px, for tests), small (64 px) or colour.")
+    ] = "small",
     prediction_type: Annotated[
         str, typer.Option(help="epsilon, v_prediction or sample.")
     ] = "epsilon",

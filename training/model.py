@@ -206,10 +206,12 @@ class ModelSize:
     latent_channels: int = 4
 
 
-#: ``tiny`` runs a whole job in seconds, for tests; ``small`` learns real defects on a CPU.
+#: ``tiny`` runs a whole job in seconds, for tests; ``small`` learns real defects on a CPU, in
+#: grey; ``colour`` is the same with room for colour.
 SIZES = {
     "tiny": ModelSize(window=32, vae=(16, 16), unet=(32, 32), text=32),
     "small": ModelSize(window=64, vae=(32, 64), unet=(64, 96, 128)),
+    "colour": ModelSize(window=64, vae=(32, 64), unet=(64, 96, 128), latent_channels=6),
 }
 
 
