@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from .errors import InputError
 from .rows import Floats
@@ -37,7 +39,12 @@ Pixels = NDArray[np.float32]
 
 #: Larger pictures are refused before they are decoded.
 MAX_PIXELS = 100_000_000
+#: More than `MAX_PIXELS` of four 16-bit channels take; larger files are not read at all.
+_MAX_BYTES = 1 << 30
 _ALPHA = {2, 4}
+#: Pillow's name for 16 bits a channel ends in the byte order; "BGR;16" is a whole pixel's.
+_DEEP_COLOUR = re.compile(r"(RGB\w|RGB|LA|CMYK);16[BLN]")
+_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
 
 
 def read_picture(path: Path) -> Bits:
@@ -46,33 +53,69 @@ def read_picture(path: Path) -> Bits:
     Palettes become RGB and CMYK becomes RGB; one-bit pictures become grey. Raises `InputError`
     for what cannot be read whole, and for pictures of more than `MAX_PIXELS`.
     """
+    data = _read_bytes(path)
     try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd metadata, and of sizes we allow
+            return _decode(data)
+    except InputError as fault:
+        raise InputError(f"{path}: {fault}") from None
+    except UnidentifiedImageError as error:
+        raise InputError(f"{path}: not a picture of a known format") from error
+    except Exception as error:  # Pillow's parsers raise whatever they stumble over
+        raise InputError(f"{path}: damaged or truncated ({error})") from error
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        size = path.stat().st_size
+        if size > _MAX_BYTES:
+            raise InputError(f"{path}: larger than {_MAX_BYTES >> 30} GiB, too large for a picture")
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     if not data:
         raise InputError(f"{path}: the file is empty")
+    return data
+
+
+def _decode(data: bytes) -> Bits:
+    with _open(data) as image:
+        width, height = image.size
+        if width * height > MAX_PIXELS:
+            raise InputError(
+                f"{width}x{height} is more than {MAX_PIXELS // 1_000_000} megapixels; "
+                "cut it into smaller pictures"
+            )
+        frames = getattr(image, "n_frames", 1)
+        if frames > 1 and image.format != "MPO":  # in an MPO the others are previews
+            raise InputError(f"holds {frames} pictures; save each in a file of its own")
+        stored = str([tile[3] for tile in image.tile])
+        image.load()  # a truncated file fails here
+        array = _decode_deep(data, stored) if _DEEP_COLOUR.search(stored) else _as_array(image)
+        return _orient(array, image.getexif().get(ExifTags.Base.Orientation, 1))
+
+
+def _open(data: bytes) -> Image.Image:
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            width, height = image.size
-            if width * height > MAX_PIXELS:
-                raise InputError(
-                    f"{path}: {width}x{height} is more than {MAX_PIXELS // 1_000_000} megapixels; "
-                    "cut it into smaller pictures"
-                )
-            deep = any(";16" in str(tile[3]) for tile in image.tile)
-            image.load()  # a truncated file fails here
-            if deep and image.mode in ("RGB", "RGBA"):
-                return _read_deep_colour(path, data)
-            return _as_array(ImageOps.exif_transpose(image))
-    except UnidentifiedImageError as error:
-        raise InputError(f"{path}: not a picture of a known format") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: damaged or truncated ({error})") from error
+        return Image.open(io.BytesIO(data))
+    except Image.DecompressionBombError as error:
+        raise InputError(f"more than {MAX_PIXELS // 1_000_000} megapixels ({error})") from error
+
+
+def _orient(array: Bits, orientation: int) -> Bits:
+    """Apply EXIF orientation 1 to 8: from 5 on the axes are swapped, then the flips."""
+    if 5 <= orientation <= 8:
+        array = array.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        array = array[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        array = array[::-1]
+    return np.ascontiguousarray(array)
 
 
 def _as_array(image: Image.Image) -> Bits:
-    if image.mode in ("I;16", "I;16B", "I;16L"):
+    if image.mode.startswith("I;16"):
         return np.asarray(image).astype(np.uint16)[..., None]
     if image.mode in ("P", "PA"):
         image = image.convert("RGBA" if "transparency" in image.info else "RGB")
@@ -81,16 +124,18 @@ def _as_array(image: Image.Image) -> Bits:
     elif image.mode == "CMYK":
         image = image.convert("RGB")
     if image.mode not in ("L", "LA", "RGB", "RGBA"):
-        raise ValueError(f"pixel format {image.mode} is not supported; use 8 or 16 bits")
+        raise InputError(f"pixel format {image.mode} is not supported; use 8 or 16 bits")
     array: NDArray[np.uint8] = np.asarray(image)
     return array[..., None] if array.ndim == 2 else array
 
 
-def _read_deep_colour(path: Path, data: bytes) -> Bits:
-    """Pillow would cut 16-bit colour to 8 bits; OpenCV keeps it."""
+def _decode_deep(data: bytes, stored: str) -> Bits:
+    """16-bit colour, which Pillow would cut to 8 bits; OpenCV keeps it."""
+    if "RGB" not in stored:
+        raise InputError(f"16 bits are supported for grey and RGB, not for {stored}")
     array = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if array is None or array.dtype != np.uint16 or array.ndim != 3:
-        raise InputError(f"{path}: 16-bit colour that cannot be read")
+        raise InputError("16-bit colour that cannot be read")
     order = cv2.COLOR_BGR2RGB if array.shape[2] == 3 else cv2.COLOR_BGRA2RGBA
     return np.asarray(cv2.cvtColor(array, order), np.uint16)
 
@@ -208,5 +253,4 @@ def composite(source: Bits, change: Pixels, weight: Pixels) -> Bits:
 
 def is_picture(path: Path) -> bool:
     """Whether the name is that of a picture."""
-    suffixes = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
-    return path.suffix.lower() in suffixes and not path.name.startswith(".")
+    return path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")
