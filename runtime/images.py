@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from .errors import InputError
 from .rows import Floats
@@ -25,8 +25,8 @@ __all__ = [
     "composite",
     "encode_png",
     "feather",
+    "find_pictures",
     "from_model",
-    "is_picture",
     "place_window",
     "read_picture",
     "to_model",
@@ -50,7 +50,8 @@ _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
 def read_picture(path: Path) -> Bits:
     """Read a picture of 8 or 16 bits a channel, EXIF orientation applied.
 
-    Palettes become RGB and CMYK becomes RGB; one-bit pictures become grey. Raises `InputError`
+    Palettes become RGB and CMYK becomes RGB; one-bit pictures become grey; transparency of any
+    kind becomes alpha. Raises `InputError`
     for what cannot be read whole, and for pictures of more than `MAX_PIXELS`.
     """
     data = _read_bytes(path)
@@ -96,7 +97,7 @@ def _decode(data: bytes) -> Bits:
         return _orient(array, image.getexif().get(ExifTags.Base.Orientation, 1))
 
 
-def _open(data: bytes) -> Image.Image:
+def _open(data: bytes) -> ImageFile.ImageFile:
     try:
         return Image.open(io.BytesIO(data))
     except Image.DecompressionBombError as error:
@@ -111,22 +112,23 @@ def _orient(array: Bits, orientation: int) -> Bits:
         array = array[:, ::-1]
     if orientation in (3, 4, 7, 8):
         array = array[::-1]
-    return np.ascontiguousarray(array)
+    return array.copy()
 
 
 def _as_array(image: Image.Image) -> Bits:
     if image.mode.startswith("I;16"):
         return np.asarray(image).astype(np.uint16)[..., None]
-    if image.mode in ("P", "PA"):
-        image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+    grey = image.mode in ("1", "L")
+    if image.has_transparency_data:  # a transparent palette entry or colour, or alpha already
+        image = image.convert("LA" if grey or image.mode == "LA" else "RGBA")
     elif image.mode == "1":
         image = image.convert("L")
-    elif image.mode == "CMYK":
+    elif image.mode in ("P", "CMYK"):
         image = image.convert("RGB")
     if image.mode not in ("L", "LA", "RGB", "RGBA"):
         raise InputError(f"pixel format {image.mode} is not supported; use 8 or 16 bits")
-    array: NDArray[np.uint8] = np.asarray(image)
-    return array[..., None] if array.ndim == 2 else array
+    array = np.asarray(image, np.uint8)
+    return array.reshape(*array.shape[:2], -1)
 
 
 def _decode_deep(data: bytes, stored: str) -> Bits:
@@ -214,7 +216,8 @@ def to_model(picture: Bits, size: int) -> Floats:
 
 def from_model(pixels: Floats, size: int) -> Pixels:
     """[3,h,w] float32 in about [-1,1] -> [size,size,3] float32, 0 black and 1 white."""
-    return _resize(np.ascontiguousarray(pixels.transpose(1, 2, 0)), size) / 2 + np.float32(0.5)
+    values = _resize(np.ascontiguousarray(pixels.transpose(1, 2, 0)), size)
+    return np.asarray(values / 2 + 0.5, np.float32)
 
 
 def _resize(values: Pixels, size: int) -> Pixels:
@@ -251,6 +254,14 @@ def composite(source: Bits, change: Pixels, weight: Pixels) -> Bits:
     return result
 
 
-def is_picture(path: Path) -> bool:
-    """Whether the name is that of a picture."""
-    return path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")
+def find_pictures(folder: Path) -> list[Path]:
+    """All pictures below a folder by their suffix, nothing hidden; in the order of their names."""
+    inside = {path.relative_to(folder): path for path in folder.rglob("*")}
+    pictures = {
+        name.as_posix(): path
+        for name, path in inside.items()
+        if name.suffix.lower() in _SUFFIXES
+        and not any(part.startswith(".") for part in name.parts)
+        and path.is_file()
+    }
+    return [pictures[name] for name in sorted(pictures)]
