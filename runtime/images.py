@@ -42,8 +42,8 @@ MAX_PIXELS = 100_000_000
 #: More than `MAX_PIXELS` of four 16-bit channels take; larger files are not read at all.
 _MAX_BYTES = 1 << 30
 _ALPHA = {2, 4}
-#: Pillow's name for 16 bits a channel ends in the byte order; "BGR;16" is a whole pixel's.
-_DEEP_COLOUR = re.compile(r"(RGB\w|RGB|LA|CMYK);16[BLN]")
+#: Pillow's names for 16 bits a channel; BMP's "BGR;16" is 16 bits a pixel.
+_DEEP_COLOUR = re.compile(r"(RGB\w?|LA|CMYK);16")
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
 
 

@@ -290,6 +290,8 @@ def test_feather_is_one_near_the_mask_and_zero_beyond_the_band():
     assert band.min() > 0
     assert band.max() < 1
     assert np.abs(np.diff(weight, axis=0)).max() < 0.4
+    # a quarter of the way out, smooth at both ends: r² (3 - 2 r) of r = ¾
+    assert weight[18, 21 + 3] == np.float32(0.84375)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -311,8 +313,8 @@ def test_composite_is_bit_identical_where_the_weight_is_zero(dtype, channels):
 def test_composite_adds_and_clips():
     source = np.full((2, 2, 3), 200, np.uint8)
     change = np.zeros((2, 2, 3), np.float32)
-    change[0, 0], change[0, 1], change[1, 0] = -0.1, 1.0, -1.0
+    change[0, 0], change[0, 1], change[1, 0] = -0.098, 1.0, -1.0
     result = composite(source, change, np.ones((2, 2), np.float32))
-    assert result[..., 0].tolist() == [[174, 255], [0, 200]]  # 200 - 25.5, to even
+    assert result[..., 0].tolist() == [[175, 255], [0, 200]]  # 200 - 24.99
     half = composite(source, change, np.full((2, 2), 0.5, np.float32))
-    assert half[0, 0, 0] == 187  # 200 - 12.75
+    assert half[0, 0, 0] == 188  # 200 - 12.495, rounded
