@@ -48,12 +48,18 @@ def _options(
 @app.command()
 def synthesize(
     images: Annotated[Path, typer.Option(help="Folder of good pictures.")],
-    engine: Annotated[Path, typer.Option(help="Engine directory, made with build-engine.")],
-    masks: Annotated[
-        Path,
-        typer.Option(help="Folder of masks: name.png or name_mask.png; not 0 is defect."),
-    ],
     out: Annotated[Path, typer.Option(help="Folder for the dataset.")],
+    engine: Annotated[
+        Path | None,
+        typer.Option(help="Engine directory, made with build-engine; by default the one inside."),
+    ] = None,
+    masks: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of masks: name.png or name_mask.png; not 0 is defect. "
+            "Without it, masks are drawn to suit the kind."
+        ),
+    ] = None,
     defect: Annotated[
         str | None, typer.Option(help="Kind of defect; needed if the engine makes several.")
     ] = None,
@@ -91,11 +97,14 @@ def synthesize(
 
     Examples:
 
+      defectrt synthesize --images good --out dataset --defect scratch
+
       defectrt synthesize --images good --masks masks --engine engines/hole --out dataset
 
       defectrt synthesize --images good --masks masks --engine engines/hole --out dataset
       --count 4 --seed 7 --steps 20
     """
+    from .engine import DEFAULT_ENGINE
     from .refine import Refinement
     from .synthesize import Job
     from .synthesize import synthesize as run
@@ -113,10 +122,10 @@ def synthesize(
     )
     summary = run(
         images,
-        engine,
-        masks,
         out,
         job,
+        engine=engine or DEFAULT_ENGINE,
+        masks=masks,
         category=category,
         resume=resume,
         threads=threads,

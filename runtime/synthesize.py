@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from .dataset import Dataset
-from .engine import Engine, load_engine
+from .engine import DEFAULT_ENGINE, Engine, load_engine
 from .errors import Cancelled, InputError, NothingDoneError, PartialError
 from .images import (
     Bits,
@@ -38,6 +38,7 @@ from .refine import Refinement, refine
 from .rows import Floats, Prompts
 from .sampler import Background, generate, invert, repeat
 from .schedule import Schedule
+from .shapes import draw_mask
 
 __all__ = ["Blend", "Job", "Summary", "synthesize"]
 
@@ -133,11 +134,11 @@ class _Result:
 
 def synthesize(
     images: Path,
-    engine: Path,
-    masks: Path,
     out: Path,
     job: Job | None = None,
     *,
+    engine: Path = DEFAULT_ENGINE,
+    masks: Path | None = None,
     category: str = "parts",
     resume: bool = False,
     threads: int | None = None,
@@ -145,13 +146,14 @@ def synthesize(
 ) -> Summary:
     """Put defects into every picture under ``images`` and write a dataset to ``out``.
 
-    The mask of a picture has the same path under ``masks`` (see `defectrt.masks.find_mask`).
+    The mask of a picture has the same path under ``masks`` (see `defectrt.masks.find_mask`);
+    without ``masks``, one that suits the kind of defect is drawn (see `defectrt.shapes`).
     Pictures that cannot be used are skipped and listed in the summary; the rest goes on.
     Ctrl-C finishes the pictures at hand and raises `Cancelled`.
     """
     job = job or Job()
     pictures = _find_pictures(images)
-    if not masks.is_dir():
+    if masks and not masks.is_dir():
         raise InputError(f"{masks}: no such folder of masks")
     with load_engine(engine, threads=threads) as opened:
         manifest = opened.manifest
@@ -167,7 +169,7 @@ def synthesize(
         }
         dataset = Dataset(out, category, defect, record, resume=resume)
         summary = Summary(requested=len(pictures) * job.count)
-        maker = _Maker(opened, schedule, prompts, job)
+        maker = _Maker(opened, schedule, prompts, job, defect)
         with Progress(len(pictures), "synthesize", quiet=quiet) as progress, _interrupt() as stop:
             for start in range(0, len(pictures), job.batch):
                 if stop.is_set():
@@ -193,26 +195,29 @@ def _find_pictures(images: Path) -> list[Path]:
 def _read(
     paths: Sequence[tuple[int, Path]],
     images: Path,
-    masks: Path,
+    masks: Path | None,
     maker: _Maker,
     dataset: Dataset,
     summary: Summary,
 ) -> Iterator[_Item]:
     """Read pictures and masks; those that are done or cannot be used are left out."""
     for index, path in paths:
-        source = path.relative_to(images).as_posix()
+        source = _relative(path, images)
         samples = range(maker.job.count)
         if all((source, k) in dataset.done for k in samples):
             summary.kept += len(samples)
             continue
         try:
             picture = read_picture(path)
-            mask_file = find_mask(path, images, masks)
-            mask = read_mask(mask_file, (picture.shape[0], picture.shape[1]))
+            size = picture.shape[0], picture.shape[1]
+            if masks:
+                mask_file = find_mask(path, images, masks)
+                mask, mask_name = read_mask(mask_file, size), _relative(mask_file, masks)
+            else:
+                mask, mask_name = maker.draw_mask(source, size), "drawn"
         except InputError as fault:
             summary.skipped.append(str(fault))
             continue
-        mask_name = mask_file.relative_to(masks).as_posix()
         yield _Item(index, source, mask_name, picture, mask, maker.window(mask))
 
 
@@ -259,6 +264,10 @@ def _make(
             summary.kept += 1
 
 
+def _relative(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).as_posix()
+
+
 def _number(index: int, total: int) -> str:
     """A zero-padded name that depends on the place in the folder alone."""
     return str(index).zfill(max(3, len(str(total - 1))))
@@ -268,9 +277,20 @@ class _Maker:
     """The method on a few pictures: encode, invert once, generate ``count`` times, decode."""
 
     def __init__(
-        self, engine: Engine, schedule: Schedule, prompts: PromptIndices, job: Job
+        self,
+        engine: Engine,
+        schedule: Schedule,
+        prompts: PromptIndices,
+        job: Job,
+        defect: str,
     ) -> None:
-        self._engine, self._schedule, self._prompts, self.job = engine, schedule, prompts, job
+        self._engine, self._schedule, self._prompts = engine, schedule, prompts
+        self.job, self._defect = job, defect
+
+    def draw_mask(self, source: str, size: tuple[int, int]) -> Mask:
+        """A mask for a picture that has none; a function of the seed and its name alone."""
+        rng = np.random.default_rng([self.job.seed, item_id(source)])
+        return draw_mask(self._defect, size, self._engine.manifest.image.height, rng)
 
     def window(self, mask: Mask) -> Window:
         """The window for a mask."""

@@ -49,7 +49,9 @@ def go(parts, fake_engine, tmp_path):
     def run(name="out", job=None, **options):
         out = tmp_path / name
         job = job or Job()
-        return out, synthesize(images, fake_engine[0], masks, out, job, quiet=True, **options)
+        return out, synthesize(
+            images, out, job, engine=fake_engine[0], masks=masks, quiet=True, **options
+        )
 
     return run
 
@@ -185,21 +187,33 @@ def test_bad_pictures_are_skipped_and_listed_and_the_rest_goes_on(go, parts):
 
 def test_folders_that_are_not_there(parts, fake_engine, tmp_path):
     images, masks = parts
-    none = tmp_path / "none"
+    none, out, engine = tmp_path / "none", tmp_path / "o", fake_engine[0]
     with pytest.raises(InputError, match="none: no such folder of pictures"):
-        synthesize(none, fake_engine[0], masks, tmp_path / "o", quiet=True)
+        synthesize(none, out, engine=engine, masks=masks, quiet=True)
     with pytest.raises(InputError, match="none: no such folder of masks"):
-        synthesize(images, fake_engine[0], none, tmp_path / "o", quiet=True)
+        synthesize(images, out, engine=engine, masks=none, quiet=True)
     with pytest.raises(InputError, match="holds no pictures"):
-        synthesize(fake_engine[0], fake_engine[0], masks, tmp_path / "o", quiet=True)
-    assert not (tmp_path / "o").exists()
+        synthesize(engine, out, engine=engine, masks=masks, quiet=True)
+    assert not out.exists()
 
 
 def test_an_engine_that_is_not_one(parts, tmp_path):
     with pytest.raises(EngineError, match="no such engine directory"):
-        synthesize(*parts[:1], tmp_path / "none", parts[1], tmp_path / "o", quiet=True)
+        synthesize(parts[0], tmp_path / "o", engine=tmp_path / "none", quiet=True)
     with pytest.raises(EngineError, match=r"engine.json cannot be read"):
-        synthesize(parts[0], parts[0], parts[1], tmp_path / "o", quiet=True)
+        synthesize(parts[0], tmp_path / "o", engine=parts[0], quiet=True)
+
+
+def test_without_masks_they_are_drawn_from_the_seed_and_the_name(go, parts, fake_engine, tmp_path):
+    images, engine = parts[0], fake_engine[0]
+    outs = [tmp_path / name for name in "abc"]
+    for out, seed in zip(outs, (1, 1, 2), strict=True):
+        summary = synthesize(images, out, Job(seed=seed), engine=engine, quiet=True)
+        assert summary.kept == 3
+    one, same, other = ([read_picture(o / r["label"]) for r in records(o)] for o in outs)
+    assert all(np.array_equal(a, b) for a, b in zip(one, same, strict=True))
+    assert not any(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+    assert {r["mask"] for r in records(outs[0])} == {"drawn"}
 
 
 def test_output_that_cannot_be_written(go, tmp_path):
