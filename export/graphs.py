@@ -15,7 +15,7 @@ import torch
 from onnxscript import BOOL, FLOAT, script
 from onnxscript import opset23 as op
 from onnxscript.values import Opset
-from safetensors.torch import save_file
+from safetensors.numpy import save
 from torch import Tensor, nn
 
 __all__ = [
@@ -102,13 +102,8 @@ def move_prompt_tables(model: ir.Model, directory: Path) -> None:
         if name.endswith((".processor.k", ".processor.v")) and value.const_value is not None
     }
     path = directory / PROMPTS
-    save_file(
-        {
-            name: torch.from_numpy(value.const_value.numpy().copy())
-            for name, value in tables.items()
-        },
-        path,
-    )
+    numpy = {name: value.const_value.numpy().copy() for name, value in tables.items()}
+    path.write_bytes(save(numpy))
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(length))
