@@ -54,7 +54,7 @@ def build(
     out: Path,
     *,
     steps: Sequence[int] = (50, 20, 10),
-    convention: Convention = "paper",
+    convention: Convention = "diffusers",
     map_side: int | None = None,
     half_weights: bool = False,
     overwrite: bool = False,

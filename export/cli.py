@@ -22,7 +22,7 @@ def build_engine(
     convention: Annotated[
         str,
         typer.Option(help="Inversion evaluates at (z_{t-1}, t-1): paper, or at t: diffusers."),
-    ] = "paper",
+    ] = "diffusers",
     map_size: Annotated[
         int | None, typer.Option(help="Side of the attention map; by default up to 16 or h/4.")
     ] = None,
