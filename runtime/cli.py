@@ -9,7 +9,7 @@ import traceback
 from dataclasses import asdict
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -41,8 +41,12 @@ def _options(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help=f"Show where an error arose; also {DEBUG}=1.")
+    ] = False,
 ) -> None:
-    pass
+    if debug:
+        os.environ[DEBUG] = "1"
 
 
 @app.command()
@@ -64,68 +68,75 @@ def synthesize(
         str | None, typer.Option(help="Kind of defect; needed if the engine makes several.")
     ] = None,
     category: Annotated[str, typer.Option(help="Name of the part, a folder in OUT.")] = "parts",
-    count: Annotated[int, typer.Option(help="Defects a picture.")] = 1,
+    count: Annotated[int, typer.Option(help="Defects a picture.", min=1)] = 1,
     seed: Annotated[int, typer.Option(help="Another seed, other defects.")] = 0,
     steps: Annotated[
         int | None, typer.Option(help="DDIM steps; one of the engine's schedules.")
     ] = None,
     background: Annotated[
-        str,
+        Literal["replay", "dual"],
         typer.Option(help="replay: exactly the inverted background. dual: denoise it again."),
     ] = "replay",
     blend: Annotated[
-        str,
+        Literal["residual", "decoded"],
         typer.Option(help="residual: add the change to the original. decoded: the model's pixels."),
     ] = "residual",
     refine: Annotated[
-        str, typer.Option(help="Witness for the label: change, attention, both or none.")
+        Literal["change", "attention", "both", "none"],
+        typer.Option(
+            help="Where the label lies: where the picture changed, where the model paid "
+            "attention to the defect, both, or none: the mask as it is."
+        ),
     ] = "change",
     min_change: Annotated[
-        float, typer.Option(help="Smallest change that counts as defect, share of the full range.")
+        float,
+        typer.Option(
+            help="Smallest change that counts as defect, share of the full range.", min=0, max=1
+        ),
     ] = 0.03,
-    feather: Annotated[float, typer.Option(help="Width of the soft border in px.")] = 4.0,
-    batch: Annotated[int, typer.Option(help="Pictures in the engine at once.")] = 4,
-    threads: Annotated[int | None, typer.Option(help="CPU threads; all by default.")] = None,
+    feather: Annotated[float, typer.Option(help="Width of the soft border in px.", min=0)] = 4.0,
+    batch: Annotated[int, typer.Option(help="Windows in the engine at once.", min=1)] = 4,
+    threads: Annotated[int | None, typer.Option(help="CPU threads; all by default.", min=1)] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped job.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The summary as JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
     """Put defects into pictures of good parts and write a labelled dataset.
 
-    OUT gets the MVTec AD layout and manifest.jsonl. Outside a soft border around the mask every
-    pixel is the original's. Exit codes: 0 all made, 7 some left out, 8 nothing made.
+    The mask of good/a/7.jpg is masks/a/7_mask.png or masks/a/7.png. OUT gets the MVTec AD layout
+    and manifest.jsonl. Outside a soft border around the mask every pixel is the original's.
+    Ctrl-C finishes the pictures at hand; --resume goes on. Exit codes: 0 all made, 7 some left
+    out, 8 nothing made.
 
     Examples:
 
-      defectrt synthesize --images good --out dataset --defect scratch
+      defectrt synthesize --images good --defect scratch --out data
 
-      defectrt synthesize --images good --masks masks --engine engines/hole --out dataset
+      defectrt synthesize --images good --masks masks --engine engines/hole --out data
 
-      defectrt synthesize --images good --masks masks --engine engines/hole --out dataset
-      --count 4 --seed 7 --steps 20
+      defectrt synthesize --images good --masks masks --engine engines/hole --out more --count 4
     """
-    from .engine import DEFAULT_ENGINE
+    from .job import Job
+    from .job import synthesize as run
     from .refine import Refinement
-    from .synthesize import Job
-    from .synthesize import synthesize as run
 
     job = Job(
         defect=defect,
         count=count,
         seed=seed,
         steps=steps,
-        background=background,  # type: ignore[arg-type]  # Job refuses other words
-        blend=blend,  # type: ignore[arg-type]
-        refinement=Refinement(method=refine, min_change=min_change),  # type: ignore[arg-type]
+        background=background,
+        blend=blend,
+        refinement=Refinement(method=refine, min_change=min_change),
         feather=feather,
         batch=batch,
     )
     summary = run(
         images,
+        engine,
+        masks,
         out,
         job,
-        engine=engine or DEFAULT_ENGINE,
-        masks=masks,
         category=category,
         resume=resume,
         threads=threads,
@@ -135,8 +146,8 @@ def synthesize(
         typer.echo(json.dumps(asdict(summary)))
     else:
         typer.echo(
-            f"{out}: {summary.kept} of {summary.requested} samples kept, "
-            f"{len(summary.empty)} without a defect, {len(summary.skipped)} pictures skipped"
+            f"{out}: {summary.kept} of {summary.requested} samples kept, {summary.made} made now, "
+            f"{len(summary.dropped)} dropped, {len(summary.skipped)} pictures skipped"
         )
     summary.check()
 
@@ -149,8 +160,8 @@ def _add_commands_of_the_layers_above() -> None:
 
 def main() -> None:
     """Run the command line; exits with the code of the error, 0 without one, 2 for bad usage."""
-    _add_commands_of_the_layers_above()
     try:
+        _add_commands_of_the_layers_above()
         app()
     except DefectRTError as error:
         sys.exit(_report(error, error.exit_code))
@@ -161,8 +172,9 @@ def main() -> None:
 def _report(error: Exception, code: int) -> int:
     if os.environ.get(DEBUG):
         traceback.print_exception(error)
-    name = "" if isinstance(error, DefectRTError) else f"unexpected {type(error).__name__}: "
-    print(f"error: {name}{error}", file=sys.stderr)
-    if name:
-        print(f"This is a fault in defectrt; set {DEBUG}=1 to see where.", file=sys.stderr)
+    if isinstance(error, DefectRTError):
+        text = str(error)
+    else:
+        text = f"unexpected {type(error).__name__}: {error} (a fault in defectrt; see --debug)"
+    print(f"error: {text}", file=sys.stderr)
     return code

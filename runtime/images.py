@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from .errors import InputError
 from .rows import Floats
@@ -23,8 +25,8 @@ __all__ = [
     "composite",
     "encode_png",
     "feather",
+    "find_pictures",
     "from_model",
-    "is_picture",
     "place_window",
     "read_picture",
     "to_model",
@@ -37,60 +39,105 @@ Pixels = NDArray[np.float32]
 
 #: Larger pictures are refused before they are decoded.
 MAX_PIXELS = 100_000_000
+#: More than `MAX_PIXELS` of four 16-bit channels take; larger files are not read at all.
+_MAX_BYTES = 1 << 30
 _ALPHA = {2, 4}
+#: Pillow's names for 16 bits a channel; BMP's "BGR;16" is 16 bits a pixel.
+_DEEP_COLOUR = re.compile(r"(RGB\w?|LA|CMYK);16")
+_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
 
 
 def read_picture(path: Path) -> Bits:
     """Read a picture of 8 or 16 bits a channel, EXIF orientation applied.
 
-    Palettes become RGB and CMYK becomes RGB; one-bit pictures become grey. Raises `InputError`
+    Palettes become RGB and CMYK becomes RGB; one-bit pictures become grey; transparency of any
+    kind becomes alpha. Raises `InputError`
     for what cannot be read whole, and for pictures of more than `MAX_PIXELS`.
     """
+    data = _read_bytes(path)
     try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd metadata, and of sizes we allow
+            return _decode(data)
+    except InputError as fault:
+        raise InputError(f"{path}: {fault}") from None
+    except UnidentifiedImageError as error:
+        raise InputError(f"{path}: not a picture of a known format") from error
+    except Exception as error:  # Pillow's parsers raise whatever they stumble over
+        raise InputError(f"{path}: damaged or truncated ({error})") from error
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        size = path.stat().st_size
+        if size > _MAX_BYTES:
+            raise InputError(f"{path}: larger than {_MAX_BYTES >> 30} GiB, too large for a picture")
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     if not data:
         raise InputError(f"{path}: the file is empty")
+    return data
+
+
+def _decode(data: bytes) -> Bits:
+    with _open(data) as image:
+        width, height = image.size
+        if width * height > MAX_PIXELS:
+            raise InputError(
+                f"{width}x{height} is more than {MAX_PIXELS // 1_000_000} megapixels; "
+                "cut it into smaller pictures"
+            )
+        frames = getattr(image, "n_frames", 1)
+        if frames > 1 and image.format != "MPO":  # in an MPO the others are previews
+            raise InputError(f"holds {frames} pictures; save each in a file of its own")
+        stored = str([tile[3] for tile in image.tile])
+        image.load()  # a truncated file fails here
+        array = _decode_deep(data, stored) if _DEEP_COLOUR.search(stored) else _as_array(image)
+        return _orient(array, image.getexif().get(ExifTags.Base.Orientation, 1))
+
+
+def _open(data: bytes) -> ImageFile.ImageFile:
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            width, height = image.size
-            if width * height > MAX_PIXELS:
-                raise InputError(
-                    f"{path}: {width}x{height} is more than {MAX_PIXELS // 1_000_000} megapixels; "
-                    "cut it into smaller pictures"
-                )
-            deep = any(";16" in str(tile[3]) for tile in image.tile)
-            image.load()  # a truncated file fails here
-            if deep and image.mode in ("RGB", "RGBA"):
-                return _read_deep_colour(path, data)
-            return _as_array(ImageOps.exif_transpose(image))
-    except UnidentifiedImageError as error:
-        raise InputError(f"{path}: not a picture of a known format") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: damaged or truncated ({error})") from error
+        return Image.open(io.BytesIO(data))
+    except Image.DecompressionBombError as error:
+        raise InputError(f"more than {MAX_PIXELS // 1_000_000} megapixels ({error})") from error
+
+
+def _orient(array: Bits, orientation: int) -> Bits:
+    """Apply EXIF orientation 1 to 8: from 5 on the axes are swapped, then the flips."""
+    if 5 <= orientation <= 8:
+        array = array.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        array = array[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        array = array[::-1]
+    return array.copy()
 
 
 def _as_array(image: Image.Image) -> Bits:
-    if image.mode in ("I;16", "I;16B", "I;16L"):
+    if image.mode.startswith("I;16"):
         return np.asarray(image).astype(np.uint16)[..., None]
-    if image.mode in ("P", "PA"):
-        image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+    grey = image.mode in ("1", "L")
+    if image.has_transparency_data:  # a transparent palette entry or colour, or alpha already
+        image = image.convert("LA" if grey or image.mode == "LA" else "RGBA")
     elif image.mode == "1":
         image = image.convert("L")
-    elif image.mode == "CMYK":
+    elif image.mode in ("P", "CMYK"):
         image = image.convert("RGB")
     if image.mode not in ("L", "LA", "RGB", "RGBA"):
-        raise ValueError(f"pixel format {image.mode} is not supported; use 8 or 16 bits")
-    array: NDArray[np.uint8] = np.asarray(image)
-    return array[..., None] if array.ndim == 2 else array
+        raise InputError(f"pixel format {image.mode} is not supported; use 8 or 16 bits")
+    array = np.asarray(image, np.uint8)
+    return array.reshape(*array.shape[:2], -1)
 
 
-def _read_deep_colour(path: Path, data: bytes) -> Bits:
-    """Pillow would cut 16-bit colour to 8 bits; OpenCV keeps it."""
+def _decode_deep(data: bytes, stored: str) -> Bits:
+    """16-bit colour, which Pillow would cut to 8 bits; OpenCV keeps it."""
+    if "RGB" not in stored:
+        raise InputError(f"16 bits are supported for grey and RGB, not for {stored}")
     array = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if array is None or array.dtype != np.uint16 or array.ndim != 3:
-        raise InputError(f"{path}: 16-bit colour that cannot be read")
+        raise InputError("16-bit colour that cannot be read")
     order = cv2.COLOR_BGR2RGB if array.shape[2] == 3 else cv2.COLOR_BGRA2RGBA
     return np.asarray(cv2.cvtColor(array, order), np.uint16)
 
@@ -169,7 +216,8 @@ def to_model(picture: Bits, size: int) -> Floats:
 
 def from_model(pixels: Floats, size: int) -> Pixels:
     """[3,h,w] float32 in about [-1,1] -> [size,size,3] float32, 0 black and 1 white."""
-    return _resize(np.ascontiguousarray(pixels.transpose(1, 2, 0)), size) / 2 + np.float32(0.5)
+    values = _resize(np.ascontiguousarray(pixels.transpose(1, 2, 0)), size)
+    return np.asarray(values / 2 + 0.5, np.float32)
 
 
 def _resize(values: Pixels, size: int) -> Pixels:
@@ -206,7 +254,14 @@ def composite(source: Bits, change: Pixels, weight: Pixels) -> Bits:
     return result
 
 
-def is_picture(path: Path) -> bool:
-    """Whether the name is that of a picture."""
-    suffixes = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
-    return path.suffix.lower() in suffixes and not path.name.startswith(".")
+def find_pictures(folder: Path) -> list[Path]:
+    """All pictures below a folder by their suffix, nothing hidden; in the order of their names."""
+    inside = {path.relative_to(folder): path for path in folder.rglob("*")}
+    pictures = {
+        name.as_posix(): path
+        for name, path in inside.items()
+        if name.suffix.lower() in _SUFFIXES
+        and not any(part.startswith(".") for part in name.parts)
+        and path.is_file()
+    }
+    return [pictures[name] for name in sorted(pictures)]

@@ -2,42 +2,56 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections import defaultdict
+from pathlib import Path, PurePath
 
 import numpy as np
 
 from .errors import InputError
-from .images import Mask, is_picture, read_picture
+from .images import Mask, find_pictures, read_picture
 from .rows import Floats
 
-__all__ = ["find_mask", "latent_mask", "read_mask", "reduce_mask"]
+__all__ = ["MaskFolder", "latent_mask", "read_mask", "reduce_mask"]
 
 
-def find_mask(picture: Path, images: Path, masks: Path) -> Path:
-    """The mask of a picture: the same path under ``masks``, as ``name.*`` or ``name_mask.*``."""
-    relative = picture.relative_to(images)
-    folder = masks / relative.parent
-    for stem in (f"{picture.stem}_mask", picture.stem):
-        found = sorted(p for p in folder.glob(f"{_literal(stem)}.*") if is_picture(p))
-        if len(found) > 1:
-            raise InputError(
-                f"{picture}: more than one mask: {', '.join(p.name for p in found)}; keep one"
-            )
-        if found:
-            return found[0]
-    raise InputError(f"{picture}: no mask; expected {folder / picture.stem}_mask.png")
+class MaskFolder:
+    """A folder of masks, listed once: the mask of a/7.jpg is a/7_mask.png or a/7.png.
 
+    Any suffix of a picture will do. Where both names are there, 7_mask counts: the other may be
+    the picture itself. Raises `InputError` if there is no such folder.
+    """
 
-def _literal(stem: str) -> str:
-    """A file name as a glob pattern that matches only itself."""
-    return "".join(f"[{c}]" if c in "*?[" else c for c in stem)
+    def __init__(self, folder: Path) -> None:
+        """List the folder and everything below."""
+        if not folder.is_dir():
+            raise InputError(f"{folder}: no such folder of masks")
+        self.folder = folder
+        self._files: dict[PurePath, list[Path]] = defaultdict(list)
+        for path in find_pictures(folder):
+            self._files[path.relative_to(folder).with_suffix("")].append(path)
+
+    def mask_of(self, source: PurePath) -> Path:
+        """The mask of a picture, ``source`` being its path under the folder of pictures.
+
+        Raises `InputError` if there is none, or more than one of the same name.
+        """
+        for stem in (f"{source.stem}_mask", source.stem):
+            found = self._files.get(source.with_name(stem), [])
+            if len(found) > 1:
+                names = ", ".join(path.name for path in found)
+                raise InputError(f"{source}: more than one mask: {names}; keep one")
+            if found:
+                return found[0]
+        expected = self.folder / source.parent / f"{source.stem}_mask.png"
+        raise InputError(f"{source}: no mask; expected {expected}")
 
 
 def read_mask(path: Path, size: tuple[int, int]) -> Mask:
     """Read a mask for a picture of ``size`` (H, W); any value but 0 is defect.
 
     Values are not thresholded in the middle: several datasets encode classes in small numbers.
-    Raises `InputError` for another size or an empty mask.
+    A palette counts by its colours, and black is 0. Raises `InputError` for another size or an
+    empty mask.
     """
     picture = read_picture(path)
     if picture.shape[:2] != size:
@@ -46,14 +60,14 @@ def read_mask(path: Path, size: tuple[int, int]) -> Mask:
             f"its picture {size[1]}x{size[0]}"
         )
     colours = picture[..., :-1] if picture.shape[2] in (2, 4) else picture
-    mask: Mask = colours.any(axis=2)
+    mask = np.asarray(colours.any(axis=2))
     if not mask.any():
         raise InputError(f"{path}: the mask is empty")
     return mask
 
 
 def reduce_mask(mask: Mask, height: int, width: int) -> Mask:
-    """[H,W] -> [height,width]: a cell is set if any pixel that it touches is.
+    """[H,W] -> [height,width]: a cell is set if any pixel in it is.
 
     The cells need not divide the picture evenly; nothing that is set gets lost.
     """

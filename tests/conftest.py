@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from defectrt.job import Job, synthesize
 from defectrt.manifest import Manifest
 from defectrt.schedule import NoiseSchedule
 
@@ -105,7 +106,7 @@ def fake_engine(monkeypatch, tmp_path):
     engine, directory = FakeEngine(), tmp_path / "engine"
     directory.mkdir()
     (directory / "engine.json").write_text("{}")
-    monkeypatch.setattr("defectrt.synthesize.load_engine", lambda path, threads=None: engine)
+    monkeypatch.setattr("defectrt.job.load_engine", lambda path, threads=None: engine)
     return directory, engine
 
 
@@ -126,6 +127,38 @@ def parts(tmp_path):
         mask[20:28, 10 + i : 20 + i] = 255
         save(masks / f"{i}_mask.png", mask)
     return images, masks
+
+
+def records(out):
+    return [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
+
+
+def tree(out):
+    return {p.relative_to(out).as_posix(): p.read_bytes() for p in out.rglob("*") if p.is_file()}
+
+
+def without_times(out):
+    """All files of a dataset, and all lines without how long they took."""
+    files = tree(out)
+    for name in ("manifest.jsonl", "dropped.jsonl"):
+        for line in files.pop(name, b"").decode().splitlines():
+            record = json.loads(line)
+            record.pop("seconds")
+            files[f"{name} {record['source']} {record['sample']}"] = record
+    return files
+
+
+@pytest.fixture
+def go(parts, fake_engine, tmp_path):
+    """Run the job on the parts; returns the folder and the summary."""
+    images, masks = parts
+
+    def run(name="out", job=None, **options):
+        out = tmp_path / name
+        job = job or Job()
+        return out, synthesize(images, fake_engine[0], masks, out, job, quiet=True, **options)
+
+    return run
 
 
 def save(path, array):

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from conftest import save
 
@@ -18,8 +22,6 @@ COMMANDS = ["synthesize", "train", "new-model", "build-engine"]
 
 def defectrt(*words, **env):
     """Run the program as its own process."""
-    import os
-
     return subprocess.run(
         [sys.executable, "-c", "from defectrt.cli import main; main()", *map(str, words)],
         capture_output=True,
@@ -97,7 +99,7 @@ def test_the_runtime_needs_no_torch(engine, parts, tmp_path):
         [sys.executable, "-c", code], capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stderr
-    assert "3 of 3 samples kept" in result.stdout
+    assert "3 of 3 samples kept, 3 made now, 0 dropped, 0 pictures skipped" in result.stdout
     assert len((tmp_path / "out" / "manifest.jsonl").read_text().splitlines()) == 3
 
 
@@ -119,7 +121,7 @@ def test_synthesize_speaks_to_eyes_and_machines(engine, parts, tmp_path):
     assert "not empty; add --resume" in again.stderr
     resumed = defectrt(*words, "--out", tmp_path / "a", "--resume", "--quiet")
     assert resumed.returncode == 7
-    assert "3 of 4 samples kept" in resumed.stdout
+    assert "3 of 4 samples kept, 0 made now, 0 dropped, 1 pictures skipped" in resumed.stdout
 
 
 @pytest.mark.parametrize(
@@ -131,8 +133,10 @@ def test_synthesize_speaks_to_eyes_and_machines(engine, parts, tmp_path):
         (["--out", "/proc/none"], 5, "cannot be written"),
         (["--steps", "3"], 2, "no schedule of 3 steps; it has: 2, 4"),
         (["--defect", "rust"], 2, "no defect is named 'rust'; this engine makes: line, spot"),
-        (["--count", "0"], 3, "count: at least 1"),
-        (["--refine", "magic"], 3, "attention, change, both or none"),
+        (["--category", "../up"], 2, "category '../up' cannot be the name of a folder"),
+        (["--count", "0"], 2, "Invalid value for '--count'"),
+        (["--refine", "magic"], 2, "Invalid value for '--refine'"),
+        (["--feather", "nan"], 2, "feather"),
     ],
 )
 def test_one_clear_message_and_the_right_code(engine, parts, tmp_path, words, code, message):
@@ -146,7 +150,7 @@ def test_one_clear_message_and_the_right_code(engine, parts, tmp_path, words, co
     result = defectrt("synthesize", *[w for pair in options.items() for w in pair])
     assert result.returncode == code
     assert message in result.stderr
-    assert result.stderr.count("error:") == 1
+    assert result.stderr.lower().count("error:") == 1
     assert "Traceback" not in result.stderr
 
 
@@ -165,11 +169,58 @@ def test_an_unexpected_fault_is_one_line_unless_asked_for_more(monkeypatch, caps
     assert "Traceback" in capsys.readouterr().err
 
 
+def test_debug_shows_where_an_expected_error_arose(tmp_path):
+    words = ["synthesize"]
+    for option in ("images", "masks", "engine", "out"):
+        words += [f"--{option}", tmp_path / option]
+    assert "Traceback" not in defectrt(*words).stderr
+    result = defectrt("--debug", *words)
+    assert result.returncode == 3
+    assert "Traceback" in result.stderr
+    assert result.stderr.endswith("images: no such folder of pictures\n")
+
+
+def test_commands_that_cannot_be_loaded_are_one_line(monkeypatch, capsys):
+    def broken(group):
+        raise ModuleNotFoundError(f"No module of {group}")
+
+    monkeypatch.setattr(cli, "entry_points", broken)
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 1
+    text = capsys.readouterr().err
+    assert text.startswith("error: unexpected ModuleNotFoundError: No module of defectrt.commands")
+    assert text.count("\n") == 1
+
+
+def test_ctrl_c_says_how_to_go_on_and_that_works(engine, tmp_path):
+    for i in range(10):
+        save(tmp_path / "images" / f"{i}.png", np.full((40, 40), 150, np.uint8))
+        save(tmp_path / "masks" / f"{i}.png", np.eye(40, dtype=np.uint8))
+    words = ["synthesize", "--engine", engine, "--defect", "spot", "--refine", "none"]
+    for option in ("images", "masks", "out"):
+        words += [f"--{option}", tmp_path / option]
+    words += ["--count", 20, "--batch", 1, "--threads", 1]
+    program = [sys.executable, "-c", "from defectrt.cli import main; main()", *map(str, words)]
+    with subprocess.Popen(program, stdout=-1, stderr=-1, text=True) as process:
+        assert process.stderr.readline().startswith("synthesize 1/10")
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "finishing the pictures at hand; Ctrl-C again stops at once" in errors
+    assert re.search(r"error: stopped after \d of 10 pictures; go on with --resume\n$", errors)
+    done = len((tmp_path / "out" / "manifest.jsonl").read_text().splitlines())
+    assert 0 < done < 200
+    assert done % 20 == 0
+    resumed = defectrt(*words, "--resume", "--quiet", "--json")
+    assert resumed.returncode == 0
+    summary = json.loads(resumed.stdout)
+    assert (summary["kept"], summary["made"]) == (200, 200 - done)
+
+
 @pytest.mark.slow
 def test_from_nothing_to_a_dataset(tmp_path):
     """new-model, train the VAE, a base, the fine-tune; build-engine; synthesize."""
-    import numpy as np
-
     rng = np.random.default_rng(0)
     for i in range(3):
         picture = rng.normal(150, 10, (40, 40, 3)).clip(0, 255).astype(np.uint8)

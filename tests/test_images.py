@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
+from contextlib import suppress
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
 from defectrt import images
 from defectrt.errors import InputError
@@ -61,12 +65,53 @@ def test_other_modes(tmp_path, mode):
     np.testing.assert_array_equal(read_picture(path).squeeze(), expected)
 
 
-def test_orientation_is_applied(tmp_path):
-    picture = Image.fromarray(np.full((10, 20, 3), 7, np.uint8))
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(array, colour_type, *chunks):
+    """A PNG by hand, for what the usual writers cannot make; array is big-endian or uint8."""
+    height, width = array.shape[:2]
+    rows = array.reshape(height, -1).view(np.uint8)
+    header = struct.pack(">IIBBBBB", width, height, 8 * array.itemsize, colour_type, 0, 0, 0)
+    body = zlib.compress(np.hstack([np.zeros((height, 1), np.uint8), rows]).tobytes())
+    parts = [chunk(b"IHDR", header), *chunks, chunk(b"IDAT", body), chunk(b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_orientation_is_applied(tmp_path, orientation, dtype):
     exif = Image.Exif()
-    exif[0x0112] = 6
-    picture.save(tmp_path / "a.jpg", exif=exif)
-    assert read_picture(tmp_path / "a.jpg").shape == (20, 10, 3)
+    exif[0x0112] = orientation
+    picture = colour(dtype=dtype)
+    data = png(picture.astype(picture.dtype.newbyteorder(">")), 2, chunk(b"eXIf", exif.tobytes()))
+    (tmp_path / "a.png").write_bytes(data)
+    planes = [Image.fromarray(picture[..., c]) for c in range(3)]
+    for plane in planes:
+        plane.getexif()[0x0112] = orientation
+    expected = np.stack([np.asarray(ImageOps.exif_transpose(p)) for p in planes], axis=-1)
+    np.testing.assert_array_equal(read_picture(tmp_path / "a.png"), expected)
+
+
+def test_a_bitmap_of_16_bits_a_pixel_is_not_one_of_16_bits_a_channel(tmp_path):
+    pixels = np.array([[0x001F, 0xF800], [0xFFFF, 0x0000]], "<u2")  # stored from the bottom up
+    masks = struct.pack("<III", 0xF800, 0x07E0, 0x001F)
+    info = struct.pack("<IiiHHIIiiII", 40, 2, 2, 1, 16, 3, pixels.nbytes, 0, 0, 0, 0) + masks
+    header = b"BM" + struct.pack("<IHHI", 14 + len(info) + pixels.nbytes, 0, 0, 14 + len(info))
+    (tmp_path / "a.bmp").write_bytes(header + info + pixels.tobytes())
+    red, blue, white, black = [255, 0, 0], [0, 0, 255], [255] * 3, [0] * 3
+    assert read_picture(tmp_path / "a.bmp").tolist() == [[white, black], [blue, red]]
+
+
+def test_what_would_lose_bits_or_pictures_is_refused(tmp_path):
+    (tmp_path / "deep.png").write_bytes(png(colour(channels=2, dtype=np.uint16), 4))
+    with pytest.raises(InputError, match=r"deep.png: 16 bits are .* not for .*LA;16B"):
+        read_picture(tmp_path / "deep.png")
+    page = Image.fromarray(colour())
+    page.save(tmp_path / "pages.tif", save_all=True, append_images=[page, page])
+    with pytest.raises(InputError, match=r"pages.tif: holds 3 pictures"):
+        read_picture(tmp_path / "pages.tif")
 
 
 @pytest.mark.parametrize(
@@ -99,6 +144,61 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path, monkeypa
     monkeypatch.setattr(images, "MAX_PIXELS", 89_999)
     monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("it was decoded"))
     with pytest.raises(InputError, match="300x300 is more than"):
+        read_picture(tmp_path / "a.png")
+
+
+def test_sizes_that_pillow_warns_of_or_refuses(tmp_path, monkeypatch, recwarn):
+    Image.fromarray(np.zeros((300, 300), np.uint8)).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 60_000)
+    assert read_picture(tmp_path / "a.png").shape == (300, 300, 1)
+    assert not recwarn
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)
+    with pytest.raises(InputError, match="more than 100 megapixels"):
+        read_picture(tmp_path / "a.png")
+
+
+def test_a_huge_file_is_not_read_into_memory(tmp_path, monkeypatch):
+    with (tmp_path / "a.png").open("wb") as file:
+        file.truncate(2 << 30)
+    monkeypatch.setattr(Path, "read_bytes", lambda self: pytest.fail("it was read"))
+    with pytest.raises(InputError, match="larger than 1 GiB"):
+        read_picture(tmp_path / "a.png")
+
+
+@pytest.fixture(scope="module")
+def healthy():
+    """Small files of every kind, and a place for damaged copies."""
+    files = {}
+    for kind in ("png", "tiff", "jpeg", "bmp"):
+        buffer = io.BytesIO()
+        Image.fromarray(colour()).save(buffer, kind)
+        files[kind] = buffer.getvalue()
+    files["deep"] = cv2.imencode(".png", colour(dtype=np.uint16))[1].tobytes()
+    return files
+
+
+@settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_damage_of_any_kind_is_one_clear_error(healthy, tmp_path, data):
+    file = bytearray(healthy[data.draw(st.sampled_from(sorted(healthy)))])
+    for _ in range(data.draw(st.integers(1, 4))):
+        file[data.draw(st.integers(0, len(file) - 1))] = data.draw(st.integers(0, 255))
+    (tmp_path / "x.png").write_bytes(file[: data.draw(st.integers(0, len(file)))])
+    with suppress(InputError):
+        assert read_picture(tmp_path / "x.png").ndim == 3
+
+
+def test_an_error_of_any_kind_in_a_decoder_is_a_damaged_picture(tmp_path, monkeypatch):
+    Image.fromarray(colour()).save(tmp_path / "a.png")
+
+    def stumble(self):
+        raise TypeError("'IFDRational' object cannot be interpreted as an integer")
+
+    monkeypatch.setattr(Image.Image, "load", stumble)  # seen with a TIFF of random damage
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", stumble)
+    with pytest.raises(InputError, match=r"a.png: damaged or truncated \('IFDRational'"):
         read_picture(tmp_path / "a.png")
 
 
@@ -190,6 +290,8 @@ def test_feather_is_one_near_the_mask_and_zero_beyond_the_band():
     assert band.min() > 0
     assert band.max() < 1
     assert np.abs(np.diff(weight, axis=0)).max() < 0.4
+    # a quarter of the way out, smooth at both ends: r² (3 - 2 r) of r = ¾
+    assert weight[18, 21 + 3] == np.float32(0.84375)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -211,8 +313,8 @@ def test_composite_is_bit_identical_where_the_weight_is_zero(dtype, channels):
 def test_composite_adds_and_clips():
     source = np.full((2, 2, 3), 200, np.uint8)
     change = np.zeros((2, 2, 3), np.float32)
-    change[0, 0], change[0, 1], change[1, 0] = -0.1, 1.0, -1.0
+    change[0, 0], change[0, 1], change[1, 0] = -0.098, 1.0, -1.0
     result = composite(source, change, np.ones((2, 2), np.float32))
-    assert result[..., 0].tolist() == [[174, 255], [0, 200]]  # 200 - 25.5, to even
+    assert result[..., 0].tolist() == [[175, 255], [0, 200]]  # 200 - 24.99
     half = composite(source, change, np.full((2, 2), 0.5, np.float32))
-    assert half[0, 0, 0] == 187  # 200 - 12.75
+    assert half[0, 0, 0] == 188  # 200 - 12.495, rounded

@@ -2,40 +2,65 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
+
 import numpy as np
 import pytest
 from conftest import save
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from defectrt.errors import InputError
-from defectrt.masks import find_mask, latent_mask, read_mask, reduce_mask
+from defectrt.masks import MaskFolder, latent_mask, read_mask, reduce_mask
 from defectrt.refine import Refinement, attention_witness, change_witness, refine
 
 
-@pytest.mark.parametrize("name", ["7.png", "7_mask.png", "7.bmp", "7_mask.tif"])
+def folder(root, *names):
+    for name in names:
+        save(root / name, np.zeros((2, 2), np.uint8))
+    return MaskFolder(root)
+
+
+@pytest.mark.parametrize("name", ["7.png", "7_mask.png", "7.bmp", "7_mask.tif", "7_mask.PNG"])
 def test_a_mask_is_found_by_its_pictures_name(tmp_path, name):
-    save(tmp_path / "masks" / "a" / name, np.zeros((2, 2), np.uint8))
-    picture = tmp_path / "images" / "a" / "7.jpg"
-    found = find_mask(picture, tmp_path / "images", tmp_path / "masks")
-    assert found == tmp_path / "masks" / "a" / name
+    found = folder(tmp_path, f"a/{name}", "7.png", "a/77.png", "b/7.png").mask_of(
+        PurePath("a/7.jpg")
+    )
+    assert found == tmp_path / "a" / name
 
 
-def test_names_with_glob_characters(tmp_path):
-    save(tmp_path / "masks" / "a[1]*.png", np.zeros((2, 2), np.uint8))
-    found = find_mask(tmp_path / "images" / "a[1]*.jpg", tmp_path / "images", tmp_path / "masks")
-    assert found.name == "a[1]*.png"
+@pytest.mark.parametrize("stem", ["a[1]*", "dots.in.name", "with space", "ü", "7_mask"])
+def test_names_of_any_kind(tmp_path, stem):
+    found = folder(tmp_path, f"{stem}.png", f"{stem}x.png").mask_of(PurePath(f"{stem}.jpg"))
+    assert found.name == f"{stem}.png"
 
 
 def test_no_mask_and_two_masks(tmp_path):
-    picture = tmp_path / "images" / "7.jpg"
-    save(tmp_path / "masks" / "77.png", np.zeros((2, 2), np.uint8))
     with pytest.raises(InputError, match=r"7.jpg: no mask; expected .*7_mask.png"):
-        find_mask(picture, tmp_path / "images", tmp_path / "masks")
-    save(tmp_path / "masks" / "7.png", np.zeros((2, 2), np.uint8))
-    save(tmp_path / "masks" / "7.bmp", np.zeros((2, 2), np.uint8))
+        folder(tmp_path, "77.png", ".7.png", ".thumbs/7.png").mask_of(PurePath("7.jpg"))
     with pytest.raises(InputError, match=r"more than one mask: 7.bmp, 7.png"):
-        find_mask(picture, tmp_path / "images", tmp_path / "masks")
+        folder(tmp_path, "7.png", "7.bmp").mask_of(PurePath("7.jpg"))
+    found = folder(tmp_path, "7_mask.png").mask_of(PurePath("7.jpg"))
+    assert found.name == "7_mask.png"  # the others may be the pictures
+
+
+def test_several_masks_of_one_picture_are_not_taken_for_one(tmp_path):
+    masks = folder(tmp_path, "7_mask_0.png", "7_0.png", "7/0.png")
+    with pytest.raises(InputError, match="no mask"):
+        masks.mask_of(PurePath("7.png"))
+
+
+def test_masks_of_two_colours_in_any_format(tmp_path):
+    shape = np.zeros((6, 7), bool)
+    shape[2:4, 3] = True
+    image = Image.fromarray(shape)
+    palette = image.convert("P")
+    palette.putpalette([0, 0, 0, 0, 0, 1] + [9] * 762)
+    palette = palette.point(lambda v: min(v, 1))
+    for name, mask in (("bit.png", image), ("bit.tif", image), ("palette.png", palette)):
+        mask.save(tmp_path / name)
+        np.testing.assert_array_equal(read_mask(tmp_path / name, (6, 7)), shape)
 
 
 @pytest.mark.parametrize("value", [1, 3, 127, 255])

@@ -21,7 +21,7 @@ import numpy as np
 
 from defectrt.engine import load_engine
 from defectrt.images import place_window, read_picture, to_model
-from defectrt.masks import find_mask, latent_mask, read_mask
+from defectrt.masks import MaskFolder, latent_mask, read_mask
 from defectrt.noise import item_id, normal
 from defectrt.rows import Prompts
 from defectrt.sampler import generate, invert
@@ -43,13 +43,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int)
     parser.add_argument("--threads", type=int)
     args = parser.parse_args()
+    masks = MaskFolder(args.masks)
     with load_engine(args.engine, threads=args.threads) as engine:
         m = engine.manifest
         side, schedule = m.image.height, m.steps(args.steps)
         pixels, pixel_masks, latent_masks, noise = [], [], [], []
         for path in sorted(args.images.iterdir())[: args.pictures]:
             picture = read_picture(path)
-            mask = read_mask(find_mask(path, args.images, args.masks), picture.shape[:2])
+            mask = read_mask(masks.mask_of(path.relative_to(args.images)), picture.shape[:2])
             window = place_window(mask, side, 8)
             pixels.append(to_model(window.crop(picture), side))
             latent_masks.append(latent_mask(window.crop(mask), m.latent.height, m.latent.width))

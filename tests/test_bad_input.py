@@ -1,0 +1,165 @@
+"""Whatever is wrong with the input: one clear message each, and the rest goes on."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+from conftest import save
+
+from defectrt.errors import (
+    EngineError,
+    InputError,
+    NothingDoneError,
+    OutputError,
+    PartialError,
+    UsageError,
+)
+from defectrt.job import Job, synthesize
+
+
+def grey(h=40, w=40, value=99):
+    return np.full((h, w), value, np.uint8)
+
+
+def test_bad_pictures_are_skipped_and_listed_and_the_rest_goes_on(go, parts):
+    images, masks = parts
+    (images / "a_empty.png").write_bytes(b"")
+    (images / "b_cut.png").write_bytes((images / "0.png").read_bytes()[:300])
+    save(images / "c_nomask.png", np.full((40, 40), 99, np.uint8))
+    save(images / "d_size.png", np.full((40, 40), 99, np.uint8))
+    save(masks / "d_size.png", np.full((41, 40), 255, np.uint8))
+    save(images / "e_blank.png", np.full((40, 40), 99, np.uint8))
+    save(masks / "e_blank.png", np.zeros((40, 40), np.uint8))
+    (images / "notes.txt").write_text("not a picture, and not meant as one")
+    _, summary = go()
+    assert summary.kept == 3
+    assert summary.requested == 8
+    text = "\n".join(summary.skipped)
+    assert len(summary.skipped) == 5
+    for part in (
+        "a_empty.png: the file is empty",
+        "b_cut.png: damaged or truncated",
+        "c_nomask.png: no mask",
+        "d_size.png: the mask is 40x41, its picture 40x40",
+        "e_blank.png: the mask is empty",
+    ):
+        assert part in text
+    with pytest.raises(PartialError, match="3 of 8 samples were made"):
+        summary.check()
+
+
+def test_folders_that_are_not_there(parts, fake_engine, tmp_path):
+    images, masks = parts
+    none = tmp_path / "none"
+    with pytest.raises(InputError, match="none: no such folder of pictures"):
+        synthesize(none, fake_engine[0], masks, tmp_path / "o", quiet=True)
+    with pytest.raises(InputError, match="none: no such folder of masks"):
+        synthesize(images, fake_engine[0], none, tmp_path / "o", quiet=True)
+    with pytest.raises(InputError, match="holds no pictures"):
+        synthesize(fake_engine[0], fake_engine[0], masks, tmp_path / "o", quiet=True)
+    assert not (tmp_path / "o").exists()
+
+
+def test_an_engine_that_is_not_one(parts, tmp_path):
+    with pytest.raises(EngineError, match="no such engine directory"):
+        synthesize(*parts[:1], tmp_path / "none", parts[1], tmp_path / "o", quiet=True)
+    with pytest.raises(EngineError, match=r"engine.json cannot be read"):
+        synthesize(parts[0], parts[0], parts[1], tmp_path / "o", quiet=True)
+
+
+def test_output_that_cannot_be_written_is_said_before_any_work(go, fake_engine, tmp_path):
+    (tmp_path / "out").write_text("a file")
+    for out in ("out", "out/below"):
+        with pytest.raises(OutputError, match="cannot be written"):
+            go(out)
+    with pytest.raises(UsageError, match=r"category '../up' cannot be the name of a folder"):
+        go("other", category="../up")
+    assert not fake_engine[1].batches
+
+
+def test_steps_and_defects_that_the_engine_does_not_have(go, tmp_path):
+    with pytest.raises(UsageError, match="no schedule of 7 steps; it has: 2, 4"):
+        go(job=Job(steps=7))
+    with pytest.raises(UsageError, match="no defect is named 'rust'; this engine makes: spot"):
+        go(job=Job(defect="rust"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_but_bad_pictures(go, parts, fake_engine):
+    for i in range(3):
+        (parts[0] / f"{i}.png").write_bytes(b"bad")
+    out, summary = go()
+    assert not fake_engine[1].batches
+    assert (summary.requested, summary.kept, len(summary.skipped)) == (3, 0, 3)
+    assert not (out / "parts").exists()
+    with pytest.raises(NothingDoneError, match="0 of 3 samples were made"):
+        summary.check()
+
+
+def test_a_mask_that_is_damaged(go, parts):
+    path = parts[1] / "1_mask.png"
+    path.write_bytes(path.read_bytes()[:60])
+    _, summary = go()
+    assert summary.kept == 2
+    assert len(summary.skipped) == 1
+    assert "1_mask.png: damaged or truncated" in summary.skipped[0]
+
+
+def test_two_masks_for_one_picture(go, parts):
+    save(parts[1] / "1_mask.tif", grey())
+    _, summary = go()
+    assert summary.skipped == ["1.png: more than one mask: 1_mask.png, 1_mask.tif; keep one"]
+
+
+def test_a_name_that_is_not_utf_8(go, parts):
+    name = os.fsdecode(b"\xff.png")
+    try:
+        save(parts[0] / name, grey())
+        save(parts[1] / name, grey())
+    except OSError:
+        pytest.skip("this file system does not have such names")
+    _, summary = go()
+    assert summary.kept == 3
+    assert summary.skipped[0].endswith("the name is not UTF-8; rename the file")
+
+
+def test_what_is_hidden_is_no_picture(go, parts):
+    (parts[0] / "._1.png").write_bytes(b"what some systems put beside a file")
+    save(parts[0] / ".thumbs" / "1.png", grey())
+    (parts[0] / "folder.png").mkdir()
+    _, summary = go()
+    assert (summary.requested, summary.skipped) == (3, [])
+
+
+def test_masks_and_results_below_the_pictures_are_no_pictures(parts, fake_engine, tmp_path):
+    root = tmp_path / "all"
+    (root / "sub").mkdir(parents=True)
+    parts[0].rename(root / "sub" / "images")
+    parts[1].rename(root / "masks")
+    (root / "masks" / "sub").mkdir()
+    for mask in (root / "masks").glob("*.png"):
+        (root / "masks" / "sub" / "images").mkdir(exist_ok=True)
+        mask.rename(root / "masks" / "sub" / "images" / mask.name)
+    for resume in (False, True):
+        summary = synthesize(
+            root, fake_engine[0], root / "masks", root / "out", resume=resume, quiet=True
+        )
+        assert (summary.requested, summary.kept, summary.skipped) == (3, 3, [])
+
+
+def test_one_folder_for_two_things(parts, fake_engine, tmp_path):
+    images, masks = parts
+    for other in ((images, tmp_path / "out"), (masks, images), (images / ".." / "images", masks)):
+        with pytest.raises(UsageError, match="pictures, masks and results need a folder each"):
+            synthesize(images, fake_engine[0], *other, resume=True, quiet=True)
+    assert len(list(images.iterdir())) == 3
+
+
+def test_an_engine_that_is_not_square(go, fake_engine):
+    manifest = fake_engine[1].manifest
+    image = manifest.image.model_copy(update={"width": 64})
+    fake_engine[1].manifest = manifest.model_copy(update={"image": image})
+    with pytest.raises(EngineError, match="not a square"):
+        go()
