@@ -24,7 +24,7 @@ from defectrt.schedule import Convention, Schedule, to_epsilon
 from defectrt.training.attention import Masking
 from defectrt.training.model import MaskedUNet, StableDiffusion, open_model
 
-from .graphs import export_graph, move_prompt_tables, save_graph
+from .graphs import export_graph, halve_weights, move_prompt_tables, save_graph
 from .rowstep import RowStep, map_size
 
 __all__ = ["TOLERANCE", "build"]
@@ -54,14 +54,16 @@ def build(
     out: Path,
     *,
     steps: Sequence[int] = (50, 20, 10),
-    convention: Convention = "paper",
+    convention: Convention = "diffusers",
     map_side: int | None = None,
+    half_weights: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
 ) -> Path:
     """Build ``out`` from ``run`` (as `defectrt.training.train.train` leaves it).
 
-    steps are the schedules to include, the first being the default. Raises `EngineError` if
+    steps are the schedules to include, the first being the default. ``half_weights`` rounds the
+    weights to float16 and stores them so; arithmetic stays float32. Raises `EngineError` if
     ONNX Runtime and PyTorch differ by more than `TOLERANCE`, and then leaves nothing behind.
     """
     if out.exists() and not overwrite:
@@ -70,6 +72,8 @@ def build(
         raise UsageError(f"{out}: not an engine, so it is not replaced")
     partial = out.with_name(f".{out.name}.partial")
     source = _open_run(run)
+    if half_weights:
+        _round_weights(source.model)
     side = map_size(source.model, map_side)
     tables = {n: source.model.noise_schedule.tables(n, convention) for n in steps}
     try:
@@ -78,7 +82,7 @@ def build(
         with Progress(5, "build-engine", quiet=quiet) as progress:
             for done, name in enumerate(("encoder", "decoder", "denoiser")):
                 progress.update(done, exporting=name)
-                _export(name, source, side, partial)
+                _export(name, source, side, half_weights, partial)
             progress.update(3, checking="against PyTorch")
             manifest = _manifest(source, partial, tables, convention, side)
             errors = _compare(source, manifest, partial, side)
@@ -113,7 +117,7 @@ def _open_run(run: Path) -> _Source:
     return _Source(record, model, embeddings, content)
 
 
-def _export(name: str, source: _Source, side: int, directory: Path) -> None:
+def _export(name: str, source: _Source, side: int, half: bool, directory: Path) -> None:
     rows = _random_rows(source, 2, torch.Generator().manual_seed(0))
     pixels = torch.zeros(2, 3, source.record["image_size"], source.record["image_size"])
     if name == "encoder":
@@ -124,7 +128,16 @@ def _export(name: str, source: _Source, side: int, directory: Path) -> None:
         module = RowStep(source.model, source.embeddings, source.content, side)
         graph = export_graph(module, rows, ["next_latent", "attention"], function=True)
         move_prompt_tables(graph, directory)
+    if half:
+        halve_weights(graph)
     save_graph(graph, directory, name)
+
+
+@torch.no_grad()
+def _round_weights(model: StableDiffusion) -> None:
+    for part in (model.unet, model.vae):
+        for parameter in part.parameters():
+            parameter.copy_(parameter.half())
 
 
 class _Encoder(nn.Module):

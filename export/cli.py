@@ -22,10 +22,13 @@ def build_engine(
     convention: Annotated[
         str,
         typer.Option(help="Inversion evaluates at (z_{t-1}, t-1): paper, or at t: diffusers."),
-    ] = "paper",
+    ] = "diffusers",
     map_size: Annotated[
         int | None, typer.Option(help="Side of the attention map; by default up to 16 or h/4.")
     ] = None,
+    half_weights: Annotated[
+        bool, typer.Option("--half-weights", help="Store weights as float16: half the size.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an engine.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
@@ -50,6 +53,7 @@ def build_engine(
             steps=tuple(steps or (50, 20, 10)),
             convention=convention,
             map_side=map_size,
+            half_weights=half_weights,
             overwrite=overwrite,
             quiet=quiet,
         )

@@ -9,15 +9,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import onnx_ir as ir
 import torch
 from onnxscript import BOOL, FLOAT, script
 from onnxscript import opset23 as op
 from onnxscript.values import Opset
-from safetensors.torch import save_file
+from safetensors.numpy import save
 from torch import Tensor, nn
 
-__all__ = ["OPSET", "PROMPTS", "MaskedCrossAttention", "export_graph", "move_prompt_tables"]
+__all__ = [
+    "OPSET",
+    "PROMPTS",
+    "MaskedCrossAttention",
+    "export_graph",
+    "halve_weights",
+    "move_prompt_tables",
+    "save_graph",
+]
 
 OPSET = 23
 PROMPTS = "prompts.safetensors"
@@ -93,13 +102,8 @@ def move_prompt_tables(model: ir.Model, directory: Path) -> None:
         if name.endswith((".processor.k", ".processor.v")) and value.const_value is not None
     }
     path = directory / PROMPTS
-    save_file(
-        {
-            name: torch.from_numpy(value.const_value.numpy().copy())
-            for name, value in tables.items()
-        },
-        path,
-    )
+    numpy = {name: value.const_value.numpy().copy() for name, value in tables.items()}
+    path.write_bytes(save(numpy))
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(length))
@@ -127,6 +131,32 @@ def save_graph(model: ir.Model, directory: Path, name: str) -> None:
         ir.save(model, directory / f"{name}.onnx")
     else:
         ir.save(model, directory / f"{name}.onnx", external_data=f"{name}.onnx.data")
+
+
+def halve_weights(model: ir.Model) -> None:
+    """Store large weights as float16, cast up where they are used: half the file.
+
+    ONNX Runtime folds the casts while it loads, so arithmetic stays float32. Exact if the
+    weights were rounded to float16 before.
+    """
+    for value in list(model.graph.initializers.values()):
+        tensor = value.const_value
+        if tensor is None or tensor.dtype != ir.DataType.FLOAT or tensor.size < 256:
+            continue
+        if isinstance(tensor, ir.ExternalTensor):
+            continue
+        half = ir.Value(
+            name=f"{value.name}_half",
+            shape=value.shape,
+            type=ir.TensorType(ir.DataType.FLOAT16),
+            const_value=ir.tensor(tensor.numpy().astype(np.float16), name=f"{value.name}_half"),
+        )
+        cast = ir.node("Cast", [half], {"to": ir.DataType.FLOAT})
+        cast.outputs[0].shape, cast.outputs[0].dtype = value.shape, ir.DataType.FLOAT
+        value.replace_all_uses_with(cast.outputs[0])
+        del model.graph.initializers[value.name]
+        model.graph.initializers.add(half)
+        model.graph.insert_before(model.graph[0], cast)
 
 
 @contextmanager

@@ -52,12 +52,18 @@ def _options(
 @app.command()
 def synthesize(
     images: Annotated[Path, typer.Option(help="Folder of good pictures.")],
-    engine: Annotated[Path, typer.Option(help="Engine directory, made with build-engine.")],
-    masks: Annotated[
-        Path,
-        typer.Option(help="Folder of masks: name.png or name_mask.png; not 0 is defect."),
-    ],
     out: Annotated[Path, typer.Option(help="Folder for the dataset.")],
+    engine: Annotated[
+        Path | None,
+        typer.Option(help="Engine directory, made with build-engine; by default the one inside."),
+    ] = None,
+    masks: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of masks: name.png or name_mask.png; not 0 is defect. "
+            "Without it, masks are drawn to suit the kind."
+        ),
+    ] = None,
     defect: Annotated[
         str | None, typer.Option(help="Kind of defect; needed if the engine makes several.")
     ] = None,
@@ -103,6 +109,8 @@ def synthesize(
     out, 8 nothing made.
 
     Examples:
+
+      defectrt synthesize --images good --defect scratch --out data
 
       defectrt synthesize --images good --masks masks --engine engines/hole --out data
 

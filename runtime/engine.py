@@ -10,7 +10,10 @@ from .errors import EngineError
 from .manifest import Manifest, verify
 from .rows import Floats, Rows
 
-__all__ = ["Engine", "load_engine"]
+__all__ = ["DEFAULT_ENGINE", "Engine", "load_engine"]
+
+#: The engine that ships with the package.
+DEFAULT_ENGINE = Path(__file__).parent / "engines" / "default"
 
 
 class Engine(Protocol):

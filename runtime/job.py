@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any
 
 from .dataset import Dataset
-from .engine import load_engine
+from .engine import DEFAULT_ENGINE, load_engine
 from .errors import Cancelled, InputError, NothingDoneError, OutputError, PartialError, UsageError
 from .images import find_pictures, read_picture
 from .maker import Item, Job, Maker, Sample
@@ -65,8 +65,8 @@ class _Good:
 
 def synthesize(
     images: str | Path,
-    engine: str | Path,
-    masks: str | Path,
+    engine: str | Path | None,
+    masks: str | Path | None,
     out: str | Path,
     job: Job | None = None,
     *,
@@ -77,16 +77,18 @@ def synthesize(
 ) -> Summary:
     """Put defects into every picture under ``images`` and write a dataset to ``out``.
 
-    The mask of a picture has the same path under ``masks`` (see `defectrt.masks.MaskFolder`).
+    Without ``engine`` the one inside the package is taken. The mask of a picture has the same
+    path under ``masks`` (see `defectrt.masks.MaskFolder`); without ``masks``, one that suits the
+    kind of defect is drawn (see `defectrt.shapes`).
     Pictures that cannot be used are skipped and listed in the summary; the rest goes on.
     Ctrl-C finishes the pictures at hand and raises `Cancelled`; ``resume`` goes on from there
     and ends with the same files. Raises the errors of `defectrt.errors` for everything that
     concerns the whole job, before anything is written.
     """
     job = job or Job()
-    images, engine, masks, out = map(Path, (images, engine, masks, out))
-    goods = _find_goods(images, masks, out)
-    mask_folder = MaskFolder(masks)
+    images, engine, out = Path(images), Path(engine or DEFAULT_ENGINE), Path(out)
+    mask_folder = MaskFolder(Path(masks)) if masks else None
+    goods = _find_goods(images, out, *([mask_folder.folder] if mask_folder else []))
     with load_engine(engine, threads=threads) as opened:
         maker = Maker(opened, job)
         record = job.record() | {
@@ -95,6 +97,7 @@ def synthesize(
             "category": category,
             "engine": hash_file(engine / MANIFEST).sha256,
             "pictures": _digest(goods),
+            "masks": "given" if mask_folder else "drawn",
         }
         dataset = Dataset(out, category, maker.defect, record, resume=resume)
         run = _Run(maker, mask_folder, dataset, record, len(goods))
@@ -109,11 +112,11 @@ def synthesize(
     return run.summary()
 
 
-def _find_goods(images: Path, masks: Path, out: Path) -> list[_Good]:
+def _find_goods(images: Path, *not_in: Path) -> list[_Good]:
     """All pictures but those in the folders of masks and results, should these lie below."""
     if not images.is_dir():
         raise InputError(f"{images}: no such folder of pictures")
-    root, *others = (folder.resolve() for folder in (images, masks, out))
+    root, *others = (folder.resolve() for folder in (images, *not_in))
     if root in others:
         raise UsageError(f"{images}: pictures, masks and results need a folder each")
     paths = [
@@ -136,7 +139,12 @@ class _Run:
     """One run of a job: reads, makes and writes pictures in groups, and keeps the account."""
 
     def __init__(
-        self, maker: Maker, masks: MaskFolder, dataset: Dataset, record: dict[str, Any], total: int
+        self,
+        maker: Maker,
+        masks: MaskFolder | None,
+        dataset: Dataset,
+        record: dict[str, Any],
+        total: int,
     ) -> None:
         self._maker, self._masks, self._dataset, self._total = maker, masks, dataset, total
         self._record = {key: record[key] for key in _RECORDED}
@@ -180,7 +188,7 @@ class _Run:
         """Pictures with their masks; those that cannot be used are skipped."""
         for good in goods:
             try:
-                yield _read(good, self._masks)
+                yield _read(good, self._masks, self._maker)
             except InputError as fault:
                 self._skipped.append(str(fault))
 
@@ -198,21 +206,22 @@ class _Run:
         self._dataset.keep(image, label, record)
 
 
-def _read(good: _Good, masks: MaskFolder) -> Item:
-    """Read a picture and its mask. Raises `InputError` for whatever is wrong with either."""
+def _read(good: _Good, masks: MaskFolder | None, maker: Maker) -> Item:
+    """Read a picture and read or draw its mask. Raises `InputError` for whatever is wrong with either."""
     try:
         good.source.encode()
     except UnicodeEncodeError as error:
         raise InputError(f"{good.path}: the name is not UTF-8; rename the file") from error
     picture = read_picture(good.path)
-    mask_path = masks.mask_of(PurePath(good.source))
-    mask = read_mask(mask_path, (picture.shape[0], picture.shape[1]))
-    record = {
-        "source": good.source,
-        "source_sha256": hash_file(good.path).sha256,
-        "mask": mask_path.relative_to(masks.folder).as_posix(),
-        "mask_sha256": hash_file(mask_path).sha256,
-    }
+    size = picture.shape[0], picture.shape[1]
+    record = {"source": good.source, "source_sha256": hash_file(good.path).sha256}
+    if masks:
+        mask_path = masks.mask_of(PurePath(good.source))
+        mask = read_mask(mask_path, size)
+        record["mask"] = mask_path.relative_to(masks.folder).as_posix()
+        record["mask_sha256"] = hash_file(mask_path).sha256
+    else:
+        mask, record["mask"] = maker.draw_mask(good.source, size), "drawn"
     return Item(good.index, good.source, picture, mask, record)
 
 

@@ -35,6 +35,15 @@ def test_the_engine_is_whole_and_says_where_it_comes_from(engine, run):
     assert not list(engine.parent.glob(".*"))
 
 
+@pytest.mark.slow
+def test_half_weights_are_half_the_size_and_still_the_model(run, engine, tmp_path):
+    half = build(run, tmp_path / "half", steps=(2,), half_weights=True, quiet=True)
+    sizes = [sum(entry.size for entry in verify(e).files.values()) for e in (half, engine)]
+    assert sizes[0] < 0.65 * sizes[1]
+    errors = read_manifest(half).provenance.run["self_check"]
+    assert all(error < 1e-4 for error in errors.values())
+
+
 def wrong(part):
     """Breaks one thing that the graph and the training-side model must agree on."""
 

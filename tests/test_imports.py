@@ -15,7 +15,10 @@ LAYERS = {
     "runtime": ("defectrt", set()),
     "kernels": ("defectrt.kernels", {"torch", "triton"}),
     "training": ("defectrt.training", {"torch", "diffusers", "transformers", "safetensors"}),
-    "export": ("defectrt.export", {"torch", "onnx", "onnxscript", "onnx_ir", "safetensors"}),
+    "export": (
+        "defectrt.export",
+        {"torch", "diffusers", "onnx", "onnxscript", "onnx_ir", "safetensors"},
+    ),
 }
 RUNTIME_PACKAGES = {"numpy", "onnxruntime", "PIL", "cv2", "pydantic", "typer", "rich"}
 MAY_USE = {

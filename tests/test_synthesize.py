@@ -342,3 +342,14 @@ def test_the_package_offers_the_job():
     assert defectrt.Refinement is Refinement
     with pytest.raises(AttributeError, match="no attribute 'nonesuch'"):
         _ = defectrt.nonesuch
+
+
+def test_without_masks_they_are_drawn_from_the_seed_and_the_name(parts, fake_engine, tmp_path):
+    outs = [tmp_path / name for name in "abc"]
+    for out, seed in zip(outs, (1, 1, 2), strict=True):
+        assert synthesize(parts[0], fake_engine[0], None, out, Job(seed=seed), quiet=True).kept == 3
+    one, same, other = ([read_picture(o / r["label"]) for r in records(o)] for o in outs)
+    assert all(np.array_equal(a, b) for a, b in zip(one, same, strict=True))
+    assert not any(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+    assert {r["mask"] for r in records(outs[0])} == {"drawn"}
+    assert not any("mask_sha256" in r for r in records(outs[0]))

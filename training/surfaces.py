@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from defectrt.images import encode_png
+from defectrt.shapes import LINES, blob, line, stroke
 
 __all__ = ["DEFECTS", "SURFACES", "Surface", "draw", "shade"]
 
@@ -130,43 +131,23 @@ SURFACES: dict[str, Callable[[Rng, int], Surface]] = {
 # ---- defects: surface in, changed surface and its mask out --------------------------------------
 
 
-def _line(rng: Rng, size: int, length: float, wobble: float, kink: float) -> NDArray[np.int32]:
-    """A random walk with direction, as points in 1/16 px; ``kink`` makes it jagged."""
-    angle, point = rng.uniform(0, 2 * np.pi), rng.uniform(0.3, 0.7, 2) * size
-    point = point - 0.5 * length * np.array([np.cos(angle), np.sin(angle)])
-    points = [point]
-    for _ in range(int(length // 3)):
-        angle += rng.normal(0, wobble)
-        turn = angle + rng.normal(0, kink)
-        points.append(points[-1] + 3 * np.array([np.cos(turn), np.sin(turn)]))
-    return (np.array(points) * 16).astype(np.int32)
+def _centre(rng: Rng, size: int) -> Field:
+    return rng.uniform(0.3, 0.7, 2) * size
 
 
-def _stroke(points: NDArray[np.int32], size: int, width: float) -> Field:
-    """Profile of a line in [0,1]: 1 along the middle, 0 beyond ``width``/2."""
-    far = np.full((size, size), 255, np.uint8)
-    cv2.polylines(far, [points[:, None]], False, 0, 1, cv2.LINE_8, 4)
-    distance = cv2.distanceTransform(far, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    return np.clip(1 - distance / (width / 2 + 0.5), 0, 1)
+def _path(rng: Rng, kind: str, size: int, shortest: float, longest: float) -> Field:
+    return line(rng, _centre(rng, size), rng.uniform(shortest, longest), *LINES[kind])
 
 
-def _blob(rng: Rng, size: int, radius: float, rough: float) -> Field:
-    """Signed depth of a rounded shape in px: positive inside, growing to the middle."""
-    cy, cx = rng.uniform(0.3, 0.7, 2) * size
-    y, x = np.mgrid[:size, :size]
-    angle = np.arctan2(y - cy, x - cx)
-    edge = np.full_like(angle, radius)
-    for k in range(2, 7):
-        edge += radius * rough * rng.normal() / k * np.cos(k * angle + rng.uniform(0, 2 * np.pi))
-    squeeze = rng.uniform(0.7, 1.0)
-    return edge - np.hypot(y - cy, (x - cx) / squeeze)
+def _spot(rng: Rng, size: int, radius: float, rough: float) -> Field:
+    return blob(rng, _centre(rng, size), (size, size), radius, rough)
 
 
 def scratch(rng: Rng, surface: Surface) -> tuple[Surface, Field]:
     """A groove with a bright burr: it takes the colour off and catches the light."""
     size = len(surface.height)
-    points = _line(rng, size, rng.uniform(25, 60), 0.04, 0.03)
-    profile = _stroke(points, size, rng.uniform(1.2, 2.6))
+    points = _path(rng, "scratch", size, 25, 60)
+    profile = stroke(points, (size, size), rng.uniform(1.2, 2.6))
     bare = np.clip(surface.colour.mean() * 1.5 + 0.12, 0.45, 0.95)
     colour = surface.colour + (0.85 * profile)[..., None] * (bare - surface.colour)
     return replace(surface, height=surface.height - 1.2 * profile, colour=colour), profile
@@ -175,8 +156,8 @@ def scratch(rng: Rng, surface: Surface) -> tuple[Surface, Field]:
 def crack(rng: Rng, surface: Surface) -> tuple[Surface, Field]:
     """A dark jagged line, deeper than wide."""
     size = len(surface.height)
-    points = _line(rng, size, rng.uniform(30, 70), 0.15, 0.5)
-    profile = _stroke(points, size, rng.uniform(1.0, 2.4))
+    points = _path(rng, "crack", size, 30, 70)
+    profile = stroke(points, (size, size), rng.uniform(1.0, 2.4))
     colour = surface.colour * (1 - 0.8 * np.sqrt(profile))[..., None]
     gloss = surface.gloss * (1 - profile)
     return Surface(surface.height - 1.5 * profile, colour, gloss), profile
@@ -186,7 +167,7 @@ def dent(rng: Rng, surface: Surface) -> tuple[Surface, Field]:
     """A smooth hollow: nothing but shading."""
     size = len(surface.height)
     radius = rng.uniform(6, 13)
-    inside = np.clip(_blob(rng, size, radius, 0.06) / radius, 0, 1)
+    inside = np.clip(_spot(rng, size, radius, 0.06) / radius, 0, 1)
     bowl = inside * inside * (3 - 2 * inside)
     return replace(surface, height=surface.height - 0.8 * radius * bowl), inside
 
@@ -194,7 +175,7 @@ def dent(rng: Rng, surface: Surface) -> tuple[Surface, Field]:
 def hole(rng: Rng, surface: Surface) -> tuple[Surface, Field]:
     """Dark, with a wall that is lit on one side."""
     size = len(surface.height)
-    depth = np.clip(_blob(rng, size, rng.uniform(3.5, 8), 0.14), 0, None)
+    depth = np.clip(_spot(rng, size, rng.uniform(3.5, 8), 0.14), 0, None)
     wall = np.clip(depth / 2.0, 0, 1)
     colour = surface.colour * (1 - 0.85 * wall)[..., None]
     return Surface(surface.height - 4.0 * wall, colour, surface.gloss * (1 - wall)), wall
@@ -203,7 +184,7 @@ def hole(rng: Rng, surface: Surface) -> tuple[Surface, Field]:
 def stain(rng: Rng, surface: Surface) -> tuple[Surface, Field]:
     """A darker or rusty patch that follows the grain; the relief stays."""
     size = len(surface.height)
-    shape = np.clip(_blob(rng, size, rng.uniform(8, 16), 0.3) / 4, 0, 1)
+    shape = np.clip(_spot(rng, size, rng.uniform(8, 16), 0.3) / 4, 0, 1)
     patch = shape * np.clip(0.8 + 0.12 * _noise(rng, size, 3, 3) + 0.3 * surface.height, 0.45, 1)
     dye = np.array([(0.35, 0.17, 0.07), (0.10, 0.10, 0.12), (0.30, 0.26, 0.12)][rng.integers(3)])
     colour = surface.colour * (1 - 0.65 * patch)[..., None] + (0.65 * patch)[..., None] * dye
@@ -214,7 +195,7 @@ def particle(rng: Rng, surface: Surface) -> tuple[Surface, Field]:
     """Something that lies on the surface: a bump of another colour."""
     size = len(surface.height)
     radius = rng.uniform(3, 7)
-    inside = np.clip(_blob(rng, size, radius, 0.2), 0, None)
+    inside = np.clip(_spot(rng, size, radius, 0.2), 0, None)
     cover = np.clip(inside / 1.0, 0, 1)[..., None]
     own = np.array([(0.9, 0.88, 0.82), (0.15, 0.3, 0.65), (0.75, 0.2, 0.12)][rng.integers(3)])
     colour = surface.colour * (1 - cover) + own * cover
