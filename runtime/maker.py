@@ -140,7 +140,7 @@ class Maker:
 
     def draw_mask(self, source: str, size: tuple[int, int]) -> Mask:
         """A mask (H, W) for a picture that has none; decided by the seed and its name alone."""
-        rng = np.random.default_rng([self.job.seed, item_id(source)])
+        rng = np.random.default_rng([self.job.seed % 2**64, item_id(source)])
         return draw_mask(self.defect, size, self.engine.manifest.image.height, rng)
 
     def __call__(self, items: Sequence[Item]) -> Iterator[Sample]:

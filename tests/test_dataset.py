@@ -267,12 +267,13 @@ def test_a_job_killed_at_any_write_resumes_to_the_same_files(go, monkeypatch, jo
     assert without_times(out) == without_times(whole)
 
 
-def test_a_finished_job_resumes_without_any_work(go, fake_engine):
+def test_a_finished_job_resumes_without_any_work(go, parts, fake_engine):
     out, first = go(job=Job(count=2))
     fake_engine[1].batches.clear()
+    (parts[0] / "1.png").write_bytes(b"not even read again")
     again, summary = go(job=Job(count=2, batch=1), resume=True)
     assert not fake_engine[1].batches
-    assert (summary.kept, summary.made, first.made) == (6, 0, 6)
+    assert (summary.kept, summary.made, first.made, summary.skipped) == (6, 0, 6, [])
     assert out == again
 
 

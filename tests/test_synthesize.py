@@ -150,6 +150,18 @@ def test_a_group_is_inverted_once_and_generated_in_batches(go, fake_engine):
     )
 
 
+def test_dual_denoises_the_background_beside_the_defect(go, fake_engine):
+    go(job=Job(batch=3, background="dual"))
+    assert fake_engine[1].batches == [3] * (4 + 2 * 4)
+
+
+def test_a_seed_may_be_any_number(parts, fake_engine, tmp_path):
+    for masks in (parts[1], None):
+        out = tmp_path / str(masks is None)
+        job = Job(seed=-1, refinement=Refinement(method="none"))
+        assert synthesize(parts[0], fake_engine[0], masks, out, job, quiet=True).kept == 3
+
+
 def test_numbers_and_pictures_below_folders(fake_engine, tmp_path):
     names = ["b/1.png", "a/2.png", "a/1.png", "a b/ü.png"]
     for name in names:
