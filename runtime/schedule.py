@@ -130,6 +130,7 @@ class NoiseSchedule:
         total = len(self.alphas_cumprod)
         if not 1 <= steps <= total:
             raise InputError(f"{steps} steps: choose from 1 to {total}")
+        grid: NDArray[Any]
         if self.spacing == "linspace":
             grid = np.linspace(0, total - 1, steps).round()
         elif self.spacing == "leading":
