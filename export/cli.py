@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -20,7 +20,7 @@ def build_engine(
         typer.Option(help="Steps of a schedule to include; repeat for more. The first is default."),
     ] = None,
     convention: Annotated[
-        str,
+        Literal["paper", "diffusers"],
         typer.Option(help="Inversion evaluates at (z_{t-1}, t-1): paper, or at t: diffusers."),
     ] = "diffusers",
     map_size: Annotated[

@@ -207,7 +207,10 @@ class _Run:
 
 
 def _read(good: _Good, masks: MaskFolder | None, maker: Maker) -> Item:
-    """Read a picture, read or draw its mask. Raises `InputError` for whatever is wrong."""
+    """Read a picture, and read or draw its mask.
+
+    Raises `InputError` for whatever is wrong with either.
+    """
     try:
         good.source.encode()
     except UnicodeEncodeError as error:

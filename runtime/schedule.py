@@ -59,7 +59,7 @@ def _scaled_linear(start: float, end: float, n: int) -> NDArray[np.float64]:
 def _squared_cosine(start: float, end: float, n: int) -> NDArray[np.float64]:
     """Nichol and Dhariwal 2021; ``start`` and ``end`` play no part, as in diffusers."""
     bar = np.cos((np.arange(n + 1) / n + 0.008) / 1.008 * np.pi / 2) ** 2
-    return np.minimum(1 - bar[1:] / bar[:-1], 0.999)
+    return np.asarray(np.minimum(1 - bar[1:] / bar[:-1], 0.999))
 
 
 _BETAS: dict[str, Callable[[float, float, int], NDArray[np.float64]]] = {
@@ -114,7 +114,7 @@ class NoiseSchedule:
                 config.get("beta_end", 0.02),
                 config.get("num_train_timesteps", 1000),
             )
-        alphas = np.cumprod(1 - np.asarray(betas, np.float64))
+        alphas = np.asarray(np.cumprod(1 - np.asarray(betas, np.float64)), np.float64)
         if not (alphas[-1] > 0 and (np.diff(alphas, prepend=1.0) < 0).all()):
             raise InputError("the scheduler configuration is not supported: betas outside (0,1)")
         return cls(
@@ -130,10 +130,11 @@ class NoiseSchedule:
         total = len(self.alphas_cumprod)
         if not 1 <= steps <= total:
             raise InputError(f"{steps} steps: choose from 1 to {total}")
+        grid: NDArray[Any]
         if self.spacing == "linspace":
             grid = np.linspace(0, total - 1, steps).round()
         elif self.spacing == "leading":
-            grid = np.arange(steps) * (total // steps) + self.steps_offset
+            grid = np.arange(steps) * float(total // steps) + self.steps_offset
         else:
             grid = np.round(np.arange(total, 0, -total / steps))[::-1] - 1
         if grid[-1] >= total:

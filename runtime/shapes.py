@@ -47,7 +47,7 @@ def stroke(points: Points, shape: tuple[int, int], width: float) -> Field:
     fixed = np.round(points[:, None, ::-1] * 16).astype(np.int32)
     cv2.polylines(far, [fixed], False, (0,), 1, cv2.LINE_8, 4)
     distance = cv2.distanceTransform(far, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    return np.clip(1 - distance / (width / 2 + 0.5), 0, 1).astype(np.float64)
+    return np.clip(1 - np.asarray(distance, np.float64) / (width / 2 + 0.5), 0, 1)
 
 
 def blob(rng: Rng, centre: Points, shape: tuple[int, int], radius: float, rough: float) -> Field:

@@ -80,7 +80,7 @@ def project_out(attn: Attention, heads: Tensor) -> Tensor:
 class _SelfAttention(AttnProcessor2_0):
     """Diffusers' own self-attention, which is handed the masking too and has no use for it."""
 
-    def __call__(  # type: ignore[override]
+    def __call__(
         self,
         attn: Attention,
         hidden_states: Tensor,

@@ -174,7 +174,7 @@ class Crops:
         """Anywhere for a good picture; else around a random defect pixel."""
         limit = np.array(mask.shape) - self._window
         if not mask.any():
-            return tuple(rng.integers(limit + 1))  # type: ignore[return-value]
+            return tuple(rng.integers(limit + 1))
         ys, xs = np.nonzero(mask)
         i = rng.integers(len(ys))
         inset = self._window // 8
