@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from itertools import pairwise
-from pathlib import Path, PurePosixPath
-from typing import Annotated, Literal, NamedTuple
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, NoReturn
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -28,8 +30,10 @@ from .schedule import Schedule, StepRow
 __all__ = [
     "FORMAT_VERSION",
     "MANIFEST",
+    "DatasetEntry",
     "FileEntry",
     "Manifest",
+    "PromptList",
     "dump",
     "hash_file",
     "read_manifest",
@@ -40,8 +44,15 @@ MANIFEST = "engine.json"
 FORMAT_VERSION = 1
 #: A manifest is a few kB; a larger one is not read at all.
 _MAX_BYTES = 4 << 20
+#: Names that mean the same on every system: no path, no drive, no control character.
+_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
+#: What file managers leave in every folder that somebody looks at.
+_LITTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 
 Side = Annotated[int, Field(ge=1, le=16384)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+#: a and b of a step reach 1,600 where α is smallest; what float32 cannot hold is damage.
+Scalar = Annotated[float, Field(ge=-1e6, le=1e6)]
 
 
 class _Strict(BaseModel):
@@ -66,8 +77,8 @@ class MapSize(_Strict):
 class Vae(_Strict):
     """For information: both are already part of the encoder and decoder graphs."""
 
-    scaling_factor: float
-    shift_factor: float
+    scaling_factor: Finite
+    shift_factor: Finite
 
 
 class Prompt(_Strict):
@@ -78,12 +89,19 @@ class Prompt(_Strict):
     text: Annotated[str, Field(max_length=1000)]
 
 
+def _roles(prompts: list[Prompt]) -> list[Prompt]:
+    roles, names = [p.role for p in prompts], [p.name for p in prompts]
+    if roles.count("background") != 1 or roles.count("masked") != 1 or "defect" not in roles:
+        raise ValueError("needs one background, one masked and at least one defect prompt")
+    if len(set(names)) != len(names):
+        raise ValueError("two prompts have the same name")
+    return prompts
+
+
+PromptList = Annotated[list[Prompt], AfterValidator(_roles)]
+
 #: (timestep, a, b) of one step.
-Row = tuple[
-    Annotated[int, Field(ge=0, le=1_000_000)],
-    Annotated[float, Field(allow_inf_nan=False)],
-    Annotated[float, Field(allow_inf_nan=False)],
-]
+Row = tuple[Annotated[int, Field(ge=0, le=1_000_000)], Scalar, Scalar]
 
 
 class Tables(_Strict):
@@ -110,8 +128,10 @@ class ScheduleEntry(_Strict):
             times = [row[0] for row in table.inversion + table.generation]
             if max(times) >= self.train_timesteps:
                 raise ValueError(f"table {steps} passes the last of the training timesteps")
-            if any(low > high for low, high in pairwise(row[0] for row in table.inversion)):
+            if any(t > later for t, later in pairwise(row[0] for row in table.inversion)):
                 raise ValueError(f"table {steps}: inversion does not go from clean to noise")
+            if any(t < later for t, later in pairwise(row[0] for row in table.generation)):
+                raise ValueError(f"table {steps}: generation does not go from noise to clean")
         if str(self.default_steps) not in self.tables:
             raise ValueError(f"there is no table for the default of {self.default_steps} steps")
         return self
@@ -159,7 +179,7 @@ class Manifest(_Strict):
     latent: ImageSize
     attention: MapSize
     vae: Vae
-    prompts: list[Prompt]
+    prompts: PromptList
     schedule: ScheduleEntry
     provenance: Provenance
     files: Annotated[dict[str, FileEntry], Field(min_length=1)]
@@ -171,22 +191,11 @@ class Manifest(_Strict):
             raise ValueError(f"version {value}; this program reads version {FORMAT_VERSION}")
         return value
 
-    @field_validator("prompts")
-    @classmethod
-    def _roles(cls, prompts: list[Prompt]) -> list[Prompt]:
-        roles, names = [p.role for p in prompts], [p.name for p in prompts]
-        if roles.count("background") != 1 or roles.count("masked") != 1 or "defect" not in roles:
-            raise ValueError("needs one background, one masked and at least one defect prompt")
-        if len(set(names)) != len(names):
-            raise ValueError("two prompts have the same name")
-        return prompts
-
     @field_validator("files")
     @classmethod
     def _inside(cls, files: dict[str, FileEntry]) -> dict[str, FileEntry]:
         for name in files:
-            path = PurePosixPath(name)
-            if path.is_absolute() or ".." in path.parts or "\\" in name or path.name != name:
+            if not _FILE_NAME.fullmatch(name) or name == MANIFEST:
                 raise ValueError(f"{name!r} is not the name of a file in the directory")
         return files
 
@@ -230,36 +239,67 @@ def hash_file(path: Path) -> FileEntry:
 def read_manifest(directory: Path) -> Manifest:
     """Read and check ``engine.json`` alone. Raises `EngineError` with every fault."""
     path = directory / MANIFEST
-    if not directory.is_dir():
-        raise EngineError(f"{directory}: no such engine directory")
+    text = _read(directory)
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise EngineError(f"{path}: larger than {_MAX_BYTES >> 20} MiB; not a manifest")
-        text = path.read_bytes()
-    except OSError as error:
-        raise EngineError(
-            f"{directory}: not an engine, {MANIFEST} cannot be read ({error.strerror}); "
-            "make one with: defectrt build-engine"
-        ) from error
-    try:
-        return Manifest.model_validate_json(text)
+        manifest = Manifest.model_validate_json(text)
+        # what readers of JSON disagree about: the last of two equal keys here, the first there
+        json.loads(text, object_pairs_hook=_unique, parse_constant=_no_number)
+        return manifest
     except ValidationError as error:
         faults = [
             f"{'.'.join(map(str, fault['loc'])) or 'file'}: {fault['msg']}"
             for fault in error.errors(include_url=False, include_input=False)
         ]
+    except ValueError as error:
+        faults = [str(error)]
     except RecursionError:
         faults = ["nested too deeply"]
     raise EngineError(f"{path}: not a valid manifest: " + "; ".join(faults))
 
 
+def _read(directory: Path) -> bytes:
+    path = directory / MANIFEST
+    if not directory.is_dir():
+        raise EngineError(f"{directory}: no such engine directory")
+    # a link or a device may never end
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise EngineError(f"{path}: not a regular file")
+    try:
+        with path.open("rb") as file:
+            text = file.read(_MAX_BYTES + 1)
+    except OSError as error:
+        raise EngineError(
+            f"{directory}: not an engine, {MANIFEST} cannot be read ({error.strerror}); "
+            "make one with: defectrt build-engine"
+        ) from error
+    if len(text) > _MAX_BYTES:
+        raise EngineError(f"{path}: larger than {_MAX_BYTES >> 20} MiB; not a manifest")
+    return text
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys = dict(pairs)
+    if len(keys) != len(pairs):
+        twice = sorted({key for key, _ in pairs if [k for k, _ in pairs].count(key) > 1})
+        raise ValueError(f"given twice: {', '.join(twice)}")
+    return keys
+
+
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(f"{text} is not a number")
+
+
 def verify(directory: Path) -> Manifest:
     """Check the manifest and the size and hash of every file; open nothing else.
 
+    A file that the manifest does not list is a fault too, since a graph could read it.
     Raises `EngineError` with all faults in one message.
     """
     manifest = read_manifest(directory)
     faults = [f for name, entry in manifest.files.items() if (f := _fault(directory, name, entry))]
+    present = {path.name for path in directory.iterdir()}
+    unlisted = sorted(present - manifest.files.keys() - _LITTER - {MANIFEST})
+    faults += [f"{name!r} is not in the manifest" for name in unlisted]
     if faults:
         raise EngineError(
             f"{directory}: the engine is damaged, copy or build it again: " + "; ".join(faults)
@@ -273,12 +313,14 @@ def _fault(directory: Path, name: str, entry: FileEntry) -> str | None:
         return f"{name} is {'a link' if path.is_symlink() else 'missing'}"
     if (size := path.stat().st_size) != entry.size:
         return f"{name} has {size} bytes instead of {entry.size}"
-    if hash_file(path).sha256 != entry.sha256:
-        return f"{name} does not have the hash in the manifest"
-    return None
+    try:
+        same = hash_file(path).sha256 == entry.sha256
+    except OSError as error:
+        return f"{name} cannot be read ({error.strerror})"
+    return None if same else f"{name} does not have the hash in the manifest"
 
 
 def dump(manifest: Manifest, directory: Path) -> None:
     """Write ``engine.json``."""
-    text = json.dumps(manifest.model_dump(mode="json"), indent=1, ensure_ascii=False)
+    text = json.dumps(manifest.model_dump(mode="json"), indent=1, ensure_ascii=False, allow_nan=False)
     (directory / MANIFEST).write_text(text + "\n", encoding="utf-8")
