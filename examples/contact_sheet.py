@@ -42,14 +42,16 @@ def main() -> None:
     job = json.loads((args.out / "job.json").read_text())
     step, gap = args.side + 2, 10
     rows = -(-len(records) // args.columns)
-    width = args.columns * (3 * step + gap) - gap
-    sheet = Image.new("RGB", (width, rows * (step + gap) - gap), "white")
+    size = args.columns * (3 * step + gap) - gap
+    sheet = Image.new("RGB", (size, rows * (step + gap) - gap), "white")
     for i, r in enumerate(records):
         w = r["window"]
         reach = w["side"] // 2 + args.context
-        y, x = w["y"] + w["side"] // 2, w["x"] + w["side"] // 2
-        box = (x - reach, y - reach, x + reach, y + reach)
         good = goods[int(Path(r["image"]).stem) // job["count"]]
+        width, height = Image.open(good).size
+        x = max(reach, min(w["x"] + w["side"] // 2, width - reach))
+        y = max(reach, min(w["y"] + w["side"] // 2, height - reach))
+        box = (x - reach, y - reach, x + reach, y + reach)
         column, row = i % args.columns, i // args.columns
         for j, path in enumerate((good, args.out / r["image"], args.out / r["label"])):
             place = (column * (3 * step + gap) + j * step, row * (step + gap))

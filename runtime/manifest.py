@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, NoReturn
@@ -278,11 +279,10 @@ def _read(directory: Path) -> bytes:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    keys = dict(pairs)
-    if len(keys) != len(pairs):
-        twice = sorted({key for key, _ in pairs if [k for k, _ in pairs].count(key) > 1})
+    twice = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
+    if twice:
         raise ValueError(f"given twice: {', '.join(twice)}")
-    return keys
+    return dict(pairs)
 
 
 def _no_number(text: str) -> NoReturn:
@@ -322,5 +322,7 @@ def _fault(directory: Path, name: str, entry: FileEntry) -> str | None:
 
 def dump(manifest: Manifest, directory: Path) -> None:
     """Write ``engine.json``."""
-    text = json.dumps(manifest.model_dump(mode="json"), indent=1, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(
+        manifest.model_dump(mode="json"), indent=1, ensure_ascii=False, allow_nan=False
+    )
     (directory / MANIFEST).write_text(text + "\n", encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from types import TracebackType
@@ -11,7 +12,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import DTypeLike
 
-from .errors import EngineError, InputError
+from .errors import EngineError, InputError, UsageError
 from .manifest import Manifest
 from .rows import Floats, Rows
 
@@ -25,15 +26,27 @@ _NUMPY: dict[str, DTypeLike] = {"tensor(float)": np.float32, "tensor(int64)": np
 class OnnxEngine:
     """An engine directory opened with ONNX Runtime; see `defectrt.engine.Engine`."""
 
-    def __init__(self, directory: Path, manifest: Manifest, *, threads: int | None = None) -> None:
-        """Open graphs that `verify` has already checked."""
+    def __init__(
+        self,
+        directory: Path,
+        manifest: Manifest,
+        *,
+        threads: int | None = None,
+        providers: Sequence[str] = ("CPUExecutionProvider",),
+    ) -> None:
+        """Open graphs that `verify` has already checked.
+
+        providers are ONNX Runtime's, in order of preference. They are all there or it is an
+        `EngineError`, and only a list that names the CPU may fall back to it.
+        """
+        options = _options(threads, providers)
         self.manifest = manifest
         self._signatures = _signatures(manifest)
         missing = [f"{n}.onnx" for n in self._signatures if f"{n}.onnx" not in manifest.files]
         if missing:
             raise EngineError(f"{directory}: the manifest lists no {', no '.join(missing)}")
         self._sessions = {
-            name: _open(directory / f"{name}.onnx", inputs, outputs, threads)
+            name: _open(directory / f"{name}.onnx", inputs, outputs, options, providers)
             for name, (inputs, outputs) in self._signatures.items()
         }
 
@@ -47,22 +60,9 @@ class OnnxEngine:
 
     def step(self, rows: Rows) -> tuple[Floats, Floats]:
         """One row step: (z' [B,C,h,w], attention [B,1,r,r])."""
-        self._check_indices(rows)
-        latent, attention = self._run(
-            "denoiser", {f.name: getattr(rows, f.name) for f in fields(rows)}
-        )
+        feeds = {f.name: getattr(rows, f.name) for f in fields(rows)}
+        latent, attention = self._run("denoiser", feeds)
         return latent, attention
-
-    def _check_indices(self, rows: Rows) -> None:
-        """Indices past a table would read what is not there."""
-        prompts, times = len(self.manifest.prompts), self.manifest.schedule.train_timesteps
-        for name, values, count in (
-            ("prompt index", rows.inside, prompts),
-            ("prompt index", rows.outside, prompts),
-            ("timestep", rows.timestep, times),
-        ):
-            if values.size and not 0 <= values.min() <= values.max() < count:
-                raise InputError(f"{name} outside 0 … {count - 1}")
 
     def close(self) -> None:
         """Free the graphs."""
@@ -84,9 +84,15 @@ class OnnxEngine:
     def _run(self, graph: str, feeds: dict[str, np.ndarray]) -> list[Floats]:
         if graph not in self._sessions:
             raise EngineError("the engine is closed")
-        _check(self._signatures[graph][0], feeds)
-        outputs: list[Floats] = self._sessions[graph].run(None, feeds)
-        return outputs
+        inputs, outputs = self._signatures[graph]
+        faults = _faults(inputs, feeds) or _range_faults(self.manifest, feeds)
+        if faults:
+            raise InputError("; ".join(faults))
+        try:
+            results: list[Floats] = self._sessions[graph].run(list(outputs), feeds)
+        except Exception as error:  # ONNX Runtime's own errors share no narrower base
+            raise EngineError(f"{graph}: ONNX Runtime failed: {error}") from error
+        return results
 
 
 def _signatures(manifest: Manifest) -> dict[str, tuple[_Signature, _Signature]]:
@@ -116,19 +122,36 @@ def _signatures(manifest: Manifest) -> dict[str, tuple[_Signature, _Signature]]:
     }
 
 
-def _open(
-    path: Path, inputs: _Signature, outputs: _Signature, threads: int | None
-) -> ort.InferenceSession:
+def _options(threads: int | None, providers: Sequence[str]) -> ort.SessionOptions:
+    if threads is not None and threads < 1:
+        raise UsageError(f"{threads} threads; give 1 or more, or none for all cores")
+    available = ort.get_available_providers()
+    if missing := [name for name in providers if name not in available]:
+        raise EngineError(
+            f"this ONNX Runtime has no {', no '.join(missing)}; it has: {', '.join(available)}"
+        )
     options = ort.SessionOptions()
     options.log_severity_level = 3
-    if threads:
-        options.intra_op_num_threads = threads
+    options.intra_op_num_threads = threads or 0
+    if "CPUExecutionProvider" not in providers:
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    return options
+
+
+def _open(
+    path: Path,
+    inputs: _Signature,
+    outputs: _Signature,
+    options: ort.SessionOptions,
+    providers: Sequence[str],
+) -> ort.InferenceSession:
     try:
-        session = ort.InferenceSession(
-            str(path), sess_options=options, providers=["CPUExecutionProvider"]
-        )
+        session = ort.InferenceSession(str(path), sess_options=options, providers=list(providers))
+        session.disable_fallback()
     except Exception as error:  # ONNX Runtime's own errors share no narrower base
         raise EngineError(f"{path}: ONNX Runtime cannot open the graph: {error}") from error
+    if lost := [name for name in providers if name not in session.get_providers()]:
+        raise EngineError(f"{path}: ONNX Runtime could not start {', '.join(lost)}")
     faults = [
         f"{kind} {name}: {found}, the manifest says {wanted}"
         for kind, nodes, signature in (
@@ -144,7 +167,9 @@ def _open(
 
 def _differences(nodes: list[ort.NodeArg], wanted: _Signature) -> list[tuple[str, str, str]]:
     found = {
-        n.name: (n.type, tuple("B" if i == 0 else s for i, s in enumerate(n.shape))) for n in nodes
+        # ONNX Runtime names a dimension that is free, or gives None; a number is fixed
+        n.name: (n.type, tuple(s if isinstance(s, int) else "B" for s in n.shape))
+        for n in nodes
     }
     return [
         (name, str(found.get(name, "missing")), str(wanted.get(name, "nothing")))
@@ -153,19 +178,32 @@ def _differences(nodes: list[ort.NodeArg], wanted: _Signature) -> list[tuple[str
     ]
 
 
-def _check(signature: _Signature, feeds: dict[str, np.ndarray]) -> None:
-    """Types and shapes of the feeds, all faults at once."""
-    batch = len(next(iter(feeds.values())))
-    faults = []
+def _faults(signature: _Signature, feeds: dict[str, np.ndarray]) -> list[str]:
+    """What is wrong with types and shapes."""
+    batch = next((len(x) for x in feeds.values() if isinstance(x, np.ndarray) and x.ndim), 0)
+    faults = [] if batch else ["the batch is empty"]
     for name, (kind, shape) in signature.items():
-        expected = tuple(batch if s == "B" else s for s in shape)
-        given = feeds[name]
-        if given.dtype != _NUMPY[kind] or given.shape != expected:
-            faults.append(
-                f"{name} is {given.dtype} {list(given.shape)}, "
-                f"expected {np.dtype(_NUMPY[kind])} {list(expected)}"
-            )
-    if not batch:
-        faults.append("the batch is empty")
-    if faults:
-        raise InputError("; ".join(faults))
+        expected = f"{np.dtype(_NUMPY[kind])} {[batch if s == 'B' else s for s in shape]}"
+        if (given := _describe(feeds[name])) != expected:
+            faults.append(f"{name} is {given}, expected {expected}")
+    return faults
+
+
+def _describe(array: np.ndarray) -> str:
+    if not isinstance(array, np.ndarray):
+        return f"a {type(array).__name__}"
+    return f"{array.dtype} {list(array.shape)}"
+
+
+def _range_faults(manifest: Manifest, feeds: dict[str, np.ndarray]) -> list[str]:
+    """Indices past a table would read what is not there; a soft mask would be taken as binary."""
+    prompts, times = len(manifest.prompts), manifest.schedule.train_timesteps
+    limits = {"inside": prompts, "outside": prompts, "timestep": times}
+    faults = [
+        f"{name} goes outside 0 … {limits[name] - 1}"
+        for name, values in feeds.items()
+        if name in limits and not 0 <= values.min() <= values.max() < limits[name]
+    ]
+    if "mask" in feeds and not np.isin(feeds["mask"], (0, 1)).all():
+        faults.append("mask holds other values than 0 and 1")
+    return faults
