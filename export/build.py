@@ -6,17 +6,27 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import numpy as np
 import onnxruntime
 import torch
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from torch import Tensor, nn
 
 from defectrt import __version__
 from defectrt.errors import EngineError, InputError, OutputError, UsageError
-from defectrt.manifest import FORMAT_VERSION, MANIFEST, Manifest, dump, hash_file
+from defectrt.manifest import (
+    FORMAT_VERSION,
+    MANIFEST,
+    DatasetEntry,
+    Manifest,
+    PromptList,
+    dump,
+    hash_file,
+)
 from defectrt.onnx_engine import OnnxEngine
 from defectrt.progress import Progress
 from defectrt.rows import Rows
@@ -34,18 +44,30 @@ __all__ = ["TOLERANCE", "build"]
 TOLERANCE = 1e-3
 
 
+class _Record(BaseModel):
+    """What an engine needs from ``run.json``; the rest of it is the run's own business."""
+
+    model_config = ConfigDict(strict=True)
+
+    image_size: Annotated[int, Field(ge=1, le=16384)]
+    prompts: PromptList
+    base_model: str = ""
+    dataset: list[DatasetEntry] = []
+    config: dict[str, JsonValue] = {}
+
+
 @dataclass(frozen=True)
 class _Source:
     """A run, opened."""
 
-    record: dict[str, Any]
+    record: _Record
     model: StableDiffusion
     embeddings: Tensor
     content: Tensor
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
-        side = self.record["image_size"] // self.model.downscale
+        side = self.record.image_size // self.model.downscale
         return (int(self.model.unet.config.in_channels), side, side)
 
 
@@ -56,13 +78,15 @@ def build(
     steps: Sequence[int] = (50, 20, 10),
     convention: Convention = "diffusers",
     map_side: int | None = None,
+    defects: Sequence[str] = (),
     half_weights: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
 ) -> Path:
     """Build ``out`` from ``run`` (as `defectrt.training.train.train` leaves it).
 
-    steps are the schedules to include, the first being the default. ``half_weights`` rounds the
+    steps are the schedules to include, the first being the default; defects the kinds to include,
+    by default all that the run was trained on. ``half_weights`` rounds the
     weights to float16 and stores them so; arithmetic stays float32. Raises `EngineError` if
     ONNX Runtime and PyTorch differ by more than `TOLERANCE`, and then leaves nothing behind.
     """
@@ -71,7 +95,7 @@ def build(
     if out.exists() and not (out / MANIFEST).exists():
         raise UsageError(f"{out}: not an engine, so it is not replaced")
     partial = out.with_name(f".{out.name}.partial")
-    source = _open_run(run)
+    source = _open_run(run, defects)
     if half_weights:
         _round_weights(source.model)
     side = map_size(source.model, map_side)
@@ -99,27 +123,56 @@ def build(
     return out
 
 
-def _open_run(run: Path) -> _Source:
+def _open_run(run: Path, defects: Sequence[str]) -> _Source:
     path = run / "run.json"
     if not (run / "model").is_dir():
         state = "the run is not finished, go on with --resume" if path.exists() else "not a run"
         raise InputError(f"{run}: holds no model: {state}")
+    record = _read_record(path)
+    if defects:
+        record = _select(record, defects)
+    model = open_model(run / "model")
+    if record.image_size % model.downscale:
+        raise InputError(
+            f"{path}: an image_size of {record.image_size} is no multiple of {model.downscale}, "
+            "the pixels of a latent pixel"
+        )
+    embeddings, content = model.encode_prompts([prompt.text for prompt in record.prompts])
+    return _Source(record, model, embeddings, content)
+
+
+def _read_record(path: Path) -> _Record:
     try:
-        record = json.loads(path.read_text())
-        texts = [prompt["text"] for prompt in record["prompts"]]
-        if not any(prompt["role"] == "defect" for prompt in record["prompts"]):
-            raise InputError(f"{run}: the run was trained without a defect; train it with --defect")
-        int(record["image_size"])
+        text = path.read_bytes()
+        roles = [prompt["role"] for prompt in json.loads(text)["prompts"]]
+        if "defect" not in roles:
+            raise InputError(
+                f"{path.parent}: the run was trained without a defect; train it with --defect"
+            )
+        return _Record.model_validate_json(text)
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()
+        )
+        raise InputError(f"{path}: not the record of a training run: {faults}") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: not the record of a training run: {error!r}") from error
-    model = open_model(run / "model")
-    embeddings, content = model.encode_prompts(texts)
-    return _Source(record, model, embeddings, content)
+
+
+def _select(record: _Record, defects: Sequence[str]) -> _Record:
+    """The record with the prompts of some kinds of defect only."""
+    known = [prompt.name for prompt in record.prompts if prompt.role == "defect"]
+    if unknown := [name for name in defects if name not in known]:
+        raise UsageError(
+            f"the run knows no defect {', '.join(unknown)}; it was trained on: {', '.join(known)}"
+        )
+    prompts = [p for p in record.prompts if p.role != "defect" or p.name in defects]
+    return record.model_copy(update={"prompts": prompts})
 
 
 def _export(name: str, source: _Source, side: int, half: bool, directory: Path) -> None:
     rows = _random_rows(source, 2, torch.Generator().manual_seed(0))
-    pixels = torch.zeros(2, 3, source.record["image_size"], source.record["image_size"])
+    pixels = torch.zeros(2, 3, source.record.image_size, source.record.image_size)
     if name == "encoder":
         graph = export_graph(_Encoder(source.model), {"pixels": pixels}, ["latent"])
     elif name == "decoder":
@@ -158,18 +211,25 @@ class _Decoder(nn.Module):
         return self.model.decode(latent)
 
 
-def _random_rows(source: _Source, count: int, generator: torch.Generator) -> dict[str, Tensor]:
-    """Rows in mixed phases: any timestep, mask, prompts, region and anchor."""
+def _random_rows(
+    source: _Source, count: int, generator: torch.Generator, first: int = 0
+) -> dict[str, Tensor]:
+    """Rows in mixed phases: any timestep, mask, region and anchor; prompts in turn from ``first``.
+
+    a and b are drawn rather than taken from a schedule, whose b can be so small that a wrong ε
+    would not show.
+    """
     c, h, w = source.latent_shape
     prompts, total = len(source.embeddings), len(source.model.noise_schedule.alphas_cumprod)
     draw = {"generator": generator}
     mask = (torch.rand(count, 1, h, w, **draw) < torch.rand(count, 1, 1, 1, **draw)).float()
+    turn = torch.arange(first, first + count)
     return {
         "latent": torch.randn(count, c, h, w, **draw),
         "timestep": torch.randint(total, (count,), **draw),
         "mask": mask,
-        "inside": torch.randint(prompts, (count,), **draw),
-        "outside": torch.randint(prompts, (count,), **draw),
+        "inside": turn % prompts,
+        "outside": (turn + 1) % prompts,
         "a": 0.5 + torch.rand(count, **draw),
         "b": torch.randn(count, **draw),
         "region": 1 - mask,
@@ -177,19 +237,27 @@ def _random_rows(source: _Source, count: int, generator: torch.Generator) -> dic
     }
 
 
-def _compare(source: _Source, manifest: Manifest, directory: Path, side: int) -> dict[str, float]:
-    """Largest relative error of every output against PyTorch, on batches of 1, 3 and 8 rows.
+def _batches(prompts: int) -> list[int]:
+    """Sizes of batches, several of them, with a row for every prompt."""
+    sizes = [1, 3, 8]
+    return sizes + [8] * ceil(max(0, prompts - sum(sizes)) / 8)
 
-    PyTorch takes the way of training, with prompt embeddings instead of tables, so that a wrong
-    table is found too. Raises `EngineError` when an error passes `TOLERANCE`.
+
+def _compare(source: _Source, manifest: Manifest, directory: Path, side: int) -> dict[str, float]:
+    """Largest relative error of every output against PyTorch, over batches of 1, 3 and 8 rows.
+
+    Every prompt is inside once and outside once. PyTorch takes the way of training, with prompt
+    embeddings instead of tables, so that a wrong table is found too. Raises `EngineError` when an
+    error passes `TOLERANCE`.
     """
     generator = torch.Generator().manual_seed(1)
     errors: dict[str, float] = {}
+    size, first = source.record.image_size, 0
     with OnnxEngine(directory, manifest) as engine, torch.no_grad():
-        for count in (1, 3, 8):
-            size = source.record["image_size"]
+        for count in _batches(len(source.embeddings)):
             pixels = torch.rand(count, 3, size, size, generator=generator) * 2 - 1
-            rows = _random_rows(source, count, generator)
+            rows = _random_rows(source, count, generator, first)
+            first += count
             step, attention = engine.step(Rows(**{k: v.numpy() for k, v in rows.items()}))
             expected_step, expected_attention = reference_step(source, rows, side)
             for name, got, expected in (
@@ -202,7 +270,10 @@ def _compare(source: _Source, manifest: Manifest, directory: Path, side: int) ->
                 ("step", step, expected_step),
                 ("attention", attention, expected_attention),
             ):
-                errors[name] = max(errors.get(name, 0.0), _relative_error(got, expected))
+                # unlike max, np.maximum keeps what is not a number
+                errors[name] = float(
+                    np.maximum(errors.get(name, 0.0), _relative_error(got, expected))
+                )
     wrong = [f"{k} {v:.2g}" for k, v in errors.items() if not v <= TOLERANCE]
     if wrong:
         raise EngineError(
@@ -255,8 +326,8 @@ def _manifest(
                 "precision": "float32",
                 "image": {
                     "channels": 3,
-                    "height": record["image_size"],
-                    "width": record["image_size"],
+                    "height": record.image_size,
+                    "width": record.image_size,
                 },
                 "latent": {"channels": channels, "height": height, "width": width},
                 "attention": {"height": side, "width": side},
@@ -264,7 +335,7 @@ def _manifest(
                     "scaling_factor": model.vae.config.scaling_factor,
                     "shift_factor": float(model.vae.config.shift_factor or 0.0),
                 },
-                "prompts": record["prompts"],
+                "prompts": [prompt.model_dump() for prompt in record.prompts],
                 "schedule": {
                     "convention": convention,
                     "prediction_type": model.prediction_type,
@@ -276,9 +347,9 @@ def _manifest(
                     },
                 },
                 "provenance": {
-                    "base_model": record.get("base_model", ""),
-                    "run": {"config": record.get("config", {})},
-                    "dataset": record.get("dataset", []),
+                    "base_model": record.base_model,
+                    "run": {"config": record.config},
+                    "dataset": [entry.model_dump() for entry in record.dataset],
                     "tools": {
                         "defectrt": __version__,
                         "torch": torch.__version__,

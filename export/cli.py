@@ -26,6 +26,10 @@ def build_engine(
     map_size: Annotated[
         int | None, typer.Option(help="Side of the attention map; by default up to 16 or h/4.")
     ] = None,
+    defect: Annotated[
+        list[str] | None,
+        typer.Option(help="Kind of defect to include; repeat for more. By default all of the run."),
+    ] = None,
     half_weights: Annotated[
         bool, typer.Option("--half-weights", help="Store weights as float16: half the size.")
     ] = False,
@@ -53,6 +57,7 @@ def build_engine(
             steps=tuple(steps or (50, 20, 10)),
             convention=convention,
             map_side=map_size,
+            defects=tuple(defect or ()),
             half_weights=half_weights,
             overwrite=overwrite,
             quiet=quiet,

@@ -32,6 +32,7 @@ OPSET = 23
 PROMPTS = "prompts.safetensors"
 #: A protobuf cannot be larger than 2 GiB; weights above this go to a file beside the graph.
 _INLINE_BYTES = 1_500_000_000
+_SMALL_BYTES = 1024
 
 
 @script(Opset("defectrt", 1), default_opset=op)
@@ -121,16 +122,24 @@ def move_prompt_tables(model: ir.Model, directory: Path) -> None:
 
 
 def save_graph(model: ir.Model, directory: Path, name: str) -> None:
-    """Write ``name.onnx``, with weights in ``name.onnx.data`` if they do not fit."""
-    inline = sum(
-        value.const_value.nbytes
+    """Write ``name.onnx``, with weights in ``name.onnx.data`` if they do not fit.
+
+    What is in another file already, the prompts' tables, stays where it is.
+    """
+    inside = [
+        value
         for value in model.graph.initializers.values()
         if value.const_value is not None and not isinstance(value.const_value, ir.ExternalTensor)
-    )
-    if inline < _INLINE_BYTES:
-        ir.save(model, directory / f"{name}.onnx")
-    else:
-        ir.save(model, directory / f"{name}.onnx", external_data=f"{name}.onnx.data")
+    ]
+    if sum(value.const_value.nbytes for value in inside) >= _INLINE_BYTES:
+        # shapes and other small constants are needed where graphs are read without their data
+        large = [value for value in inside if value.const_value.nbytes >= _SMALL_BYTES]
+        tensors = ir.external_data.convert_tensors_to_external(
+            [value.const_value for value in large], directory, f"{name}.onnx.data"
+        )
+        for value, tensor in zip(large, tensors, strict=True):
+            value.const_value = tensor
+    ir.save(model, directory / f"{name}.onnx")
 
 
 def halve_weights(model: ir.Model) -> None:

@@ -129,10 +129,10 @@ def test_the_method_runs_on_it(opened):
         (lambda r: {"timestep": r.timestep.astype(np.int32)}, "timestep is int32"),
         (lambda r: {"a": r.a[:2]}, r"a is float32 \[2\], expected float32 \[3\]"),
         (lambda r: {"a": r.a[:2], "b": r.b[:1]}, r"a is .*; b is "),
-        (lambda r: {"inside": r.inside + 7}, "prompt index outside 0 … 3"),
-        (lambda r: {"outside": r.outside - 1}, "prompt index outside 0 … 3"),
-        (lambda r: {"timestep": r.timestep + 1000}, "timestep outside 0 … 999"),
-        (lambda r: {"timestep": r.timestep * 0 - 1}, "timestep outside 0 … 999"),
+        (lambda r: {"inside": r.inside + 7}, "inside goes outside 0 … 3"),
+        (lambda r: {"outside": r.outside - 1}, "outside goes outside 0 … 3"),
+        (lambda r: {"timestep": r.timestep + 1000}, "timestep goes outside 0 … 999"),
+        (lambda r: {"timestep": r.timestep * 0 - 1}, "timestep goes outside 0 … 999"),
     ],
 )
 def test_wrong_rows_are_refused_by_name(opened, change, message):
