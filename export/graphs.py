@@ -145,8 +145,9 @@ def save_graph(model: ir.Model, directory: Path, name: str) -> None:
 def halve_weights(model: ir.Model) -> None:
     """Store large weights as float16, cast up where they are used: half the file.
 
-    ONNX Runtime folds the casts while it loads, so arithmetic stays float32. Exact if the
-    weights were rounded to float16 before.
+    ONNX Runtime folds the casts while it loads, so arithmetic stays float32. Exact: only what
+    float16 holds without loss is stored so, which weights are that were rounded before and
+    tables such as the noise schedule's are not.
     """
     for value in list(model.graph.initializers.values()):
         tensor = value.const_value
@@ -154,11 +155,15 @@ def halve_weights(model: ir.Model) -> None:
             continue
         if isinstance(tensor, ir.ExternalTensor):
             continue
+        full = tensor.numpy()
+        rounded = full.astype(np.float16)
+        if not np.array_equal(rounded.astype(np.float32), full):
+            continue
         half = ir.Value(
             name=f"{value.name}_half",
             shape=value.shape,
             type=ir.TensorType(ir.DataType.FLOAT16),
-            const_value=ir.tensor(tensor.numpy().astype(np.float16), name=f"{value.name}_half"),
+            const_value=ir.tensor(rounded, name=f"{value.name}_half"),
         )
         cast = ir.node("Cast", [half], {"to": ir.DataType.FLOAT})
         cast.outputs[0].shape, cast.outputs[0].dtype = value.shape, ir.DataType.FLOAT

@@ -87,8 +87,8 @@ def synthesize(
     """
     job = job or Job()
     images, engine, out = Path(images), Path(engine or DEFAULT_ENGINE), Path(out)
+    goods = _find_goods(images, out, *([Path(masks)] if masks else []))
     mask_folder = MaskFolder(Path(masks)) if masks else None
-    goods = _find_goods(images, out, *([mask_folder.folder] if mask_folder else []))
     with load_engine(engine, threads=threads) as opened:
         maker = Maker(opened, job)
         record = job.record() | {

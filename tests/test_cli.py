@@ -55,7 +55,7 @@ def test_every_command_shows_examples(command):
 def test_bad_usage_is_2_and_names_what_is_missing():
     result = defectrt("synthesize", "--images", "x")
     assert result.returncode == 2
-    assert "--engine" in result.stderr
+    assert "--out" in result.stderr
     assert defectrt("frobnicate").returncode == 2
 
 

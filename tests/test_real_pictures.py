@@ -1,0 +1,81 @@
+"""The engine inside, on drawn pictures and on real photographs where they are at hand."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import records
+
+from defectrt.engine import DEFAULT_ENGINE
+from defectrt.images import feather, read_picture
+from defectrt.job import Job, synthesize
+from defectrt.manifest import verify
+from defectrt.masks import read_mask
+from defectrt.training.surfaces import DEFECTS
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_engine_inside_is_whole_small_and_speaks_of_no_machine():
+    manifest = verify(DEFAULT_ENGINE)
+    assert set(manifest.defects) == set(DEFECTS)
+    sizes = [entry.size for entry in manifest.files.values()]
+    assert max(sizes) < 16 << 20
+    assert sum(sizes) < 30 << 20
+    assert not re.search(r'"/\w', (DEFAULT_ENGINE / "engine.json").read_text())
+
+
+@pytest.mark.parametrize("defect", ["scratch", "hole"])
+def test_the_engine_inside_makes_defects_on_the_examples(tmp_path, defect):
+    images = ROOT / "examples" / "images"
+    job = Job(defect=defect, steps=10)
+    summary = synthesize(images, None, None, tmp_path / "out", job, quiet=True)
+    assert summary.requested == 12
+    assert summary.kept >= 11
+    assert np.median([r["visibility"] for r in records(tmp_path / "out")]) > 0.06
+
+
+def load(name):
+    """A script of the examples as a module."""
+    from importlib.util import module_from_spec, spec_from_file_location
+
+    spec = spec_from_file_location(name, ROOT / "examples" / "magnetic_tile" / f"{name}.py")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_no_tile_is_on_both_sides(magnetic_tile):
+    prepare = load("prepare")
+    for kind in ("Blowhole", "Crack", "Free"):
+        pictures = sorted((magnetic_tile / f"MT_{kind}" / "Imgs").glob("*.jpg"))
+        train, test = prepare.split(pictures, 0.3, np.random.default_rng(0))
+        assert sorted(train + test) == pictures
+        assert 0.15 < len(test) / len(pictures) < 0.45
+        marked = [(int(re.search(r"num_(\d+)", p.name)[1]), p in test) for p in pictures]
+        for (a, side_a), (b, side_b) in pairwise(sorted(marked)):
+            assert side_a == side_b or b - a >= 200
+
+
+def test_real_tiles_keep_every_pixel_outside_the_band(magnetic_tile, tmp_path):
+    data, out = tmp_path / "data", tmp_path / "out"
+    script = ROOT / "examples" / "magnetic_tile" / "prepare.py"
+    words = [sys.executable, script, magnetic_tile, data, "--good", "3"]
+    subprocess.run(words, check=True, capture_output=True)
+    images, masks = data / "test" / "good", data / "masks" / "crack"
+    job = Job(defect="crack", steps=10)
+    summary = synthesize(images, None, masks, out, job, quiet=True)
+    assert summary.kept >= 2
+    for r in records(out):
+        source, result = read_picture(images / r["source"]), read_picture(out / r["image"])
+        outside = feather(read_mask(masks / r["mask"], source.shape[:2]), 2, 4) == 0
+        np.testing.assert_array_equal(result[outside], source[outside])
+        assert (result != source).any()
+    assert json.loads((out / "job.json").read_text())["defect"] == "crack"
