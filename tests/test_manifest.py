@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import signal
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,12 +14,15 @@ from conftest import manifest_dict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from defectrt import errors
 from defectrt import manifest as module
 from defectrt.engine import load_engine
 from defectrt.errors import EngineError, UsageError
-from defectrt.manifest import hash_file, read_manifest, verify
+from defectrt.manifest import Manifest, dump, hash_file, read_manifest, verify
 
-HOSTILE = json.loads((Path(__file__).parent / "hostile_manifests.json").read_text())["cases"]
+HOSTILE = Path(__file__).parent / "hostile_engines"
+CASES = json.loads((HOSTILE / "cases.json").read_text(encoding="utf-8"))["cases"]
+DEEDS = {"replace", "manifest", "write", "remove", "link", "pipe", "folder"}
 
 
 def write(directory, content):
@@ -35,16 +41,44 @@ def good(tmp_path):
     return write(directory, manifest_dict(files))
 
 
-def edited(path, value):
-    manifest = manifest_dict()
-    node = manifest
-    for key in path[:-1]:
-        node = node[key]
-    if value == "__delete__":
-        del node[path[-1]]
-    else:
-        node[path[-1]] = value
-    return manifest
+def hostile(case, directory):
+    """Make the engine directory of one case; see "about" in cases.json."""
+    shutil.copytree(HOSTILE / "engine", directory)
+    shutil.copytree(HOSTILE / "engine", directory.parent / "elsewhere")
+    manifest = directory / "engine.json"
+    text = manifest.read_text(encoding="utf-8")
+    if "replace" in case:
+        old, new = case["replace"]
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    text = case.get("manifest", text) * case.get("times", 1)
+    manifest.write_text(text, encoding="utf-8")
+    for name in [*case.get("remove", []), *case.get("link", []), *case.get("pipe", [])]:
+        (directory / name).unlink()
+    for name, target in case.get("link", {}).items():
+        (directory / name).symlink_to(target)
+    for name in case.get("pipe", []):
+        os.mkfifo(directory / name)
+    for name in case.get("folder", []):
+        (directory / name).unlink()
+        (directory / name).mkdir()
+    for name, content in case.get("write", {}).items():
+        (directory / name).write_text(content)
+
+
+@pytest.fixture
+def limits():
+    """What never ends must not be read; where it is, neither memory nor time run out."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 30), hard))
+    handler = signal.signal(signal.SIGALRM, lambda *_: pytest.fail("it waits for ever"))
+    signal.alarm(20)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, handler)
+    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 def test_a_good_one_is_read(good):
@@ -57,31 +91,24 @@ def test_a_good_one_is_read(good):
     assert [list(row) for row in manifest.steps(2).generation] == written
 
 
-@pytest.mark.parametrize("case", HOSTILE, ids=lambda c: c["name"])
-def test_hostile_manifests(tmp_path, case):
-    directory = write(tmp_path / "e", edited(case["path"], case["value"]))
-    with pytest.raises(EngineError) as error:
-        read_manifest(directory)
+def test_the_engine_that_hostile_ones_are_made_of_is_good(tmp_path):
+    assert verify(HOSTILE / "engine").defects == ["spot"]
+    assert all(len(case.keys() & DEEDS) == 1 for case in CASES)
+    hostile({}, tmp_path / "engine")
+    verify(tmp_path / "engine")
+
+
+@pytest.mark.usefixtures("limits")
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c["name"])
+def test_hostile_engines(tmp_path, case, monkeypatch):
+    monkeypatch.setattr(
+        "defectrt.onnx_engine.OnnxEngine.__init__", lambda *a, **k: pytest.fail("it was opened")
+    )
+    hostile(case, tmp_path / "engine")
+    with pytest.raises(errors.DefectRTError) as error:
+        load_engine(tmp_path / "engine")
+    assert type(error.value).__name__ == case["kind"]
     assert case["message"] in str(error.value)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "{",
-        "[]",
-        "null",
-        "{}",
-        '{"a": NaN}',
-        "[" * 100_000,
-        '{"format": "defectrt-engine"}',
-        "\x80",
-    ],
-)
-def test_text_that_is_no_manifest(tmp_path, text):
-    with pytest.raises(EngineError, match="not a valid manifest"):
-        read_manifest(write(tmp_path / "e", text))
 
 
 @settings(max_examples=150, deadline=None)
@@ -97,35 +124,47 @@ def test_random_damage_is_an_engine_error_or_harmless(tmp_path_factory, data):
 
 
 def test_all_faults_come_at_once(tmp_path):
-    manifest = edited(["backend"], "pickle") | {"precision": "int3", "extra": 1}
+    manifest = manifest_dict() | {"backend": "pickle", "precision": "int3", "extra": 1}
     with pytest.raises(EngineError) as error:
         read_manifest(write(tmp_path / "e", manifest))
     assert all(word in str(error.value) for word in ("backend", "precision", "extra"))
 
 
-def test_a_manifest_of_megabytes_is_not_read(tmp_path):
-    with pytest.raises(EngineError, match="not a manifest"):
-        read_manifest(write(tmp_path / "e", " " * (5 << 20)))
+def test_all_damaged_files_are_named(tmp_path):
+    damage = {"remove": ["decoder.onnx"], "write": {"encoder.onnx": "x", "more": "x"}}
+    hostile(damage, tmp_path / "engine")
+    with pytest.raises(EngineError) as error:
+        verify(tmp_path / "engine")
+    for fault in ("decoder.onnx is missing", "encoder.onnx has 1 bytes", "'more' is not in"):
+        assert fault in str(error.value)
 
 
-def test_damaged_files_are_all_named(good):
-    (good / "denoiser.onnx").write_bytes(b"grapH")
-    with pytest.raises(EngineError, match=r"denoiser.onnx does not have the hash"):
-        verify(good)
-    (good / "denoiser.onnx").write_bytes(b"graph and more")
-    with pytest.raises(EngineError, match=r"denoiser.onnx has 14 bytes instead of 5"):
-        verify(good)
-    (good / "denoiser.onnx").unlink()
-    with pytest.raises(EngineError, match=r"denoiser.onnx is missing"):
+def test_what_file_managers_leave_behind_does_no_harm(good):
+    for name in (".DS_Store", "Thumbs.db", "desktop.ini"):
+        (good / name).write_bytes(b"")
+    verify(good)
+
+
+def test_a_file_that_cannot_be_read_is_named(good, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(module, "hash_file", refuse)
+    with pytest.raises(EngineError, match=r"denoiser.onnx cannot be read \(Permission denied\)"):
         verify(good)
 
 
-def test_a_link_out_of_the_directory_is_refused(good, tmp_path):
-    (tmp_path / "outside").write_bytes(b"graph")
-    (good / "denoiser.onnx").unlink()
-    (good / "denoiser.onnx").symlink_to(tmp_path / "outside")
-    with pytest.raises(EngineError, match=r"denoiser.onnx is a link"):
-        verify(good)
+def test_what_is_written_is_read_again(good, tmp_path):
+    manifest = read_manifest(good)
+    dump(manifest, tmp_path)
+    assert read_manifest(tmp_path) == manifest
+
+
+def test_no_manifest_is_written_that_could_not_be_read(good, tmp_path):
+    manifest = read_manifest(good)
+    run = manifest.provenance.model_copy(update={"run": {"loss": float("nan")}})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        dump(Manifest.model_construct(**dict(manifest) | {"provenance": run}), tmp_path)
 
 
 def test_nothing_is_opened_before_everything_is_verified(good, monkeypatch):
@@ -138,13 +177,9 @@ def test_nothing_is_opened_before_everything_is_verified(good, monkeypatch):
 
 
 def test_a_backend_of_another_build_is_named(tmp_path):
-    manifest = manifest_dict()
-    directory = write(tmp_path / "e", manifest | {"backend": "tensorrt"})
-    (directory / "denoiser.onnx").write_bytes(b"")
-    entry = hash_file(directory / "denoiser.onnx").model_dump()
-    write(directory, manifest | {"backend": "tensorrt", "files": {"denoiser.onnx": entry}})
+    hostile({"replace": ['"backend": "onnx"', '"backend": "tensorrt"']}, tmp_path / "engine")
     with pytest.raises(EngineError, match="does not run the backend 'tensorrt'"):
-        load_engine(directory)
+        load_engine(tmp_path / "engine")
 
 
 def test_the_defect_has_to_be_named_if_there_are_several(good):
