@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file
 
 from defectrt.errors import EngineError, InputError, OutputError, UsageError
 from defectrt.export import build as module
 from defectrt.export.build import TOLERANCE, build
 from defectrt.export.rowstep import RowStep, map_size
 from defectrt.manifest import read_manifest, verify
+from defectrt.onnx_engine import OnnxEngine
 from defectrt.training.model import SIZES, ModelSize, new_model
 
 
@@ -77,6 +81,73 @@ def test_the_self_check_finds_what_is_wrong_and_leaves_nothing(run, tmp_path, mo
 
 
 @pytest.mark.slow
+def test_the_same_run_gives_the_same_engine(run, engine, tmp_path):
+    again = build(run, tmp_path / "e", steps=(4, 2), quiet=True)
+    assert {p.name for p in again.iterdir()} == {p.name for p in engine.iterdir()}
+    for path in engine.iterdir():
+        assert (again / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+@pytest.mark.slow
+def test_the_kinds_of_defect_can_be_chosen(run, tmp_path):
+    one = build(run, tmp_path / "e", steps=(2,), defects=("spot",), quiet=True)
+    manifest = verify(one)
+    assert manifest.defects == ["spot"]
+    assert manifest.prompt_indices() == (2, 0, 1)
+    assert load_file(one / "prompts.safetensors").popitem()[1].shape[0] == 3
+
+
+@pytest.fixture(scope="module")
+def source(run):
+    return module._open_run(run, ())
+
+
+def compare(source, engine):
+    return module._compare(source, read_manifest(engine), engine, map_size(source.model))
+
+
+def test_the_comparison_passes_on_what_was_exported(source, engine):
+    assert compare(source, engine) == read_manifest(engine).provenance.run["self_check"]
+
+
+@pytest.mark.parametrize("prompt", range(4))
+def test_one_wrong_prompt_of_many_is_found(source, engine, prompt):
+    embeddings = source.embeddings.clone()
+    embeddings[prompt] *= 1.2
+    with pytest.raises(EngineError, match=r"differ from the model .*attention"):
+        compare(replace(source, embeddings=embeddings), engine)
+
+
+@pytest.mark.parametrize("prompts", [3, 12, 13, 40])
+def test_every_prompt_is_compared_inside_and_outside(source, prompts):
+    many = replace(source, embeddings=torch.zeros(prompts, 1, 1))
+    inside, outside, first = set(), set(), 0
+    for count in module._batches(prompts):
+        rows = module._random_rows(many, count, torch.Generator(), first)
+        inside |= set(rows["inside"].tolist())
+        outside |= set(rows["outside"].tolist())
+        first += count
+    assert inside == outside == set(range(prompts))
+    assert len(set(module._batches(prompts))) == 3
+
+
+@pytest.mark.parametrize("part", ["encode", "decode", "step"])
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, 0.01])
+def test_one_wrong_number_does_not_pass_the_comparison(source, engine, monkeypatch, part, wrong):
+    real = getattr(OnnxEngine, part)
+
+    def broken(self, data):
+        result = real(self, data)
+        array = result[0] if part == "step" else result
+        array[-1, 0, 0, 0] += wrong * np.abs(array).max()
+        return result
+
+    monkeypatch.setattr(OnnxEngine, part, broken)
+    with pytest.raises(EngineError, match="differ from the model by more than"):
+        compare(source, engine)
+
+
+@pytest.mark.slow
 def test_overwriting_keeps_the_old_engine_until_the_new_one_is_there(
     run, engine, tmp_path, monkeypatch
 ):
@@ -117,6 +188,44 @@ def test_what_is_not_a_finished_run(run, tmp_path):
     (tmp_path / "run.json").write_text(json.dumps(record))
     with pytest.raises(InputError, match="trained without a defect"):
         build(tmp_path, tmp_path / "e", quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (["prompts", 3, "name"], "line", "two prompts have the same name"),
+        (["prompts", 3, "name"], "../up", r"prompts.3.name"),
+        (["prompts", 0, "role"], "defect", "needs one background"),
+        (["prompts", 0, "text"], 7, r"prompts.0.text"),
+        (["prompts", 0, "more"], 7, r"prompts.0.more"),
+        (["prompts"], "all", "not the record of a training run"),
+        (["image_size"], "32", "image_size"),
+        (["image_size"], 0, "image_size"),
+        (["image_size"], 33, "no multiple of 2"),
+        (["dataset"], "all", "dataset"),
+        (["dataset", 0, "sha256"], "?", r"dataset.0.sha256"),
+        (["base_model"], None, "base_model"),
+    ],
+)
+def test_a_record_that_cannot_become_an_engine_is_refused_before_the_export(
+    run, tmp_path, monkeypatch, path, value, message
+):
+    monkeypatch.setattr(module, "_export", lambda *a: pytest.fail("it was exported"))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "model").symlink_to(run / "model")
+    record = node = json.loads((run / "run.json").read_text())
+    for key in path[:-1]:
+        node = node[key]
+    node[path[-1]] = value
+    (tmp_path / "run" / "run.json").write_text(json.dumps(record))
+    with pytest.raises(InputError, match=message):
+        build(tmp_path / "run", tmp_path / "e", quiet=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_defect_that_the_run_does_not_know(run, tmp_path):
+    with pytest.raises(UsageError, match="no defect dent; it was trained on: line, spot"):
+        build(run, tmp_path / "e", defects=("spot", "dent"), quiet=True)
 
 
 def test_steps_that_the_schedule_does_not_have(run, tmp_path):

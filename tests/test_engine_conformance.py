@@ -1,25 +1,32 @@
-"""What every backend must do, written once; run here on ONNX Runtime."""
+"""What every backend must do, written once against the `Engine` protocol.
+
+A new backend adds the fixture that builds its directory to ``BACKENDS``.
+"""
 
 from __future__ import annotations
 
-import json
-import shutil
 from dataclasses import fields, replace
 
 import numpy as np
-import onnx
 import pytest
 
 from defectrt.engine import load_engine
-from defectrt.errors import EngineError, InputError
-from defectrt.manifest import MANIFEST, hash_file, read_manifest
+from defectrt.errors import EngineError, InputError, UsageError
 from defectrt.rows import Prompts, Rows
 from defectrt.sampler import generate, invert
 
+#: Fixtures that build an engine directory, a backend each.
+BACKENDS = ["engine"]
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def directory(request):
+    return request.getfixturevalue(request.param)
+
 
 @pytest.fixture(scope="module")
-def opened(engine):
-    with load_engine(engine, threads=1) as opened:
+def opened(directory):
+    with load_engine(directory, threads=1) as opened:
         yield opened
 
 
@@ -79,6 +86,60 @@ def test_shapes_and_types(opened, n):
     assert opened.decode(latent).shape == pixels.shape
 
 
+@pytest.mark.parametrize("n", [2, 5])
+def test_every_picture_of_a_batch_is_the_picture_alone(opened, n):
+    m, rng = opened.manifest, np.random.default_rng(0)
+    shape = (n, m.image.channels, m.image.height, m.image.width)
+    pixels = rng.uniform(-1, 1, shape).astype(np.float32)
+    latent = opened.encode(pixels)
+    decoded = opened.decode(latent)
+    for i in range(n):
+        np.testing.assert_allclose(opened.encode(pixels[i : i + 1])[0], latent[i], atol=1e-5)
+        np.testing.assert_allclose(opened.decode(latent[i : i + 1])[0], decoded[i], atol=1e-5)
+
+
+def test_a_view_counts_by_its_values_not_by_how_it_lies_in_memory(opened):
+    rows = random_rows(opened.manifest, 3)
+    expected = opened.step(rows)
+    wide = np.zeros((*rows.latent.shape[:-1], 2 * rows.latent.shape[-1]), np.float32)
+    wide[..., ::2] = rows.latent
+    for latent in (wide[..., ::2], np.asfortranarray(rows.latent)):
+        for one, two in zip(opened.step(replace(rows, latent=latent)), expected, strict=True):
+            np.testing.assert_array_equal(one, two)
+
+
+def test_what_goes_in_stays_as_it_is(opened):
+    rows = random_rows(opened.manifest, 3)
+    before = {f.name: getattr(rows, f.name).copy() for f in fields(Rows)}
+    latent, attention = opened.step(rows)
+    kept = latent.copy(), attention.copy()
+    opened.step(random_rows(opened.manifest, 3, seed=1))
+    for name, values in before.items():
+        np.testing.assert_array_equal(getattr(rows, name), values)
+    np.testing.assert_array_equal(latent, kept[0])
+    np.testing.assert_array_equal(attention, kept[1])
+
+
+def test_every_row_has_its_own_prompts(opened):
+    rows = random_rows(opened.manifest, 1)
+    prompts = range(len(opened.manifest.prompts))
+    alone = [opened.step(replace(rows, inside=np.array([p])))[0][0] for p in prompts]
+    together = opened.step(
+        replace(pick(rows, np.zeros(len(prompts), int)), inside=np.arange(len(prompts)))
+    )[0]
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+    assert all(np.abs(alone[0] - other).max() > 1e-5 for other in alone[1:])
+
+
+def test_the_attention_is_of_the_prompt_inside_alone(opened):
+    rows = random_rows(opened.manifest, 4)
+    full = replace(rows, mask=np.ones_like(rows.mask), inside=np.full(4, 2))
+    same = opened.step(replace(full, outside=np.full(4, 0)))
+    other = opened.step(replace(full, outside=np.full(4, 3)))
+    np.testing.assert_array_equal(same[1], other[1])
+    assert same[1].max() > 0
+
+
 def test_the_step_is_linear_in_a_b_and_region_and_adds_the_anchor(opened):
     rows = random_rows(opened.manifest, 4)
     n = np.zeros_like(rows.anchor)
@@ -133,6 +194,14 @@ def test_the_method_runs_on_it(opened):
         (lambda r: {"outside": r.outside - 1}, "outside goes outside 0 … 3"),
         (lambda r: {"timestep": r.timestep + 1000}, "timestep goes outside 0 … 999"),
         (lambda r: {"timestep": r.timestep * 0 - 1}, "timestep goes outside 0 … 999"),
+        (lambda r: {"inside": list(r.inside)}, r"inside is a list, expected int64 \[3\]"),
+        (lambda r: {"inside": r.inside * 0.5}, r"inside is float64 \[3\], expected int64 \[3\]"),
+        (lambda r: {"latent": np.float32(0)}, r"latent is a float32, expected float32 \[3, 4,"),
+        (lambda r: {"latent": np.array(0, np.float32)}, r"latent is float32 \[\], expected"),
+        (lambda r: {"latent": r.latent.astype(">f4")}, r"latent is >f4 .*expected float32"),
+        (lambda r: {"region": None}, "region is a NoneType, expected float32"),
+        (lambda r: {"mask": r.mask * 0.5}, "mask holds other values than 0 and 1"),
+        (lambda r: {"mask": r.mask * np.float32("nan")}, "mask holds other values than 0 and 1"),
     ],
 )
 def test_wrong_rows_are_refused_by_name(opened, change, message):
@@ -146,80 +215,22 @@ def test_wrong_pictures_and_empty_batches_are_refused(opened):
         opened.encode(np.zeros((1, 1, 32, 32), np.float32))
     with pytest.raises(InputError, match="latent is float32"):
         opened.decode(np.zeros((1, 4, 8, 8), np.float32))
+    for nothing in (None, [], np.float32(0)):
+        with pytest.raises(InputError, match="pixels is a"):
+            opened.encode(nothing)
     with pytest.raises(InputError, match="the batch is empty"):
         opened.step(pick(random_rows(opened.manifest, 3), slice(0, 0)))
 
 
-def test_a_closed_engine_says_so(engine):
-    opened = load_engine(engine, threads=1)
+@pytest.mark.parametrize("threads", [0, -1])
+def test_threads_that_there_cannot_be(directory, threads):
+    with pytest.raises(UsageError, match=f"{threads} threads; give 1 or more"):
+        load_engine(directory, threads=threads)
+
+
+def test_a_closed_engine_says_so(directory):
+    opened = load_engine(directory, threads=1)
+    opened.close()
     opened.close()
     with pytest.raises(EngineError, match="the engine is closed"):
         opened.decode(np.zeros((1, 4, 16, 16), np.float32))
-
-
-# ---- the ONNX directory --------------------------------------------------------------------------
-
-
-def tampered(engine, directory, name, data):
-    """A copy with one file replaced, and a manifest that vouches for it."""
-    shutil.copytree(engine, directory)
-    (directory / name).write_bytes(data)
-    manifest = json.loads((directory / MANIFEST).read_text())
-    manifest["files"][name] = hash_file(directory / name).model_dump()
-    (directory / MANIFEST).write_text(json.dumps(manifest))
-    return directory
-
-
-def test_the_attention_is_one_function_whose_body_is_the_standard_operator(engine):
-    model = onnx.load(engine / "denoiser.onnx", load_external_data=False)
-    functions = {f.name: f for f in model.functions}
-    assert model.functions
-    assert {f.domain for f in model.functions} == {"defectrt"}
-    body = [node.op_type for node in functions["MaskedCrossAttention"].node]
-    assert body.count("Attention") == 1
-    calls = [n for n in model.graph.node if n.op_type == "MaskedCrossAttention"]
-    assert len(calls) == 10
-    assert all(n.domain == "defectrt" for n in calls)
-    opsets = {o.domain: o.version for o in model.opset_import}
-    assert opsets[""] == 23
-    onnx.checker.check_model(str(engine / "denoiser.onnx"))
-
-
-def test_the_prompt_tables_are_safetensors_that_the_graph_runs_on(engine, tmp_path):
-    from safetensors.numpy import load_file, save_file
-
-    tables = load_file(engine / "prompts.safetensors")
-    manifest = read_manifest(engine)
-    assert len(tables) == 20
-    assert all(t.shape[0] == len(manifest.prompts) for t in tables.values())
-    assert all(t.ndim == 3 for t in tables.values())
-    model = onnx.load(engine / "denoiser.onnx", load_external_data=False)
-    external = {i.name for i in model.graph.initializer if i.external_data}
-    assert external == set(tables)
-    save_file({k: v * 0 for k, v in tables.items()}, tmp_path / "zero.safetensors")
-    other = tampered(
-        engine, tmp_path / "e", "prompts.safetensors", (tmp_path / "zero.safetensors").read_bytes()
-    )
-    rows = random_rows(manifest, 2)
-    with load_engine(engine, threads=1) as one, load_engine(other, threads=1) as two:
-        assert np.abs(one.step(rows)[0] - two.step(rows)[0]).max() > 1e-4
-
-
-def test_a_file_that_is_no_graph(engine, tmp_path):
-    with pytest.raises(EngineError, match="ONNX Runtime cannot open the graph"):
-        load_engine(tampered(engine, tmp_path / "e", "denoiser.onnx", b"\x80\x04pickle"))
-
-
-def test_a_graph_of_another_engine(engine, tmp_path):
-    encoder = (engine / "encoder.onnx").read_bytes()
-    with pytest.raises(EngineError, match=r"not the graph of this manifest: .*pixels"):
-        load_engine(tampered(engine, tmp_path / "e", "decoder.onnx", encoder))
-
-
-def test_a_graph_that_is_not_in_the_manifest(engine, tmp_path):
-    shutil.copytree(engine, tmp_path / "e")
-    manifest = json.loads((tmp_path / "e" / MANIFEST).read_text())
-    del manifest["files"]["decoder.onnx"]
-    (tmp_path / "e" / MANIFEST).write_text(json.dumps(manifest))
-    with pytest.raises(EngineError, match=r"lists no decoder.onnx"):
-        load_engine(tmp_path / "e")
