@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -48,38 +49,6 @@ def test_half_weights_are_half_the_size_and_still_the_model(run, engine, tmp_pat
     assert all(error < 1e-4 for error in errors.values())
 
 
-def wrong(part):
-    """Breaks one thing that the graph and the training-side model must agree on."""
-
-    def table(self, model, embeddings, content, side):
-        real_init(self, model, embeddings.roll(1, 0), content, side)
-
-    def weight(self, model, embeddings, content, side):
-        real_init(self, model, embeddings, content, side)
-        with torch.no_grad():
-            self.unet.conv_out.weight *= 1.01
-
-    def prediction(self, model, embeddings, content, side):
-        real_init(self, model, embeddings, content, side)
-        self.prediction_type = "epsilon"
-
-    def attention(self, model, embeddings, content, side):
-        real_init(self, model, embeddings, content * 0.9, side)
-
-    real_init = RowStep.__init__
-    return locals()[part]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("part", ["table", "weight", "prediction", "attention"])
-def test_the_self_check_finds_what_is_wrong_and_leaves_nothing(run, tmp_path, monkeypatch, part):
-    monkeypatch.setattr(RowStep, "__init__", wrong(part))
-    expected = "attention" if part == "attention" else "step"
-    with pytest.raises(EngineError, match=rf"differ from the model.*{expected} .*nothing was wri"):
-        build(run, tmp_path / "e", steps=(2,), quiet=True)
-    assert list(tmp_path.iterdir()) == []
-
-
 @pytest.mark.slow
 def test_the_same_run_gives_the_same_engine(run, engine, tmp_path):
     again = build(run, tmp_path / "e", steps=(4, 2), quiet=True)
@@ -104,6 +73,18 @@ def source(run):
 
 def compare(source, engine):
     return module._compare(source, read_manifest(engine), engine, map_size(source.model))
+
+
+@pytest.fixture
+def exported(engine, monkeypatch):
+    """Give `build` the graphs of the session's engine instead of a quarter minute's export."""
+
+    def copy(name, source, side, half, directory):
+        for path in engine.glob(f"{name}.*"):
+            shutil.copy(path, directory)
+        shutil.copy(engine / "prompts.safetensors", directory)
+
+    monkeypatch.setattr(module, "_export", copy)
 
 
 def test_the_comparison_passes_on_what_was_exported(source, engine):
@@ -147,7 +128,31 @@ def test_one_wrong_number_does_not_pass_the_comparison(source, engine, monkeypat
         compare(source, engine)
 
 
-@pytest.mark.slow
+def wrong(source, part):
+    """The run with one thing other than in the graphs that were exported."""
+    model = replace(source.model, unet=deepcopy(source.model.unet))
+    with torch.no_grad():
+        model.unet.conv_out.weight *= 1.01
+    epsilon = source.model.scheduler | {"prediction_type": "epsilon"}
+    return {
+        "table": replace(source, embeddings=source.embeddings.roll(1, 0)),
+        "weight": replace(source, model=model),
+        "prediction": replace(source, model=replace(source.model, scheduler=epsilon)),
+        "attention": replace(source, content=source.content * 0.9),
+    }[part]
+
+
+@pytest.mark.usefixtures("exported")
+@pytest.mark.parametrize("part", ["table", "weight", "prediction", "attention"])
+def test_the_self_check_finds_what_is_wrong_and_leaves_nothing(source, tmp_path, monkeypatch, part):
+    monkeypatch.setattr(module, "_open_run", lambda *a: wrong(source, part))
+    expected = "attention" if part == "attention" else "step"
+    with pytest.raises(EngineError, match=rf"differ from the model.*{expected} .*nothing was wri"):
+        build(tmp_path, tmp_path / "e", steps=(2,), quiet=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("exported")
 def test_overwriting_keeps_the_old_engine_until_the_new_one_is_there(
     run, engine, tmp_path, monkeypatch
 ):
@@ -156,11 +161,10 @@ def test_overwriting_keeps_the_old_engine_until_the_new_one_is_there(
     before = (out / "engine.json").read_bytes()
     with pytest.raises(OutputError, match="already there; add --overwrite"):
         build(run, out, quiet=True)
-    monkeypatch.setattr(module, "dump", lambda *a: (_ for _ in ()).throw(OSError(28, "full")))
-    with pytest.raises(OutputError, match="cannot be written"):
+    with monkeypatch.context() as full, pytest.raises(OutputError, match="cannot be written"):
+        full.setattr(module, "dump", lambda *a: (_ for _ in ()).throw(OSError(28, "full")))
         build(run, out, steps=(2,), overwrite=True, quiet=True)
     assert (out / "engine.json").read_bytes() == before
-    monkeypatch.undo()
     build(run, out, steps=(3,), overwrite=True, quiet=True)
     assert list(read_manifest(out).schedule.tables) == ["3"]
     assert [p.name for p in tmp_path.iterdir()] == ["e"]
