@@ -253,8 +253,6 @@ def read_manifest(directory: Path) -> Manifest:
         ]
     except ValueError as error:
         faults = [str(error)]
-    except RecursionError:
-        faults = ["nested too deeply"]
     raise EngineError(f"{path}: not a valid manifest: " + "; ".join(faults))
 
 

@@ -167,6 +167,14 @@ def test_no_manifest_is_written_that_could_not_be_read(good, tmp_path):
         dump(Manifest.model_construct(**dict(manifest) | {"provenance": run}), tmp_path)
 
 
+@pytest.mark.usefixtures("limits")
+def test_of_a_manifest_of_gigabytes_only_the_start_is_read(tmp_path):
+    with (write(tmp_path / "e", "") / "engine.json").open("wb") as file:
+        file.truncate(8 << 30)
+    with pytest.raises(EngineError, match="larger than 4 MiB; not a manifest"):
+        read_manifest(tmp_path / "e")
+
+
 def test_nothing_is_opened_before_everything_is_verified(good, monkeypatch):
     (good / "denoiser.onnx").write_bytes(b"grapH")
     monkeypatch.setattr(
