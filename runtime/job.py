@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from pathlib import Path
 from types import FrameType
 from typing import Any
+
+import numpy as np
 
 from .dataset import Dataset
 from .engine import DEFAULT_ENGINE, load_engine
@@ -19,7 +20,7 @@ from .errors import Cancelled, InputError, NothingDoneError, OutputError, Partia
 from .images import find_pictures, read_picture
 from .maker import Item, Job, Maker, Sample
 from .manifest import MANIFEST, hash_file
-from .masks import MaskFolder, read_mask
+from .masks import DrawnMasks, MaskFolder, MaskSource, digest
 from .progress import Progress
 
 __all__ = ["Job", "Summary", "synthesize"]
@@ -88,19 +89,21 @@ def synthesize(
     job = job or Job()
     images, engine, out = Path(images), Path(engine or DEFAULT_ENGINE), Path(out)
     goods = _find_goods(images, out, *([Path(masks)] if masks else []))
-    mask_folder = MaskFolder(Path(masks)) if masks else None
+    given = MaskFolder(Path(masks)) if masks else None
     with load_engine(engine, threads=threads) as opened:
         maker = Maker(opened, job)
+        drawn = DrawnMasks(maker.defect, opened.manifest.image.height, job.seed)
+        mask_source: MaskSource = given or drawn
         record = job.record() | {
             "defect": maker.defect,
             "steps": len(maker.schedule),
             "category": category,
             "engine": hash_file(engine / MANIFEST).sha256,
-            "pictures": _digest(goods),
-            "masks": "given" if mask_folder else "drawn",
+            "pictures": digest(good.source for good in goods),
+            "masks": mask_source.record(),
         }
         dataset = Dataset(out, category, maker.defect, record, resume=resume)
-        run = _Run(maker, mask_folder, dataset, record, len(goods))
+        run = _Run(maker, mask_source, dataset, record, len(goods))
         with Progress(len(goods), "synthesize", quiet=quiet) as progress, _interrupt(quiet) as stop:
             for start in range(0, len(goods), job.batch):
                 if stop.is_set():
@@ -129,19 +132,13 @@ def _find_goods(images: Path, *not_in: Path) -> list[_Good]:
     return [_Good(i, p, p.relative_to(images).as_posix()) for i, p in enumerate(paths)]
 
 
-def _digest(goods: Sequence[_Good]) -> str:
-    """Changes with the pictures' names, and with them the numbers of the samples."""
-    names = "\n".join(good.source for good in goods).encode(errors="surrogateescape")
-    return f"{len(goods)}, sha256 {hashlib.sha256(names).hexdigest()[:16]}"
-
-
 class _Run:
     """One run of a job: reads, makes and writes pictures in groups, and keeps the account."""
 
     def __init__(
         self,
         maker: Maker,
-        masks: MaskFolder | None,
+        masks: MaskSource,
         dataset: Dataset,
         record: dict[str, Any],
         total: int,
@@ -188,7 +185,7 @@ class _Run:
         """Pictures with their masks; those that cannot be used are skipped."""
         for good in goods:
             try:
-                yield _read(good, self._masks, self._maker)
+                yield _read(good, self._masks)
             except InputError as fault:
                 self._skipped.append(str(fault))
 
@@ -206,8 +203,8 @@ class _Run:
         self._dataset.keep(image, label, record)
 
 
-def _read(good: _Good, masks: MaskFolder | None, maker: Maker) -> Item:
-    """Read a picture, and read or draw its mask.
+def _read(good: _Good, masks: MaskSource) -> Item:
+    """Read a picture and get its mask; all spots of a sample are one mask for now.
 
     Raises `InputError` for whatever is wrong with either.
     """
@@ -216,15 +213,13 @@ def _read(good: _Good, masks: MaskFolder | None, maker: Maker) -> Item:
     except UnicodeEncodeError as error:
         raise InputError(f"{good.path}: the name is not UTF-8; rename the file") from error
     picture = read_picture(good.path)
-    size = picture.shape[0], picture.shape[1]
-    record = {"source": good.source, "source_sha256": hash_file(good.path).sha256}
-    if masks:
-        mask_path = masks.mask_of(PurePath(good.source))
-        mask = read_mask(mask_path, size)
-        record["mask"] = mask_path.relative_to(masks.folder).as_posix()
-        record["mask_sha256"] = hash_file(mask_path).sha256
-    else:
-        mask, record["mask"] = maker.draw_mask(good.source, size), "drawn"
+    placed = masks(good.source, picture, 0)
+    record = {
+        "source": good.source,
+        "source_sha256": hash_file(good.path).sha256,
+        "masks": [spot.record for spot in placed],
+    }
+    mask = np.logical_or.reduce([spot.mask for spot in placed])
     return Item(good.index, good.source, picture, mask, record)
 
 

@@ -26,7 +26,6 @@ from .noise import item_id, normal
 from .refine import Refinement, refine
 from .rows import Floats, Prompts
 from .sampler import Background, generate, invert
-from .shapes import draw_mask
 
 __all__ = ["Blend", "Item", "Job", "Maker", "Sample"]
 
@@ -137,11 +136,6 @@ class Maker:
         self.prompts = manifest.prompt_indices(job.defect)
         self.schedule = manifest.steps(job.steps)
         self.defect = manifest.prompts[self.prompts.defect].name
-
-    def draw_mask(self, source: str, size: tuple[int, int]) -> Mask:
-        """A mask (H, W) for a picture that has none; decided by the seed and its name alone."""
-        rng = np.random.default_rng([self.job.seed % 2**64, item_id(source)])
-        return draw_mask(self.defect, size, self.engine.manifest.image.height, rng)
 
     def __call__(self, items: Sequence[Item]) -> Iterator[Sample]:
         """Samples 0 … count-1 of every item, in order; at most ``batch`` items."""

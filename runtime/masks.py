@@ -1,17 +1,92 @@
-"""Masks: where a defect may be."""
+"""Masks: where a defect may be, and where they come from."""
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path, PurePath
+from typing import Any, Protocol
 
 import numpy as np
 
 from .errors import InputError
-from .images import Mask, find_pictures, read_picture
+from .images import Bits, Mask, find_pictures, read_picture
+from .manifest import hash_file
+from .noise import item_id
 from .rows import Floats
+from .shapes import draw_mask
 
-__all__ = ["MaskFolder", "latent_mask", "read_mask", "reduce_mask"]
+__all__ = [
+    "DrawnMasks",
+    "MaskFolder",
+    "MaskSource",
+    "Placed",
+    "digest",
+    "latent_mask",
+    "read_mask",
+    "reduce_mask",
+    "sample_seed",
+]
+
+
+@dataclass(frozen=True)
+class Placed:
+    """One spot of a sample: its mask [H,W], not empty, and how it came about.
+
+    The record goes into the sample's line of the manifest and is enough to make the mask again:
+    ``from`` names the kind of source, the rest depends on it (file and hash, or seed, …).
+    """
+
+    mask: Mask
+    record: dict[str, Any]
+
+
+class MaskSource(Protocol):
+    """Where masks come from: a pure function of its settings, a picture and a sample's number."""
+
+    def __call__(self, source: str, picture: Bits, sample: int) -> list[Placed]:
+        """The spots of one sample, at least one; each is a defect of its own in the picture.
+
+        ``source`` is the picture's path under its folder, posix; ``picture`` is [H,W,C]. Raises
+        `InputError`, with the reason, if this picture cannot have a mask and is to be skipped.
+        """
+
+    def record(self) -> dict[str, Any]:
+        """What decides the masks, as plain JSON, for the job's record."""
+
+
+def sample_seed(seed: int, source: str, sample: int) -> int:
+    """A sample's own seed, 64 bits: of the job's seed, the picture's name and its number alone."""
+    entropy = [seed % 2**64, item_id(source), sample]
+    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0])
+
+
+def digest(names: Iterable[str]) -> str:
+    """Changes with any of the names or their order."""
+    names = list(names)
+    data = "\n".join(names).encode(errors="surrogateescape")
+    return f"{len(names)}, sha256 {hashlib.sha256(data).hexdigest()[:16]}"
+
+
+class DrawnMasks:
+    """A source of masks that are drawn to suit a kind of defect (see `defectrt.shapes`)."""
+
+    def __init__(self, kind: str, window: int, seed: int) -> None:
+        """``window`` is the side that the model sees, in px: it sets the scale."""
+        self._kind, self._window, self._seed = kind, window, seed
+
+    def __call__(self, source: str, picture: Bits, sample: int) -> list[Placed]:
+        """One spot; ``draw_mask`` with a generator of the recorded seed draws it again."""
+        seed = sample_seed(self._seed, source, sample)
+        size = picture.shape[0], picture.shape[1]
+        mask = draw_mask(self._kind, size, self._window, np.random.default_rng(seed))
+        return [Placed(mask, {"from": "drawn", "kind": self._kind, "seed": seed})]
+
+    def record(self) -> dict[str, Any]:
+        """The seed and the kind are the job's."""
+        return {"from": "drawn"}
 
 
 class MaskFolder:
@@ -29,6 +104,23 @@ class MaskFolder:
         self._files: dict[PurePath, list[Path]] = defaultdict(list)
         for path in find_pictures(folder):
             self._files[path.relative_to(folder).with_suffix("")].append(path)
+
+    def __call__(self, source: str, picture: Bits, sample: int) -> list[Placed]:
+        """The picture's mask, the same for every sample."""
+        path = self.mask_of(PurePath(source))
+        mask = read_mask(path, (picture.shape[0], picture.shape[1]))
+        record = {
+            "from": "folder",
+            "file": path.relative_to(self.folder).as_posix(),
+            "sha256": hash_file(path).sha256,
+        }
+        return [Placed(mask, record)]
+
+    def record(self) -> dict[str, Any]:
+        """The names of all masks; what is in them is recorded with every sample."""
+        files = sorted(path for paths in self._files.values() for path in paths)
+        names = digest(path.relative_to(self.folder).as_posix() for path in files)
+        return {"from": "folder", "files": names}
 
     def mask_of(self, source: PurePath) -> Path:
         """The mask of a picture, ``source`` being its path under the folder of pictures.

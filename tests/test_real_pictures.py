@@ -75,7 +75,7 @@ def test_real_tiles_keep_every_pixel_outside_the_band(magnetic_tile, tmp_path):
     assert summary.kept >= 2
     for r in records(out):
         source, result = read_picture(images / r["source"]), read_picture(out / r["image"])
-        outside = feather(read_mask(masks / r["mask"], source.shape[:2]), 2, 4) == 0
+        outside = feather(read_mask(masks / r["masks"][0]["file"], source.shape[:2]), 2, 4) == 0
         np.testing.assert_array_equal(result[outside], source[outside])
         assert (result != source).any()
     assert json.loads((out / "job.json").read_text())["defect"] == "crack"

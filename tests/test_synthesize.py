@@ -44,7 +44,7 @@ def test_outside_the_band_every_pixel_is_the_sources(go, parts, blend, backgroun
         source, result = read_picture(images / r["source"]), read_picture(out / r["image"])
         assert result.dtype == source.dtype
         assert result.shape == source.shape
-        mask = read_mask(masks / r["mask"], source.shape[:2])
+        mask = read_mask(masks / r["masks"][0]["file"], source.shape[:2])
         outside = feather(mask, 2, 4) == 0
         np.testing.assert_array_equal(result[outside], source[outside])
         assert r["outside_error"] == 0
@@ -66,7 +66,7 @@ def test_labels_are_binary_and_inside_the_mask(go, parts):
         label = read_picture(out / r["label"])
         assert label.dtype == np.uint8
         assert set(np.unique(label)) == {0, 255}
-        mask = read_mask(parts[1] / r["mask"], label.shape[:2])
+        mask = read_mask(parts[1] / r["masks"][0]["file"], label.shape[:2])
         assert not label[..., 0][~mask].any()
         assert r["refined_area"] == (label > 0).sum()
         assert r["mask_area"] == mask.sum()
@@ -124,10 +124,11 @@ def test_what_the_manifest_says(go, parts, fake_engine):
     r = records(out)[3]
     assert r["image"] == "parts/test/spot/003.png"
     assert r["label"] == "parts/ground_truth/spot/003_mask.png"
-    assert (r["source"], r["mask"], r["sample"]) == ("1.png", "1_mask.png", 1)
+    assert (r["source"], r["sample"]) == ("1.png", 1)
+    sha256 = hashlib.sha256((parts[1] / "1_mask.png").read_bytes()).hexdigest()
+    assert r["masks"] == [{"from": "folder", "file": "1_mask.png", "sha256": sha256}]
     for key, path in (
         ("source_sha256", parts[0] / "1.png"),
-        ("mask_sha256", parts[1] / "1_mask.png"),
         ("engine", fake_engine[0] / "engine.json"),
     ):
         assert r[key] == hashlib.sha256(path.read_bytes()).hexdigest()
@@ -363,5 +364,6 @@ def test_without_masks_they_are_drawn_from_the_seed_and_the_name(parts, fake_eng
     one, same, other = ([read_picture(o / r["label"]) for r in records(o)] for o in outs)
     assert all(np.array_equal(a, b) for a, b in zip(one, same, strict=True))
     assert not any(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
-    assert {r["mask"] for r in records(outs[0])} == {"drawn"}
-    assert not any("mask_sha256" in r for r in records(outs[0]))
+    drawn = [r["masks"][0] for r in records(outs[0])]
+    assert {d["from"] for d in drawn} == {"drawn"}
+    assert len({d["seed"] for d in drawn}) == 3
