@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from .images import Mask
 
-__all__ = ["LINES", "blob", "draw_mask", "line", "stroke"]
+__all__ = ["LINES", "blob", "draw_mask", "draw_shape", "line", "stroke", "tight"]
 
 Rng = np.random.Generator
 Field = NDArray[np.float64]
@@ -63,24 +63,33 @@ def blob(rng: Rng, centre: Points, shape: tuple[int, int], radius: float, rough:
     return depth
 
 
-def draw_mask(kind: str, shape: tuple[int, int], window: int, rng: Rng) -> Mask:
-    """A mask [H,W] that suits a kind of defect, wholly inside the picture.
+def draw_shape(kind: str, window: int, rng: Rng) -> Mask:
+    """A shape that suits a kind of defect: the tight cut-out [h,w] of a mask, one piece.
 
-    ``window`` is the side that the model sees, in px; it sets the scale. Scratches and cracks
-    are lines; holes, particles, dents and stains are spots of their usual sizes, and so is any
-    other kind.
+    ``window`` is the side that the model sees, in px; it sets the scale, and no shape is larger.
+    Scratches and cracks are lines; holes, particles, dents and stains are spots of their usual
+    sizes, and so is any other kind.
     """
-    side = min(window, *shape)
-    local = (side, side)
-    centre = np.array([side / 2, side / 2])
+    local = (window, window)
+    centre = np.array([window / 2, window / 2])
     if kind in LINES:
-        path = line(rng, centre, rng.uniform(*_LINE) * side * 0.8, *LINES[kind])
+        path = line(rng, centre, rng.uniform(*_LINE) * window * 0.8, *LINES[kind])
         mask = stroke(path, local, rng.uniform(1.5, 3.0)) > 0
     else:
-        radius = rng.uniform(*_SPOTS.get(kind, _SPOT)) * side
+        radius = rng.uniform(*_SPOTS.get(kind, _SPOT)) * window
         mask = blob(rng, centre, local, radius, 0.15) > 0
-    ys, xs = np.nonzero(mask)
-    cut = mask[ys.min() : ys.max() + 1, xs.min() : xs.max() + 1]
+    return tight(mask)
+
+
+def tight(mask: Mask) -> Mask:
+    """The part of a mask that is not empty: [H,W] -> [h,w], a copy."""
+    (rows,), (columns,) = mask.any(axis=1).nonzero(), mask.any(axis=0).nonzero()
+    return mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].copy()
+
+
+def draw_mask(kind: str, shape: tuple[int, int], window: int, rng: Rng) -> Mask:
+    """A mask [H,W] that suits a kind of defect (see `draw_shape`), wholly inside the picture."""
+    cut = draw_shape(kind, min(window, *shape), rng)
     y, x = (int(rng.integers(room - size + 1)) for room, size in zip(shape, cut.shape, strict=True))
     out = np.zeros(shape, bool)
     out[y : y + cut.shape[0], x : x + cut.shape[1]] = cut
