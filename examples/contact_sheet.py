@@ -36,10 +36,6 @@ def main() -> None:
     args = parser.parse_args()
     lines = (args.out / "manifest.jsonl").read_text().splitlines()[: args.first]
     records = [json.loads(line) for line in lines]
-    goods = {}
-    for good in sorted((args.out).glob("*/train/good/*.png")):
-        goods[int(good.stem)] = good
-    job = json.loads((args.out / "job.json").read_text())
     step, gap = args.side + 2, 10
     rows = -(-len(records) // args.columns)
     size = args.columns * (3 * step + gap) - gap
@@ -47,7 +43,7 @@ def main() -> None:
     for i, r in enumerate(records):
         w = r["window"]
         reach = w["side"] // 2 + args.context
-        good = goods[int(Path(r["image"]).stem) // job["count"]]
+        good = args.out / r["good"]
         width, height = Image.open(good).size
         x = max(reach, min(w["x"] + w["side"] // 2, width - reach))
         y = max(reach, min(w["y"] + w["side"] // 2, height - reach))

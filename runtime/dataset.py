@@ -1,6 +1,7 @@
 """What comes out: the MVTec AD layout, a manifest, and nothing half-written.
 
 OUT/<category>/train/good/000.png               the good pictures
+OUT/<category>/test/good/004.png                every fifth of them, for the test
 OUT/<category>/test/<defect>/000.png            pictures with a defect
 OUT/<category>/ground_truth/<defect>/000_mask.png   their labels, 8 bit, 0 and 255
 OUT/manifest.jsonl                              one line a sample
@@ -12,13 +13,13 @@ from __future__ import annotations
 
 import json
 import re
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from .errors import InputError, OutputError, UsageError
+from .files import PARTIAL, unwritable, write_whole
 from .images import Bits, Mask, encode_png
 
 __all__ = ["Dataset", "Key"]
@@ -26,8 +27,10 @@ __all__ = ["Dataset", "Key"]
 #: A sample: the path of its picture under the folder of pictures, and its number.
 Key: TypeAlias = tuple[str, int]
 
-_PARTIAL = ".partial"
 _FILES = ("image", "label")
+#: One good picture in so many is for the test: without any, a detector cannot be told from one
+#: that calls everything defective.
+_TEST_SHARE = 5
 
 
 class Dataset:
@@ -66,18 +69,20 @@ class Dataset:
         """Whether a sample was made already, be it kept or dropped."""
         return key in self.kept or key in self.dropped
 
-    def add_good(self, name: str, picture: Bits) -> None:
-        """Keep a good picture as ``train/good/<name>.png``."""
-        path = self._base / "train" / "good" / f"{name}.png"
+    def add_good(self, index: int, name: str, picture: Bits) -> str:
+        """Keep a good picture in train/good, every fifth in test/good; returns its path in OUT."""
+        split = "test" if index % _TEST_SHARE == _TEST_SHARE - 1 else "train"
+        path = self._base / split / "good" / f"{name}.png"
         if not path.exists():
-            self._write(path, encode_png(picture))
+            write_whole(path, encode_png(picture))
+        return path.relative_to(self._out).as_posix()
 
     def write(self, name: str, picture: Bits, label: Mask) -> tuple[Path, Path]:
         """Write a sample's picture [H,W,C] and label [H,W]; it counts once it is in `keep`."""
         image = self._base / "test" / self._defect / f"{name}.png"
         truth = self._base / "ground_truth" / self._defect / f"{name}_mask.png"
-        self._write(truth, encode_png(label.astype(np.uint8) * np.uint8(255)))
-        self._write(image, encode_png(picture))
+        write_whole(truth, encode_png(label.astype(np.uint8) * np.uint8(255)))
+        write_whole(image, encode_png(picture))
         return image, truth
 
     def keep(self, image: Path, label: Path, record: dict[str, Any]) -> None:
@@ -94,17 +99,17 @@ class Dataset:
     def _open_job(self, job: dict[str, Any], *, resume: bool) -> None:
         path = self._out / "job.json"
         self._out.mkdir(parents=True, exist_ok=True)
-        if any(entry.suffix != _PARTIAL for entry in self._out.iterdir()):
+        if any(entry.suffix != PARTIAL for entry in self._out.iterdir()):
             if not resume:
                 raise OutputError(
                     f"{self._out}: not empty; add --resume to go on, or choose another --out"
                 )
             _compare_jobs(path, job)
         else:
-            self._write(path, (json.dumps(job, indent=1) + "\n").encode())
+            write_whole(path, (json.dumps(job, indent=1) + "\n").encode())
 
     def _remove_partial_files(self) -> None:
-        for path in self._out.rglob(f".*{_PARTIAL}"):
+        for path in self._out.rglob(f".*{PARTIAL}"):
             path.unlink()
 
     def _recover_kept(self) -> list[dict[str, Any]]:
@@ -112,7 +117,7 @@ class Dataset:
         records = self._recover(self._manifest, *_FILES)
         whole = [r for r in records if all((self._out / r[k]).is_file() for k in _FILES)]
         if len(whole) < len(records):
-            self._write(self._manifest, b"".join(map(_line, whole)))
+            write_whole(self._manifest, b"".join(map(_line, whole)))
         return whole
 
     def _recover(self, path: Path, *keys: str) -> list[dict[str, Any]]:
@@ -122,7 +127,7 @@ class Dataset:
         *lines, cut = path.read_bytes().split(b"\n")
         records = [_parse(path, i, line, keys) for i, line in enumerate(lines, 1)]
         if cut:
-            self._write(path, b"".join(map(_line, records)))
+            write_whole(path, b"".join(map(_line, records)))
         return records
 
     def _append(self, path: Path, record: dict[str, Any]) -> None:
@@ -130,18 +135,7 @@ class Dataset:
             with path.open("ab") as file:
                 file.write(_line(record))
         except OSError as error:
-            raise _full(path, error) from error
-
-    def _write(self, path: Path, data: bytes) -> None:
-        partial = path.with_name(f".{path.name}{_PARTIAL}")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_bytes(data)
-            partial.replace(path)
-        except OSError as error:
-            with suppress(OSError):
-                partial.unlink()
-            raise _full(path, error) from error
+            raise unwritable(path, error) from error
 
 
 def _check_names(category: str, defect: str) -> None:
@@ -198,9 +192,3 @@ def _key(record: dict[str, Any]) -> Key:
 
 def _line(record: dict[str, Any]) -> bytes:
     return json.dumps(record).encode() + b"\n"
-
-
-def _full(path: Path, error: OSError) -> OutputError:
-    return OutputError(
-        f"{path}: cannot be written ({error.strerror}); what is there is whole, go on with --resume"
-    )

@@ -99,6 +99,7 @@ def synthesize(
             "steps": len(maker.schedule),
             "category": category,
             "engine": hash_file(engine / MANIFEST).sha256,
+            "kinds": opened.manifest.defects,
             "pictures": digest(good.source for good in goods),
             "masks": mask_source.record(),
         }
@@ -160,7 +161,8 @@ class _Run:
         if all(self._is_settled(item.source) for item in items):
             return
         for item in items:
-            self._dataset.add_good(_number(item.index, self._total), item.picture)
+            name = _number(item.index, self._total)
+            item.record["good"] = self._dataset.add_good(item.index, name, item.picture)
         for sample in self._maker(items):
             if (sample.item.source, sample.number) not in self._dataset:
                 self._write(sample)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from conftest import FakeEngine, records, tree, without_times
 
+from defectrt import dataset as dataset_module
 from defectrt.dataset import Dataset
 from defectrt.errors import Cancelled, InputError, OutputError, UsageError
 from defectrt.images import read_picture
@@ -30,7 +31,7 @@ def add(dataset, source, sample=0):
 
 def test_what_is_written(tmp_path):
     dataset = opened(tmp_path / "out")
-    dataset.add_good("a0", PICTURE)
+    dataset.add_good(0, "a0", PICTURE)
     add(dataset, "a.png")
     dataset.drop({"source": "b.png", "sample": 0}, "no defect appeared")
     assert dataset.kept == {("a.png", 0)}
@@ -50,6 +51,17 @@ def test_what_is_written(tmp_path):
             "sample": 0,
         }
     ]
+
+
+def test_every_fifth_good_picture_is_for_the_test(tmp_path):
+    dataset = opened(tmp_path / "out")
+    paths = [dataset.add_good(i, f"{i:03}", PICTURE) for i in range(11)]
+    assert [p for p in paths if "/test/" in p] == [
+        "parts/test/good/004.png",
+        "parts/test/good/009.png",
+    ]
+    for path in paths:
+        np.testing.assert_array_equal(read_picture(tmp_path / "out" / path), PICTURE)
 
 
 def test_no_file_is_ever_there_in_part(tmp_path, monkeypatch):
@@ -248,20 +260,20 @@ def test_a_handler_of_the_host_is_left_alone(go, monkeypatch):
 @pytest.mark.parametrize("kill_at", range(1, 17))
 def test_a_job_killed_at_any_write_resumes_to_the_same_files(go, monkeypatch, job, kill_at):
     whole, _ = go("whole", job)
-    write, calls = Dataset._write, []
+    write, calls = dataset_module.write_whole, []
 
-    def die(self, path, data):
+    def die(path, data):
         calls.append(1)
         if len(calls) == kill_at:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.with_name(f".{path.name}.partial").write_bytes(data[:5])
             raise KeyboardInterrupt
-        write(self, path, data)
+        write(path, data)
 
-    monkeypatch.setattr(Dataset, "_write", die)
+    monkeypatch.setattr(dataset_module, "write_whole", die)
     with pytest.raises(KeyboardInterrupt):
         go("out", job)
-    monkeypatch.setattr(Dataset, "_write", write)
+    monkeypatch.setattr(dataset_module, "write_whole", write)
     out, summary = go("out", job, resume=True)
     assert summary.kept == 6
     assert without_times(out) == without_times(whole)

@@ -124,6 +124,7 @@ def test_what_the_manifest_says(go, parts, fake_engine):
     r = records(out)[3]
     assert r["image"] == "parts/test/spot/003.png"
     assert r["label"] == "parts/ground_truth/spot/003_mask.png"
+    assert r["good"] == "parts/train/good/001.png"
     assert (r["source"], r["sample"]) == ("1.png", 1)
     sha256 = hashlib.sha256((parts[1] / "1_mask.png").read_bytes()).hexdigest()
     assert r["masks"] == [{"from": "folder", "file": "1_mask.png", "sha256": sha256}]
