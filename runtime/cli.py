@@ -95,6 +95,12 @@ def synthesize(
         ),
     ] = 0.03,
     feather: Annotated[float, typer.Option(help="Width of the soft border in px.", min=0)] = 4.0,
+    formats: Annotated[
+        str,
+        typer.Option(
+            "--format", help="What to write, with commas: mvtec (always), coco, yolo; see the docs."
+        ),
+    ] = "mvtec",
     batch: Annotated[int, typer.Option(help="Windows in the engine at once.", min=1)] = 4,
     threads: Annotated[int | None, typer.Option(help="CPU threads; all by default.", min=1)] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped job.")] = False,
@@ -115,7 +121,10 @@ def synthesize(
       defectrt synthesize --images good --masks masks --engine engines/hole --out data
 
       defectrt synthesize --images good --masks masks --engine engines/hole --out more --count 4
+
+      defectrt synthesize --images good --defect crack --out data --format coco,yolo
     """
+    from .formats import parse_formats
     from .job import Job
     from .job import synthesize as run
     from .refine import Refinement
@@ -138,6 +147,7 @@ def synthesize(
         out,
         job,
         category=category,
+        formats=parse_formats(formats),
         resume=resume,
         threads=threads,
         quiet=quiet,

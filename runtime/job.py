@@ -17,6 +17,7 @@ import numpy as np
 from .dataset import Dataset
 from .engine import DEFAULT_ENGINE, load_engine
 from .errors import Cancelled, InputError, NothingDoneError, OutputError, PartialError, UsageError
+from .formats import Format, finish, parse_formats
 from .images import find_pictures, read_picture
 from .maker import Item, Job, Maker, Sample
 from .manifest import MANIFEST, hash_file
@@ -72,6 +73,7 @@ def synthesize(
     job: Job | None = None,
     *,
     category: str = "parts",
+    formats: Sequence[Format] = ("mvtec",),
     resume: bool = False,
     threads: int | None = None,
     quiet: bool = False,
@@ -82,11 +84,12 @@ def synthesize(
     path under ``masks`` (see `defectrt.masks.MaskFolder`); without ``masks``, one that suits the
     kind of defect is drawn (see `defectrt.shapes`).
     Pictures that cannot be used are skipped and listed in the summary; the rest goes on.
+    ``formats`` besides the MVTec AD layout are written at the end (see `defectrt.formats`).
     Ctrl-C finishes the pictures at hand and raises `Cancelled`; ``resume`` goes on from there
     and ends with the same files. Raises the errors of `defectrt.errors` for everything that
     concerns the whole job, before anything is written.
     """
-    job = job or Job()
+    job, formats = job or Job(), parse_formats(",".join(formats))
     images, engine, out = Path(images), Path(engine or DEFAULT_ENGINE), Path(out)
     goods = _find_goods(images, out, *([Path(masks)] if masks else []))
     given = MaskFolder(Path(masks)) if masks else None
@@ -113,6 +116,7 @@ def synthesize(
                     )
                 run.make(goods[start : start + job.batch])
                 progress.update(min(start + job.batch, len(goods)), kept=len(dataset.kept))
+    finish(out, formats)
     return run.summary()
 
 

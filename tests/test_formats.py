@@ -1,0 +1,278 @@
+"""COCO, YOLO and folder.yaml: all of them are the label, whoever reads them."""
+
+from __future__ import annotations
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from conftest import records, tree
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from pycocotools.coco import COCO
+
+from defectrt import formats
+from defectrt.dataset import Dataset
+from defectrt.errors import InputError, OutputError, UsageError
+from defectrt.formats import (
+    MAX_GAP,
+    finish,
+    instances,
+    outline,
+    parse_formats,
+    run_lengths,
+    split,
+)
+from defectrt.images import read_picture
+from defectrt.records import read_folder
+
+KINDS = ["scratch", "hole", "stain"]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Ten sources with two holes each, of odd sizes; labels with holes, specks and all corners."""
+    out, rng = tmp_path / "out", np.random.default_rng(0)
+    job = {"category": "plate", "kinds": KINDS, "count": 2}
+    dataset = Dataset(out, "plate", "hole", job, resume=False)
+    for i in range(10):
+        shape = (30 + i, 47 - i)
+        picture = rng.integers(0, 255, (*shape, 1 + 2 * (i % 2)), np.uint8)
+        good = dataset.add_good(i, f"{i:03}", picture)
+        for k in range(2):
+            label = cv2.GaussianBlur(rng.random(shape), (0, 0), 1 + 2 * k) > 0.5
+            if i == 3:
+                label = np.full(shape, k == 0)
+                label[0, 0] = True
+            paths = dataset.write(f"{2 * i + k:03}", picture, label)
+            record = {"source": f"s{i}.png", "sample": k, "good": good, "defect": "hole"}
+            dataset.keep(*paths, record)
+    return out
+
+
+def label_of(out, image):
+    path = image.replace("/test/", "/ground_truth/").replace(".png", "_mask.png")
+    return read_picture(out / path)[..., 0] > 0
+
+
+def test_pycocotools_decodes_every_mask_to_the_label(folder):
+    finish(folder, ["coco"])
+    seen = set()
+    for part in ("train", "val"):
+        coco = COCO(folder / "coco" / f"instances_{part}.json")
+        assert {c["id"]: c["name"] for c in coco.loadCats(coco.getCatIds())} == {
+            1: "scratch",
+            2: "hole",
+            3: "stain",
+        }
+        for image in coco.loadImgs(coco.getImgIds()):
+            picture = read_picture(folder / image["file_name"])
+            assert picture.shape[:2] == (image["height"], image["width"])
+            found = coco.loadAnns(coco.getAnnIds(imgIds=image["id"]))
+            masks = [coco.annToMask(a).astype(bool) for a in found]
+            if "/good/" in image["file_name"]:
+                assert not found
+                continue
+            seen.add(image["file_name"])
+            label = label_of(folder, image["file_name"])
+            assert (sum(m.astype(int) for m in masks) == label).all()  # each pixel once
+            assert {a["category_id"] for a in found} == {2}
+            for a, mask in zip(found, masks, strict=True):
+                ys, xs = np.nonzero(mask)
+                box = [xs.min(), ys.min(), np.ptp(xs) + 1, np.ptp(ys) + 1]
+                assert (a["area"], a["bbox"]) == (mask.sum(), box)
+    assert seen == {r["image"] for r in records(folder)}
+
+
+def test_yolo_labels_draw_the_label(folder):
+    """One instance a line; OpenCV, which readers draw with, fills it to the label."""
+    finish(folder, ["yolo"])
+    base, joined = folder / "yolo", 0
+    for r in records(folder):
+        (image,) = base.glob(f"images/*/hole_{r['image'][-7:]}")
+        assert image.read_bytes() == (folder / r["image"]).read_bytes()
+        label = label_of(folder, r["image"])
+        text = (base / "labels" / image.parent.name / f"{image.stem}.txt").read_text()
+        drawn = []
+        for line in text.splitlines():
+            kind, *numbers = line.split()
+            assert kind == "1"
+            points = np.array(numbers, float).reshape(-1, 2) * label.shape[::-1]
+            assert len(points) >= 3
+            assert (np.round(points) == points.astype(int)).all()
+            drawn.append(draw(points.astype(int), label.shape))
+        parts = list(instances(label))
+        assert len(drawn) == len(parts)
+        for mask, part in zip(drawn, parts, strict=True):
+            assert mask[part].all()
+            joined += (mask & ~part).sum()
+    assert 0 < joined < 200  # the cuts between pieces, of one pixel's width
+    goods = list(base.glob("images/*/good_*.png"))
+    assert len(goods) == 10
+    for good in goods:
+        assert (base / "labels" / good.parent.name / f"{good.stem}.txt").read_text() == ""
+    data = yaml.safe_load((base / "data.yaml").read_text())
+    assert data == {
+        "train": "images/train",
+        "val": "images/val",
+        "names": {0: "scratch", 1: "hole", 2: "stain"},
+    }
+
+
+def draw(points, shape):
+    mask = np.zeros(shape, np.uint8)
+    cv2.fillPoly(mask, [points.astype(np.int32)], 1)
+    return mask > 0
+
+
+@given(arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9))))
+def test_an_outline_draws_its_mask(label):
+    """Exactly, holes and all, if it is of one piece; otherwise it has the cuts besides."""
+    count, pieces = cv2.connectedComponents(label.astype(np.uint8), connectivity=8)
+    for i in range(1, count):
+        piece = pieces == i
+        np.testing.assert_array_equal(draw(outline(piece), piece.shape), piece)
+    if count > 1:
+        assert draw(outline(label), label.shape)[label].all()
+
+
+@given(arrays(bool, st.tuples(st.integers(1, 40), st.integers(1, 40))))
+def test_instances_are_the_label_and_lie_apart(label):
+    parts = [m.astype(int) for m in instances(label)]
+    np.testing.assert_array_equal(sum(parts, np.zeros(label.shape, int)), label)
+    assert all(m.any() for m in parts)
+
+
+def test_a_gap_is_bridged_up_to_its_limit():
+    for gap, count in ((MAX_GAP, 1), (MAX_GAP + 1, 2)):
+        for label in (np.zeros((5, 60), bool), np.zeros((60, 5), bool)):
+            line = label[2] if label.shape[1] == 60 else label[:, 2]
+            line[5:9] = line[9 + gap : 20 + gap] = True
+            assert len(list(instances(label))) == count
+    assert not list(instances(np.zeros((3, 3), bool)))
+
+
+@pytest.mark.parametrize(
+    ("mask", "runs"),
+    [
+        ([[0, 0], [0, 0]], [4]),
+        ([[1, 1], [1, 1]], [0, 4]),
+        ([[0, 1], [1, 1]], [1, 3]),
+        ([[1, 0], [0, 1]], [0, 1, 2, 1]),
+    ],
+)
+def test_run_lengths_go_down_the_columns(mask, runs):
+    assert run_lengths(np.array(mask, bool)) == runs
+
+
+def test_a_source_is_on_one_side_and_each_side_has_some(folder):
+    sides = split(read_folder(folder).entries)
+    sources = {part: {e.source for e in entries} for part, entries in sides.items()}
+    assert [len(sources["train"]), len(sources["val"])] == [8, 2]
+    assert not sources["train"] & sources["val"]
+    one = [e for e in read_folder(folder).entries if e.source == "s1.png"]
+    assert [len(part) for part in split(one).values()] == [2, 0]
+
+
+def test_folder_yaml_names_what_is_there(folder):
+    finish(folder)
+    config = yaml.safe_load((folder / "folder.yaml").read_text())
+    assert config["class_path"] == "anomalib.data.Folder"
+    options = config["init_args"]
+    assert options["name"] == "plate"
+    dirs = [options["normal_dir"], options["normal_test_dir"]]
+    dirs += options["abnormal_dir"] + options["mask_dir"]
+    assert dirs == ["train/good", "test/good", "test/hole", "ground_truth/hole"]
+    assert all((folder / options["root"] / d).is_dir() for d in dirs)
+
+
+def test_the_same_bytes_again_and_in_whatever_order(folder):
+    finish(folder, formats.FORMATS)
+    first = tree(folder)
+    lines = (folder / "manifest.jsonl").read_text().splitlines(keepends=True)
+    (folder / "manifest.jsonl").write_text("".join(reversed(lines)))
+    finish(folder, formats.FORMATS)
+    again = tree(folder)
+    assert again.pop("manifest.jsonl") != first.pop("manifest.jsonl")
+    assert again == first
+
+
+def test_a_picture_that_changes_sides_is_not_left_on_the_other(folder):
+    path = folder / "manifest.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:6]))
+    finish(folder, ["yolo"])
+    path.write_text("".join(lines))
+    finish(folder, ["yolo"])
+    names = [p.name for p in folder.glob("yolo/images/*/*")]
+    assert len(names) == len(set(names)) == 30
+
+
+def test_without_hard_links_pictures_are_copied(folder, monkeypatch):
+    def none(source, target):
+        raise OSError("not on this disk")
+
+    monkeypatch.setattr(formats.os, "link", none)
+    finish(folder, ["yolo"])
+    assert all(p.stat().st_nlink == 1 for p in folder.glob("yolo/images/*/*"))
+    assert len(list(folder.glob("yolo/images/*/*.png"))) == 30
+
+
+def test_nothing_kept_is_no_fault(tmp_path):
+    Dataset(tmp_path, "plate", "hole", {"category": "plate", "kinds": KINDS}, resume=False)
+    finish(tmp_path, formats.FORMATS)
+    assert not (tmp_path / "folder.yaml").exists()
+    assert not COCO(tmp_path / "coco" / "instances_val.json").getImgIds()
+    assert (tmp_path / "yolo" / "data.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image": "../../etc/passwd"}, "image leaves the folder"),
+        ({"label": "/etc/passwd"}, "label leaves the folder"),
+        ({"good": "a\\..\\b"}, "good leaves the folder"),
+        ({"good": None}, "line 3 has no good"),
+        ({"defect": "rust"}, "of a kind that its engine does not make"),
+        ({"label": "plate/none.png"}, "cannot be read"),
+    ],
+    ids=str,
+)
+def test_a_manifest_is_not_believed(folder, change, message):
+    path = folder / "manifest.jsonl"
+    lines = path.read_text().splitlines()
+    lines[2] = json.dumps(json.loads(lines[2]) | change)
+    path.write_text("\n".join(lines))
+    with pytest.raises(InputError, match=message):
+        finish(folder, formats.FORMATS)
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", '{"category": "a"}', '{"category": 1, "kinds": []}'])
+def test_a_damaged_job_is_said(folder, text):
+    (folder / "job.json").write_text(text)
+    with pytest.raises(InputError, match=r"job\.json: damaged"):
+        finish(folder)
+    (folder / "manifest.jsonl").write_text("{")
+    (folder / "job.json").unlink()
+    with pytest.raises(InputError, match=r"not the output of a job"):
+        finish(folder)
+
+
+def test_what_is_in_the_way_is_said(folder):
+    (folder / "coco").write_text("a file")
+    with pytest.raises(OutputError, match=r"instances_train\.json: cannot be written"):
+        finish(folder, ["coco"])
+    (folder / "yolo").write_text("a file")
+    with pytest.raises(OutputError, match=r"yolo: cannot be written"):
+        finish(folder, ["yolo"])
+
+
+def test_formats_are_named_with_commas():
+    assert parse_formats("mvtec") == ["mvtec"]
+    assert parse_formats(" yolo, coco,yolo") == ["coco", "yolo"]
+    for text in ("", ",", "coco,voc", "COCO"):
+        with pytest.raises(UsageError, match="choose from mvtec, coco, yolo"):
+            parse_formats(text)
