@@ -1,86 +1,239 @@
-"""Pictures and masks for training: read once, cropped around the defect at native resolution."""
+"""Pictures and masks for training: decoded when needed, cropped around the defect.
+
+`Crops` takes any samples: a whole dataset's (see `defectrt.training.dataset`), those of one
+folder (`read_pairs`, `read_good`), or pictures made on the spot.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import ExifTags, Image
 
 from defectrt.errors import InputError
+from defectrt.images import MAX_PIXELS, Bits, Mask, Window, read_picture, to_model
 
-__all__ = ["GOOD", "Batch", "Crops", "Sample", "read_good", "read_pairs"]
+from .layouts import GOOD, Item, MaskRule, from_value, mask_values
 
-#: The kind of a picture without a defect.
-GOOD = "good"
+__all__ = [
+    "GOOD",
+    "Augmentation",
+    "Batch",
+    "Cache",
+    "Crops",
+    "Sample",
+    "Stored",
+    "check_item",
+    "checked",
+    "picture_size",
+    "read_good",
+    "read_mask",
+    "read_pairs",
+    "stored",
+]
 
 _PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Sample:
     """One picture and where its defect is.
 
-    picture [H,W,3] uint8 RGB; mask [H,W] bool, all False in a good picture.
+    picture [H,W,3] uint8 or uint16, RGB; mask [H,W] bool, all False in a good picture.
     """
 
     path: Path
     kind: str
-    picture: NDArray[np.uint8]
-    mask: NDArray[np.bool_]
+    picture: Bits
+    mask: Mask
 
     def sha256(self) -> str:
         """Hash of the picture file, for provenance."""
         return hashlib.sha256(self.path.read_bytes()).hexdigest()
 
 
+Decoded = tuple[Bits, Mask]
+
+
+class Cache:
+    """The pictures that were used last, up to ``limit`` bytes of them; for any thread."""
+
+    def __init__(self, limit: int = 1 << 30) -> None:
+        """Nothing is kept of a picture that alone is larger than ``limit``."""
+        self._limit, self._bytes = limit, 0
+        self._kept: OrderedDict[Path, Decoded] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: Path, read: Callable[[], Decoded]) -> Decoded:
+        """What was kept under ``key``, or else what ``read`` returns."""
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+        decoded = read()
+        with self._lock:
+            if key not in self._kept:
+                self._kept[key] = decoded
+                self._bytes += _bytes(decoded)
+            while self._bytes > self._limit:
+                self._bytes -= _bytes(self._kept.popitem(last=False)[1])
+        return decoded
+
+
+class Stored(Sample):
+    """A sample on disk, decoded when it is looked at. Reading raises `InputError`."""
+
+    _decode: Callable[[], Decoded]
+
+    def __init__(self, path: Path, kind: str, read: Callable[[], Decoded], cache: Cache) -> None:
+        """``read`` decodes the picture and the mask; ``cache`` is shared among samples."""
+        object.__setattr__(self, "path", path)
+        object.__setattr__(self, "kind", kind)
+        object.__setattr__(self, "_decode", lambda: cache.get(path, read))
+
+    @property
+    def picture(self) -> Bits:  # type: ignore[override]
+        """[H,W,3] uint8 or uint16, RGB; not to be written to."""
+        return self._decode()[0]
+
+    @property
+    def mask(self) -> Mask:  # type: ignore[override]
+        """[H,W] bool; not to be written to."""
+        return self._decode()[1]
+
+    def sha256(self) -> str:
+        """Hash of the picture file, read once."""
+        return self._sha256
+
+    @cached_property
+    def _sha256(self) -> str:
+        return super().sha256()
+
+
+def stored(item: Item, rule: MaskRule, cache: Cache) -> Stored:
+    """The sample of an item of a dataset."""
+
+    def read() -> Decoded:
+        picture = _rgb(read_picture(item.path))
+        return picture, read_mask(item, rule, picture.shape[:2])
+
+    return Stored(item.path, item.kind, read, cache)
+
+
+def check_item(item: Item, rule: MaskRule) -> None:
+    """Raise `InputError` if an item cannot be used, by its header and its masks.
+
+    The picture itself is not decoded; a damaged one is found by ``defectrt data inspect``.
+    """
+    if item.fault:
+        raise InputError(f"{item.path}: {item.fault}")
+    read_mask(item, rule, picture_size(item.path))
+
+
+def read_mask(item: Item, rule: MaskRule, size: tuple[int, int]) -> Mask:
+    """The mask of an item whose picture is of ``size`` (H, W): its files' defects together.
+
+    All False for a good picture. Raises `InputError` for another size, for values that mean
+    nothing, and for a mask that is empty or leaves no background.
+    """
+    mask = np.zeros(size, bool)
+    for path in item.masks:
+        values = mask_values(path)
+        if values.shape != size:
+            raise InputError(
+                f"{path}: the mask is {_size(values.shape)}, its picture {_size(size)}"
+            )
+        try:
+            mask |= rule(values)
+        except InputError as fault:
+            raise InputError(f"{path}: {fault}") from None
+    if item.masks and not mask.any():
+        raise InputError(f"{item.masks[0]}: the mask is empty; is the picture a good one?")
+    if mask.all():
+        raise InputError(f"{item.masks[0]}: the mask covers everything, so there is no background")
+    return mask
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    """Height and width of a picture as it will be decoded, from its header."""
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+    except Image.DecompressionBombError as error:
+        raise InputError(f"{path}: {error}") from error
+    except Exception as error:  # Pillow's parsers raise whatever they stumble over
+        raise InputError(f"{path}: not a picture that can be read ({error})") from error
+    if width * height > MAX_PIXELS:
+        raise InputError(f"{path}: more than {MAX_PIXELS // 1_000_000} megapixels")
+    return (width, height) if turned else (height, width)
+
+
 def read_pairs(directory: Path, kind: str, *, mask_threshold: int = 1) -> list[Sample]:
-    """Read the defects of one kind.
+    """The defects of one kind, each picture with a mask.
 
     Two layouts are recognised: ``name.jpg`` beside ``name.png`` (or ``name_mask.png``), and
     ``images/name.*`` beside ``masks/name.*``. A mask pixel of at least ``mask_threshold`` is
     defect. Raises `InputError` listing every picture that cannot be used.
     """
+    items = list(_pairs(directory, kind))
+    if not items:
+        raise InputError(f"{directory}: no pictures with masks; expected name.jpg beside name.png")
+    return checked(items, from_value(mask_threshold))
+
+
+def read_good(directory: Path) -> list[Sample]:
+    """Good pictures: every picture in ``directory``, sorted by name."""
+    items = [Item(path, path.name, GOOD) for path in _pictures(directory)]
+    if not items:
+        raise InputError(f"{directory}: no pictures")
+    return checked(items, from_value(1))
+
+
+def checked(items: Sequence[Item], rule: MaskRule, cache: Cache | None = None) -> list[Sample]:
+    """Samples of items; raises `InputError` listing every item that cannot be used."""
+    faults = []
+    for item in items:
+        try:
+            check_item(item, rule)
+        except InputError as fault:
+            faults.append(str(fault))
+    if faults:
+        raise InputError("\n".join(faults))
+    cache = cache or Cache()
+    return [stored(item, rule, cache) for item in items]
+
+
+def _pairs(directory: Path, kind: str) -> list[Item]:
     images, masks = directory / "images", directory / "masks"
     if not (images.is_dir() and masks.is_dir()):
         images = masks = directory
     pairs = [(p, _mask_of(p, masks)) for p in _pictures(images)]
-    if images == masks:
-        taken = {mask for _, mask in pairs if mask}
-        pairs = [(p, mask) for p, mask in pairs if p not in taken]
-    faults, samples = [], []
-    for path, mask_path in pairs:
-        try:
-            samples.append(_read_sample(path, mask_path, kind, mask_threshold))
-        except InputError as fault:
-            faults.append(str(fault))
-    if not pairs:
-        faults.append(f"{directory}: no pictures with masks; expected name.jpg beside name.png")
-    if faults:
-        raise InputError("\n".join(faults))
-    return samples
-
-
-def read_good(directory: Path) -> list[Sample]:
-    """Read good pictures: every picture in ``directory``, sorted by name."""
-    paths = list(_pictures(directory))
-    if not paths:
-        raise InputError(f"{directory}: no pictures")
-    pictures = [_read(path, cv2.IMREAD_COLOR_RGB) for path in paths]
+    taken = {mask for _, mask in pairs if mask} if images == masks else set()
     return [
-        Sample(path, GOOD, picture, np.zeros(picture.shape[:2], bool))
-        for path, picture in zip(paths, pictures, strict=True)
+        Item(p, p.name, kind, (mask,) if mask else (), fault=None if mask else _no_mask(p))
+        for p, mask in pairs
+        if p not in taken
     ]
 
 
-def _pictures(directory: Path) -> Iterator[Path]:
+def _no_mask(picture: Path) -> str:
+    return f"no mask beside it; expected {picture.stem}.png"
+
+
+def _pictures(directory: Path) -> list[Path]:
     if not directory.is_dir():
         raise InputError(f"{directory}: no such folder")
-    return (p for p in sorted(directory.iterdir()) if p.suffix.lower() in _PICTURES)
+    return [p for p in sorted(directory.iterdir()) if p.suffix.lower() in _PICTURES]
 
 
 def _mask_of(picture: Path, masks: Path) -> Path | None:
@@ -89,28 +242,49 @@ def _mask_of(picture: Path, masks: Path) -> Path | None:
     return next((p for p in candidates if p.is_file() and p != picture), None)
 
 
-def _read_sample(path: Path, mask_path: Path | None, kind: str, threshold: int) -> Sample:
-    if mask_path is None:
-        raise InputError(f"{path}: no mask beside it; expected {path.stem}.png")
-    picture = _read(path, cv2.IMREAD_COLOR_RGB)
-    mask = _read(mask_path, cv2.IMREAD_GRAYSCALE) >= threshold
-    if mask.shape != picture.shape[:2]:
-        raise InputError(f"{mask_path}: the mask is {_size(mask)}, its picture {_size(picture)}")
-    if not mask.any():
-        raise InputError(f"{mask_path}: the mask is empty; move good pictures to --good")
-    return Sample(path, kind, picture, mask)
+def _rgb(picture: Bits) -> Bits:
+    """[H,W,C] -> [H,W,3], without alpha; grey is a view that repeats its channel."""
+    colour = picture[..., :-1] if picture.shape[2] in (2, 4) else picture
+    return np.broadcast_to(colour, (*colour.shape[:2], 3))
 
 
-def _read(path: Path, flags: int) -> NDArray[np.uint8]:
-    data = np.frombuffer(path.read_bytes(), np.uint8)
-    picture = cv2.imdecode(data, flags) if data.size else None
-    if picture is None:
-        raise InputError(f"{path}: not a picture that can be read")
-    return np.asarray(picture, np.uint8)
+def _bytes(decoded: Decoded) -> int:
+    return sum(a.nbytes if a.base is None else a.base.nbytes for a in decoded)
 
 
-def _size(a: NDArray[np.generic]) -> str:
-    return f"{a.shape[1]}x{a.shape[0]}"
+def _size(shape: Sequence[int]) -> str:
+    return f"{shape[1]}x{shape[0]}"
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How crops are varied. Nothing is resampled, so masks stay exact.
+
+    flip        which way crops are mirrored, each with a chance of one half
+    turn        quarter turns too; not for surfaces with a direction, such as brushed metal
+    contrast    largest change of the contrast, as a share of it
+    brightness  largest change of the brightness, as a share of the full range
+    """
+
+    flip: Literal["both", "horizontal", "vertical", "none"] = "both"
+    turn: bool = False
+    contrast: float = 0.1
+    brightness: float = 0.025
+
+    def __post_init__(self) -> None:
+        """Refuse impossible values."""
+        if self.flip not in _AXES:
+            raise InputError(f"flip {self.flip!r}: one of {', '.join(_AXES)}")
+        if not (0 <= self.contrast < 1 and 0 <= self.brightness <= 1):
+            raise InputError("augmentation: contrast and brightness are shares from 0 to 1")
+
+
+_AXES: dict[str, tuple[int, ...]] = {
+    "both": (0, 1),
+    "horizontal": (1,),
+    "vertical": (0,),
+    "none": (),
+}
 
 
 @dataclass(frozen=True)
@@ -126,21 +300,26 @@ class Crops:
     """Square crops of side ``window``, a pure function of (seed, step): nothing to checkpoint.
 
     A share ``good`` of every batch comes from good pictures, from anywhere in them; the rest
-    shows the kinds of defect equally often, with at least one defect pixel in view. Pictures
-    smaller than the window are extended by reflection. Crops are mirrored at random and their
-    contrast and brightness varied a little; masks stay exact because nothing is resampled.
+    shows the kinds of defect equally often, with at least one defect pixel in view. Crops are of
+    the picture's own resolution; pictures smaller than the window are extended by reflection.
     """
 
     def __init__(
-        self, samples: Sequence[Sample], window: int, *, good: float = 0.5, seed: int = 0
+        self,
+        samples: Sequence[Sample],
+        window: int,
+        *,
+        good: float = 0.5,
+        seed: int = 0,
+        augmentation: Augmentation | None = None,
     ) -> None:
         """Take samples of any kinds; ``good`` in [0,1] counts only when both sorts are there."""
         self._window, self._seed = window, seed
-        padded = [_extend(sample, window) for sample in samples]
-        self._good = [s for s in padded if s.kind == GOOD]
-        kinds = sorted({s.kind for s in padded} - {GOOD})
-        self._defects = [[s for s in padded if s.kind == kind] for kind in kinds]
-        if not padded:
+        self._vary = augmentation or Augmentation()
+        self._good = [s for s in samples if s.kind == GOOD]
+        kinds = sorted({s.kind for s in samples} - {GOOD})
+        self._defects = [[s for s in samples if s.kind == kind] for kind in kinds]
+        if not samples:
             raise InputError("there are no pictures to train on; give --good or --defect")
         self._share = good if self._good and kinds else float(not kinds)
 
@@ -154,15 +333,21 @@ class Crops:
     def _crop(
         self, rng: np.random.Generator
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], str]:
-        sample = self._draw(rng)
-        y, x = self._corner(sample.mask, rng)
-        view = np.s_[y : y + self._window, x : x + self._window]
-        pixels = sample.picture[view].astype(np.float32) / 127.5 - 1
-        mask = sample.mask[view].astype(np.float32)
-        pixels = np.clip(pixels * rng.uniform(0.9, 1.1) + rng.uniform(-0.05, 0.05), -1, 1)
-        flips = tuple(axis for axis in (0, 1) if rng.random() < 0.5)
-        pixels, mask = np.flip(pixels, flips), np.flip(mask, flips)
-        return np.ascontiguousarray(pixels.transpose(2, 0, 1)), mask[None].copy(), sample.kind
+        sample, vary = self._draw(rng), self._vary
+        picture, mask = sample.picture, sample.mask
+        window = self._place(mask, rng)
+        pixels = to_model(window.crop(picture), self._window)
+        inside = window.crop(mask).astype(np.float32)[None]
+        gain = rng.uniform(1 - vary.contrast, 1 + vary.contrast)
+        shift = rng.uniform(-2 * vary.brightness, 2 * vary.brightness)
+        pixels = np.clip(pixels * gain + shift, -1, 1)
+        flips = tuple(1 + axis for axis in _AXES[vary.flip] if rng.random() < 0.5)
+        turns = int(rng.integers(4)) if vary.turn else 0
+        pixels, inside = (
+            np.ascontiguousarray(np.rot90(np.flip(a, flips), turns, (1, 2)))
+            for a in (pixels, inside)
+        )
+        return pixels, inside, sample.kind
 
     def _draw(self, rng: np.random.Generator) -> Sample:
         if rng.random() < self._share:
@@ -170,23 +355,16 @@ class Crops:
         kind = self._defects[rng.integers(len(self._defects))]
         return kind[rng.integers(len(kind))]
 
-    def _corner(self, mask: NDArray[np.bool_], rng: np.random.Generator) -> tuple[int, int]:
-        """Anywhere for a good picture; else around a random defect pixel."""
-        limit = np.array(mask.shape) - self._window
-        if not mask.any():
-            return tuple(rng.integers(limit + 1))
-        ys, xs = np.nonzero(mask)
-        i = rng.integers(len(ys))
-        inset = self._window // 8
-        offset = rng.integers(inset, self._window - inset, size=2)
-        y, x = np.clip(np.array([ys[i], xs[i]]) - offset, 0, limit)
-        return int(y), int(x)
-
-
-def _extend(sample: Sample, window: int) -> Sample:
-    missing = [max(0, window - side) for side in sample.mask.shape]
-    if not any(missing):
-        return sample
-    pad = [(n // 2, n - n // 2) for n in missing]
-    picture = np.pad(sample.picture, [*pad, (0, 0)], mode="symmetric")
-    return Sample(sample.path, sample.kind, picture, np.pad(sample.mask, pad, mode="symmetric"))
+    def _place(self, mask: Mask, rng: np.random.Generator) -> Window:
+        """Anywhere in a good picture; else around a random defect pixel."""
+        room = np.array(mask.shape) - self._window
+        limit = np.maximum(room, 0)
+        if mask.any():
+            ys, xs = np.nonzero(mask)
+            i, inset = rng.integers(len(ys)), self._window // 8
+            offset = rng.integers(inset, self._window - inset, size=2)
+            corner = np.clip(np.array([ys[i], xs[i]]) - offset, 0, limit)
+        else:
+            corner = rng.integers(limit + 1)
+        y, x = np.where(room < 0, -(-room // 2), corner)
+        return Window(int(y), int(x), self._window)
