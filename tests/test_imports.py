@@ -14,7 +14,19 @@ ROOT = Path(__file__).parents[1]
 LAYERS = {
     "runtime": ("defectrt", set()),
     "kernels": ("defectrt.kernels", {"torch", "triton"}),
-    "training": ("defectrt.training", {"torch", "diffusers", "transformers", "safetensors"}),
+    "training": (
+        "defectrt.training",
+        {
+            "accelerate",
+            "diffusers",
+            "peft",
+            "psutil",
+            "safetensors",
+            "torch",
+            "transformers",
+            "yaml",
+        },
+    ),
     "export": (
         "defectrt.export",
         {"torch", "diffusers", "onnx", "onnxscript", "onnx_ir", "safetensors"},

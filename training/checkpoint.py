@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -14,63 +18,108 @@ from torch import Tensor, nn
 
 from defectrt.errors import OutputError, TrainingError
 
-__all__ = ["Ema", "State", "latest", "load", "save"]
+__all__ = [
+    "Ema",
+    "State",
+    "latest",
+    "load",
+    "save",
+    "tidy",
+    "trained",
+    "write_directory",
+    "write_file",
+]
+
+
+def trained(module: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that training changes, by name."""
+    return {name: p for name, p in module.named_parameters() if p.requires_grad}
 
 
 class Ema:
-    """Exponential moving average of a module's weights, with the usual warm-up of the decay."""
+    """Exponential moving average of a module's weights, with the usual warm-up of the decay.
+
+    A decay of 0 is no average: nothing is kept beside the weights themselves.
+    """
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         """Start at the module's present weights; ``decay`` in [0,1)."""
         self.decay = decay
-        self.weights = {k: v.detach().float().clone() for k, v in module.named_parameters()}
+        parameters = trained(module) if decay else {}
+        self.weights = {k: v.detach().float().clone() for k, v in parameters.items()}
 
     @torch.no_grad()
     def update(self, module: nn.Module, step: int) -> None:
         """Move towards the module's weights after optimisation step ``step`` (from 1)."""
+        if not self.weights:
+            return
         decay = min(self.decay, (1 + step) / (10 + step))
-        current = [p.detach().float() for _, p in module.named_parameters()]
+        current = [p.detach().float() for p in trained(module).values()]
         torch._foreach_lerp_(list(self.weights.values()), current, 1 - decay)
 
     @torch.no_grad()
     def copy_to(self, module: nn.Module) -> None:
         """Overwrite the module's weights with the average."""
-        for name, parameter in module.named_parameters():
-            parameter.copy_(self.weights[name])
+        parameters = trained(module)
+        for name, average in self.weights.items():
+            parameters[name].copy_(average)
+
+    @contextmanager
+    def shown(self, module: nn.Module) -> Iterator[None]:
+        """Within the block the module has the averaged weights; afterwards its own, to the bit."""
+        self._swap(module)
+        try:
+            yield
+        finally:
+            self._swap(module)
+
+    @torch.no_grad()
+    def _swap(self, module: nn.Module) -> None:
+        parameters = trained(module)
+        for name, average in self.weights.items():
+            own = parameters[name].clone()
+            parameters[name].copy_(average)
+            average.copy_(own)
 
 
 @dataclass
 class State:
-    """All that changes while training; everything else is a function of the configuration."""
+    """All that changes while training; everything else is a function of the configuration.
+
+    ``scaler`` is that of float16's gradients, if there is one.
+    """
 
     module: nn.Module
     optimizer: torch.optim.Optimizer
     ema: Ema
     step: int = 0
+    scaler: torch.amp.GradScaler | None = None
 
 
-def save(state: State, directory: Path) -> Path:
-    """Write ``directory/<step>``, then drop the older checkpoints."""
+def save(state: State, directory: Path, keep: int = 1) -> Path:
+    """Write ``directory/<step>``, then drop all but the newest ``keep`` checkpoints."""
     final = directory / f"{state.step:07d}"
-    partial = directory / f".{final.name}.partial"
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        save_file(
-            _contiguous(dict(state.module.named_parameters())), partial / "weights.safetensors"
-        )
+    if final in _checkpoints(directory):
+        return final
+
+    def write(partial: Path) -> None:
+        save_file(_contiguous(trained(state.module)), partial / "weights.safetensors")
         save_file(_contiguous(state.ema.weights), partial / "ema.safetensors")
         save_file(_optimizer_tensors(state), partial / "optimizer.safetensors")
-        (partial / "state.json").write_text(json.dumps({"step": state.step}) + "\n")
-        partial.rename(final)
+        scaler = state.scaler.state_dict() if state.scaler else None
+        text = json.dumps({"step": state.step, "scaler": scaler})
+        (partial / "state.json").write_text(text + "\n")
+
+    try:
+        write_directory(final, write)
     except (OSError, SafetensorError) as error:
-        shutil.rmtree(partial, ignore_errors=True)
         raise OutputError(
-            f"{final}: the checkpoint cannot be written: {error}. The one before it is whole; "
-            "make room and continue with --resume"
+            f"{final}: the checkpoint cannot be written: {error}. "
+            + ("The one before it is whole; " if latest(directory) else "There is none before it; ")
+            + "make room and continue with --resume"
         ) from error
-    for old in _checkpoints(directory)[:-1]:
-        shutil.rmtree(old)
+    for old in _checkpoints(directory)[:-keep]:
+        shutil.rmtree(_set_aside(old), ignore_errors=True)
     return final
 
 
@@ -85,27 +134,92 @@ def load(state: State, checkpoint: Path) -> None:
         weights = load_file(checkpoint / "weights.safetensors")
         ema = load_file(checkpoint / "ema.safetensors")
         optimizer = load_file(checkpoint / "optimizer.safetensors")
-        step = int(json.loads((checkpoint / "state.json").read_text())["step"])
+        record = json.loads((checkpoint / "state.json").read_text())
+        step = int(record["step"])
         with torch.no_grad():
-            for name, parameter in state.module.named_parameters():
+            for name, parameter in trained(state.module).items():
                 parameter.copy_(weights[name])
-                state.ema.weights[name].copy_(ema[name])
-                state.optimizer.state[parameter] = _of_parameter(optimizer, name)
-    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
+                if state.ema.decay:
+                    state.ema.weights[name].copy_(ema[name])
+                state.optimizer.state[parameter] = _of_parameter(optimizer, name, parameter)
+        if state.scaler:
+            state.scaler.load_state_dict(record["scaler"])
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
         raise TrainingError(f"{checkpoint}: not a checkpoint of this run: {error}") from error
     state.step = step
+
+
+def write_directory(final: Path, write: Callable[[Path], None]) -> None:
+    """Make ``final`` whole or not at all: filled under another name, on the disk, then renamed.
+
+    ``write`` fills the directory that it is given. What was at ``final`` before is replaced.
+    """
+    partial = final.with_name(f".{final.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        write(partial)
+        for path in (*partial.rglob("*"), partial):
+            _sync(path)
+        doomed = _set_aside(final)
+        partial.rename(final)
+        _sync(final.parent)
+        shutil.rmtree(doomed, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def write_file(final: Path, data: bytes) -> None:
+    """Make the file ``final`` whole or not at all."""
+    partial = final.with_name(f".{final.name}.partial")
+    try:
+        partial.write_bytes(data)
+        _sync(partial)
+        partial.replace(final)
+        _sync(final.parent)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def tidy(directory: Path) -> None:
+    """Remove what a killed process left half written, or half deleted, in ``directory``."""
+    for left in [*directory.glob(".*.partial"), *directory.glob(".*.old")]:
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    """Wait until ``path``, a file or a directory, is on the disk and survives a power loss."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _set_aside(directory: Path) -> Path:
+    """Give a directory a name to be deleted under, so that a kill leaves nothing half there."""
+    doomed = directory.with_name(f".{directory.name}.old")
+    shutil.rmtree(doomed, ignore_errors=True)
+    if directory.exists():
+        directory.rename(doomed)
+    return doomed
 
 
 def _checkpoints(directory: Path) -> list[Path]:
     return sorted(p for p in directory.glob("[0-9]*") if (p / "state.json").is_file())
 
 
-def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def _contiguous(tensors: dict[str, Any]) -> dict[str, Tensor]:
     return {k: v.detach().contiguous() for k, v in tensors.items()}
 
 
 def _optimizer_tensors(state: State) -> dict[str, Tensor]:
-    named = {id(p): name for name, p in state.module.named_parameters()}
+    named = {id(p): name for name, p in trained(state.module).items()}
     return _contiguous(
         {
             f"{key}:{named[id(parameter)]}": value
@@ -115,9 +229,12 @@ def _optimizer_tensors(state: State) -> dict[str, Tensor]:
     )
 
 
-def _of_parameter(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+def _of_parameter(
+    tensors: dict[str, Tensor], name: str, parameter: nn.Parameter
+) -> dict[str, Tensor]:
+    """The optimiser's tensors of one parameter, beside it; its count of steps stays on the CPU."""
     return {
-        key: value
+        key: value if key == "step" else value.to(parameter.device)
         for full, value in tensors.items()
         for key, _, owner in [full.partition(":")]
         if owner == name

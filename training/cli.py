@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_origin
 
 import typer
+from pydantic_core import PydanticUndefined
 
 from defectrt.errors import InputError, OutputError
 from defectrt.extras import requires
+
+from .config import PRESETS, keys, load_config
 
 __all__ = ["new_model", "train"]
 
@@ -36,6 +41,7 @@ def new_model(
     with requires("train"):
         from .model import SIZES
         from .model import new_model as make
+    _without_their_bars()
     if size not in SIZES:
         raise InputError(f"--size {size}: there are {', '.join(SIZES)}")
     if prediction_type not in ("epsilon", "v_prediction", "sample"):
@@ -50,119 +56,110 @@ def new_model(
     typer.echo(out)
 
 
+def _without_their_bars() -> None:
+    """The libraries' own progress bars would stand between ours, and speak when all is quiet."""
+    import diffusers
+    import transformers
+
+    for library in (diffusers, transformers):
+        library.utils.logging.disable_progress_bar()
+
+
+def _options(function: Callable[..., None]) -> Callable[..., None]:
+    """Give ``function`` an option for every key of a configuration, beside its own."""
+    own = [
+        p
+        for p in inspect.signature(function, eval_str=True).parameters.values()
+        if p.kind != p.VAR_KEYWORD
+    ]
+    added = [_option(key, field) for key, field in keys()]
+    function.__signature__ = inspect.Signature([*own, *added])  # type: ignore[attr-defined]
+    function.__annotations__ |= {p.name: p.annotation for p in added}
+    return function
+
+
+def _option(key: str, field: Any) -> inspect.Parameter:
+    """The option of one key; without it the file's value counts, or the preset's, or this one."""
+    kind, shown = field.annotation, field.default
+    if get_origin(kind) in (dict, tuple):
+        kind = list[str]
+    flag = key.replace("_", "-")
+    names = f"--{flag}/--no-{flag}" if kind is bool else f"--{flag}"
+    option = typer.Option(
+        names,
+        help=field.description,
+        show_default=False if shown in _NOT_SHOWN else str(shown),
+        metavar=_METAVARS.get(key),
+    )
+    return inspect.Parameter(
+        key, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
+    )
+
+
+_METAVARS = {"defect": "KIND=DIR", "prompt": "KIND=TEXT", "good": "DIR"}
+_PAIRS = ("defect", "prompt")
+_NOT_SHOWN: tuple[Any, ...] = (None, False, "", (), {}, PydanticUndefined)
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that were given, as a configuration has them."""
+    given = {key: value for key, value in options.items() if value not in (None, [])}
+    for key in given.keys() & set(_PAIRS):
+        given[key] = dict(_pair(key, text) for text in given[key])
+    return given
+
+
+def _pair(key: str, text: str) -> tuple[str, str]:
+    kind, _, value = text.partition("=")
+    if not kind or not value:
+        raise InputError(f"--{key} {text}: write {_METAVARS[key]}, as in --{key} hole=…")
+    return kind, value
+
+
+@_options
 def train(
-    model: Annotated[
-        str, typer.Option(help="Stable Diffusion directory in diffusers' format, or a hub id.")
-    ],
-    out: Annotated[Path, typer.Option(help="Directory of the run.")],
-    defect: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="KIND=DIR: pictures of one kind of defect with their masks, name.jpg beside "
-            "name.png or images/ beside masks/. Repeat for more kinds.",
-            metavar="KIND=DIR",
-        ),
+    config: Annotated[
+        Path | None, typer.Option(help="YAML file; its keys are the options below, with _ for -.")
     ] = None,
-    good: Annotated[
-        list[Path] | None, typer.Option(help="Folder of good pictures. Repeat for more.")
+    preset: Annotated[
+        str | None, typer.Option(help=f"Where to start from: {', '.join(PRESETS)}.")
     ] = None,
-    objective: Annotated[
-        str,
-        typer.Option(
-            help="disentangle: the fine-tune (Eq. 5). denoise: a base (Eq. 2). "
-            "autoencoder: the VAE of a model made with new-model."
-        ),
-    ] = "disentangle",
-    steps: Annotated[int, typer.Option(help="Optimisation steps in all.")] = 500,
-    batch: Annotated[int, typer.Option(help="Crops a step.")] = 4,
-    learning_rate: Annotated[
-        float, typer.Option(help="5e-6 suits a pretrained model; from nothing take 1e-4 to 1e-3.")
-    ] = 5e-6,
-    warmup: Annotated[int, typer.Option(help="Steps over which the rate rises.")] = 0,
-    ema: Annotated[float, typer.Option(help="Decay of the averaged weights.")] = 0.999,
-    good_share: Annotated[
-        float, typer.Option(help="Share of crops from good pictures, 0 to 1.")
-    ] = 0.5,
-    matching: Annotated[
-        str,
-        typer.Option(help="area: a small defect weighs as much as a large one. sum: as printed."),
-    ] = "area",
-    mask_threshold: Annotated[
-        int, typer.Option(help="Mask pixels of at least this value are defect.")
-    ] = 1,
-    background_prompt: Annotated[str, typer.Option(help="C_bg.")] = "good surface",
-    masked_prompt: Annotated[str, typer.Option(help="C_m, for an empty mask area.")] = "",
-    window: Annotated[
-        int | None, typer.Option(help="Side of the crops in px; by default the model's own.")
-    ] = None,
-    precision: Annotated[str, typer.Option(help="float32 or bfloat16 (autocast).")] = "float32",
-    checkpoint_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 250,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, …")] = "cpu",
-    threads: Annotated[int | None, typer.Option(help="CPU threads; all by default.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of crops and noise.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped run.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+    **options: Any,
 ) -> None:
     """Fine-tune a model on a handful of defects.
 
-    The run holds the model, the checkpoints, the losses (log.jsonl) and what went in (run.json).
+    A value comes from the command line, else from the file, else from the preset, else it is the
+    default shown. OUT gets model/ (a plain diffusers directory), checkpoints/, previews/ (the
+    same pictures again and again while the model learns), log.jsonl (the losses), run.json (what
+    went in) and config.yaml (everything below, for --config). A run that was stopped or killed
+    goes on with --resume and ends with the same weights. On several GPUs: accelerate launch -m
+    defectrt train …
 
     Examples:
 
-      defectrt train --model models/base --defect hole=data/hole --good data/good --out runs/hole
+      defectrt train --preset sd15 --model models/sd15 --defect hole=data/hole --good data/good
+      --out runs/hole
 
-      defectrt train --model runs/hole/model --defect hole=data/hole --out runs/more --steps 1000
+      defectrt train --config hole.yaml --lora 16 --learning-rate 1e-4 --out runs/hole-lora
 
-      defectrt train --model models/blank --objective autoencoder --good data/good
-      --learning-rate 1e-3 --batch 16 --out runs/vae
+      defectrt train --out runs/hole --resume
+
+      defectrt train --preset small-autoencoder --model models/blank --good data/good --out runs/vae
     """
     with requires("train"):
         import torch
 
-        from .data import read_good, read_pairs
-        from .model import open_model
-        from .train import TrainConfig
-        from .train import train as run
-    if matching not in ("area", "sum"):
-        raise InputError(f"--matching {matching}: area or sum")
-    if threads:
-        torch.set_num_threads(threads)
-    samples = []
-    for folder in good or []:
-        samples += read_good(folder)
-    for pair in defect or []:
-        kind, _, folder_name = pair.partition("=")
-        if not kind or not folder_name:
-            raise InputError(f"--defect {pair}: write KIND=DIR, as in hole=data/hole")
-        samples += read_pairs(Path(folder_name), kind, mask_threshold=mask_threshold)
-    if objective == "disentangle" and not defect:
-        raise InputError("the fine-tune needs defects: --defect KIND=DIR")
-    opened = open_model(model)
-    config = TrainConfig(
-        objective=objective,
-        steps=steps,
-        batch=batch,
-        learning_rate=learning_rate,
-        warmup=warmup,
-        ema_decay=ema,
-        good=good_share,
-        matching_by_area=matching == "area",
-        background_prompt=background_prompt,
-        masked_prompt=masked_prompt,
-        precision=precision,
-        window=window or opened.window,
-        seed=seed,
-    )
-    typer.echo(
-        run(
-            opened,
-            samples,
-            config,
-            out,
-            base_model=model,
-            resume=resume,
-            checkpoint_every=checkpoint_every,
-            device=device,
-            quiet=quiet,
-        )
-    )
+        from . import yamlfile  # noqa: F401
+        from .runs import start
+    _without_their_bars()
+    given = _given(options)
+    started = Path(given["out"], "config.yaml") if "out" in given else None
+    if resume and config is None and started and started.is_file():
+        config = started
+    run, training = load_config(preset, config, given)
+    if run.threads:
+        torch.set_num_threads(run.threads)
+    for model in start(run, training, resume=resume, quiet=quiet):
+        typer.echo(model)

@@ -68,11 +68,16 @@ def disentangle(
     *,
     prediction_type: str = "epsilon",
     by_area: bool = True,
+    prior_weight: float | None = None,
 ) -> dict[str, Tensor]:
     """The disentanglement loss, Eq. 5: ``{"matching": …, "regularizer": …}``, to be added.
 
     matching    ‖m (ε - ε_θ(z_t, t, C_1))‖²        the defect, seen with its background
     regularizer ‖(1-m) (ε - ε_θ(z_t^m, t, C_2))‖²  the background, with nothing under the mask
+
+    With a ``prior_weight`` λ there is a third, ``prior``: λ times the regularizer's share of the
+    rows whose mask is empty, which are good pictures. There it is ‖ε - ε_θ(z_t, t, C_bg)‖², so
+    this is DreamBooth's prior preservation with real good pictures as the prior; λ = 1 is Eq. 5.
 
     z0 [B,C,h,w]; mask [B,1,h,w] in {0,1}; timestep [B] int64; alphas [T]. One batch of 2B rows.
     """
@@ -88,9 +93,14 @@ def disentangle(
     defect, background = prediction.float().chunk(2)
     matching = (defect - target(prediction_type, z0, noise, alpha)).square()
     regularizer = (background - target(prediction_type, z0_m, noise_m, alpha)).square()
-    return {
-        "matching": masked_mean(matching, mask, by_area=by_area),
-        "regularizer": masked_mean(regularizer, 1 - mask, by_area=by_area),
+    terms = {"matching": masked_mean(matching, mask, by_area=by_area)}
+    if prior_weight is None:
+        return terms | {"regularizer": masked_mean(regularizer, 1 - mask, by_area=by_area)}
+    good = (mask.amax(dim=(1, 2, 3), keepdim=True) == 0).float()
+    rows = {"regularizer": 1 - good, "prior": prior_weight * good}
+    return terms | {
+        name: masked_mean(regularizer * weight, 1 - mask, by_area=by_area)
+        for name, weight in rows.items()
     }
 
 

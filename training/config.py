@@ -1,0 +1,260 @@
+"""What a training run is made of: presets, a YAML file and the command line, one over the other.
+
+The keys of the file are the names of the options. Nothing here imports torch, so that help is
+quick and a wrong configuration is refused before anything is loaded; PyYAML, of the same extra,
+only when there is something to read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from defectrt.errors import InputError
+
+__all__ = ["PRESETS", "RunConfig", "TrainConfig", "dump_config", "keys", "load_config"]
+
+#: Presets are files in the very form that ``--config`` reads.
+PRESETS = {path.stem: path for path in sorted(Path(__file__).with_name("presets").glob("*.yaml"))}
+
+
+class _ConfigError(InputError):
+    def __init__(self, faults: list[str]) -> None:
+        listed = "\n".join(f"  {fault}" for fault in faults)
+        super().__init__(f"the configuration is not possible:\n{listed}")
+        self.faults = faults
+
+
+class _Config(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False
+    )
+
+    def __init__(self, **values: Any) -> None:
+        """Refuse impossible values with `InputError`, all of them in one message."""
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise _ConfigError(list(_faults(error))) from error
+
+
+class TrainConfig(_Config):
+    """What decides the weights that a run ends with, beside its model and its pictures.
+
+    The defaults follow the paper where it speaks (U-Net only, 500 iterations) and DreamBooth
+    where it does not (AdamW, constant rate); rates for models trained from nothing are higher.
+    """
+
+    objective: Annotated[
+        Literal["autoencoder", "denoise", "disentangle"],
+        Field(
+            description="disentangle: the fine-tune (Eq. 5). denoise: a base (Eq. 2). "
+            "autoencoder: the VAE of a model made with new-model."
+        ),
+    ] = "disentangle"
+    steps: Annotated[int, Field(ge=1, description="Optimisation steps in all.")] = 500
+    batch: Annotated[int, Field(ge=1, description="Crops at once, on each device.")] = 4
+    accumulate: Annotated[
+        int, Field(ge=1, description="Batches whose gradients make one step.")
+    ] = 1
+    learning_rate: Annotated[
+        float,
+        Field(
+            gt=0,
+            lt=1,
+            description="5e-6 suits a pretrained model, 1e-4 its LoRA; from nothing 1e-4 to 1e-3.",
+        ),
+    ] = 5e-6
+    warmup: Annotated[int, Field(ge=0, description="Steps over which the rate rises.")] = 0
+    weight_decay: Annotated[float, Field(ge=0, description="Of the optimiser.")] = 1e-2
+    optimizer: Annotated[
+        Literal["adamw", "adafactor"],
+        Field(
+            description="adafactor keeps next to no state; its rate is relative to the weights, "
+            "so take about 30 times AdamW's."
+        ),
+    ] = "adamw"
+    lora: Annotated[
+        int,
+        Field(
+            ge=0, description="Rank of a LoRA on the attention layers; 0 trains the whole U-Net."
+        ),
+    ] = 0
+    ema_decay: Annotated[
+        float,
+        Field(alias="ema", ge=0, lt=1, description="Decay of the averaged weights; 0: no average."),
+    ] = 0.999
+    good: Annotated[
+        float,
+        Field(alias="good_share", ge=0, le=1, description="Share of crops from good pictures."),
+    ] = 0.5
+    prior_weight: Annotated[
+        float,
+        Field(
+            ge=0,
+            description="Prior preservation: weight of the loss on good pictures, beside 1 for the "
+            "background of defects.",
+        ),
+    ] = 1.0
+    matching_by_area: Annotated[
+        bool,
+        Field(description="A small defect weighs as much as a large one; otherwise as printed."),
+    ] = True
+    background_prompt: Annotated[str, Field(description="C_bg.")] = "good surface"
+    masked_prompt: Annotated[str, Field(description="C_m, for an empty mask area.")] = ""
+    prompts: Annotated[
+        dict[str, str],
+        Field(alias="prompt", description="C_def of a kind; by default the kind's own name."),
+    ] = {}
+    precision: Annotated[
+        Literal["float32", "bfloat16", "float16"],
+        Field(description="Of the arithmetic (autocast); weights stay float32."),
+    ] = "float32"
+    gradient_checkpointing: Annotated[
+        bool, Field(description="Compute activations twice rather than keep them: less memory.")
+    ] = False
+    window: Annotated[
+        int | None, Field(ge=1, description="Side of the crops in px; by default the model's own.")
+    ] = None
+    prediction: Annotated[
+        Literal["epsilon", "v_prediction", "sample"] | None,
+        Field(description="What the model must predict; refused if its scheduler says otherwise."),
+    ] = None
+    seed: Annotated[int, Field(ge=0, description="Seed of crops and noise.")] = 0
+
+    @model_validator(mode="after")
+    def _go_together(self) -> TrainConfig:
+        if self.lora and self.objective == "autoencoder":
+            raise ValueError("lora: there is none for the autoencoder; leave it out")
+        return self
+
+
+def _several(value: Any) -> Any:
+    """One folder may stand without its brackets."""
+    return (value,) if isinstance(value, str | Path) else value
+
+
+class RunConfig(_Config):
+    """Where a run reads and writes, and how it is watched; the weights do not depend on it."""
+
+    model: Annotated[
+        str,
+        Field(
+            min_length=1,
+            description="Stable Diffusion directory in diffusers' format, or a hub id.",
+        ),
+    ]
+    out: Annotated[Path, Field(description="Directory of the run.")]
+    defect: Annotated[
+        dict[str, Path],
+        Field(
+            description="Pictures of one kind of defect with their masks, name.jpg beside name.png "
+            "or images/ beside masks/. Repeat for more kinds."
+        ),
+    ] = {}
+    good: Annotated[
+        tuple[Path, ...],
+        BeforeValidator(_several),
+        Field(description="Folder of good pictures. Repeat for more."),
+    ] = ()
+    mask_threshold: Annotated[
+        int, Field(ge=1, le=255, description="Mask pixels of at least this value are defect.")
+    ] = 1
+    per_kind: Annotated[
+        bool, Field(description="A model a kind in OUT/KIND, one after the other, as in the paper.")
+    ] = False
+    checkpoint_every: Annotated[int, Field(ge=1, description="Steps between checkpoints.")] = 250
+    keep_checkpoints: Annotated[
+        int, Field(ge=1, description="Checkpoints to keep, the newest.")
+    ] = 2
+    preview_every: Annotated[
+        int, Field(ge=0, description="Steps between pictures in OUT/previews; 0: none.")
+    ] = 100
+    preview_steps: Annotated[
+        int, Field(ge=1, le=1000, description="DDIM steps of the previews.")
+    ] = 20
+    tensorboard: Annotated[
+        bool, Field(description="Also write OUT/tensorboard, if tensorboard is installed.")
+    ] = True
+    device: Annotated[
+        str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:1, …")
+    ] = "auto"
+    threads: Annotated[int | None, Field(ge=1, description="CPU threads; all by default.")] = None
+
+
+def keys() -> Iterator[tuple[str, Any]]:
+    """Every key of a configuration, by the name that it has in files, with its field."""
+    for model in (RunConfig, TrainConfig):
+        for name, field in model.model_fields.items():
+            yield field.alias or name, field
+
+
+def load_config(
+    preset: str | None, file: Path | None, overrides: Mapping[str, Any]
+) -> tuple[RunConfig, TrainConfig]:
+    """The configuration: the preset, over it the file, over both the overrides.
+
+    A key replaces the one below it whole. Raises `InputError` listing everything that is wrong.
+    """
+    from .yamlfile import read_yaml
+
+    values = read_yaml(file) if file else {}
+    named = values.pop("preset", None)
+    preset = preset or named
+    if preset is not None:
+        if preset not in PRESETS:
+            raise InputError(f"preset {preset}: there are {', '.join(PRESETS)}")
+        values = read_yaml(PRESETS[preset]) | values
+    values |= overrides
+    own = {key: values.pop(key) for key in RunConfig.model_fields if key in values}
+    return _both(own, values)
+
+
+def _both(own: dict[str, Any], rest: dict[str, Any]) -> tuple[RunConfig, TrainConfig]:
+    made: list[Any] = []
+    faults: list[str] = []
+    for model, values in ((RunConfig, own), (TrainConfig, rest)):
+        try:
+            made.append(model.model_validate(values))
+        except _ConfigError as error:
+            faults += error.faults
+    if faults:
+        raise _ConfigError(faults)
+    return made[0], made[1]
+
+
+def dump_config(run: RunConfig, training: TrainConfig) -> str:
+    """The configuration as YAML that `load_config` reads back; paths made absolute."""
+    from .yamlfile import write_yaml
+
+    absolute = {
+        "out": run.out.resolve(),
+        "good": tuple(folder.resolve() for folder in run.good),
+        "defect": {kind: folder.resolve() for kind, folder in run.defect.items()},
+    }
+    if Path(run.model).exists():
+        absolute["model"] = str(Path(run.model).resolve())
+    run = run.model_copy(update=absolute)
+    values = run.model_dump(mode="json") | training.model_dump(mode="json", by_alias=True)
+    return write_yaml(values)
+
+
+def _faults(error: ValidationError) -> Iterator[str]:
+    """Each fault of ``error`` as ``key: what is wrong``."""
+    known = [key for key, _ in keys()]
+    for fault in error.errors(include_url=False):
+        key = ".".join(str(part) for part in fault["loc"])
+        if fault["type"] == "extra_forbidden":
+            close = get_close_matches(key, known, n=1)
+            yield f"{key}: unknown key" + (f"; did you mean {close[0]}?" if close else "")
+        elif fault["type"] == "missing":
+            yield f"{key}: needed; give --{key} or {key}: in the file"
+        elif fault["type"] == "value_error":
+            yield fault["msg"].removeprefix("Value error, ")
+        else:
+            given = repr(fault["input"])
+            yield f"{key}: {fault['msg'][0].lower()}{fault['msg'][1:]}, not {given[:60]}"

@@ -1,0 +1,90 @@
+"""Runs from a configuration: read the pictures, open the model, train it once or once a kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+
+from defectrt.errors import InputError
+
+from .checkpoint import write_file
+from .config import RunConfig, TrainConfig, dump_config
+from .data import GOOD, Sample, read_good, read_pairs
+from .model import open_model
+from .rundir import writing
+from .train import train
+
+__all__ = ["start"]
+
+CONFIG = "config.yaml"
+
+
+def start(
+    run: RunConfig, training: TrainConfig, *, resume: bool = False, quiet: bool = False
+) -> Iterator[Path]:
+    """Train what the configuration says; yields each model's directory when it is whole."""
+    samples = _read(run)
+    kinds = sorted({s.kind for s in samples} - {GOOD})
+    _check(run, training, kinds)
+    if not run.per_kind:
+        yield _train(run, training, samples, resume, quiet)
+        return
+    with writing(run.out / CONFIG):
+        run.out.mkdir(parents=True, exist_ok=True)
+        write_file(run.out / CONFIG, dump_config(run, training).encode())
+    for kind in kinds:
+        own = run.model_copy(update={"out": run.out / kind, "per_kind": False})
+        chosen = [s for s in samples if s.kind in (kind, GOOD)]
+        yield _train(own, training, chosen, resume, quiet)
+
+
+def _train(
+    run: RunConfig, training: TrainConfig, samples: Sequence[Sample], resume: bool, quiet: bool
+) -> Path:
+    return train(
+        open_model(run.model),
+        samples,
+        training,
+        run.out,
+        base_model=run.model,
+        resume=resume,
+        checkpoint_every=run.checkpoint_every,
+        keep_checkpoints=run.keep_checkpoints,
+        preview_every=run.preview_every,
+        preview_steps=run.preview_steps,
+        tensorboard=run.tensorboard,
+        device=_device(run.device),
+        quiet=quiet,
+        attach={CONFIG: dump_config(run, training)},
+    )
+
+
+def _read(run: RunConfig) -> list[Sample]:
+    samples = [sample for folder in run.good for sample in read_good(folder)]
+    for kind, folder in run.defect.items():
+        samples += read_pairs(folder, kind, mask_threshold=run.mask_threshold)
+    return samples
+
+
+def _check(run: RunConfig, training: TrainConfig, kinds: Sequence[str]) -> None:
+    """Refuse what the pictures cannot give, all of it in one message."""
+    strangers = sorted(training.prompts.keys() - set(kinds))
+    faults = [
+        (
+            training.objective == "disentangle" and not kinds,
+            "the fine-tune needs defects: --defect KIND=DIR",
+        ),
+        (run.per_kind and not kinds, "a model a kind needs defects: --defect KIND=DIR"),
+        (bool(strangers), f"--prompt for {', '.join(strangers)}: there are no such defects"),
+    ]
+    found = [text for wrong, text in faults if wrong]
+    if found:
+        raise InputError("\n".join(found))
+
+
+def _device(name: str) -> str:
+    if name != "auto":
+        return name
+    return "cuda" if torch.cuda.is_available() else "cpu"
