@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any, get_origin
 
 import typer
-from pydantic_core import PydanticUndefined
 
 from defectrt.errors import InputError, OutputError
 from defectrt.extras import requires
@@ -88,7 +87,7 @@ def _option(key: str, field: Any) -> inspect.Parameter:
     option = typer.Option(
         names,
         help=field.description,
-        show_default=False if shown in _NOT_SHOWN else str(shown),
+        show_default=False if field.is_required() or shown in _NOT_SHOWN else str(shown),
         metavar=_METAVARS.get(key),
     )
     return inspect.Parameter(
@@ -98,7 +97,7 @@ def _option(key: str, field: Any) -> inspect.Parameter:
 
 _METAVARS = {"defect": "KIND=DIR", "prompt": "KIND=TEXT", "good": "DIR"}
 _PAIRS = ("defect", "prompt")
-_NOT_SHOWN: tuple[Any, ...] = (None, False, "", (), {}, PydanticUndefined)
+_NOT_SHOWN: tuple[Any, ...] = (None, False, "", (), {})
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:
