@@ -122,7 +122,8 @@ def what_counts(run):
         for path in sorted((run / part).rglob("*"))
         if path.is_file()
     }
-    log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    path = run / "log.jsonl"  # it has no lines before step 10 but those of previews
+    log = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     own = ("crops_per_s", "memory_gb")
     return files, [{k: v for k, v in line.items() if k not in own} for line in log]
 
