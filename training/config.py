@@ -7,7 +7,7 @@ only when there is something to read.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,13 +22,6 @@ __all__ = ["PRESETS", "RunConfig", "TrainConfig", "dump_config", "keys", "load_c
 PRESETS = {path.stem: path for path in sorted(Path(__file__).with_name("presets").glob("*.yaml"))}
 
 
-class _ConfigError(InputError):
-    def __init__(self, faults: list[str]) -> None:
-        listed = "\n".join(f"  {fault}" for fault in faults)
-        super().__init__(f"the configuration is not possible:\n{listed}")
-        self.faults = faults
-
-
 class _Config(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False
@@ -39,7 +32,7 @@ class _Config(BaseModel):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise _ConfigError(list(_faults(error))) from error
+            raise InputError(_message(_faults(error))) from error
 
 
 class TrainConfig(_Config):
@@ -220,10 +213,12 @@ def _both(own: dict[str, Any], rest: dict[str, Any]) -> tuple[RunConfig, TrainCo
     for model, values in ((RunConfig, own), (TrainConfig, rest)):
         try:
             made.append(model.model_validate(values))
-        except _ConfigError as error:
-            faults += error.faults
+        except InputError as error:
+            if not isinstance(error.__cause__, ValidationError):
+                raise
+            faults += _faults(error.__cause__)
     if faults:
-        raise _ConfigError(faults)
+        raise InputError(_message(faults))
     return made[0], made[1]
 
 
@@ -241,6 +236,10 @@ def dump_config(run: RunConfig, training: TrainConfig) -> str:
     run = run.model_copy(update=absolute)
     values = run.model_dump(mode="json") | training.model_dump(mode="json", by_alias=True)
     return write_yaml(values)
+
+
+def _message(faults: Iterable[str]) -> str:
+    return "\n  ".join(("the configuration is not possible:", *faults))
 
 
 def _faults(error: ValidationError) -> Iterator[str]:
