@@ -16,6 +16,10 @@ from defectrt.schedule import NoiseSchedule
 
 WINDOW, LATENT = 32, 16
 
+# Triton reads this once, when it is first imported: without a GPU, kernels are interpreted.
+if not Path("/dev/nvidiactl").exists():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 
 def manifest_dict(files=None):
     """A valid manifest as plain JSON."""

@@ -1,14 +1,4 @@
-"""Masked inside-outside cross-attention, Eqs. 10 and 11.
-
-    out = m' · softmax(q K_inᵀ/√d) V_in + (1-m') · softmax(q K_outᵀ/√d) V_out
-
-Every query attends to the *inside* prompt where the mask is 1 and to the *outside* prompt where
-it is 0. For a binary mask this is exactly one attention over the concatenated keys
-``[K_in; K_out]`` with a boolean mask: the excluded half has weight zero, so each query's softmax
-runs over its own prompt alone. A soft mask needs the two softmaxes.
-
-Shapes: B rows, H heads, N queries (N = h'w', row-major), L tokens a prompt, d head width.
-"""
+"""Eqs. 10 and 11 in plain PyTorch: what the kernel is measured against and training runs."""
 
 from __future__ import annotations
 
@@ -21,6 +11,7 @@ __all__ = [
     "concatenated_softmax",
     "masked_cross_attention",
     "resize_mask",
+    "table_attention",
     "two_softmaxes",
 ]
 
@@ -80,6 +71,24 @@ def masked_cross_attention(
     """
     form = two_softmaxes if soft else concatenated_softmax
     return form(q, k_in, v_in, k_out, v_out, mask)
+
+
+def table_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    inside: Tensor,
+    outside: Tensor,
+    mask: Tensor,
+    content: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Eqs. 10, 11 and the map of Eq. 13 with each row's prompts taken from a table by index.
+
+    q [B,H,N,d]; k, v [P,H,L,d]; inside, outside [B] int64; mask [B,N] in [0,1];
+    content [P,L]. Returns [B,H,N,d] and [B,N].
+    """
+    out = two_softmaxes(q, k[inside], v[inside], k[outside], v[outside], mask)
+    return out, attention_map(q, k[inside], content[inside])
 
 
 def attention_map(q: Tensor, k_in: Tensor, content: Tensor) -> Tensor:

@@ -1,0 +1,26 @@
+"""GEGLU as a PyTorch operator: Triton on CUDA, the reference elsewhere; no gradient."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from . import reference
+
+__all__ = ["geglu"]
+
+
+@torch.library.triton_op("defectrt::geglu", mutates_args=())
+def geglu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """x [...,K], weight [2F,K], bias [2F] -> [...,F]; shapes as in the package."""
+    from .kernel import launch
+
+    return launch(x, weight, bias)
+
+
+geglu.register_kernel("cpu")(reference.geglu)
+
+
+@geglu.register_fake
+def _(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return x.new_empty(*x.shape[:-1], weight.shape[0] // 2)

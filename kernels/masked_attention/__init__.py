@@ -1,0 +1,38 @@
+"""Masked inside-outside cross-attention, Eqs. 10 and 11.
+
+    out = m' · softmax(q K_inᵀ/√d) V_in + (1-m') · softmax(q K_outᵀ/√d) V_out
+
+Every query attends to the *inside* prompt where the mask is 1 and to the *outside* prompt where
+it is 0. For a binary mask this is exactly one attention over the concatenated keys
+``[K_in; K_out]`` with a boolean mask: the excluded half has weight zero, so each query's softmax
+runs over its own prompt alone. A soft mask needs the two softmaxes.
+
+Shapes: B rows, H heads, N queries (N = h'w', row-major), L tokens a prompt, d head width,
+P prompts in a table.
+
+`reference` is plain PyTorch and differentiable: training runs it. `kernel` is Triton, for
+inference: it reads the prompts' keys and values where they lie in the table, and a tile of
+queries that lies wholly inside or outside reads one prompt only. `operator` registers it with
+PyTorch so that ``torch.export`` and AOTInductor keep it.
+"""
+
+from .operator import masked_attention, masked_attention_map
+from .reference import (
+    attention_map,
+    concatenated_softmax,
+    masked_cross_attention,
+    resize_mask,
+    table_attention,
+    two_softmaxes,
+)
+
+__all__ = [
+    "attention_map",
+    "concatenated_softmax",
+    "masked_attention",
+    "masked_attention_map",
+    "masked_cross_attention",
+    "resize_mask",
+    "table_attention",
+    "two_softmaxes",
+]

@@ -1,0 +1,244 @@
+"""The Triton kernels: an error budget against float64, and copies that are wrong on purpose.
+
+Without a GPU they run in Triton's interpreter: the arithmetic of the kernel, not of a GPU.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+
+import pytest
+import torch
+
+pytest.importorskip("triton")
+
+from defectrt.kernels import branch_step, geglu, group_norm_silu, masked_attention
+from defectrt.kernels.case import Budget, budget, error
+from defectrt.kernels.masked_attention.cases import AttentionCase
+from defectrt.noise import normal
+
+OPERATORS = ("masked_attention", "branch_step", "geglu", "group_norm_silu")
+DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
+
+
+def kernel(operator):
+    return importlib.import_module(f"defectrt.kernels.{operator}.kernel")
+
+
+def cases(operator):
+    return importlib.import_module(f"defectrt.kernels.{operator}.cases").CASES
+
+
+ALL = [(operator, case) for operator in OPERATORS for case in cases(operator)]
+
+
+@pytest.mark.parametrize(("operator", "case"), ALL, ids=[f"{o}-{c}" for o, c in ALL])
+def test_error_budget(operator, case):
+    found = budget(case, kernel(operator), DEVICE)
+    assert found.holds, found
+
+
+#: One fault a line: what a hurried hand could write, and the line it would write it for.
+SABOTAGE = [
+    ("masked_attention", 'tl.where(real, score * scale, float("-inf"))', "score * scale"),
+    ("masked_attention", "tl.where(is_inside, m, 1 - m)", "tl.where(is_inside, 1 - m, m)"),
+    ("masked_attention", "tl.where(is_inside, m, 1 - m)", "tl.where(is_inside, m > 0, m == 0)"),
+    ("masked_attention", "tl.max(share_of_side, 0) > 0", "tl.min(share_of_side, 0) > 0"),
+    ("masked_attention", "total = total * shrink +", "total = total +"),
+    ("masked_attention", "named = named * shrink +", "named = named +"),
+    ("masked_attention", "named / total, mask=real", "named, mask=real"),
+    ("masked_attention", "tl.exp2(score - top[:, None])", "tl.exp(score - top[:, None])"),
+    ("masked_attention", "q1 = tl.load(", "q1 = 0 * tl.load("),
+    ("masked_attention", "v_here + token[:, None] * v_token", "v_here + token[:, None]"),
+    ("masked_attention", "prompt = tl.where(known, prompt, 0)", "prompt = prompt * 0"),
+    ("masked_attention", "content + prompt * L", "content"),
+    ("masked_attention", "D**-0.5 *", "c.D0**-0.5 *"),
+    ("branch_step", "background = (1 - m) * step", "background = step"),
+    ("branch_step", "m * defect + background", "defect + background"),
+    ("branch_step", "defect = a_row * tl.load(z2 + at", "defect = a_row * tl.load(z + at"),
+    ("branch_step", "channel * e_channel + pixel * e_pixel", "element"),
+    ("branch_step", "first = element % 4 < 2", "first = element % 4 < 3"),
+    ("branch_step", "(item >> 32)", "(item >> 31)"),
+    ("branch_step", "region + row * PIXELS + pixel", "region + pixel"),
+    ("geglu", "bias + F + column", "bias + column"),
+    ("geglu", "left = k < K - done", "left = k < K"),
+    ("geglu", "0.7071067811865476", "0.7978845608028654"),
+    ("geglu", "row[:, None] * x_row", "row[:, None] * K"),
+    ("geglu", "% band_size % height", "% band_size % BAND"),
+    ("group_norm_silu", "apart * apart * (count * n / both)", "0"),
+    ("group_norm_silu", "squares + n * apart * apart", "squares"),
+    ("group_norm_silu", "tl.where(used, values - of_channel[None, :], 0.0)", "values"),
+    ("group_norm_silu", "variance + epsilon", "variance"),
+    ("group_norm_silu", "partial + (row * CHUNKS + chunk)", "partial + (0 * CHUNKS + chunk)"),
+    ("group_norm_silu", "z / (1 + tl.exp(-z))", "z / (1 + tl.exp(z))"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("operator", "right", "wrong"), SABOTAGE)
+def test_a_sabotaged_copy_leaves_the_budget(operator, right, wrong, tmp_path):
+    broken = altered(operator, right, wrong, tmp_path)
+    assert any(not budget(case, broken, DEVICE).holds for case in cases(operator))
+
+
+def altered(operator, right, wrong, folder):
+    """A copy of an operator's kernel module with one piece of its text replaced."""
+    original = kernel(operator)
+    text = importlib.util.find_spec(original.__name__).loader.get_source(original.__name__)
+    assert text.count(right) == 1
+    path = folder / "altered.py"
+    path.write_text(text.replace(right, wrong))
+    spec = importlib.util.spec_from_file_location(f"{original.__package__}.altered", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_one_sabotaged_copy_leaves_the_budget(tmp_path):
+    broken = altered("geglu", "bias + F + column", "bias + column", tmp_path)
+    assert not budget(cases("geglu")[0], broken, DEVICE).holds
+
+
+def test_the_budget_counts_every_row_and_refuses_nan():
+    exact = torch.ones(50, 100, dtype=torch.float64)
+    one_row = exact.clone()
+    one_row[7] *= 1.01
+    assert error((one_row,), (exact,)) == pytest.approx(0.01)
+    one_row[7, 3] = torch.nan
+    assert not Budget(error((one_row,), (exact,)), 1.0, 1.0).holds
+
+
+@pytest.mark.parametrize("side", ["inside", "outside"])
+def test_a_tile_on_one_side_reads_that_prompt_only(side):
+    """The other prompt is NaN: any use of it, even with weight zero, would show."""
+    case = AttentionCase(40, 100, torch.float16, side, H=1)
+    q, k, v, inside, outside, mask, _ = case.inputs(DEVICE)
+    other = {"inside": outside, "outside": inside}[side]
+    clean = kernel("masked_attention").launch(q, k, v, inside, outside, mask, None)[0]
+    for row in range(len(q)):
+        k_nan, v_nan = k.clone(), v.clone()
+        k_nan[other[row]], v_nan[other[row]] = torch.nan, torch.nan
+        one = slice(row, row + 1)
+        rows = (inside[one], outside[one], mask[one])
+        out = kernel("masked_attention").launch(q[one], k_nan, v_nan, *rows, None)[0]
+        assert torch.equal(out[0], clean[row])
+
+
+@pytest.mark.parametrize("index", [-1, 3, 2**40])
+def test_a_prompt_outside_the_table_gives_nan_in_its_row_alone(index):
+    q, k, v, inside, outside, mask, _ = AttentionCase(40, 20, H=1).inputs(DEVICE)
+    bad = inside.clone()
+    bad[1] = index
+    out = kernel("masked_attention").launch(q, k, v, bad, outside, mask, None)[0]
+    right = kernel("masked_attention").launch(q, k, v, inside, outside, mask, None)[0]
+    assert torch.equal(out[0], right[0])
+    assert out[1, 0, mask[1] == 1].isnan().all()
+
+
+def test_a_row_does_not_depend_on_its_neighbours():
+    case = AttentionCase(40, 70, torch.float16, B=3, map=True, H=1)
+    inputs = case.inputs(DEVICE)
+    whole = case.launch(kernel("masked_attention"), *inputs)
+    q, k, v, inside, outside, mask, content = inputs
+    alone = case.launch(
+        kernel("masked_attention"), q[2:], k, v, inside[2:], outside[2:], mask[2:], content
+    )
+    assert all(torch.equal(w[2:], a) for w, a in zip(whole, alone, strict=True))
+
+
+def test_the_noise_is_that_of_the_runtime():
+    """Bit for bit where the kernel is interpreted; a GPU's logarithm may round another way."""
+    seeds, items, samples = torch.tensor([[7, -3], [-(2**60), 99], [0, 2**32 - 1]])
+    shape = (4, 7, 5)
+    expected = torch.stack(
+        [
+            torch.from_numpy(normal(*(int(x[i]) for x in (seeds, items, samples)), shape))
+            for i in range(2)
+        ]
+    )
+    keys = [x.to(DEVICE) for x in (seeds, items, samples)]
+    zero, one = torch.zeros(2, *shape, device=DEVICE), torch.ones(2, 1, 7, 5, device=DEVICE)
+    scalar = zero[:, 0, 0, 0]
+    got = kernel("branch_step").launch_start(zero, zero, scalar, scalar, one, *keys)
+    tolerance = {"rtol": 0, "atol": 0 if DEVICE == "cpu" else 1e-6}
+    torch.testing.assert_close(got[1].cpu(), expected, **tolerance)
+    torch.testing.assert_close(branch_step.normal(*keys, shape).cpu(), expected, rtol=0, atol=1e-6)
+
+
+def test_both_branches_are_row_steps():
+    """Eq. 9 as two rows of the one step, bit for bit."""
+    z, other, e, e2, a, b, mask = cases("branch_step")[2].inputs(DEVICE)
+    step = kernel("branch_step")
+    background, defect = step.launch_dual(z, other, e, e2, a, b, mask)
+    anchor = step.launch_row(z, e, a, b, 1 - mask, torch.zeros_like(z))
+    assert torch.equal(background, anchor)
+    assert torch.equal(defect, step.launch_row(other, e2, a, b, mask, anchor))
+
+
+OPERATIONS = [
+    (masked_attention.masked_attention, "masked_attention", 0, slice(0, 6)),
+    (masked_attention.masked_attention_map, "masked_attention_map", 0, slice(0, 7)),
+    (branch_step.row_step, "row_step", 0, slice(None)),
+    (branch_step.dual_step, "dual_step", 2, slice(None)),
+    (branch_step.start_step, "start_step", 4, slice(None)),
+    (geglu.geglu, "geglu", 0, slice(None)),
+    (group_norm_silu.group_norm_silu, "group_norm_silu", 2, slice(None)),
+]
+
+
+each_operation = pytest.mark.parametrize(
+    ("call", "name", "index", "used"), OPERATIONS, ids=[name for _, name, *_ in OPERATIONS]
+)
+
+
+def operands(name, index, used):
+    operator = {"row_step": "branch_step", "dual_step": "branch_step", "start_step": "branch_step"}
+    folder = operator.get(name, name.removesuffix("_map"))
+    return cases(folder)[index].inputs()[used]
+
+
+@each_operation
+def test_the_operator_is_registered_whole(call, name, index, used):
+    """PyTorch's own check: the schema tells the truth, and so do the shapes told beforehand."""
+    inputs = operands(name, index, used)
+    operator = getattr(torch.ops.defectrt, name).default
+    checks = ("test_schema", "test_faketensor")
+    torch.library.opcheck(operator, inputs, test_utils=checks)
+
+
+@each_operation
+def test_export_keeps_the_operator(call, name, index, used):
+    class Layer(torch.nn.Module):
+        def forward(self, *inputs):
+            return call(*inputs)
+
+    inputs = operands(name, index, used)
+    program = torch.export.export(Layer(), inputs)
+    assert f"defectrt.{name}.default" in {str(node.target) for node in program.graph.nodes}
+    got, expected = program.module()(*inputs), call(*inputs)
+    torch.testing.assert_close(got, expected, rtol=0, atol=0)
+
+
+def test_a_gradient_is_refused_not_made_up():
+    q, *rest = AttentionCase(40, 5).inputs()
+    out = masked_attention.masked_attention(q.requires_grad_(), *rest[:-1])
+    with pytest.raises(RuntimeError, match="no autograd formula"):
+        out.sum().backward()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda q, k, v, mask: (q.half(), k, v, mask), "differ in dtype"),
+        (lambda q, k, v, mask: (q, k[..., :8], v, mask), "does not fit the tables"),
+        (lambda q, k, v, mask: (q, k, v[:, :1], mask), "does not fit the tables"),
+        (lambda q, k, v, mask: (q, k, v, mask[:, :-1]), "a mask of"),
+    ],
+)
+def test_operands_that_do_not_fit_are_refused(change, message):
+    q, k, v, inside, outside, mask, _ = AttentionCase(40, 5).inputs()
+    q, k, v, mask = change(q, k, v, mask)
+    with pytest.raises(ValueError, match=message):
+        masked_attention.masked_attention(q, k, v, inside, outside, mask)
