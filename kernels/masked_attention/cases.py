@@ -101,7 +101,6 @@ class AttentionCase(Case):
 _HALF, _BRAIN, _FULL = torch.float16, torch.bfloat16, torch.float32
 
 CASES = (
-    *(AttentionCase(d, 70, t, L=77, map=True) for d in (40, 80) for t in (_HALF, _BRAIN)),
     *(AttentionCase(d, 50, t, "soft", H=1) for d in (64, 160) for t in (_HALF, _BRAIN)),
     *(AttentionCase(d, 37, _FULL, "soft", L=19, H=1, map=True) for d in (8, 40, 64, 80, 160)),
     *(AttentionCase(40, 65, _FULL, side, L=16) for side in ("inside", "outside")),
@@ -109,6 +108,7 @@ CASES = (
     AttentionCase(40, 33, _FULL, layout="heads", L=1),
     AttentionCase(80, 33, _FULL, layout="scattered"),
     AttentionCase(40, 1, _FULL, L=150),
+    *(AttentionCase(d, 70, t, L=77, map=True) for d in (40, 80) for t in (_HALF, _BRAIN)),
 )
 
 #: SD 1.5 at 64x64 latents, 77 tokens: the levels that attend, for a batch of 16 rows.
