@@ -165,7 +165,11 @@ def synthesize(
 def _add_commands_of_the_layers_above() -> None:
     """Training and export register their commands, so that nothing here imports upwards."""
     for entry in sorted(entry_points(group="defectrt.commands"), key=lambda e: e.name):
-        app.command(entry.name)(entry.load())
+        command = entry.load()
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=entry.name)
+        else:
+            app.command(entry.name)(command)
 
 
 def main() -> None:

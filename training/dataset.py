@@ -36,11 +36,13 @@ class Dataset:
     root     the folder that is laid out so: the one that was named, or the only one in it
     layout   how
     listing  its pictures, and the rule for its masks
+    unused   other pictures in the folder, which are masks of nothing either, by name
     """
 
     root: Path
     layout: Layout
     listing: Listing
+    unused: tuple[str, ...] = ()
     cache: Cache = field(default_factory=Cache, repr=False)
 
     @property
@@ -93,7 +95,9 @@ def read_dataset(
     listing = found.list(tree)
     if mask_threshold is not None:
         listing = Listing(listing.items, from_value(mask_threshold), listing.classes)
-    return Dataset(tree.root, found, listing)
+    used = {item.path for item in listing.items}.union(*(item.masks for item in listing.items))
+    unused = tuple(str(p) for p in tree.pictures if tree.root / p not in used)
+    return Dataset(tree.root, found, listing, unused)
 
 
 def _kept_for_testing(item: Item) -> bool:
