@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .job import Job, Summary, synthesize
     from .refine import Refinement
+    from .sources import Masks
 
 __version__ = "0.1.0"
 
-__all__ = ["Job", "Refinement", "Summary", "__version__", "synthesize"]
+__all__ = ["Job", "Masks", "Refinement", "Summary", "__version__", "synthesize"]
 
 
 def __getattr__(name: str) -> Any:

@@ -64,6 +64,52 @@ def synthesize(
             "Without it, masks are drawn to suit the kind."
         ),
     ] = None,
+    mask_bank: Annotated[
+        Path | None,
+        typer.Option(help="Folder of real defects' masks, to be turned, scaled and placed anew."),
+    ] = None,
+    shape: Annotated[
+        str | None,
+        typer.Option(
+            help="What to draw as masks: scratch, crack, spot, blob, perlin, or any kind of "
+            "defect; by default what suits the kind that is made."
+        ),
+    ] = None,
+    spots: Annotated[
+        int, typer.Option(help="Masks a sample, drawn or from the bank, apart.", min=1)
+    ] = 1,
+    mask_scale: Annotated[
+        tuple[float, float],
+        typer.Option(help="Smallest and largest scale of a mask from the bank."),
+    ] = (0.8, 1.25),
+    within: Annotated[
+        str | None,
+        typer.Option(
+            metavar="foreground|PATH",
+            help="Where a defect may be: on the part before its background (foreground), or where "
+            "a folder of region masks, or one region mask for all, is not 0. A mask lies whole in "
+            "its region or the picture is skipped.",
+        ),
+    ] = None,
+    golden: Annotated[
+        Path | None,
+        typer.Option(
+            help="A picture of the part on which --legal and --forbidden were drawn; they are "
+            "found again in every picture, and where that is not sure, the picture is skipped."
+        ),
+    ] = None,
+    legal: Annotated[
+        Path | None, typer.Option(help="Mask on the golden picture: a defect may be here.")
+    ] = None,
+    forbidden: Annotated[
+        Path | None, typer.Option(help="Mask on the golden picture: no defect may be here.")
+    ] = None,
+    margin: Annotated[
+        int | None,
+        typer.Option(
+            help="Px around a mask that have to be legal too; by default the soft border.", min=0
+        ),
+    ] = None,
     defect: Annotated[
         str | None, typer.Option(help="Kind of defect; needed if the engine makes several.")
     ] = None,
@@ -122,12 +168,17 @@ def synthesize(
 
       defectrt synthesize --images good --masks masks --engine engines/hole --out more --count 4
 
+      defectrt synthesize --images good --mask-bank real/masks --within foreground --out data
+
+      defectrt synthesize --images good --golden one.png --legal region.png --out data
+
       defectrt synthesize --images good --defect crack --out data --format coco,yolo
     """
     from .formats import parse_formats
     from .job import Job
     from .job import synthesize as run
     from .refine import Refinement
+    from .sources import Masks
 
     job = Job(
         defect=defect,
@@ -140,10 +191,22 @@ def synthesize(
         feather=feather,
         batch=batch,
     )
+    where = Masks(
+        folder=masks,
+        bank=mask_bank,
+        shape=shape,
+        spots=spots,
+        scale=mask_scale,
+        within=within,
+        golden=golden,
+        legal=legal,
+        forbidden=forbidden,
+        margin=margin,
+    )
     summary = run(
         images,
         engine,
-        masks,
+        where,
         out,
         job,
         category=category,

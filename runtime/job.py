@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 import threading
@@ -21,8 +22,9 @@ from .formats import Format, finish, parse_formats
 from .images import find_pictures, read_picture
 from .maker import Item, Job, Maker, Sample
 from .manifest import MANIFEST, hash_file
-from .masks import DrawnMasks, MaskFolder, MaskSource, digest
+from .masks import MaskSource, digest
 from .progress import Progress
+from .sources import Masks
 
 __all__ = ["Job", "Summary", "synthesize"]
 
@@ -68,7 +70,7 @@ class _Good:
 def synthesize(
     images: str | Path,
     engine: str | Path | None,
-    masks: str | Path | None,
+    masks: str | Path | Masks | None,
     out: str | Path,
     job: Job | None = None,
     *,
@@ -80,9 +82,9 @@ def synthesize(
 ) -> Summary:
     """Put defects into every picture under ``images`` and write a dataset to ``out``.
 
-    Without ``engine`` the one inside the package is taken. The mask of a picture has the same
-    path under ``masks`` (see `defectrt.masks.MaskFolder`); without ``masks``, one that suits the
-    kind of defect is drawn (see `defectrt.shapes`).
+    Without ``engine`` the one inside the package is taken. ``masks`` says where masks come from
+    (see `defectrt.Masks`); a folder alone holds one for every picture, of the same path; without
+    it, one that suits the kind of defect is drawn.
     Pictures that cannot be used are skipped and listed in the summary; the rest goes on.
     ``formats`` besides the MVTec AD layout are written at the end (see `defectrt.formats`).
     Ctrl-C finishes the pictures at hand and raises `Cancelled`; ``resume`` goes on from there
@@ -91,12 +93,12 @@ def synthesize(
     """
     job, formats = job or Job(), parse_formats(",".join(formats))
     images, engine, out = Path(images), Path(engine or DEFAULT_ENGINE), Path(out)
-    goods = _find_goods(images, out, *([Path(masks)] if masks else []))
-    given = MaskFolder(Path(masks)) if masks else None
+    options = masks if isinstance(masks, Masks) else Masks(folder=Path(masks) if masks else None)
+    goods = _find_goods(images, out, *options.paths())
     with load_engine(engine, threads=threads) as opened:
         maker = Maker(opened, job)
-        drawn = DrawnMasks(maker.defect, opened.manifest.image.height, job.seed)
-        mask_source: MaskSource = given or drawn
+        band = math.ceil(job.grow + job.feather)
+        mask_source = options.open(maker.defect, opened.manifest.image.height, job.seed, band)
         record = job.record() | {
             "defect": maker.defect,
             "steps": len(maker.schedule),

@@ -7,24 +7,28 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
+import cv2
 import numpy as np
 
 from .errors import InputError
 from .images import Bits, Mask, find_pictures, read_picture
 from .manifest import hash_file
 from .noise import item_id
+from .placement import paste
 from .rows import Floats
-from .shapes import draw_mask
+from .shapes import tight
 
 __all__ = [
-    "DrawnMasks",
     "MaskFolder",
     "MaskSource",
+    "Piece",
     "Placed",
     "digest",
     "latent_mask",
+    "pieces",
+    "read_any_mask",
     "read_mask",
     "reduce_mask",
     "sample_seed",
@@ -70,25 +74,6 @@ def digest(names: Iterable[str]) -> str:
     return f"{len(names)}, sha256 {hashlib.sha256(data).hexdigest()[:16]}"
 
 
-class DrawnMasks:
-    """A source of masks that are drawn to suit a kind of defect (see `defectrt.shapes`)."""
-
-    def __init__(self, kind: str, window: int, seed: int) -> None:
-        """``window`` is the side that the model sees, in px: it sets the scale."""
-        self._kind, self._window, self._seed = kind, window, seed
-
-    def __call__(self, source: str, picture: Bits, sample: int) -> list[Placed]:
-        """One spot; ``draw_mask`` with a generator of the recorded seed draws it again."""
-        seed = sample_seed(self._seed, source, sample)
-        size = picture.shape[0], picture.shape[1]
-        mask = draw_mask(self._kind, size, self._window, np.random.default_rng(seed))
-        return [Placed(mask, {"from": "drawn", "kind": self._kind, "seed": seed})]
-
-    def record(self) -> dict[str, Any]:
-        """The seed and the kind are the job's."""
-        return {"from": "drawn"}
-
-
 class MaskFolder:
     """A folder of masks, listed once: the mask of a/7.jpg is a/7_mask.png or a/7.png.
 
@@ -96,17 +81,17 @@ class MaskFolder:
     the picture itself. Raises `InputError` if there is no such folder.
     """
 
-    def __init__(self, folder: Path) -> None:
-        """List the folder and everything below."""
+    def __init__(self, folder: Path, gap: int | None = None) -> None:
+        """List the folder and everything below; ``gap`` as in `pieces`, None keeps masks whole."""
         if not folder.is_dir():
             raise InputError(f"{folder}: no such folder of masks")
-        self.folder = folder
+        self.folder, self._gap = folder, gap
         self._files: dict[PurePath, list[Path]] = defaultdict(list)
         for path in find_pictures(folder):
             self._files[path.relative_to(folder).with_suffix("")].append(path)
 
     def __call__(self, source: str, picture: Bits, sample: int) -> list[Placed]:
-        """The picture's mask, the same for every sample."""
+        """The picture's mask, the same for every sample; pieces far apart are several spots."""
         path = self.mask_of(PurePath(source))
         mask = read_mask(path, (picture.shape[0], picture.shape[1]))
         record = {
@@ -114,7 +99,13 @@ class MaskFolder:
             "file": path.relative_to(self.folder).as_posix(),
             "sha256": hash_file(path).sha256,
         }
-        return [Placed(mask, record)]
+        parts = pieces(mask, self._gap) if self._gap else []
+        if len(parts) < 2:
+            return [Placed(mask, record)]
+        return [
+            Placed(paste(part.shape, part.corner, mask.shape), record | {"piece": i})
+            for i, part in enumerate(parts)
+        ]
 
     def record(self) -> dict[str, Any]:
         """The names of all masks; what is in them is recorded with every sample."""
@@ -139,23 +130,63 @@ class MaskFolder:
 
 
 def read_mask(path: Path, size: tuple[int, int]) -> Mask:
-    """Read a mask for a picture of ``size`` (H, W); any value but 0 is defect.
+    """Read a mask for a picture of ``size`` (H, W); see `read_any_mask` for what counts.
 
-    Values are not thresholded in the middle: several datasets encode classes in small numbers.
-    A palette counts by its colours, and black is 0. Raises `InputError` for another size or an
-    empty mask.
+    Raises `InputError` for another size or an empty mask.
     """
-    picture = read_picture(path)
-    if picture.shape[:2] != size:
+    mask = read_any_mask(path)
+    if mask.shape != size:
         raise InputError(
-            f"{path}: the mask is {picture.shape[1]}x{picture.shape[0]}, "
-            f"its picture {size[1]}x{size[0]}"
+            f"{path}: the mask is {mask.shape[1]}x{mask.shape[0]}, its picture {size[1]}x{size[0]}"
         )
-    colours = picture[..., :-1] if picture.shape[2] in (2, 4) else picture
-    mask = np.asarray(colours.any(axis=2))
     if not mask.any():
         raise InputError(f"{path}: the mask is empty")
     return mask
+
+
+def read_any_mask(path: Path) -> Mask:
+    """Read a mask [H,W] of any size, maybe empty: any value but 0 is defect.
+
+    Values are not thresholded in the middle: several datasets encode classes in small numbers.
+    A palette counts by its colours, and black is 0; alpha does not count. JPEG is different: it
+    blurs what it stores and cannot hold classes, so there the upper half is defect.
+    """
+    picture = read_picture(path)
+    colours = picture[..., :-1] if picture.shape[2] in (2, 4) else picture
+    lowest = 128 if path.suffix.lower() in (".jpg", ".jpeg") else 1
+    return np.asarray((colours >= lowest).any(axis=2))
+
+
+class Piece(NamedTuple):
+    """A part of a mask: tight [h,w], and the corner (y, x) at which it lies."""
+
+    shape: Mask
+    corner: tuple[int, int]
+
+
+def pieces(mask: Mask, gap: int) -> list[Piece]:
+    """The parts of a mask [H,W] that lie far apart, from the top left on; none if it is empty.
+
+    Two pieces are at least ``gap`` px apart in a row or a column; what is closer stays together,
+    and so may what is up to twice as far. Cells of ``gap`` px are joined where they touch, so the
+    work does not grow with the picture.
+    """
+    rows, columns = (-(-side // gap) for side in mask.shape)
+    cells = np.zeros((rows * gap, columns * gap), bool)
+    cells[: mask.shape[0], : mask.shape[1]] = mask
+    joined = np.asarray(cells.reshape(rows, gap, columns, gap).any(axis=(1, 3)), np.uint8)
+    count, labels = cv2.connectedComponents(joined, connectivity=8)
+    return [_piece(mask, labels == label, gap) for label in range(1, count)]
+
+
+def _piece(mask: Mask, cells: Mask, gap: int) -> Piece:
+    ys, xs = cells.nonzero()
+    top, left = int(ys.min()) * gap, int(xs.min()) * gap
+    cells = tight(cells).repeat(gap, axis=0).repeat(gap, axis=1)
+    view = mask[top : top + cells.shape[0], left : left + cells.shape[1]]
+    part = view & cells[: view.shape[0], : view.shape[1]]
+    y, x = int(part.any(axis=1).argmax()), int(part.any(axis=0).argmax())
+    return Piece(tight(part), (top + y, left + x))
 
 
 def reduce_mask(mask: Mask, height: int, width: int) -> Mask:

@@ -8,7 +8,17 @@ from numpy.typing import NDArray
 
 from .images import Mask
 
-__all__ = ["LINES", "blob", "draw_mask", "draw_shape", "line", "stroke", "tight"]
+__all__ = [
+    "LINES",
+    "blob",
+    "draw_mask",
+    "draw_shape",
+    "largest",
+    "line",
+    "perlin",
+    "stroke",
+    "tight",
+]
 
 Rng = np.random.Generator
 Field = NDArray[np.float64]
@@ -68,8 +78,11 @@ def draw_shape(kind: str, window: int, rng: Rng) -> Mask:
 
     ``window`` is the side that the model sees, in px; it sets the scale, and no shape is larger.
     Scratches and cracks are lines; holes, particles, dents and stains are spots of their usual
-    sizes, and so is any other kind.
+    sizes, and so is any other kind. Two kinds are forms rather than defects: a blob is several
+    rounded shapes grown together, perlin a patch of Perlin's noise.
     """
+    if kind in _FORMS:
+        return tight(_FORMS[kind](window, rng))
     local = (window, window)
     centre = np.array([window / 2, window / 2])
     if kind in LINES:
@@ -81,9 +94,61 @@ def draw_shape(kind: str, window: int, rng: Rng) -> Mask:
     return tight(mask)
 
 
+def _lobes(window: int, rng: Rng) -> Mask:
+    """Three to five rounded shapes that overlap the first, [window,window]."""
+    centre, radius = np.array([window / 2, window / 2]), rng.uniform(*_SPOT) * window
+    depth = blob(rng, centre, (window, window), radius, 0.15)
+    for _ in range(rng.integers(2, 5)):
+        other = rng.uniform(0.5, 0.9) * radius
+        away = rng.normal(size=2)
+        away *= rng.uniform(0.5, 0.9) * radius / np.linalg.norm(away)
+        depth = np.maximum(depth, blob(rng, centre + away, (window, window), other, 0.15))
+    return largest(depth > 0)
+
+
+def _patch(window: int, rng: Rng) -> Mask:
+    """A patch of Perlin's noise, ragged and maybe with holes, [window,window]."""
+    cell = max(2.0, rng.uniform(0.06, 0.15) * window)
+    noise = sum(perlin(rng, (window, window), cell / 2**k) / 2**k for k in range(3))
+    radius = rng.uniform(1.0, 1.6) * rng.uniform(*_SPOT) * window
+    centre = np.array([window / 2, window / 2])
+    depth = blob(rng, centre, (window, window), radius, 0.15) / radius
+    return largest((depth > 0) & (depth + noise > 0.2) | (depth >= depth.max()))
+
+
+_FORMS = {"blob": _lobes, "perlin": _patch}
+
+
+def perlin(rng: Rng, shape: tuple[int, int], cell: float) -> Field:
+    """Perlin's gradient noise [H,W], about -0.7 to 0.7, one random gradient every ``cell`` px.
+
+    Perlin, "Improving noise", SIGGRAPH 2002: the gradients' ramps, blended by 6t⁵ - 15t⁴ + 10t³.
+    """
+    y, x = (np.arange(side) / cell for side in shape)
+    (row, column), ty, tx = (y.astype(int), x.astype(int)), y % 1, x % 1
+    angle = rng.uniform(0, 2 * np.pi, (row[-1] + 2, column[-1] + 2))
+    ramps = [
+        np.sin(angle)[row + dy][:, column + dx] * (ty - dy)[:, None]
+        + np.cos(angle)[row + dy][:, column + dx] * (tx - dx)
+        for dy in (0, 1)
+        for dx in (0, 1)
+    ]
+    wy, wx = (t**3 * (t * (6 * t - 15) + 10) for t in (ty[:, None], tx))
+    upper = ramps[0] + wx * (ramps[1] - ramps[0])
+    lower = ramps[2] + wx * (ramps[3] - ramps[2])
+    noise: Field = upper + wy * (lower - upper)
+    return noise
+
+
+def largest(mask: Mask) -> Mask:
+    """The largest piece of a mask with at least one pixel."""
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+    return np.asarray(labels == 1 + np.argmax(stats[1:, cv2.CC_STAT_AREA]))
+
+
 def tight(mask: Mask) -> Mask:
     """The part of a mask that is not empty: [H,W] -> [h,w], a copy."""
-    (rows,), (columns,) = mask.any(axis=1).nonzero(), mask.any(axis=0).nonzero()
+    (rows,), (columns,) = np.nonzero(mask.any(axis=1)), np.nonzero(mask.any(axis=0))
     return mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].copy()
 
 

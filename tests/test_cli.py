@@ -137,6 +137,10 @@ def test_synthesize_speaks_to_eyes_and_machines(engine, parts, tmp_path):
         (["--count", "0"], 2, "Invalid value for '--count'"),
         (["--refine", "magic"], 2, "Invalid value for '--refine'"),
         (["--feather", "nan"], 2, "feather"),
+        (["--mask-bank", "bank"], 2, "masks, mask-bank and shape exclude each other"),
+        (["--within", "none"], 3, "none: no such region; give a folder, a picture, or"),
+        (["--legal", "none.png"], 2, "legal and forbidden need golden"),
+        (["--spots", "0"], 2, "Invalid value for '--spots'"),
     ],
 )
 def test_one_clear_message_and_the_right_code(engine, parts, tmp_path, words, code, message):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from defectrt.shapes import LINES, draw_mask
+from defectrt.shapes import LINES, draw_mask, draw_shape, perlin
 
 KINDS = ["scratch", "crack", "hole", "particle", "dent", "stain", "something else"]
 
@@ -41,3 +41,40 @@ def test_the_same_seed_draws_the_same_and_places_vary():
     np.testing.assert_array_equal(centre(3), centre(3))
     centres = np.array([centre(seed) for seed in range(40)])
     assert centres.std(axis=0).min() > 50
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from([*KINDS, "blob", "perlin", "spot"]),
+    st.integers(8, 200),
+    st.integers(0, 2**32 - 1),
+)
+def test_a_shape_is_tight_in_one_piece_and_fits_the_window(kind, window, seed):
+    shape = draw_shape(kind, window, np.random.default_rng(seed))
+    assert max(shape.shape) <= window
+    assert cv2.connectedComponents(shape.astype(np.uint8))[0] == 2
+    for edge in (shape[0], shape[-1], shape[:, 0], shape[:, -1]):
+        assert edge.any()
+
+
+def test_perlin_noise_is_0_on_the_grid_smooth_and_balanced():
+    noise = perlin(np.random.default_rng(0), (320, 480), 16)
+    assert noise.shape == (320, 480)
+    assert np.abs(noise[::16, ::16]).max() < 1e-12
+    assert np.abs(np.diff(noise, axis=1)).max() < 0.2
+    assert abs(noise.mean()) < 0.05
+    assert 0.15 < noise.std() < 0.35
+
+
+def test_patches_of_noise_are_more_ragged_than_spots():
+    def raggedness(kind):
+        ratios = []
+        for seed in range(20):
+            shape = draw_shape(kind, 128, np.random.default_rng(seed)).astype(np.uint8)
+            shape = np.pad(shape, 1)
+            contours = cv2.findContours(shape, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)[0]
+            ratios.append(sum(map(len, contours)) ** 2 / (4 * np.pi * shape.sum()))
+        return np.median(ratios)
+
+    assert raggedness("perlin") > 1.5 * raggedness("spot")
+    assert raggedness("blob") > 1.05 * raggedness("spot")

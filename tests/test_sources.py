@@ -1,0 +1,278 @@
+"""Masks from every source: seeded, recorded, whole inside their region, or the picture is out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from conftest import records, save
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+
+import defectrt
+from defectrt.bank import read_bank, transplant
+from defectrt.errors import InputError, NothingDoneError, PartialError, UsageError
+from defectrt.images import read_picture
+from defectrt.job import Job, synthesize
+from defectrt.masks import MaskFolder, pieces, read_mask
+from defectrt.placement import paste
+from defectrt.refine import Refinement
+from defectrt.regions import Region
+from defectrt.sources import Masks
+
+PICTURE = np.full((120, 150, 3), 128, np.uint8)
+
+
+class Fixed:
+    """A region, given."""
+
+    def __init__(self, mask):
+        self.mask, self.calls = mask, 0
+
+    def __call__(self, source, picture):
+        self.calls += 1
+        return Region(self.mask, {"from": "fixed"})
+
+    def record(self):
+        return {"from": "fixed"}
+
+
+@pytest.fixture(scope="module")
+def bank(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bank")
+    rng = np.random.default_rng(0)
+    for i in range(4):
+        mask = np.zeros((80, 90), np.uint8)
+        cv2.ellipse(mask, (45, 40), (int(rng.integers(4, 20)), 3), i * 40, 0, 360, 255, -1)
+        save(folder / f"{i}_mask.png", mask)
+    return folder
+
+
+def sources(bank):
+    return {"drawn": Masks(), "bank": Masks(bank=bank), "perlin": Masks(shape="perlin")}
+
+
+@pytest.mark.parametrize("kind", ["drawn", "bank", "perlin"])
+def test_a_sample_depends_on_its_seed_name_and_number_alone(bank, kind):
+    def masks(seed=1, name="a/7.png", sample=0):
+        source = sources(bank)[kind].open("scratch", 64, seed, 6)
+        source("other.png", PICTURE[:100], 3)  # what came before does not matter
+        (spot,) = source(name, PICTURE, sample)
+        return spot
+
+    one, same = masks(), masks()
+    np.testing.assert_array_equal(one.mask, same.mask)
+    assert one.record == same.record
+    assert json.loads(json.dumps(one.record)) == one.record
+    others = [masks(seed=2), masks(name="a/8.png"), masks(sample=1)]
+    assert len({spot.record["seed"] for spot in [one, *others]}) == 4
+    assert not any(np.array_equal(one.mask, other.mask) for other in others)
+
+
+def test_the_record_of_a_transplant_makes_it_again(bank):
+    source = Masks(bank=bank).open("hole", 64, 3, 6)
+    entries = {(e.file, e.piece): e for e in read_bank(bank, 16)}
+    seen = set()
+    for sample in range(30):
+        (spot,) = source("7.png", PICTURE, sample)
+        r = spot.record
+        entry = entries[r["file"], r["piece"]]
+        assert r["sha256"] == entry.sha256
+        assert 0.8 * 0.85**5 <= r["scale"] <= 1.25
+        shape = transplant(entry.shape, r["angle"], r["scale"], mirror=r["mirror"], min_area=16)
+        np.testing.assert_array_equal(spot.mask, paste(shape, r["corner"], PICTURE.shape[:2]))
+        seen.add((r["file"], r["mirror"]))
+    assert len(seen) >= 6
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    kind=st.sampled_from(["drawn", "bank", "perlin"]),
+    defect=st.sampled_from(["scratch", "hole", "crack"]),
+    spots=st.integers(1, 3),
+    margin=st.sampled_from([0, 6]),
+    rough=st.floats(3, 12),
+    share=st.floats(0.1, 0.95),
+)
+def test_no_pixel_is_forbidden_and_no_mask_is_clipped(
+    bank, monkeypatch, seed, kind, defect, spots, margin, rough, share
+):
+    rng = np.random.default_rng(seed)
+    field = cv2.GaussianBlur(rng.normal(size=(120, 150)), (0, 0), rough)
+    region = field < np.quantile(field, share)
+    monkeypatch.setattr(Masks, "_regions", lambda self: Fixed(region))
+    options = Masks(bank=bank) if kind == "bank" else sources(bank)[kind]
+    options = Masks(bank=options.bank, shape=options.shape, spots=spots, margin=margin)
+    source = options.open(defect, 64, seed, 6)
+    try:
+        placed = source("7.png", PICTURE, 0)
+    except InputError:
+        event("no place")
+        return
+    assert len(placed) == spots
+    together = np.zeros(region.shape, int)
+    for spot in placed:
+        assert spot.mask.any()
+        assert cv2.connectedComponents(spot.mask.astype(np.uint8))[0] == 2
+        near = cv2.distanceTransform(1 - spot.mask.astype(np.uint8), cv2.DIST_L2, 5) <= margin * 0.9
+        assert region[near].all()
+        assert spot.record["within"] == {"from": "fixed"}
+        together += spot.mask
+    assert together.max() == 1
+    if spots > 1:  # 13 px apart at least, so that their soft borders do not meet
+        assert (
+            cv2.connectedComponents(cv2.dilate(together.astype(np.uint8), np.ones((7, 7))))[0]
+            == spots + 1
+        )
+
+
+def test_regions_are_told_once_a_picture(monkeypatch):
+    region = Fixed(np.ones((120, 150), bool))
+    monkeypatch.setattr(Masks, "_regions", lambda self: region)
+    source = Masks().open("hole", 64, 0, 6)
+    for sample in range(4):
+        source("7.png", PICTURE, sample)
+    assert region.calls == 1
+    source("8.png", PICTURE.copy(), 0)
+    assert region.calls == 2
+
+
+def test_a_folder_gives_pieces_far_apart_as_spots(tmp_path):
+    mask = np.zeros((120, 150), np.uint8)
+    mask[10:14, 10:30] = mask[16:20, 12:15] = 255  # close together: one spot
+    mask[100:110, 120:140] = 255
+    save(tmp_path / "7.png", mask)
+    placed = Masks(folder=tmp_path).open("hole", 64, 0, 6)("7.jpg", PICTURE, 0)
+    assert [(p.record["piece"], int(p.mask.sum())) for p in placed] == [(0, 92), (1, 200)]
+    np.testing.assert_array_equal(placed[0].mask | placed[1].mask, mask > 0)
+    (whole,) = MaskFolder(tmp_path)("7.jpg", PICTURE, 0)
+    np.testing.assert_array_equal(whole.mask, mask > 0)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.integers(0, 2**32 - 1), st.integers(1, 60), st.integers(1, 60), st.integers(1, 20),
+    st.floats(0, 0.1),
+)  # fmt: skip
+def test_pieces_are_all_of_the_mask_and_apart(seed, h, w, gap, share):
+    mask = np.random.default_rng(seed).random((h, w)) < share
+    found = pieces(mask, gap)
+    together = np.zeros(mask.shape, int)
+    for piece in found:
+        together += paste(piece.shape, piece.corner, mask.shape)
+    np.testing.assert_array_equal(together, mask)
+    for i, a in enumerate(found):
+        for b in found[:i]:
+            pa, pb = (np.argwhere(p.shape) + p.corner for p in (a, b))
+            assert np.abs(pa[:, None] - pb[None]).max(axis=2).min() >= gap
+
+
+def test_given_masks_lie_in_their_region_or_the_picture_is_out(tmp_path):
+    for name, x in (("in", 20), ("out", 95)):
+        mask = np.zeros((120, 150), np.uint8)
+        mask[40:50, x : x + 10] = 255
+        save(tmp_path / "masks" / f"{name}.png", mask)
+    region = np.zeros((120, 150), np.uint8)
+    region[:, :100] = 255
+    save(tmp_path / "region.png", region)
+    options = Masks(folder=tmp_path / "masks", within=tmp_path / "region.png")
+    source = options.open("hole", 64, 0, 6)
+    (spot,) = source("in.png", PICTURE, 0)
+    assert spot.record["within"]["file"] == "region.png"
+    with pytest.raises(InputError, match=r"out.png: 50 px of its mask lie where no defect may be"):
+        source("out.png", PICTURE, 0)
+    assert set(source.record()) == {"from", "files", "within"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"folder": "a", "bank": "b"}, "masks, mask-bank and shape exclude each other"),
+        ({"bank": "a", "shape": "blob"}, "masks, mask-bank and shape exclude each other"),
+        ({"within": "foreground", "golden": "g", "legal": "l"}, "within and golden exclude"),
+        ({"golden": "g"}, "golden needs legal, forbidden or both"),
+        ({"forbidden": "f"}, "legal and forbidden need golden"),
+        ({"spots": 0}, "spots: at least 1"),
+        ({"folder": "a", "spots": 2}, "a folder of masks decides for itself"),
+        ({"scale": (2, 1)}, "scale: from low to high"),
+        ({"min_area": 0}, "min_area: at least 1 px"),
+        ({"margin": -1}, "margin: 0 px or more"),
+    ],
+    ids=str,
+)
+def test_impossible_options(options, message):
+    paths = {k: Path(v) for k, v in options.items() if isinstance(v, str) and k != "shape"}
+    if options.get("within") == "foreground":
+        del paths["within"]
+    with pytest.raises(UsageError, match=message):
+        Masks(**options | paths)
+
+
+def test_the_package_offers_the_options():
+    assert defectrt.Masks is Masks
+
+
+# ---- through the whole job ----------------------------------------------------------------------
+
+
+def run(images, engine, masks, out, **options):
+    job = Job(refinement=Refinement(method="none"), **options)
+    return synthesize(images, engine, masks, out, job, quiet=True)
+
+
+def test_a_bank_within_regions_touches_no_forbidden_pixel(fake_engine, bank, tmp_path):
+    rng = np.random.default_rng(0)
+    allowed = np.zeros((100, 140), np.uint8)
+    allowed[30:80, 20:110] = 1
+    for i in range(4):
+        grain = rng.integers(120, 140, (100, 140, 3)).astype(np.uint8)
+        save(tmp_path / "images" / f"{i}.png", grain)
+        save(tmp_path / "regions" / f"{i}.png", allowed if i < 3 else allowed[::-1] * (i < 3))
+    masks = Masks(bank=bank, within=tmp_path / "regions")
+    out = tmp_path / "out"
+    summary = run(tmp_path / "images", fake_engine[0], masks, out, count=2)
+    with pytest.raises(PartialError, match=r"6 of 8 samples.*\n.*3.png: the mask is empty"):
+        summary.check()
+    for r in records(out):
+        source = read_picture(tmp_path / "images" / r["source"])
+        result = read_picture(out / r["image"])
+        assert (result != source).any()
+        np.testing.assert_array_equal(result[allowed == 0], source[allowed == 0])
+        (spot,) = r["masks"]
+        assert spot["within"]["file"] == r["source"]
+    told = json.loads((out / "job.json").read_text())["masks"]
+    assert told["from"] == "bank"
+    assert told["within"]["from"] == "regions"
+
+
+def test_pictures_of_a_surface_have_no_foreground(fake_engine, tmp_path):
+    rng = np.random.default_rng(0)
+    save(tmp_path / "images" / "0.png", rng.integers(100, 150, (90, 90), np.uint8))
+    masks = Masks(within="foreground")
+    summary = run(tmp_path / "images", fake_engine[0], masks, tmp_path / "out")
+    with pytest.raises(NothingDoneError, match=r"0.png: cannot tell the part from its surround"):
+        summary.check()
+
+
+def test_the_bank_may_lie_among_the_pictures(fake_engine, bank, tmp_path):
+    save(tmp_path / "0.png", np.full((90, 90), 130, np.uint8))
+    for path in bank.iterdir():
+        (tmp_path / "bank").mkdir(exist_ok=True)
+        (tmp_path / "bank" / path.name).write_bytes(path.read_bytes())
+    summary = run(tmp_path, fake_engine[0], Masks(bank=tmp_path / "bank"), tmp_path / "out")
+    assert (summary.requested, summary.kept) == (1, 1)
+
+
+def test_a_mask_of_the_folder_is_read_mask(fake_engine, parts, tmp_path):
+    out = tmp_path / "out"
+    assert run(parts[0], fake_engine[0], Masks(folder=parts[1]), out).kept == 3
+    for r in records(out):
+        label = read_picture(out / r["label"])[..., 0] > 0
+        mask = read_mask(parts[1] / r["masks"][0]["file"], label.shape)
+        np.testing.assert_array_equal(label, mask)
