@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,12 +101,12 @@ class Stored(Sample):
         object.__setattr__(self, "_decode", lambda: cache.get(path, read))
 
     @property
-    def picture(self) -> Bits:  # type: ignore[override]
+    def picture(self) -> Bits:
         """[H,W,3] uint8 or uint16, RGB; not to be written to."""
         return self._decode()[0]
 
     @property
-    def mask(self) -> Mask:  # type: ignore[override]
+    def mask(self) -> Mask:
         """[H,W] bool; not to be written to."""
         return self._decode()[1]
 
@@ -244,7 +244,7 @@ def _mask_of(picture: Path, masks: Path) -> Path | None:
 
 def _rgb(picture: Bits) -> Bits:
     """[H,W,C] -> [H,W,3], without alpha; grey is a view that repeats its channel."""
-    colour = picture[..., :-1] if picture.shape[2] in (2, 4) else picture
+    colour: Any = picture[..., :-1] if picture.shape[2] in (2, 4) else picture
     return np.broadcast_to(colour, (*colour.shape[:2], 3))
 
 
@@ -336,7 +336,8 @@ class Crops:
         sample, vary = self._draw(rng), self._vary
         picture, mask = sample.picture, sample.mask
         window = self._place(mask, rng)
-        pixels = to_model(window.crop(picture), self._window)
+        view: Any = window.crop(picture)
+        pixels = to_model(view, self._window)
         inside = window.crop(mask).astype(np.float32)[None]
         gain = rng.uniform(1 - vary.contrast, 1 + vary.contrast)
         shift = rng.uniform(-2 * vary.brightness, 2 * vary.brightness)

@@ -91,7 +91,7 @@ class Probe:
         crops can be watched over a training.
         """
         numbers = range(len(pixels)) if items is None else items
-        z0 = self._model.encode(torch.from_numpy(pixels).to(self._device)).float().cpu().numpy()
+        z0 = self._encode(pixels)
         m = nn.functional.max_pool2d(torch.from_numpy(mask), self._model.downscale).numpy()
         prompts = self._prompts(kinds)
         path = invert(self.step, z0, m, prompts, self._schedule)
@@ -99,6 +99,11 @@ class Probe:
         made = generate(self.step, path, m, noise, prompts, self._schedule, "dual")
         before, after = self._decode(z0), self._decode(made.latent)
         return Made(before, after, outside_error(made.background, z0, m))
+
+    def restore(self, pixels: Floats) -> Floats:
+        """pixels [B,3,S,S] in [-1,1] through the autoencoder and back."""
+        with torch.no_grad():
+            return self._decode(self._encode(pixels))
 
     @torch.no_grad()
     def step(self, rows: Rows) -> tuple[Floats, Floats]:
@@ -117,6 +122,10 @@ class Probe:
     def _prompts(self, kinds: Sequence[str]) -> Prompts:
         defect = np.array([self._index[kind] for kind in kinds], np.int64)
         return Prompts(defect, np.zeros_like(defect), np.ones_like(defect))
+
+    def _encode(self, pixels: Floats) -> Floats:
+        latent: Tensor = self._model.encode(torch.from_numpy(pixels).to(self._device))
+        return latent.float().cpu().numpy()
 
     def _decode(self, latent: Floats) -> Floats:
         decoded: Tensor = self._model.decode(torch.from_numpy(latent).to(self._device))

@@ -92,7 +92,10 @@ class Report:
 
     def render(self) -> Group:
         """For people, to be printed with rich."""
-        lines = [Text(f"{self.root}: laid out as {LAYOUTS[self.layout].about}"), self._table()]
+        lines: list[Text | Table] = [
+            Text(f"{self.root}: laid out as {LAYOUTS[self.layout].about}"),
+            self._table(),
+        ]
         lines += [Text(line) for line in self._notes()]
         if self.problems:
             lines.append(Text(f"{len(self.problems)} problems:"))

@@ -23,7 +23,7 @@ from .model import StableDiffusion
 from .rundir import writing
 from .stages import prompt_of
 
-__all__ = ["Previews"]
+__all__ = ["Previews", "grid"]
 
 Picture = NDArray[np.uint8]
 
@@ -67,7 +67,7 @@ class Previews:
         """
         paint = self._restore if self._config.objective == "autoencoder" else self._paint
         figures, columns = paint()
-        picture = _grid(columns, self._batch.kinds)
+        picture = grid(columns, self._batch.kinds)
         path, data = self._folder / f"{step:06d}.png", BytesIO()
         Image.fromarray(picture).save(data, "PNG")
         with writing(path):
@@ -140,7 +140,7 @@ def _fixed(samples: Sequence[Sample], config: TrainConfig) -> Batch:
     )
 
 
-def _grid(columns: Sequence[Floats], kinds: Sequence[str]) -> Picture:
+def grid(columns: Sequence[Floats], kinds: Sequence[str]) -> Picture:
     """A row a sample, named by its kind; columns [B,3,S,S] in about [-1,1]."""
     side = columns[0].shape[-1]
     size = min(side * -(-_SMALLEST // side), _LARGEST)

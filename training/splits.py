@@ -246,7 +246,7 @@ def _from_csv(path: Path, text: str, dataset: Dataset) -> Split:
     if not rows or any(row.get(key) is None for row in rows for key in ("image", "split")):
         raise InputError(f"{path}: expected a CSV file with the columns image and split")
     own, kinds = dataset.root.resolve().name, {item.name: item.kind for item in dataset.items}
-    sides: dict[str, list[Entry]] = {"train": [], "test": []}
+    sides: Mapping[str, list[Entry]] = {"train": [], "test": []}
     for row in rows:
         if row.get("object", own) == own and row["split"] in sides:
             name = row["image"].removeprefix(f"{own}/")
@@ -254,7 +254,12 @@ def _from_csv(path: Path, text: str, dataset: Dataset) -> Split:
     if not any(sides.values()):
         raise InputError(f"{path}: names no picture of {own}")
     method = {"name": "file", "file": path.name}
-    return Split(layout=dataset.layout.name, method=method, **sides)
+    return Split(
+        layout=dataset.layout.name,
+        method=method,
+        train=tuple(sides["train"]),
+        test=tuple(sides["test"]),
+    )
 
 
 def seen(run: Path) -> dict[str, str]:
