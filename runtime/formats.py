@@ -34,6 +34,7 @@ from .errors import InputError, UsageError
 from .files import unwritable, write_whole
 from .images import Mask
 from .records import Entry, Folder, read_folder
+from .report import write_report
 
 __all__ = [
     "FORMATS",
@@ -71,12 +72,15 @@ def parse_formats(text: str) -> list[Format]:
 
 
 def finish(out: str | Path, formats: Sequence[Format] = ("mvtec",)) -> None:
-    """Write everything that is made from a finished folder; the MVTec AD layout is it already.
+    """Write all that is made from a finished folder: ``folder.yaml``, the report, ``formats``.
+
+    The MVTec AD layout is the folder itself.
 
     Raises `InputError` if the folder is not a job's, and `OutputError` if it cannot be written.
     """
     out = Path(out)
     write_folder_yaml(out)
+    write_report(out)
     for name in formats:
         if name in _WRITERS:
             _WRITERS[name](out)

@@ -22,6 +22,7 @@ class Entry:
 
     image, label, good   paths in the output folder, posix: the picture with the defect, where
                          it is, and the picture without
+    mask                 where it was asked for; None in folders that do not hold it
     source               the path of the picture it was made from
     defect               its kind
     record               its whole line of the manifest
@@ -32,6 +33,7 @@ class Entry:
     good: str
     source: str
     defect: str
+    mask: str | None
     record: dict[str, Any]
 
 
@@ -42,6 +44,7 @@ class Folder:
     kinds     of defect that its engine makes, in the engine's order
     entries   kept samples, by the paths of their pictures
     dropped   lines of samples that were made and not kept
+    failed    lines of samples that could not be made
     job       what was asked for
     """
 
@@ -50,6 +53,7 @@ class Folder:
     kinds: list[str]
     entries: list[Entry]
     dropped: list[dict[str, Any]]
+    failed: list[dict[str, Any]]
     job: dict[str, Any]
 
     def label(self, entry: Entry) -> Mask:
@@ -70,6 +74,7 @@ def read_folder(out: Path) -> Folder:
         kinds=job["kinds"],
         entries=sorted(entries, key=lambda entry: entry.image),
         dropped=[record for _, record in _lines(out / "dropped.jsonl")],
+        failed=[record for _, record in _lines(out / "failed.jsonl")],
         job=job,
     )
 
@@ -105,8 +110,11 @@ def _entry(record: dict[str, Any], where: str) -> Entry:
     texts = {key: record.get(key) for key in _TEXTS}
     if wrong := [key for key, value in texts.items() if not isinstance(value, str)]:
         raise InputError(f"{where} has no {', '.join(wrong)}")
-    for key in ("image", "label", "good"):
-        path = PurePosixPath(str(texts[key]))
-        if path.is_absolute() or ".." in path.parts or "\\" in str(path):
+    mask = record.get("mask")
+    if mask is not None and not isinstance(mask, str):
+        raise InputError(f"{where}: mask is not a path")
+    for key in ("image", "label", "good", "mask"):
+        path = PurePosixPath(str(record.get(key, "")))
+        if path.is_absolute() or ".." in path.parts or {"\\", ":"} & set(str(path)):
             raise InputError(f"{where}: {key} leaves the folder")
-    return Entry(**{key: str(value) for key, value in texts.items()}, record=record)
+    return Entry(**{key: str(value) for key, value in texts.items()}, mask=mask, record=record)

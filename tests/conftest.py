@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from defectrt.images import encode_png
 from defectrt.job import Job, synthesize
 from defectrt.manifest import Manifest
 from defectrt.schedule import NoiseSchedule
@@ -168,6 +169,32 @@ def go(parts, fake_engine, tmp_path):
 def save(path, array):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(array).save(path)
+
+
+def write_folder(out, kinds, samples, dropped=(), failed=(), category="plate"):
+    """A finished output folder: of each sample (good, picture, label, mask, record)."""
+    out.mkdir()
+    (out / "job.json").write_text(json.dumps({"category": category, "kinds": kinds}))
+    lines = []
+    for i, (good, picture, label, mask, record) in enumerate(samples):
+        name, base = f"{i:03}.png", out / "plate"
+        kind = record["defect"]
+        split = "test" if i % 5 == 4 else "train"
+        paths = {
+            "image": base / "test" / kind / name,
+            "label": base / "ground_truth" / kind / f"{i:03}_mask.png",
+            "good": base / split / "good" / name,
+            "mask": out / "masks" / kind / name,
+        }
+        for path, array in zip(paths.values(), (picture, label, good, mask), strict=True):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            bits = array.astype(np.uint8) * np.uint8(255) if array.dtype == bool else array
+            path.write_bytes(encode_png(bits))
+        lines.append({k: p.relative_to(out).as_posix() for k, p in paths.items()} | record)
+    for name, records in (("manifest", lines), ("dropped", dropped), ("failed", failed)):
+        text = "".join(json.dumps(record) + "\n" for record in records)
+        (out / f"{name}.jsonl").write_text(text)
+    return out
 
 
 @pytest.fixture(scope="session")

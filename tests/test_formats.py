@@ -8,14 +8,13 @@ import cv2
 import numpy as np
 import pytest
 import yaml
-from conftest import records, tree
+from conftest import records, tree, write_folder
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools.coco import COCO
 
 from defectrt import formats
-from defectrt.dataset import Dataset
 from defectrt.errors import InputError, OutputError, UsageError
 from defectrt.formats import (
     MAX_GAP,
@@ -35,22 +34,18 @@ KINDS = ["scratch", "hole", "stain"]
 @pytest.fixture
 def folder(tmp_path):
     """Ten sources with two holes each, of odd sizes; labels with holes, specks and all corners."""
-    out, rng = tmp_path / "out", np.random.default_rng(0)
-    job = {"category": "plate", "kinds": KINDS, "count": 2}
-    dataset = Dataset(out, "plate", "hole", job, resume=False)
+    rng, samples = np.random.default_rng(0), []
     for i in range(10):
         shape = (30 + i, 47 - i)
-        picture = rng.integers(0, 255, (*shape, 1 + 2 * (i % 2)), np.uint8)
-        good = dataset.add_good(i, f"{i:03}", picture)
         for k in range(2):
+            good = rng.integers(0, 255, (*shape, 1 + 2 * (i % 2)), np.uint8)
             label = cv2.GaussianBlur(rng.random(shape), (0, 0), 1 + 2 * k) > 0.5
             if i == 3:
                 label = np.full(shape, k == 0)
                 label[0, 0] = True
-            paths = dataset.write(f"{2 * i + k:03}", picture, label)
-            record = {"source": f"s{i}.png", "sample": k, "good": good, "defect": "hole"}
-            dataset.keep(*paths, record)
-    return out
+            record = {"source": f"s{i}.png", "sample": k, "defect": "hole"}
+            samples.append((good, good[::-1], label, np.ones(shape, bool), record))
+    return write_folder(tmp_path / "out", KINDS, samples)
 
 
 def label_of(out, image):
@@ -111,7 +106,7 @@ def test_yolo_labels_draw_the_label(folder):
             joined += (mask & ~part).sum()
     assert 0 < joined < 200  # the cuts between pieces, of one pixel's width
     goods = list(base.glob("images/*/good_*.png"))
-    assert len(goods) == 10
+    assert len(goods) == 20
     for good in goods:
         assert (base / "labels" / good.parent.name / f"{good.stem}.txt").read_text() == ""
     data = yaml.safe_load((base / "data.yaml").read_text())
@@ -208,7 +203,7 @@ def test_a_picture_that_changes_sides_is_not_left_on_the_other(folder):
     path.write_text("".join(lines))
     finish(folder, ["yolo"])
     names = [p.name for p in folder.glob("yolo/images/*/*")]
-    assert len(names) == len(set(names)) == 30
+    assert len(names) == len(set(names)) == 40
 
 
 def test_without_hard_links_pictures_are_copied(folder, monkeypatch):
@@ -218,15 +213,15 @@ def test_without_hard_links_pictures_are_copied(folder, monkeypatch):
     monkeypatch.setattr(formats.os, "link", none)
     finish(folder, ["yolo"])
     assert all(p.stat().st_nlink == 1 for p in folder.glob("yolo/images/*/*"))
-    assert len(list(folder.glob("yolo/images/*/*.png"))) == 30
+    assert len(list(folder.glob("yolo/images/*/*.png"))) == 40
 
 
 def test_nothing_kept_is_no_fault(tmp_path):
-    Dataset(tmp_path, "plate", "hole", {"category": "plate", "kinds": KINDS}, resume=False)
-    finish(tmp_path, formats.FORMATS)
-    assert not (tmp_path / "folder.yaml").exists()
-    assert not COCO(tmp_path / "coco" / "instances_val.json").getImgIds()
-    assert (tmp_path / "yolo" / "data.yaml").exists()
+    out = write_folder(tmp_path / "out", KINDS, [])
+    finish(out, formats.FORMATS)
+    assert not (out / "folder.yaml").exists()
+    assert not COCO(out / "coco" / "instances_val.json").getImgIds()
+    assert (out / "yolo" / "data.yaml").exists()
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from defectrt.refine import Refinement
 def test_layout(go):
     out, summary = go(category="plate")
     assert (summary.requested, summary.kept, summary.dropped, summary.skipped) == (3, 3, [], [])
-    expected = {"manifest.jsonl", "job.json", "folder.yaml"}
+    expected = {"manifest.jsonl", "job.json", "folder.yaml", "report.html"}
     for i in range(3):
         expected |= {
             f"plate/train/good/{i:03}.png",
