@@ -16,6 +16,7 @@ __all__ = [
     "largest",
     "line",
     "perlin",
+    "profile",
     "stroke",
     "tight",
 ]
@@ -25,16 +26,19 @@ Field = NDArray[np.float64]
 Points = NDArray[np.float64]
 
 #: Kinds that are lines: (wobble, kink) of their path. All others are spots.
-LINES = {"scratch": (0.04, 0.03), "crack": (0.15, 0.5)}
-#: Kinds of spots: smallest and largest radius as a share of the model's window.
+LINES = {"scratch": (0.025, 0.02), "crack": (0.12, 0.55)}
+#: Kinds of spots: smallest and largest radius as a share of the model's window, and how ragged.
 _SPOTS = {
-    "dent": (0.10, 0.20),
-    "hole": (0.05, 0.12),
-    "particle": (0.05, 0.11),
-    "stain": (0.13, 0.25),
+    "dent": (0.12, 0.20, 0.06),
+    "hole": (0.07, 0.13, 0.14),
+    "particle": (0.07, 0.13, 0.22),
+    "stain": (0.14, 0.26, 0.30),
 }
-_SPOT = (0.08, 0.16)
-_LINE = (0.4, 0.85)
+_SPOT = (0.09, 0.17, 0.15)
+#: Length of a line as a share of the window, and its width in px.
+_LENGTH, _WIDTH = (0.4, 0.85), (1.8, 3.4)
+#: Side branches of a crack, at most.
+_BRANCHES = 2
 
 
 def line(rng: Rng, centre: Points, length: float, wobble: float, kink: float) -> Points:
@@ -73,30 +77,46 @@ def blob(rng: Rng, centre: Points, shape: tuple[int, int], radius: float, rough:
     return depth
 
 
+def profile(kind: str, shape: tuple[int, int], centre: Points, window: int, rng: Rng) -> Field:
+    """The form of a defect around ``centre`` (y, x): [H,W], 0 outside.
+
+    A line is 1 along its middle and falls to its sides, a spot is its depth in px. ``window`` is
+    the side that the model sees, in px; it sets the scale.
+    """
+    if kind not in LINES:
+        low, high, rough = _SPOTS.get(kind, _SPOT)
+        radius = rng.uniform(low, high) * window
+        return np.maximum(blob(rng, centre, shape, radius, rough), 0)
+    path = line(rng, centre, rng.uniform(*_LENGTH) * window, *LINES[kind])
+    width = rng.uniform(*_WIDTH)
+    form = stroke(path, shape, width)
+    for _ in range(rng.integers(_BRANCHES + 1) if kind == "crack" else 0):
+        start, length = path[rng.integers(len(path))], rng.uniform(0.1, 0.3) * window
+        branch = line(rng, start, 2 * length, *LINES[kind])
+        form = np.maximum(form, stroke(branch[len(branch) // 2 :], shape, 0.7 * width))
+    return form
+
+
 def draw_shape(kind: str, window: int, rng: Rng) -> Mask:
     """A shape that suits a kind of defect: the tight cut-out [h,w] of a mask, one piece.
 
     ``window`` is the side that the model sees, in px; it sets the scale, and no shape is larger.
     Scratches and cracks are lines; holes, particles, dents and stains are spots of their usual
-    sizes, and so is any other kind. Two kinds are forms rather than defects: a blob is several
-    rounded shapes grown together, perlin a patch of Perlin's noise.
+    sizes, and so is any other kind. A px around the form itself belongs to the mask, since a
+    slope is lit differently up to its foot. Two kinds are forms rather than defects: a blob is
+    several rounded shapes grown together, perlin a patch of Perlin's noise.
     """
     if kind in _FORMS:
         return tight(_FORMS[kind](window, rng))
-    local = (window, window)
     centre = np.array([window / 2, window / 2])
-    if kind in LINES:
-        path = line(rng, centre, rng.uniform(*_LINE) * window * 0.8, *LINES[kind])
-        mask = stroke(path, local, rng.uniform(1.5, 3.0)) > 0
-    else:
-        radius = rng.uniform(*_SPOTS.get(kind, _SPOT)) * window
-        mask = blob(rng, centre, local, radius, 0.15) > 0
-    return tight(mask)
+    form = profile(kind, (window, window), centre, window, rng)
+    mask = cv2.dilate((form > 0).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    return tight(largest(mask))
 
 
 def _lobes(window: int, rng: Rng) -> Mask:
     """Three to five rounded shapes that overlap the first, [window,window]."""
-    centre, radius = np.array([window / 2, window / 2]), rng.uniform(*_SPOT) * window
+    centre, radius = np.array([window / 2, window / 2]), rng.uniform(*_SPOT[:2]) * window
     depth = blob(rng, centre, (window, window), radius, 0.15)
     for _ in range(rng.integers(2, 5)):
         other = rng.uniform(0.5, 0.9) * radius
@@ -110,7 +130,7 @@ def _patch(window: int, rng: Rng) -> Mask:
     """A patch of Perlin's noise, ragged and maybe with holes, [window,window]."""
     cell = max(2.0, rng.uniform(0.06, 0.15) * window)
     noise = sum(perlin(rng, (window, window), cell / 2**k) / 2**k for k in range(3))
-    radius = rng.uniform(1.0, 1.6) * rng.uniform(*_SPOT) * window
+    radius = rng.uniform(1.0, 1.6) * rng.uniform(*_SPOT[:2]) * window
     centre = np.array([window / 2, window / 2])
     depth = blob(rng, centre, (window, window), radius, 0.15) / radius
     return largest((depth > 0) & (depth + noise > 0.2) | (depth >= depth.max()))

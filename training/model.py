@@ -207,11 +207,12 @@ class ModelSize:
 
 
 #: ``tiny`` runs a whole job in seconds, for tests; ``small`` learns real defects on a CPU, in
-#: grey; ``colour`` is the same with room for colour.
+#: grey; ``colour`` is the same with room for colour; ``surfaces`` is the one of the engine inside.
 SIZES = {
     "tiny": ModelSize(window=32, vae=(16, 16), unet=(32, 32), text=32),
     "small": ModelSize(window=64, vae=(32, 64), unet=(64, 96, 128)),
     "colour": ModelSize(window=64, vae=(32, 64), unet=(64, 96, 128), latent_channels=6),
+    "surfaces": ModelSize(window=96, vae=(32, 64, 64), unet=(64, 96, 128), latent_channels=8),
 }
 
 

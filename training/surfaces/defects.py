@@ -1,0 +1,143 @@
+"""Kinds of defect: each changes height, colour and gloss of a surface before the light falls on it.
+
+So a scratch catches the light, a dent shades with the normal, and what is laid bare is what lies
+below that very surface. The outlines are those of `defectrt.shapes`, from which masks are drawn
+at run time too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from defectrt.shapes import profile
+
+from .light import Field, Light, Rng, Surface, blur, noise
+
+__all__ = ["KINDS"]
+
+#: (surface, form as `defectrt.shapes.profile` gives it, light, rng) -> the surface with the defect
+Defect = Callable[[Surface, Field, Light, Rng], Surface]
+
+
+def _dyed(surface: Surface, amount: Field, dye: Field) -> Field:
+    """The colour, moved towards ``dye`` by ``amount`` [S,S] in [0,1]."""
+    return surface.colour + amount[..., None] * (dye - surface.colour)
+
+
+def _mean(surface: Surface) -> float:
+    return float(surface.colour.mean())
+
+
+def scratch(surface: Surface, form: Field, light: Light, rng: Rng) -> Surface:
+    """A groove down to the core, with a burr on both sides; it tapers towards its ends."""
+    fade = np.clip(0.75 + 0.25 * noise(rng, len(form), 9, 9), 0.4, 1)
+    bare = np.clip(1.5 * form, 0, 1) * fade
+    height = surface.height + 1.1 * form * (1 - form) - 1.8 * form**2
+    bright = np.clip(surface.core + 0.15, 0, 1)
+    return replace(surface, height=height, colour=_dyed(surface, bare, bright))
+
+
+def crack(surface: Surface, form: Field, light: Light, rng: Rng) -> Surface:
+    """An open joint, deeper than wide: black, whatever the surface."""
+    open_ = np.clip(1.8 * form, 0, 1)
+    colour = surface.colour * (1 - 0.92 * open_)[..., None]
+    return replace(
+        surface,
+        height=surface.height - 1.6 * form,
+        colour=colour,
+        gloss=surface.gloss * (1 - open_),
+    )
+
+
+def dent(surface: Surface, form: Field, light: Light, rng: Rng) -> Surface:
+    """A smooth hollow in the skin, which stays whole: nothing but shading."""
+    radius = max(float(form.max()), 1.0)
+    inside = np.clip(form / radius, 0, 1)
+    bowl = inside * inside * (3 - 2 * inside)
+    # pressed flat a little, and shining where the skin was pulled smooth
+    height = surface.height * (1 - 0.4 * bowl) - rng.uniform(0.7, 1.0) * radius * bowl
+    shine = np.maximum(surface.gloss, 0.45 * np.minimum(4 * inside, 1))
+    return replace(surface, height=height, gloss=shine)
+
+
+def hole(surface: Surface, form: Field, light: Light, rng: Rng) -> Surface:
+    """Through the skin: a broken rim of bare core, and the dark."""
+    wall = np.clip((form - 1.2) / 1.6, 0, 1)
+    rim = np.clip(form / 1.0, 0, 1) * (1 - wall)
+    colour = _dyed(surface, 0.8 * rim, surface.core)
+    colour = colour * (1 - 0.93 * wall)[..., None]
+    return replace(
+        surface,
+        height=surface.height - 3.0 * wall,
+        colour=colour,
+        gloss=surface.gloss * (1 - np.maximum(wall, rim)),
+    )
+
+
+def stain(surface: Surface, form: Field, light: Light, rng: Rng) -> Surface:
+    """Something spilt and dried: it soaks into the hollows, with a darker rim; the relief stays."""
+    size = len(form)
+    edge = np.clip(form / 2.5, 0, 1)
+    rim = edge * np.exp(-np.square(form / 3.5))
+    relief = surface.height - blur(surface.height, 4)
+    soaked = np.clip(0.72 - 0.25 * np.tanh(relief) + 0.07 * noise(rng, size, 5, 5), 0.45, 0.9)
+    amount = np.clip(edge * soaked + 0.25 * rim, 0, 0.92)
+    dyes = _DYES if _mean(surface) > 0.25 else _DYES[:2] + _PALE
+    dye = surface.colour * 0.25 + 0.75 * np.array(dyes[rng.integers(len(dyes))])
+    return replace(
+        surface, colour=_dyed(surface, amount, dye), gloss=surface.gloss * (1 - 0.6 * edge)
+    )
+
+
+#: Rust, coffee, oil, soot; and lime on what is dark already.
+_DYES = ((0.45, 0.20, 0.06), (0.30, 0.17, 0.08), (0.13, 0.12, 0.07), (0.08, 0.08, 0.09))
+_PALE = ((0.75, 0.74, 0.70), (0.62, 0.60, 0.52))
+
+
+def particle(surface: Surface, form: Field, light: Light, rng: Rng) -> Surface:
+    """Something that lies on the surface: a lump of another colour, and its shadow beside it."""
+    radius = max(float(form.max()), 1.0)
+    dx, dy, _ = light.direction / np.cos(light.elevation)
+    reach = 0.22 * radius
+    lump = np.clip(_moved(form, reach * dy, reach * dx) - reach, 0, None)
+    cover = np.clip(lump / 0.8, 0, 1)
+    shadow = 0.65 * np.clip(form / 1.5, 0, 1) * (1 - cover)
+    own = np.array(_MATTER[rng.integers(len(_MATTER))])
+    if abs(own.mean() - _mean(surface)) < 0.2:
+        own = own + (0.4 if _mean(surface) < 0.45 else -0.35)
+    facets = 1 + 0.12 * noise(rng, len(form), 0.3 * radius, 0.3 * radius)
+    colour = surface.colour * (1 - shadow)[..., None]
+    colour = colour + cover[..., None] * (np.clip(own, 0.04, 0.95) * facets[..., None] - colour)
+    bump = 1.1 * np.sqrt(lump * radius) * facets
+    return replace(
+        surface,
+        height=surface.height * (1 - cover) + bump,
+        colour=colour,
+        gloss=np.maximum(surface.gloss * (1 - shadow), 0.5 * cover),
+    )
+
+
+#: Sand, chip of blue plastic, red rubber, soot, swarf.
+_MATTER = (
+    (0.85, 0.80, 0.68), (0.15, 0.32, 0.68), (0.70, 0.18, 0.12), (0.10, 0.10, 0.11),
+    (0.80, 0.81, 0.83),
+)  # fmt: skip
+
+
+def _moved(field: Field, y: float, x: float) -> Field:
+    """A field, moved by whole px."""
+    return np.roll(field, (round(y), round(x)), (0, 1))
+
+
+#: Kinds by name.
+KINDS: dict[str, Defect] = {f.__name__: f for f in (scratch, crack, dent, hole, stain, particle)}
+
+
+def outline(kind: str, size: int, window: int, rng: Rng) -> Field:
+    """Form [S,S] of a defect of ``kind`` somewhere in the middle of a picture."""
+    low, high = (0.5 * window, size - 0.5 * window) if size > window else (0.35 * size, 0.65 * size)
+    centre = rng.uniform(low, high, 2)
+    return profile(kind, (size, size), centre, window, rng).astype(np.float32)
