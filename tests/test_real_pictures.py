@@ -18,7 +18,7 @@ from defectrt.images import feather, read_picture
 from defectrt.job import Job, synthesize
 from defectrt.manifest import verify
 from defectrt.masks import read_mask
-from defectrt.training.surfaces import DEFECTS
+from defectrt.training.surfaces import KINDS as DEFECTS
 
 ROOT = Path(__file__).parents[1]
 
