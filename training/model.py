@@ -212,7 +212,7 @@ SIZES = {
     "tiny": ModelSize(window=32, vae=(16, 16), unet=(32, 32), text=32),
     "small": ModelSize(window=64, vae=(32, 64), unet=(64, 96, 128)),
     "colour": ModelSize(window=64, vae=(32, 64), unet=(64, 96, 128), latent_channels=6),
-    "surfaces": ModelSize(window=96, vae=(32, 64, 64), unet=(64, 96, 128), latent_channels=8),
+    "surfaces": ModelSize(window=96, vae=(16, 48, 64), unet=(64, 96, 128), latent_channels=8),
 }
 
 
