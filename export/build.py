@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -42,6 +43,8 @@ __all__ = ["TOLERANCE", "build"]
 #: Largest difference to PyTorch that is allowed, relative to the largest value of an output.
 #: float32 rounding reaches about 1e-5 on the graphs seen so far; a wrong weight reaches 1e-1.
 TOLERANCE = 1e-3
+#: Training pictures that a manifest names one by one, at most.
+_LISTED = 1000
 
 
 class _Record(BaseModel):
@@ -349,7 +352,7 @@ def _manifest(
                 "provenance": {
                     "base_model": record.base_model,
                     "run": {"config": record.config},
-                    "dataset": [entry.model_dump() for entry in record.dataset],
+                    "dataset": [entry.model_dump() for entry in _short(record.dataset)],
                     "tools": {
                         "defectrt": __version__,
                         "torch": torch.__version__,
@@ -362,6 +365,25 @@ def _manifest(
             }
         )
     )
+
+
+def _short(dataset: Sequence[DatasetEntry]) -> list[DatasetEntry]:
+    """The training pictures; of very many, one entry a kind instead of one a picture.
+
+    Its hash is that of the pictures' hashes, sorted, one a line, so that it can still be checked.
+    """
+    if len(dataset) <= _LISTED:
+        return list(dataset)
+    kinds: dict[str, list[str]] = {}
+    for entry in dataset:
+        kinds.setdefault(entry.name.partition("/")[0], []).append(entry.sha256)
+    return [
+        DatasetEntry(
+            name=f"{kind} ({len(hashes)} pictures)",
+            sha256=hashlib.sha256("\n".join(sorted(hashes)).encode()).hexdigest(),
+        )
+        for kind, hashes in kinds.items()
+    ]
 
 
 def _replace(partial: Path, out: Path) -> None:

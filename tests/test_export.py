@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from copy import deepcopy
@@ -14,9 +15,9 @@ from safetensors.numpy import load_file
 
 from defectrt.errors import EngineError, InputError, OutputError, UsageError
 from defectrt.export import build as module
-from defectrt.export.build import TOLERANCE, build
+from defectrt.export.build import TOLERANCE, _short, build
 from defectrt.export.rowstep import RowStep, map_size
-from defectrt.manifest import read_manifest, verify
+from defectrt.manifest import DatasetEntry, read_manifest, verify
 from defectrt.onnx_engine import OnnxEngine
 from defectrt.training.model import SIZES, ModelSize, new_model
 
@@ -256,3 +257,14 @@ def test_the_model_stays_as_it_was():
     after = model.unet.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(before[k], after[k]) for k in before)
+
+
+def test_very_many_training_pictures_are_named_by_kind():
+    few = [DatasetEntry(name=f"hole/{i}.png", sha256=f"{i:064x}") for i in range(1000)]
+    assert _short(few) == few
+    many = [*few, DatasetEntry(name="good/a.png", sha256="f" * 64)]
+    hole, good = _short(many)
+    assert (hole.name, good.name) == ("hole (1000 pictures)", "good (1 pictures)")
+    assert good.sha256 == hashlib.sha256(b"f" * 64).hexdigest()
+    assert _short(many[::-1])[1] == hole
+    assert _short([*many[1:], many[1]])[0] != hole
