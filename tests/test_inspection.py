@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -155,3 +156,11 @@ def test_help_names_every_layout_and_shows_examples():
     assert all(name in _LAYOUT_HELP for name in LAYOUTS)
     for command in ("inspect", "split"):
         assert f"defectrt data {command} data/" in defectrt("data", command, "--help").stdout
+
+
+def test_the_page_shows_what_the_program_says_of_the_real_tiles(magnetic_tile):
+    page = (Path(__file__).parents[1] / "docs" / "training-data.md").read_text()
+    block = page.split("magnetic_tile --window 64\n")[1].split('\n\n"Covered"')[0]
+    said = shown(look(magnetic_tile, window=64)).replace(str(magnetic_tile), "magnetic_tile")
+    wanted = [line.removeprefix("    ").rstrip() for line in block.splitlines()]
+    assert [line.rstrip() for line in said.rstrip().splitlines()] == wanted

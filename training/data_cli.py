@@ -76,8 +76,8 @@ def inspect(
         raise InputError(f"{folder}: no picture in it can be used")
     if report.problems:
         raise PartialError(
-            f"{folder}: {len(report.problems)} problems; mend them, or leave the pictures out with "
-            "a split (defectrt data split)"
+            f"{folder}: {len(report.problems)} problems; mend them, or make a split: it leaves out "
+            "what cannot be used (defectrt data split)"
         )
 
 

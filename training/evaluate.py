@@ -23,7 +23,7 @@ from defectrt.noise import normal
 from defectrt.refine import Refinement, refine
 from defectrt.rows import Floats, Prompts, Rows
 from defectrt.sampler import generate, invert
-from defectrt.schedule import to_epsilon
+from defectrt.schedule import Convention, to_epsilon
 
 from .model import MaskedUNet, StableDiffusion
 
@@ -61,9 +61,13 @@ class Probe:
         background_prompt: str = "good surface",
         masked_prompt: str = "",
         steps: int = 20,
+        convention: Convention = "diffusers",
         device: str = "cpu",
     ) -> None:
-        """``kinds`` are the defects' prompts, ``steps`` the DDIM steps each way."""
+        """``kinds`` are the defects' prompts, ``steps`` the DDIM steps each way.
+
+        ``convention`` is that of inversion, by default the one engines are built with.
+        """
         self._model, self._device = model, device
         self._net = MaskedUNet(model.unet.to(device))
         model.vae.to(device)
@@ -72,7 +76,7 @@ class Probe:
         self._index = {kind: i for i, kind in enumerate(kinds, start=2)}
         schedule = model.noise_schedule
         self._alphas = torch.tensor(schedule.alphas_cumprod, dtype=torch.float32, device=device)
-        self._schedule = schedule.tables(steps)
+        self._schedule = schedule.tables(steps, convention)
 
     @torch.no_grad()
     def make(

@@ -377,10 +377,15 @@ def _visa_labels(root: Path) -> dict[str, str]:
     """Kinds by picture; a picture with several labels is `COMBINED`."""
     kinds = {}
     for row in _read_csv(root / "image_anno.csv", ("image", "label")):
-        labels = [label.strip().lower() for label in row["label"].split(",") if label.strip()]
+        labels = [label for text in row["label"].split(",") if (label := _as_kind(text))]
         if labels:
             kinds[_inside(row["image"], root)] = labels[0] if len(labels) == 1 else COMBINED
     return kinds
+
+
+def _as_kind(label: str) -> str:
+    """A label as a kind, which names folders too."""
+    return re.sub(r"[^\w .+-]+", "_", label.lower()).strip(" ._+-")
 
 
 def _visa_parts(root: Path) -> dict[str, str]:
