@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import cv2
 import numpy as np
 import pytest
+from PIL import ExifTags, Image
 
 from defectrt.errors import InputError
-from defectrt.training.data import GOOD, Crops, Sample, read_good, read_pairs
+from defectrt.training.data import (
+    GOOD,
+    Augmentation,
+    Cache,
+    Crops,
+    Sample,
+    Stored,
+    picture_size,
+    read_good,
+    read_pairs,
+)
 
 
 def picture(h=40, w=50, seed=0):
@@ -129,3 +142,80 @@ def test_shares_of_kinds():
 def test_nothing_to_train_on():
     with pytest.raises(InputError, match="no pictures to train on"):
         Crops([], 32)
+
+
+def test_nothing_is_varied_that_is_not_to_be():
+    samples = [marked(32, 32, seed=1)]
+    still = Augmentation(flip="none", contrast=0, brightness=0)
+    batch = Crops(samples, 32, augmentation=still).batch(0, 8)
+    expected = samples[0].picture.transpose(2, 0, 1) / 127.5 - 1
+    np.testing.assert_allclose(batch.pixels, np.broadcast_to(expected, (8, 3, 32, 32)), atol=1e-6)
+    with pytest.raises(InputError, match="flip 'up': one of both, horizontal"):
+        Augmentation(flip="up")
+
+
+@pytest.mark.parametrize(
+    ("options", "views"),
+    [
+        ({"flip": "none"}, 1),
+        ({"flip": "horizontal"}, 2),
+        ({"flip": "vertical"}, 2),
+        ({"flip": "both"}, 4),
+        ({"flip": "none", "turn": True}, 4),
+        ({"flip": "both", "turn": True}, 8),
+    ],
+)
+def test_every_view_of_a_crop_turns_its_mask_alike(options, views):
+    vary = Augmentation(contrast=0, brightness=0, **options)
+    batch = Crops([marked(32, 32, seed=1)], 32, augmentation=vary).batch(0, 200)
+    np.testing.assert_array_equal(batch.pixels[:, :1] > 0, batch.mask == 1)
+    assert len({m.tobytes() for m in batch.mask}) == views
+
+
+def test_sixteen_bits_and_grey_lose_nothing(tmp_path):
+    deep = np.full((32, 32), 40_000, np.uint16)
+    deep[0] = 40_001
+    cv2.imwrite(str(tmp_path / "a.png"), deep)
+    (sample,) = read_good(tmp_path)
+    assert sample.picture.dtype == np.uint16
+    batch = Crops([sample], 32, augmentation=Augmentation("none", False, 0, 0)).batch(0, 1)
+    rows = np.unique(batch.pixels[0].mean(axis=(0, 2)))
+    assert rows == pytest.approx([40_000 / 32767.5 - 1, 40_001 / 32767.5 - 1], abs=1e-6)
+
+
+def test_pictures_are_decoded_when_needed_and_few_are_kept(tmp_path):
+    for i in range(4):
+        cv2.imwrite(str(tmp_path / f"{i}.png"), picture(32, 32, i))
+    reads = []
+
+    def read(i):
+        reads.append(i)
+        return picture(32, 32, i), np.zeros((32, 32), bool)
+
+    one = 32 * 32 * 4  # a picture and its mask
+    cache = Cache(limit=2 * one)
+    samples = [Stored(tmp_path / f"{i}.png", GOOD, partial(read, i), cache) for i in range(4)]
+    assert reads == []
+    for i in (0, 1, 0, 2, 0, 1):
+        samples[i].picture, samples[i].mask
+    assert reads == [0, 1, 2, 1]  # 1 was the one not used for longest when 2 came
+
+
+def test_a_picture_too_large_is_refused_by_its_header(tmp_path):
+    import struct
+    import zlib
+
+    header = struct.pack(">IIBBBBB", 200_000, 200_000, 8, 0, 0, 0, 0)
+    chunk = b"IHDR" + header
+    data = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk
+    (tmp_path / "bomb.png").write_bytes(data + struct.pack(">I", zlib.crc32(chunk)))
+    with pytest.raises(InputError, match=r"bomb\.png"):
+        read_good(tmp_path)
+
+
+def test_a_turned_photograph_has_the_size_it_is_seen_in(tmp_path):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.fromarray(picture(20, 30)).save(tmp_path / "a.jpg", exif=exif)
+    assert picture_size(tmp_path / "a.jpg") == (30, 20)
+    assert read_good(tmp_path)[0].picture.shape == (30, 20, 3)

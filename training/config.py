@@ -113,6 +113,23 @@ class TrainConfig(_Config):
     window: Annotated[
         int | None, Field(ge=1, description="Side of the crops in px; by default the model's own.")
     ] = None
+    flip: Annotated[
+        Literal["both", "horizontal", "vertical", "none"],
+        Field(description="Which way crops are mirrored at random."),
+    ] = "both"
+    turn: Annotated[
+        bool,
+        Field(
+            description="Turn crops by quarters at random; not for surfaces with a direction, such "
+            "as brushed metal."
+        ),
+    ] = False
+    contrast: Annotated[
+        float, Field(ge=0, lt=1, description="Largest change of a crop's contrast, a share of it.")
+    ] = 0.1
+    brightness: Annotated[
+        float, Field(ge=0, le=1, description="Largest change of a crop's brightness, of the range.")
+    ] = 0.025
     prediction: Annotated[
         Literal["epsilon", "v_prediction", "sample"] | None,
         Field(description="What the model must predict; refused if its scheduler says otherwise."),

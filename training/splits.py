@@ -33,10 +33,8 @@ __all__ = [
     "LeftOut",
     "SamePart",
     "Split",
-    "dump_split",
     "few_shot",
     "fold",
-    "hashed",
     "read_split",
     "refuse_seen",
     "seen",
@@ -204,29 +202,12 @@ def _runs(keys: Mapping[str, str], within: int) -> dict[str, str]:
     return {name: str(run[int(key)]) for name, key in keys.items()}
 
 
-def hashed(split: Split, dataset: Dataset) -> Split:
-    """The split with the hash of every picture, where it had none."""
-    items = {item.name: item for item in dataset.items}
-
-    def fill(entries: Iterable[Entry]) -> tuple[Entry, ...]:
-        return tuple(
-            e if e.sha256 or e.name not in items else _entry(items[e.name]) for e in entries
-        )
-
-    return split.model_copy(update={"train": fill(split.train), "test": fill(split.test)})
-
-
-def dump_split(split: Split) -> str:
-    """A split as JSON, as `read_split` reads it."""
-    return json.dumps(split.model_dump(), indent=1) + "\n"
-
-
 def write_split(split: Split, path: Path) -> None:
-    """Write a split, whole or not at all. Raises `OutputError`."""
+    """Write a split as JSON, whole or not at all. Raises `OutputError`."""
     partial = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(dump_split(split))
+        partial.write_text(json.dumps(split.model_dump(), indent=1) + "\n")
         partial.replace(path)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror})") from error

@@ -22,7 +22,7 @@ from defectrt.progress import Progress
 from . import checkpoint
 from .checkpoint import Ema, State, trained, write_directory
 from .config import TrainConfig
-from .data import Batch, Crops, Sample
+from .data import Augmentation, Batch, Crops, Sample
 from .model import StableDiffusion
 from .monitor import Log
 from .previews import Previews
@@ -130,7 +130,13 @@ def _prepare(
     checkpoints: Path,
 ) -> _Loop:
     assert config.window is not None
-    crops = Crops(samples, config.window, good=config.good, seed=config.seed)
+    crops = Crops(
+        samples,
+        config.window,
+        good=config.good,
+        seed=config.seed,
+        augmentation=Augmentation(config.flip, config.turn, config.contrast, config.brightness),
+    )
     stage = make_stage(model, samples, config, accelerator.device)
     own = _optimizer(stage.module, config)
     forward, optimizer = accelerator.prepare(stage, own)
