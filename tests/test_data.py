@@ -199,6 +199,9 @@ def test_pictures_are_decoded_when_needed_and_few_are_kept(tmp_path):
     for i in (0, 1, 0, 2, 0, 1):
         samples[i].picture, samples[i].mask
     assert reads == [0, 1, 2, 1]  # 1 was the one not used for longest when 2 came
+    large = Stored(tmp_path / "0.png", GOOD, partial(read, 3), Cache(limit=1))
+    assert large.picture.shape[:2] == large.mask.shape
+    assert reads == [0, 1, 2, 1, 3]  # decoded once though larger than the limit
 
 
 def test_a_picture_too_large_is_refused_by_its_header(tmp_path):

@@ -164,3 +164,12 @@ def test_the_page_shows_what_the_program_says_of_the_real_tiles(magnetic_tile):
     said = shown(look(magnetic_tile, window=64)).replace(str(magnetic_tile), "magnetic_tile")
     wanted = [line.removeprefix("    ").rstrip() for line in block.splitlines()]
     assert [line.rstrip() for line in said.rstrip().splitlines()] == wanted
+
+
+def test_the_page_runs_on_the_real_tiles(magnetic_tile, monkeypatch):
+    page = (Path(__file__).parents[1] / "docs" / "training-data.md").read_text()
+    code = page.split("```python\n")[1].split("```")[0]
+    monkeypatch.chdir(magnetic_tile.parent)
+    names: dict = {}
+    exec(code, names)
+    assert (len(names["samples"]), len(names["held_out"])) == (398, 398)

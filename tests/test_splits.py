@@ -165,6 +165,13 @@ def test_a_file_that_is_no_split(tiles, tmp_path, change, message):
         read_split(path, tiles)
 
 
+def test_a_split_is_of_one_reading_of_a_dataset(tmp_path):
+    dataset = read_dataset(loco(tmp_path / "cable"), "loco-classes")
+    write_split(fold(dataset, 0), tmp_path / "split.json")
+    with pytest.raises(InputError, match="add --layout loco-classes"):
+        read_split(tmp_path / "split.json", read_dataset(tmp_path / "cable"))
+
+
 def test_a_picture_on_both_sides_is_refused(tiles, tmp_path):
     split = fold(tiles, 0)
     path = tmp_path / "split.json"

@@ -65,10 +65,13 @@ Decoded = tuple[Bits, Mask]
 
 
 class Cache:
-    """The pictures that were used last, up to ``limit`` bytes of them; for any thread."""
+    """The pictures that were used last, up to ``limit`` bytes of them; for any thread.
+
+    The very last one is kept whatever its size.
+    """
 
     def __init__(self, limit: int = 1 << 30) -> None:
-        """Nothing is kept of a picture that alone is larger than ``limit``."""
+        """Nothing is kept yet."""
         self._limit, self._bytes = limit, 0
         self._kept: OrderedDict[Path, Decoded] = OrderedDict()
         self._lock = threading.Lock()
@@ -84,7 +87,7 @@ class Cache:
             if key not in self._kept:
                 self._kept[key] = decoded
                 self._bytes += _bytes(decoded)
-            while self._bytes > self._limit:
+            while self._bytes > self._limit and len(self._kept) > 1:
                 self._bytes -= _bytes(self._kept.popitem(last=False)[1])
         return decoded
 

@@ -234,6 +234,11 @@ def read_split(path: Path, dataset: Dataset) -> Split:
                 f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()
             )
             raise InputError(f"{path}: not a split: {faults}") from error
+    if split.layout != dataset.layout.name:
+        raise InputError(
+            f"{path}: is of a dataset read as {split.layout}, not {dataset.layout.name}; add "
+            f"--layout {split.layout}, or split again"
+        )
     both = {e.name for e in split.train} & {e.name for e in split.test}
     shared = {e.sha256 for e in split.train} & {e.sha256 for e in split.test} - {None}
     if both or shared:
@@ -242,7 +247,10 @@ def read_split(path: Path, dataset: Dataset) -> Split:
 
 
 def _from_csv(path: Path, text: str, dataset: Dataset) -> Split:
-    rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    try:
+        rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    except csv.Error as error:
+        raise InputError(f"{path}: not a CSV file that can be read ({error})") from error
     if not rows or any(row.get(key) is None for row in rows for key in ("image", "split")):
         raise InputError(f"{path}: expected a CSV file with the columns image and split")
     own, kinds = dataset.root.resolve().name, {item.name: item.kind for item in dataset.items}
