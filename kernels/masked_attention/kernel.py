@@ -123,15 +123,16 @@ def masked_attention_kernel(
 
 @dataclass(frozen=True)
 class Config:
-    """Tile sizes and warps of one head width and precision."""
+    """Tile sizes, warps and pipeline stages of one head width and precision."""
 
     D: int
     D0: int
     D1: int
     BLOCK_N: int
     BLOCK_L: int
-    warps: int
     PRECISION: str
+    warps: int
+    stages: int
 
     def constants(self) -> dict[str, int | str]:
         """The kernel's compile-time arguments, without MAP."""
@@ -148,9 +149,9 @@ def config(width: int, dtype: torch.dtype) -> Config:
     """
     whole = max(16, 1 << (width.bit_length() - 1))
     rest = max(16, triton.next_power_of_2(width - whole)) if width > whole else 16
-    full = dtype == torch.float32
-    block = 16 if width > 96 else 32 if full else 64
-    return Config(width, whole, rest, block, 16, 4, "ieee" if full else "tf32")
+    if dtype == torch.float32:
+        return Config(width, whole, rest, 64 if width <= 48 else 32, 16, "ieee", 8, 2)
+    return Config(width, whole, rest, 64 if width <= 96 else 16, 16, "tf32", 4, 2)
 
 
 def launch(
@@ -180,6 +181,6 @@ def launch(
         q.stride(0), q.stride(2), k.stride(0), k.stride(2), v.stride(0), v.stride(2),
         H, N, L, P, D**-0.5 * 1.4426950408889634,
         Q_HEAD=q.stride(1), K_HEAD=k.stride(1), V_HEAD=v.stride(1),
-        MAP=content is not None, num_warps=c.warps, num_stages=2, **c.constants(),
+        MAP=content is not None, num_warps=c.warps, num_stages=c.stages, **c.constants(),
     )  # fmt: skip
     return out.transpose(1, 2), None if content is None else share.mean(1)
