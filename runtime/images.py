@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import io
 import re
+import struct
 import warnings
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageFile, UnidentifiedImageError
 
 from .errors import InputError
 from .rows import Floats
+from .tiff import read_info, read_samples
 
 __all__ = [
     "MAX_PIXELS",
@@ -50,9 +53,10 @@ _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
 def read_picture(path: Path) -> Bits:
     """Read a picture of 8 or 16 bits a channel, EXIF orientation applied.
 
-    Palettes become RGB and CMYK becomes RGB; one-bit pictures become grey; transparency of any
-    kind becomes alpha. Raises `InputError`
-    for what cannot be read whole, and for pictures of more than `MAX_PIXELS`.
+    Palettes become RGB and CMYK becomes RGB (by its own colour profile, if it has 8 bits and one);
+    one-bit pictures become grey; transparency of any kind becomes alpha. The array may be
+    read-only. Raises `InputError` for what cannot be read whole, for numbers that are not of 8 or
+    16 bits, for files of several pictures, and for pictures of more than `MAX_PIXELS`.
     """
     data = _read_bytes(path)
     try:
@@ -81,13 +85,15 @@ def _read_bytes(path: Path) -> bytes:
 
 
 def _decode(data: bytes) -> Bits:
+    tiff = read_info(data)
+    if tiff and tiff.is_ours:
+        _check_size(tiff.width, tiff.height)
+        if tiff.directory.next:
+            raise InputError("holds several pictures; save each in a file of its own")
+        orientation = tiff.directory.get(ExifTags.Base.Orientation, 1)
+        return _orient(read_samples(data, tiff), orientation)
     with _open(data) as image:
-        width, height = image.size
-        if width * height > MAX_PIXELS:
-            raise InputError(
-                f"{width}x{height} is more than {MAX_PIXELS // 1_000_000} megapixels; "
-                "cut it into smaller pictures"
-            )
+        _check_size(*image.size)
         frames = getattr(image, "n_frames", 1)
         if frames > 1 and image.format != "MPO":  # in an MPO the others are previews
             raise InputError(f"holds {frames} pictures; save each in a file of its own")
@@ -95,6 +101,14 @@ def _decode(data: bytes) -> Bits:
         image.load()  # a truncated file fails here
         array = _decode_deep(data, stored) if _DEEP_COLOUR.search(stored) else _as_array(image)
         return _orient(array, image.getexif().get(ExifTags.Base.Orientation, 1))
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise InputError(
+            f"{width}x{height} is more than {MAX_PIXELS // 1_000_000} megapixels; "
+            "cut it into smaller pictures"
+        )
 
 
 def _open(data: bytes) -> ImageFile.ImageFile:
@@ -112,18 +126,21 @@ def _orient(array: Bits, orientation: int) -> Bits:
         array = array[:, ::-1]
     if orientation in (3, 4, 7, 8):
         array = array[::-1]
-    return array.copy()
+    oriented: Bits = array if array.flags.c_contiguous else array.copy()
+    return oriented
 
 
 def _as_array(image: Image.Image) -> Bits:
     if image.mode.startswith("I;16"):
-        return np.asarray(image).astype(np.uint16)[..., None]
+        return _with_clear_value(np.asarray(image).astype(np.uint16)[..., None], image)
     grey = image.mode in ("1", "L")
     if image.has_transparency_data:  # a transparent palette entry or colour, or alpha already
         image = image.convert("LA" if grey or image.mode == "LA" else "RGBA")
     elif image.mode == "1":
         image = image.convert("L")
-    elif image.mode in ("P", "CMYK"):
+    elif image.mode == "CMYK":
+        image = _to_light(image)
+    elif image.mode == "P":
         image = image.convert("RGB")
     if image.mode not in ("L", "LA", "RGB", "RGBA"):
         raise InputError(f"pixel format {image.mode} is not supported; use 8 or 16 bits")
@@ -131,13 +148,38 @@ def _as_array(image: Image.Image) -> Bits:
     return array.reshape(*array.shape[:2], -1)
 
 
+def _with_clear_value(grey: NDArray[np.uint16], image: Image.Image) -> Bits:
+    """16-bit grey of which a PNG may declare one value to be transparent, as grey and alpha."""
+    clear = image.info.get("transparency")
+    if not isinstance(clear, int):
+        return grey
+    alpha = np.where(grey == clear, np.uint16(0), np.uint16(0xFFFF))
+    return np.concatenate([grey, alpha], axis=2)
+
+
+def _to_light(image: Image.Image) -> Image.Image:
+    """CMYK to RGB: by the picture's own colour profile, without one by what ink leaves of white."""
+    profile = image.info.get("icc_profile")
+    if not profile:
+        return image.convert("RGB")
+    try:
+        ink = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        light = ImageCms.profileToProfile(
+            image, ink, ImageCms.createProfile("sRGB"), outputMode="RGB"
+        )
+    except (ImageCms.PyCMSError, OSError) as error:
+        raise InputError(f"its colour profile cannot be used ({error})") from error
+    assert light is not None  # a new image, since it is not asked to work in place
+    return light
+
+
 def _decode_deep(data: bytes, stored: str) -> Bits:
-    """16-bit colour, which Pillow would cut to 8 bits; OpenCV keeps it."""
-    if "RGB" not in stored:
-        raise InputError(f"16 bits are supported for grey and RGB, not for {stored}")
+    """16-bit colour of a PNG, which Pillow would cut to 8 bits; OpenCV keeps it."""
     array = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if array is None or array.dtype != np.uint16 or array.ndim != 3:
-        raise InputError("16-bit colour that cannot be read")
+        raise InputError(f"16-bit colour that cannot be read ({stored})")
+    if "LA" in stored:
+        return np.asarray(array[..., ::3], np.uint16).copy()
     order = cv2.COLOR_BGR2RGB if array.shape[2] == 3 else cv2.COLOR_BGRA2RGBA
     return np.asarray(cv2.cvtColor(array, order), np.uint16)
 
@@ -146,11 +188,30 @@ def encode_png(picture: Bits) -> bytes:
     """PNG bytes of [H,W,C] uint8 or uint16 (or [H,W])."""
     array = picture[..., 0] if picture.ndim == 3 and picture.shape[2] == 1 else picture
     if array.dtype == np.uint16 and array.ndim == 3:
+        if array.shape[2] == 2:
+            return _encode_deep_alpha(array)
         order = cv2.COLOR_RGB2BGR if array.shape[2] == 3 else cv2.COLOR_RGBA2BGRA
         return bytes(cv2.imencode(".png", cv2.cvtColor(array, order))[1])
     buffer = io.BytesIO()
     Image.fromarray(array).save(buffer, "png")
     return buffer.getvalue()
+
+
+def _encode_deep_alpha(picture: Bits) -> bytes:
+    """PNG of [H,W,2] uint16, grey and alpha, which neither Pillow nor OpenCV writes."""
+    height, width = picture.shape[:2]
+    packer = zlib.compressobj(6)
+    parts = [
+        b"\x89PNG\r\n\x1a\n",
+        _chunk(b"IHDR", struct.pack(">2L5B", width, height, 16, 4, 0, 0, 0)),
+    ]
+    rows = (packer.compress(b"\0" + row.astype(">u2").tobytes()) for row in picture)  # unfiltered
+    body = b"".join([*rows, packer.flush()])
+    return b"".join([*parts, _chunk(b"IDAT", body), _chunk(b"IEND", b"")])
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">L", len(data)) + kind + data + struct.pack(">L", zlib.crc32(kind + data))
 
 
 @dataclass(frozen=True)
@@ -195,8 +256,8 @@ def place_window(mask: Mask, side: int, context: int) -> Window:
     mask [H,W] with at least one pixel; ``side`` is the model's window and ``context`` the
     pixels wanted around the mask. A larger mask gets a larger window, which is then scaled.
     """
-    ys, xs = np.nonzero(mask)
-    low, high = np.array([ys.min(), xs.min()]), np.array([ys.max(), xs.max()]) + 1
+    ys, xs = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    low, high = np.array([ys[0], xs[0]]), np.array([ys[-1], xs[-1]]) + 1
     side = max(side, int((high - low).max()) + 2 * context)
     corner = (low + high - side) // 2
     room = np.array(mask.shape) - side
