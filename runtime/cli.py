@@ -115,6 +115,7 @@ def synthesize(
     ] = None,
     category: Annotated[str, typer.Option(help="Name of the part, a folder in OUT.")] = "parts",
     count: Annotated[int, typer.Option(help="Defects a picture.", min=1)] = 1,
+    candidates: Annotated[int, typer.Option(help="Tries a defect; the best is kept.", min=1)] = 1,
     seed: Annotated[int, typer.Option(help="Another seed, other defects.")] = 0,
     steps: Annotated[
         int | None, typer.Option(help="DDIM steps; one of the engine's schedules.")
@@ -147,9 +148,23 @@ def synthesize(
             "--format", help="What to write, with commas: mvtec (always), coco, yolo; see the docs."
         ),
     ] = "mvtec",
-    batch: Annotated[int, typer.Option(help="Windows in the engine at once.", min=1)] = 4,
+    min_coverage: Annotated[
+        float,
+        typer.Option(help="Share of the mask that must change; less is no defect.", min=0, max=1),
+    ] = 0.05,
+    max_leak: Annotated[
+        float,
+        typer.Option(
+            help="Change that may be cut off at the border, as a share of the defect's own; "
+            "more is a seam.",
+            min=0,
+        ),
+    ] = 1.0,
+    batch: Annotated[int, typer.Option(help="Rows in the engine at once.", min=1)] = 4,
     threads: Annotated[int | None, typer.Option(help="CPU threads; all by default.", min=1)] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped job.")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait if another process is writing to OUT.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The summary as JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
@@ -157,8 +172,8 @@ def synthesize(
 
     The mask of good/a/7.jpg is masks/a/7_mask.png or masks/a/7.png. OUT gets the MVTec AD layout
     and manifest.jsonl. Outside a soft border around the mask every pixel is the original's.
-    Ctrl-C finishes the pictures at hand; --resume goes on. Exit codes: 0 all made, 7 some left
-    out, 8 nothing made.
+    Whatever stops it, the same command goes on and ends with the same files; Ctrl-C finishes the
+    samples at hand. Exit codes: 0 all made, 7 some left out, 8 nothing made.
 
     Examples:
 
@@ -183,11 +198,14 @@ def synthesize(
     job = Job(
         defect=defect,
         count=count,
+        candidates=candidates,
         seed=seed,
         steps=steps,
         background=background,
         blend=blend,
         refinement=Refinement(method=refine, min_change=min_change),
+        min_coverage=min_coverage,
+        max_leak=max_leak,
         feather=feather,
         batch=batch,
     )
@@ -211,16 +229,18 @@ def synthesize(
         job,
         category=category,
         formats=parse_formats(formats),
-        resume=resume,
         threads=threads,
+        wait=wait,
         quiet=quiet,
     )
     if as_json:
         typer.echo(json.dumps(asdict(summary)))
     else:
         typer.echo(
-            f"{out}: {summary.kept} of {summary.requested} samples kept, {summary.made} made now, "
-            f"{len(summary.dropped)} dropped, {len(summary.skipped)} pictures skipped"
+            f"{out}: {summary.requested} requested, {summary.placed} placed, "
+            f"{summary.generated} generated ({summary.made} now), {summary.kept} kept; "
+            f"{summary.rejected} of {summary.tries} candidates rejected, "
+            f"{len(summary.failed)} pictures failed"
         )
     summary.check()
 

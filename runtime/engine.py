@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -10,10 +11,17 @@ from .errors import EngineError
 from .manifest import Manifest, verify
 from .rows import Floats, Rows
 
-__all__ = ["DEFAULT_ENGINE", "Engine", "load_engine"]
+__all__ = ["DEFAULT_ENGINE", "Engine", "cores", "load_engine"]
 
 #: The engine that ships with the package.
 DEFAULT_ENGINE = Path(__file__).parent / "engines" / "default"
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 class Engine(Protocol):
@@ -25,6 +33,10 @@ class Engine(Protocol):
     @property
     def manifest(self) -> Manifest:
         """The verified manifest."""
+
+    @property
+    def calls(self) -> int:
+        """How many calls may run at once, each in a thread of its own; 1 if not thread-safe."""
 
     def encode(self, pixels: Floats) -> Floats:
         """pixels [B,3,H,W] float32 in [-1,1] -> scaled latents [B,C,h,w] float32."""
@@ -50,10 +62,11 @@ class Engine(Protocol):
         """Close."""
 
 
-def load_engine(directory: str | Path, *, threads: int | None = None) -> Engine:
+def load_engine(directory: str | Path, *, threads: int | None = None, calls: int = 1) -> Engine:
     """Verify an engine directory, then open it.
 
-    threads limits the CPU threads of a step; by default the backend takes all cores.
+    threads limits the CPU threads of the engine; by default it takes all cores. They are shared
+    among ``calls`` calls at once, where the backend can do more than one.
     Raises `EngineError` if anything about the directory is not as its manifest says.
     """
     path = Path(directory)
@@ -62,4 +75,4 @@ def load_engine(directory: str | Path, *, threads: int | None = None) -> Engine:
         raise EngineError(f"{path}: this build does not run the backend {manifest.backend!r}")
     from .onnx_engine import OnnxEngine
 
-    return OnnxEngine(path, manifest, threads=threads)
+    return OnnxEngine(path, manifest, threads=threads, calls=calls)

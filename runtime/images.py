@@ -9,6 +9,7 @@ import warnings
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -225,7 +226,7 @@ class Window:
     x: int
     side: int
 
-    def crop(self, array: NDArray[np.generic]) -> NDArray[np.generic]:
+    def crop(self, array: NDArray[Any]) -> NDArray[Any]:
         """[H,W,…] -> [side,side,…], mirrored beyond the border."""
         (top, inside_y, bottom), (left, inside_x, right) = (
             self._span(start, size)
@@ -235,7 +236,7 @@ class Window:
         pad = [(top, bottom), (left, right), *[(0, 0)] * (array.ndim - 2)]
         return np.pad(view, pad, mode="symmetric") if any(map(any, pad)) else view
 
-    def paste(self, array: NDArray[np.generic], window: NDArray[np.generic]) -> None:
+    def paste(self, array: NDArray[Any], window: NDArray[Any]) -> None:
         """Write [side,side,…] back into [H,W,…]; what lies beyond the border is dropped."""
         (top, inside_y, _), (left, inside_x, _) = (
             self._span(start, size)

@@ -10,26 +10,29 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import monotonic
 from types import FrameType
 from typing import Any
 
 import numpy as np
 
 from .dataset import Dataset
-from .engine import DEFAULT_ENGINE, load_engine
+from .engine import DEFAULT_ENGINE, cores, load_engine
 from .errors import Cancelled, InputError, NothingDoneError, OutputError, PartialError, UsageError
 from .formats import Format, finish, parse_formats
 from .images import find_pictures, read_picture
-from .maker import Item, Job, Maker, Sample
+from .journal import Entry
+from .maker import Good, Job, Maker, Sample
 from .manifest import MANIFEST, hash_file
-from .masks import MaskSource, digest
+from .masks import MaskSource, Placed, digest
 from .progress import Progress
+from .scheduler import Call, Scheduler, Task, Work
 from .sources import Masks
 
 __all__ = ["Job", "Summary", "synthesize"]
 
 #: What a sample's line in the manifest says of the job.
-_RECORDED = ("defect", "seed", "steps", "background", "blend", "engine")
+_RECORDED = ("defect", "category", "steps", "background", "blend", "engine")
 
 
 @dataclass
@@ -37,29 +40,37 @@ class Summary:
     """What became of a job.
 
     requested   samples that were asked for
-    made        samples that were made now, not in an earlier run
+    placed      samples for which there was a picture and a place for the defect
+    generated   samples that went through the engine
     kept        samples that are in the dataset
-    dropped     samples that were made and not kept, each with its reason
-    skipped     pictures that could not be used, each with its reason
+    made        samples that were generated now, not in an earlier run
+    tries       candidates that were generated
+    rejected    candidates that were not fit: too small a change, or a leak
+    dropped     samples that were generated and not kept, each with its reason
+    failed      pictures that could not be used, each with its reason
     """
 
     requested: int = 0
-    made: int = 0
+    placed: int = 0
+    generated: int = 0
     kept: int = 0
+    made: int = 0
+    tries: int = 0
+    rejected: int = 0
     dropped: list[str] = field(default_factory=list)
-    skipped: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
 
     def check(self) -> None:
         """Raise `NothingDoneError` or `PartialError` unless everything was made and kept."""
         if self.kept == self.requested:
             return
-        reasons = "".join(f"\n  {line}" for line in self.skipped + self.dropped)
+        reasons = "".join(f"\n  {line}" for line in self.failed + self.dropped)
         text = f"{self.kept} of {self.requested} samples were made{reasons}"
         raise (PartialError if self.kept else NothingDoneError)(text)
 
 
 @dataclass(frozen=True)
-class _Good:
+class _Entry:
     """A picture of the folder, not yet read: its place there, its path and its path within."""
 
     index: int
@@ -76,8 +87,8 @@ def synthesize(
     *,
     category: str = "parts",
     formats: Sequence[Format] = ("mvtec",),
-    resume: bool = False,
     threads: int | None = None,
+    wait: bool = False,
     quiet: bool = False,
 ) -> Summary:
     """Put defects into every picture under ``images`` and write a dataset to ``out``.
@@ -85,17 +96,21 @@ def synthesize(
     Without ``engine`` the one inside the package is taken. ``masks`` says where masks come from
     (see `defectrt.Masks`); a folder alone holds one for every picture, of the same path; without
     it, one that suits the kind of defect is drawn.
-    Pictures that cannot be used are skipped and listed in the summary; the rest goes on.
-    ``formats`` besides the MVTec AD layout are written at the end (see `defectrt.formats`).
-    Ctrl-C finishes the pictures at hand and raises `Cancelled`; ``resume`` goes on from there
-    and ends with the same files. Raises the errors of `defectrt.errors` for everything that
-    concerns the whole job, before anything is written.
+    Pictures that cannot be used are listed in the summary; the rest goes on. ``formats`` besides
+    the MVTec AD layout are written at the end (see `defectrt.formats`). Whatever stopped a
+    job, the same call goes on with it and ends with the same files; another process that is
+    writing to ``out`` is an `OutputError`, unless told to ``wait`` for it. Ctrl-C finishes the
+    samples at hand and raises `Cancelled`. Raises the errors of `defectrt.errors` for everything
+    that concerns the whole job, before anything is written.
     """
     job, formats = job or Job(), parse_formats(",".join(formats))
     images, engine, out = Path(images), Path(engine or DEFAULT_ENGINE), Path(out)
     options = masks if isinstance(masks, Masks) else Masks(folder=Path(masks) if masks else None)
-    goods = _find_goods(images, out, *options.paths())
-    with load_engine(engine, threads=threads) as opened:
+    entries = _find_goods(images, out, *options.paths())
+    requested = len(entries) * job.count
+    threads = threads if threads is not None else cores()
+    calls = max(1, min(threads, requested * job.candidates // job.batch))
+    with load_engine(engine, threads=threads, calls=calls) as opened:
         maker = Maker(opened, job)
         band = math.ceil(job.grow + job.feather)
         mask_source = options.open(maker.defect, opened.manifest.image.height, job.seed, band)
@@ -105,24 +120,28 @@ def synthesize(
             "category": category,
             "engine": hash_file(engine / MANIFEST).sha256,
             "kinds": opened.manifest.defects,
-            "pictures": digest(good.source for good in goods),
+            "pictures": digest(entry.source for entry in entries),
             "masks": mask_source.record(),
         }
-        dataset = Dataset(out, category, maker.defect, record, resume=resume)
-        run = _Run(maker, mask_source, dataset, record, len(goods))
-        with Progress(len(goods), "synthesize", quiet=quiet) as progress, _interrupt(quiet) as stop:
-            for start in range(0, len(goods), job.batch):
-                if stop.is_set():
+        dataset = Dataset(out, category, maker.defect, record, wait=wait)
+        run = _Run(maker, mask_source, dataset, record, entries)
+        scheduler = Scheduler(opened, batch=job.batch)
+        with dataset.journal, Progress(requested, "synthesize", quiet=quiet) as progress:
+            with _interrupt(quiet) as stop:
+                for task in scheduler.run(run.tasks(stop)):
+                    run.settle(task.result())
+                    progress.update(run.done, kept=run.kept)
+                dataset.finish()
+                if run.done < requested:
                     raise Cancelled(
-                        f"stopped after {start} of {len(goods)} pictures; go on with --resume"
+                        f"stopped after {run.done} of {requested} samples; "
+                        "run the same command again to go on"
                     )
-                run.make(goods[start : start + job.batch])
-                progress.update(min(start + job.batch, len(goods)), kept=len(dataset.kept))
-    finish(out, formats)
-    return run.summary()
+            finish(out, formats)
+            return run.summary()
 
 
-def _find_goods(images: Path, *not_in: Path) -> list[_Good]:
+def _find_goods(images: Path, *not_in: Path) -> list[_Entry]:
     """All pictures but those in the folders of masks and results, should these lie below."""
     if not images.is_dir():
         raise InputError(f"{images}: no such folder of pictures")
@@ -136,11 +155,15 @@ def _find_goods(images: Path, *not_in: Path) -> list[_Good]:
     ]
     if not paths:
         raise InputError(f"{images}: holds no pictures (PNG, JPEG, TIFF or BMP)")
-    return [_Good(i, p, p.relative_to(images).as_posix()) for i, p in enumerate(paths)]
+    return [_Entry(i, p, p.relative_to(images).as_posix()) for i, p in enumerate(paths)]
 
 
 class _Run:
-    """One run of a job: reads, makes and writes pictures in groups, and keeps the account."""
+    """One run of a job: what is left to do, and the account.
+
+    kept        samples in the dataset
+    done        samples that are settled or could not be made
+    """
 
     def __init__(
         self,
@@ -148,87 +171,112 @@ class _Run:
         masks: MaskSource,
         dataset: Dataset,
         record: dict[str, Any],
-        total: int,
+        entries: Sequence[_Entry],
     ) -> None:
-        self._maker, self._masks, self._dataset, self._total = maker, masks, dataset, total
+        self._maker, self._masks, self._dataset, self._entries = maker, masks, dataset, entries
         self._record = {key: record[key] for key in _RECORDED}
-        self._skipped: list[str] = []
         self._made = 0
+        self.kept = dataset.journal.count("kept")
+        self.done = self.kept + dataset.journal.count("dropped")
 
-    def make(self, goods: Sequence[_Good]) -> None:
-        """Make what is missing of a group.
+    def tasks(self, stop: threading.Event) -> Iterator[Task[Entry]]:
+        """A task for every sample that is not settled, until stopped."""
+        for entry in self._entries:
+            settled = self._dataset.journal.settled(entry.index)
+            numbers = [k for k in range(self._maker.job.count) if k not in settled]
+            reading = Task(self._read(entry))
+            for number in numbers:
+                if stop.is_set():
+                    return
+                yield Task(self._make(entry, reading, number))
 
-        If anything is, the whole group goes through the engine, so that a resumed job meets the
-        same batches and ends with the same bits.
-        """
-        if all(self._is_settled(good.source) for good in goods):
-            return
-        items = list(self._read(goods))
-        if all(self._is_settled(item.source) for item in items):
-            return
-        for item in items:
-            name = _number(item.index, self._total)
-            item.record["good"] = self._dataset.add_good(item.index, name, item.picture)
-        for sample in self._maker(items):
-            if (sample.item.source, sample.number) not in self._dataset:
-                self._write(sample)
-                self._made += 1
+    def settle(self, entry: Entry) -> None:
+        """Take down what became of a sample."""
+        self._dataset.journal.settle(entry)
+        self._made += entry.state != "failed"
+        self.kept += entry.state == "kept"
+        self.done += 1
 
     def summary(self) -> Summary:
         """The account, with what earlier runs made."""
-        dropped = self._dataset.dropped.items()
+        journal = self._dataset.journal
+        dropped = [f"{e.source}, sample {e.number}: {e.reason}" for e in journal.entries("dropped")]
+        failed = list(journal.entries("failed"))
+        tries, rejected = journal.tries()
+        requested = len(self._entries) * self._maker.job.count
         return Summary(
-            requested=self._total * self._maker.job.count,
+            requested=requested,
+            placed=requested - len(failed),
+            generated=self.kept + len(dropped),
+            kept=self.kept,
             made=self._made,
-            kept=len(self._dataset.kept),
-            dropped=[f"{source}, sample {k}: {reason}" for (source, k), reason in dropped],
-            skipped=self._skipped,
+            tries=tries,
+            rejected=rejected,
+            dropped=dropped,
+            failed=list(dict.fromkeys(entry.reason for entry in failed)),
         )
 
-    def _is_settled(self, source: str) -> bool:
-        """Whether all samples of a picture are kept or dropped already."""
-        return all((source, k) in self._dataset for k in range(self._maker.job.count))
+    def _make(
+        self, entry: _Entry, reading: Task[tuple[Good, dict[str, Any]]], number: int
+    ) -> Work[Entry]:
+        """One sample, from reading its picture to writing its files."""
+        start = monotonic()
+        try:
+            ((good, record),) = yield (reading,)
+            placed = yield Call("masks", lambda: self._masks(entry.source, good.picture, number))
+        except InputError as fault:
+            source, reason = (_readable(text) for text in (entry.source, str(fault)))
+            return Entry(entry.index, number, source, "failed", reason)
+        sample = yield from self._maker.sample(good, number, [spot.mask for spot in placed])
+        record = yield Call("write", lambda: self._write(entry, sample, placed, record))
+        return Entry(
+            entry.index,
+            number,
+            entry.source,
+            "dropped" if sample.fault else "kept",
+            sample.fault or "",
+            sample.tries,
+            len(sample.rejected),
+            monotonic() - start,
+            record,
+        )
 
-    def _read(self, goods: Sequence[_Good]) -> Iterator[Item]:
-        """Pictures with their masks; those that cannot be used are skipped."""
-        for good in goods:
+    def _read(self, entry: _Entry) -> Work[tuple[Good, dict[str, Any]]]:
+        """A picture, kept as a good one, and what its samples' records say of it."""
+
+        def read() -> tuple[Good, dict[str, Any]]:
             try:
-                yield _read(good, self._masks)
-            except InputError as fault:
-                self._skipped.append(str(fault))
+                entry.source.encode()
+            except UnicodeEncodeError as error:
+                raise InputError(f"{entry.path}: the name is not UTF-8; rename the file") from error
+            picture = read_picture(entry.path)
+            record = {"source": entry.source, "source_sha256": hash_file(entry.path).sha256}
+            name = _number(entry.index, len(self._entries))
+            record["good"] = self._dataset.add_good(entry.index, name, picture)
+            return Good(entry.source, picture), record
 
-    def _write(self, sample: Sample) -> None:
-        item = sample.item
-        record = item.record | {"sample": sample.number} | self._record | sample.figures
-        reason = sample.fault or (None if sample.label.any() else "no defect appeared")
-        if reason:
-            self._dataset.drop(record, reason)
-            return
+        result: tuple[Good, dict[str, Any]] = yield Call("read", read)
+        return result
+
+    def _write(
+        self, entry: _Entry, sample: Sample, placed: Sequence[Placed], record: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Write a sample's files, unless it is none; returns its line in the manifest."""
+        record = record | {"masks": [spot.record for spot in placed], "sample": sample.number}
+        record |= {"seed": sample.seed, **self._record, **sample.figures}
+        if sample.fault:
+            return record
         count = self._maker.job.count
-        name = _number(item.index * count + sample.number, self._total * count)
-        image, label = self._dataset.write(name, sample.picture, sample.label)
-        record["outside_error"] = _outside_error(image, sample)
-        self._dataset.keep(image, label, record)
+        name = _number(entry.index * count + sample.number, len(self._entries) * count)
+        mask = np.logical_or.reduce([spot.mask for spot in placed])
+        paths = self._dataset.write(name, sample.picture, sample.label, mask)
+        _check(self._dataset.out / paths["image"], sample)
+        return paths | record
 
 
-def _read(good: _Good, masks: MaskSource) -> Item:
-    """Read a picture and get its mask; all spots of a sample are one mask for now.
-
-    Raises `InputError` for whatever is wrong with either.
-    """
-    try:
-        good.source.encode()
-    except UnicodeEncodeError as error:
-        raise InputError(f"{good.path}: the name is not UTF-8; rename the file") from error
-    picture = read_picture(good.path)
-    placed = masks(good.source, picture, 0)
-    record = {
-        "source": good.source,
-        "source_sha256": hash_file(good.path).sha256,
-        "masks": [spot.record for spot in placed],
-    }
-    mask = np.logical_or.reduce([spot.mask for spot in placed])
-    return Item(good.index, good.source, picture, mask, record)
+def _readable(text: str) -> str:
+    """A text that can be written, whatever bytes a file's name is made of."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _number(index: int, total: int) -> str:
@@ -236,16 +284,16 @@ def _number(index: int, total: int) -> str:
     return str(index).zfill(max(3, len(str(total - 1))))
 
 
-def _outside_error(image: Path, sample: Sample) -> int:
-    """Largest difference to the source outside the band, measured on the file as written.
+def _check(image: Path, sample: Sample) -> None:
+    """Compare the file as written with the source outside the band.
 
-    0, or an `OutputError`: a result that cannot be trusted is not kept.
+    Raises `OutputError` if one bit differs: a result that cannot be trusted is not kept.
     """
-    written, source = read_picture(image), sample.item.picture
+    written, source = read_picture(image), sample.good.picture
     if written.dtype == source.dtype and written.shape == source.shape:
         wrong = (written != source) & ~sample.band[..., None]
         if not wrong.any():
-            return 0
+            return
     raise OutputError(f"{image}: differs from its source outside the mask; is the disk sound?")
 
 
@@ -262,7 +310,7 @@ def _interrupt(quiet: bool) -> Iterator[threading.Event]:
             signal.default_int_handler(number, frame)
         stop.set()
         if not quiet:
-            print("finishing the pictures at hand; Ctrl-C again stops at once", file=sys.stderr)
+            print("finishing the samples at hand; Ctrl-C again stops at once", file=sys.stderr)
 
     ours = (
         threading.current_thread() is threading.main_thread()

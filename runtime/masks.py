@@ -15,7 +15,6 @@ import numpy as np
 from .errors import InputError
 from .images import Bits, Mask, find_pictures, read_picture
 from .manifest import hash_file
-from .noise import item_id
 from .placement import paste
 from .rows import Floats
 from .shapes import tight
@@ -31,7 +30,6 @@ __all__ = [
     "read_any_mask",
     "read_mask",
     "reduce_mask",
-    "sample_seed",
 ]
 
 
@@ -59,12 +57,6 @@ class MaskSource(Protocol):
 
     def record(self) -> dict[str, Any]:
         """What decides the masks, as plain JSON, for the job's record."""
-
-
-def sample_seed(seed: int, source: str, sample: int) -> int:
-    """A sample's own seed, 64 bits: of the job's seed, the picture's name and its number alone."""
-    entropy = [seed % 2**64, item_id(source), sample]
-    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0])
 
 
 def digest(names: Iterable[str]) -> str:

@@ -1,7 +1,9 @@
 """Counter-based noise: Philox4x32-10 and Box-Muller, the same numbers in every language.
 
-A sample's noise is a function of (seed, item, sample) and of nothing else, so it does not depend
-on batch neighbours, order, resume or the number of threads. Element ``4 i + j`` of an array, in
+Noise is a function of (seed, item, sample) and of nothing else, so it does not depend on batch
+neighbours, order, resume or the number of threads. A job's seed, a picture's name and a sample's
+number make the sample's own seed (`sample_seed`); with it, a stroke's and a candidate's number in
+the places of item and sample make the noise. Element ``4 i + j`` of an array, in
 row-major order, is the j-th normal of block i:
 
     counter = (i, sample, item low, item high)      key = (seed low, seed high)
@@ -24,7 +26,7 @@ from numpy.typing import NDArray
 
 from .rows import Floats
 
-__all__ = ["item_id", "normal", "philox4x32"]
+__all__ = ["item_id", "normal", "philox4x32", "sample_seed"]
 
 _MULTIPLIERS = np.array([0xD2511F53, 0xCD9E8D57], np.uint64)
 _WEYL = np.array([0x9E3779B9, 0xBB67AE85], np.uint32)
@@ -66,6 +68,17 @@ def normal(seed: int, item: int, sample: int, shape: tuple[int, ...]) -> Floats:
     radius, angle = np.sqrt(-2 * np.log(u[:, 0::2])), 2 * np.pi * u[:, 1::2]
     pairs = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=-1)
     return pairs.reshape(-1)[:size].reshape(shape).astype(np.float32)
+
+
+def sample_seed(seed: int, source: str, sample: int) -> int:
+    """A sample's own seed: of the job's seed, the picture's name and its number alone.
+
+    53 bits, so that every reader of JSON keeps them: of the first two words of the Philox block
+    (2³² - 1, sample, item low, item high), which no `normal` reaches.
+    """
+    counter = np.array([0xFFFFFFFF, sample & 0xFFFFFFFF, *_words(item_id(source))], np.uint32)
+    low, high = philox4x32(counter, np.array(_words(seed), np.uint32))[:2].tolist()
+    return int(low | high << 32) & (2**53 - 1)
 
 
 def item_id(name: str) -> int:

@@ -12,6 +12,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import DTypeLike
 
+from .engine import cores
 from .errors import EngineError, InputError, UsageError
 from .manifest import Manifest
 from .rows import Floats, Rows
@@ -32,15 +33,18 @@ class OnnxEngine:
         manifest: Manifest,
         *,
         threads: int | None = None,
+        calls: int = 1,
         providers: Sequence[str] = ("CPUExecutionProvider",),
     ) -> None:
         """Open graphs that `verify` has already checked.
 
-        providers are ONNX Runtime's, in order of preference. They are all there or it is an
-        `EngineError`, and only a list that names the CPU may fall back to it.
+        ``calls`` calls may run at once and share the threads. On a CPU a call of one thread each
+        does more in all than one call of many. providers are ONNX Runtime's, in order of
+        preference. They are all there or it is an `EngineError`, and only a list that names the
+        CPU may fall back to it.
         """
-        options = _options(threads, providers)
-        self.manifest = manifest
+        options = _options(threads, calls, providers)
+        self.manifest, self.calls = manifest, calls
         self._signatures = _signatures(manifest)
         missing = [f"{n}.onnx" for n in self._signatures if f"{n}.onnx" not in manifest.files]
         if missing:
@@ -122,9 +126,11 @@ def _signatures(manifest: Manifest) -> dict[str, tuple[_Signature, _Signature]]:
     }
 
 
-def _options(threads: int | None, providers: Sequence[str]) -> ort.SessionOptions:
+def _options(threads: int | None, calls: int, providers: Sequence[str]) -> ort.SessionOptions:
     if threads is not None and threads < 1:
         raise UsageError(f"{threads} threads; give 1 or more, or none for all cores")
+    if calls < 1:
+        raise UsageError(f"{calls} calls at once; give 1 or more")
     available = ort.get_available_providers()
     if missing := [name for name in providers if name not in available]:
         raise EngineError(
@@ -132,7 +138,7 @@ def _options(threads: int | None, providers: Sequence[str]) -> ort.SessionOption
         )
     options = ort.SessionOptions()
     options.log_severity_level = 3
-    options.intra_op_num_threads = threads or 0
+    options.intra_op_num_threads = max(1, (threads or cores()) // calls)
     if "CPUExecutionProvider" not in providers:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     return options

@@ -1,13 +1,15 @@
 """Inversion and generation, Eqs. 8 and 9, as row steps.
 
 Symbols follow the paper: z latent, m mask (1 = defect), tilde = inverted, star = with a defect.
-A step is any function from `Rows` to (z', attention), an engine's usually.
+Both are generators: they yield `Rows`, are sent (z', attention), and know nothing of who
+computes it, so that a scheduler can put rows of many of them into one batch; `run` runs one alone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias, TypeVar, cast
 
 import numpy as np
 
@@ -15,7 +17,11 @@ from .errors import InputError
 from .rows import Floats, Ints, Prompts, Rows, Step
 from .schedule import Schedule, StepRow
 
-__all__ = ["Background", "Generated", "generate", "invert", "repeat"]
+__all__ = ["Background", "Generated", "Steps", "generate", "invert", "repeat", "run"]
+
+T = TypeVar("T")
+#: Yields rows, is sent (z' [B,C,h,w], attention [B,1,r,r]) for each, returns a T.
+Steps: TypeAlias = Generator[Rows, tuple[Floats, Floats], T]
 
 #: ``replay`` takes z^m from the stored inversion, ``dual`` denoises it again beside the defect.
 Background = Literal["replay", "dual"]
@@ -35,9 +41,7 @@ class Generated:
     attention: Floats
 
 
-def invert(
-    step: Step, z0: Floats, mask: Floats, prompts: Prompts, schedule: Schedule
-) -> list[Floats]:
+def invert(z0: Floats, mask: Floats, prompts: Prompts, schedule: Schedule) -> Steps[list[Floats]]:
     """DDIM inversion of the masked background, Eq. 8.
 
     z0 [B,C,h,w] float32; mask [B,1,h,w] in {0,1}. Returns z̃^m_0 … z̃^m_T, each [B,C,h,w].
@@ -47,20 +51,19 @@ def invert(
     nothing = np.zeros_like(z)
     path = [z]
     for row in schedule.inversion:
-        z, _ = step(_rows(z, row, mask, prompts.masked, prompts.background, outside, nothing))
+        z, _ = yield _rows(z, row, mask, prompts.masked, prompts.background, outside, nothing)
         path.append(z)
     return path
 
 
 def generate(
-    step: Step,
     path: list[Floats],
     mask: Floats,
     noise: Floats,
     prompts: Prompts,
     schedule: Schedule,
     background: Background = "replay",
-) -> Generated:
+) -> Steps[Generated]:
     """Generate a defect under the mask of an inverted background, Eq. 9.
 
     path as `invert` returns it; noise [B,C,h,w] standard normal. Starts from
@@ -74,18 +77,27 @@ def generate(
     z_m = path[-1]
     z = z_m + mask * noise
     outside, nothing = 1 - mask, np.zeros_like(z)
-    attention = None
+    attention: Floats | float = 0.0
     for row, stored in zip(schedule.generation, path[-2::-1], strict=True):
         if background == "replay":
             z_m = stored
         else:
-            z_m, _ = step(
-                _rows(z_m, row, mask, prompts.masked, prompts.background, outside, nothing)
+            z_m, _ = yield _rows(
+                z_m, row, mask, prompts.masked, prompts.background, outside, nothing
             )
-        z, seen = step(_rows(z, row, mask, prompts.defect, prompts.background, mask, z_m))
-        attention = seen if attention is None else attention + seen
-    assert attention is not None  # a schedule has at least one step
-    return Generated(z, z_m, (attention / np.float32(len(schedule))).astype(np.float32))
+        z, seen = yield _rows(z, row, mask, prompts.defect, prompts.background, mask, z_m)
+        attention = attention + seen
+    return Generated(z, z_m, np.asarray(attention / np.float32(len(schedule)), np.float32))
+
+
+def run(step: Step, steps: Steps[T]) -> T:
+    """Run one of the above to its end, alone, on any step function; returns what it returns."""
+    try:
+        rows = next(steps)
+        while True:
+            rows = steps.send(step(rows))
+    except StopIteration as end:
+        return cast(T, end.value)
 
 
 def repeat(path: list[Floats], times: int) -> list[Floats]:

@@ -14,7 +14,8 @@ import numpy as np
 from .bank import BankEntry, read_bank, transplant
 from .errors import InputError, UsageError
 from .images import Bits, Mask
-from .masks import MaskFolder, MaskSource, Placed, digest, sample_seed
+from .masks import MaskFolder, MaskSource, Placed, digest
+from .noise import sample_seed
 from .placement import TRIES, grow, paste, place
 from .regions import Everywhere, Foreground, Region, RegionFile, RegionFolder, RegionSource
 from .registration import Golden

@@ -65,6 +65,8 @@ class FakeEngine:
     ``blind``, leaves the background as it is, so that no defect appears).
     """
 
+    calls = 1
+
     def __init__(self, blind=False):
         self.manifest = Manifest.model_validate_json(json.dumps(manifest_dict()))
         self.blind, self.batches = blind, []
@@ -111,7 +113,7 @@ def fake_engine(monkeypatch, tmp_path):
     engine, directory = FakeEngine(), tmp_path / "engine"
     directory.mkdir()
     (directory / "engine.json").write_text("{}")
-    monkeypatch.setattr("defectrt.job.load_engine", lambda path, threads=None: engine)
+    monkeypatch.setattr("defectrt.job.load_engine", lambda path, threads=None, calls=1: engine)
     return directory, engine
 
 
@@ -142,15 +144,9 @@ def tree(out):
     return {p.relative_to(out).as_posix(): p.read_bytes() for p in out.rglob("*") if p.is_file()}
 
 
-def without_times(out):
-    """All files of a dataset, and all lines without how long they took."""
-    files = tree(out)
-    for name in ("manifest.jsonl", "dropped.jsonl"):
-        for line in files.pop(name, b"").decode().splitlines():
-            record = json.loads(line)
-            record.pop("seconds")
-            files[f"{name} {record['source']} {record['sample']}"] = record
-    return files
+def dataset_of(out):
+    """All files of a dataset by name, byte for byte; the journal is not one."""
+    return {name: data for name, data in tree(out).items() if not name.startswith("job.sqlite")}
 
 
 @pytest.fixture

@@ -36,8 +36,8 @@ def test_bad_pictures_are_skipped_and_listed_and_the_rest_goes_on(go, parts):
     _, summary = go()
     assert summary.kept == 3
     assert summary.requested == 8
-    text = "\n".join(summary.skipped)
-    assert len(summary.skipped) == 5
+    text = "\n".join(summary.failed)
+    assert len(summary.failed) == 5
     for part in (
         "a_empty.png: the file is empty",
         "b_cut.png: damaged or truncated",
@@ -92,7 +92,7 @@ def test_nothing_but_bad_pictures(go, parts, fake_engine):
         (parts[0] / f"{i}.png").write_bytes(b"bad")
     out, summary = go()
     assert not fake_engine[1].batches
-    assert (summary.requested, summary.kept, len(summary.skipped)) == (3, 0, 3)
+    assert (summary.requested, summary.kept, len(summary.failed)) == (3, 0, 3)
     assert not (out / "parts").exists()
     with pytest.raises(NothingDoneError, match="0 of 3 samples were made"):
         summary.check()
@@ -103,14 +103,14 @@ def test_a_mask_that_is_damaged(go, parts):
     path.write_bytes(path.read_bytes()[:60])
     _, summary = go()
     assert summary.kept == 2
-    assert len(summary.skipped) == 1
-    assert "1_mask.png: damaged or truncated" in summary.skipped[0]
+    assert len(summary.failed) == 1
+    assert "1_mask.png: damaged or truncated" in summary.failed[0]
 
 
 def test_two_masks_for_one_picture(go, parts):
     save(parts[1] / "1_mask.tif", grey())
     _, summary = go()
-    assert summary.skipped == ["1.png: more than one mask: 1_mask.png, 1_mask.tif; keep one"]
+    assert summary.failed == ["1.png: more than one mask: 1_mask.png, 1_mask.tif; keep one"]
 
 
 def test_a_name_that_is_not_utf_8(go, parts):
@@ -122,7 +122,7 @@ def test_a_name_that_is_not_utf_8(go, parts):
         pytest.skip("this file system does not have such names")
     _, summary = go()
     assert summary.kept == 3
-    assert summary.skipped[0].endswith("the name is not UTF-8; rename the file")
+    assert summary.failed[0].endswith("the name is not UTF-8; rename the file")
 
 
 def test_what_is_hidden_is_no_picture(go, parts):
@@ -130,7 +130,7 @@ def test_what_is_hidden_is_no_picture(go, parts):
     save(parts[0] / ".thumbs" / "1.png", grey())
     (parts[0] / "folder.png").mkdir()
     _, summary = go()
-    assert (summary.requested, summary.skipped) == (3, [])
+    assert (summary.requested, summary.failed) == (3, [])
 
 
 def test_masks_and_results_below_the_pictures_are_no_pictures(parts, fake_engine, tmp_path):
@@ -142,18 +142,16 @@ def test_masks_and_results_below_the_pictures_are_no_pictures(parts, fake_engine
     for mask in (root / "masks").glob("*.png"):
         (root / "masks" / "sub" / "images").mkdir(exist_ok=True)
         mask.rename(root / "masks" / "sub" / "images" / mask.name)
-    for resume in (False, True):
-        summary = synthesize(
-            root, fake_engine[0], root / "masks", root / "out", resume=resume, quiet=True
-        )
-        assert (summary.requested, summary.kept, summary.skipped) == (3, 3, [])
+    for _ in range(2):
+        summary = synthesize(root, fake_engine[0], root / "masks", root / "out", quiet=True)
+        assert (summary.requested, summary.kept, summary.failed) == (3, 3, [])
 
 
 def test_one_folder_for_two_things(parts, fake_engine, tmp_path):
     images, masks = parts
     for other in ((images, tmp_path / "out"), (masks, images), (images / ".." / "images", masks)):
         with pytest.raises(UsageError, match="pictures, masks and results need a folder each"):
-            synthesize(images, fake_engine[0], *other, resume=True, quiet=True)
+            synthesize(images, fake_engine[0], *other, quiet=True)
     assert len(list(images.iterdir())) == 3
 
 

@@ -99,7 +99,7 @@ def test_the_runtime_needs_no_torch(engine, parts, tmp_path):
         [sys.executable, "-c", code], capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stderr
-    assert "3 of 3 samples kept, 3 made now, 0 dropped, 0 pictures skipped" in result.stdout
+    assert "3 requested, 3 placed, 3 generated (3 now), 3 kept" in result.stdout
     assert len((tmp_path / "out" / "manifest.jsonl").read_text().splitlines()) == 3
 
 
@@ -116,12 +116,17 @@ def test_synthesize_speaks_to_eyes_and_machines(engine, parts, tmp_path):
     assert "synthesize 4/4 kept 3" in result.stderr
     assert "error: 3 of 4 samples were made\n" in result.stderr
     assert "zz.png: the file is empty" in result.stderr
-    again = defectrt(*words, "--out", tmp_path / "a")
-    assert again.returncode == 5
-    assert "not empty; add --resume" in again.stderr
-    resumed = defectrt(*words, "--out", tmp_path / "a", "--resume", "--quiet")
-    assert resumed.returncode == 7
-    assert "3 of 4 samples kept, 0 made now, 0 dropped, 1 pictures skipped" in resumed.stdout
+    again = defectrt(*words, "--out", tmp_path / "a", "--quiet")
+    assert again.returncode == 7
+    assert "4 requested, 3 placed, 3 generated (0 now), 3 kept" in again.stdout
+    assert "0 of 3 candidates rejected, 1 pictures failed" in again.stdout
+    other = defectrt(*words, "--out", tmp_path / "a", "--seed", "1")
+    assert other.returncode == 3
+    assert "was started as another job (seed: 0 -> 1)" in other.stderr
+    save(tmp_path / "mine" / "a.png", np.zeros((4, 4), np.uint8))
+    taken = defectrt(*words, "--out", tmp_path / "mine")
+    assert taken.returncode == 5
+    assert "not empty and not a job's folder; choose another --out" in taken.stderr
 
 
 @pytest.mark.parametrize(
@@ -204,22 +209,24 @@ def test_ctrl_c_says_how_to_go_on_and_that_works(engine, tmp_path):
     words = ["synthesize", "--engine", engine, "--defect", "spot", "--refine", "none"]
     for option in ("images", "masks", "out"):
         words += [f"--{option}", tmp_path / option]
-    words += ["--count", 20, "--batch", 1, "--threads", 1]
+    words += ["--count", 40, "--batch", 1, "--threads", 1]
     program = [sys.executable, "-c", "from defectrt.cli import main; main()", *map(str, words)]
     with subprocess.Popen(program, stdout=-1, stderr=-1, text=True) as process:
-        assert process.stderr.readline().startswith("synthesize 1/10")
+        assert process.stderr.readline().startswith("synthesize 1/400")
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "finishing the pictures at hand; Ctrl-C again stops at once" in errors
-    assert re.search(r"error: stopped after \d of 10 pictures; go on with --resume\n$", errors)
+    assert "finishing the samples at hand; Ctrl-C again stops at once" in errors
+    assert re.search(
+        r"error: stopped after \d+ of 400 samples; run the same command again to go on\n$", errors
+    )
     done = len((tmp_path / "out" / "manifest.jsonl").read_text().splitlines())
-    assert 0 < done < 200
-    assert done % 20 == 0
-    resumed = defectrt(*words, "--resume", "--quiet", "--json")
+    assert 0 < done < 400
+    assert len(list((tmp_path / "out" / "parts" / "test" / "spot").iterdir())) == done
+    resumed = defectrt(*words, "--quiet", "--json")
     assert resumed.returncode == 0
     summary = json.loads(resumed.stdout)
-    assert (summary["kept"], summary["made"]) == (200, 200 - done)
+    assert (summary["kept"], summary["made"]) == (400, 400 - done)
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ import pytest
 from defectrt.engine import load_engine
 from defectrt.errors import EngineError, InputError, UsageError
 from defectrt.rows import Prompts, Rows
-from defectrt.sampler import generate, invert
+from defectrt.sampler import generate, invert, run
 
 #: Fixtures that build an engine directory, a backend each.
 BACKENDS = ["engine"]
@@ -172,8 +172,8 @@ def test_the_method_runs_on_it(opened):
     prompts = Prompts(
         *(np.full(2, i) for i in (indices.defect, indices.background, indices.masked))
     )
-    path = invert(opened.step, z0, mask, prompts, m.steps())
-    result = generate(opened.step, path, mask, noise, prompts, m.steps())
+    path = run(opened.step, invert(z0, mask, prompts, m.steps()))
+    result = run(opened.step, generate(path, mask, noise, prompts, m.steps()))
     np.testing.assert_array_equal((1 - mask) * result.latent, (1 - mask) * z0)
     assert np.isfinite(result.latent).all()
 

@@ -9,10 +9,11 @@ import pytest
 import torch
 from diffusers import DDIMInverseScheduler, DDIMScheduler
 
+from defectrt import sampler
 from defectrt.errors import InputError
 from defectrt.noise import normal
 from defectrt.rows import Prompts, Rows
-from defectrt.sampler import generate, invert, repeat
+from defectrt.sampler import repeat, run
 from defectrt.schedule import NoiseSchedule, to_epsilon
 
 B, C, S = 2, 3, 6
@@ -27,6 +28,14 @@ SD = {
     "set_alpha_to_one": False,
     "steps_offset": 1,
 }
+
+
+def invert(step, *args):
+    return run(step, sampler.invert(*args))
+
+
+def generate(step, *args):
+    return run(step, sampler.generate(*args))
 
 
 def schedule_of(config):

@@ -22,7 +22,7 @@ from defectrt.images import from_model
 from defectrt.noise import normal
 from defectrt.refine import Refinement, refine
 from defectrt.rows import Floats, Prompts, Rows
-from defectrt.sampler import generate, invert
+from defectrt.sampler import generate, invert, run
 from defectrt.schedule import Convention, to_epsilon
 
 from .model import MaskedUNet, StableDiffusion
@@ -98,9 +98,9 @@ class Probe:
         z0 = self._encode(pixels)
         m = nn.functional.max_pool2d(torch.from_numpy(mask), self._model.downscale).numpy()
         prompts = self._prompts(kinds)
-        path = invert(self.step, z0, m, prompts, self._schedule)
+        path = run(self.step, invert(z0, m, prompts, self._schedule))
         noise = np.stack([normal(seed, number, 0, z0.shape[1:]) for number in numbers])
-        made = generate(self.step, path, m, noise, prompts, self._schedule, "dual")
+        made = run(self.step, generate(path, m, noise, prompts, self._schedule, "dual"))
         before, after = self._decode(z0), self._decode(made.latent)
         return Made(before, after, outside_error(made.background, z0, m))
 

@@ -24,7 +24,7 @@ from defectrt.images import place_window, read_picture, to_model
 from defectrt.masks import MaskFolder, latent_mask, read_mask
 from defectrt.noise import item_id, normal
 from defectrt.rows import Prompts
-from defectrt.sampler import generate, invert
+from defectrt.sampler import generate, invert, run
 
 
 def rms(difference: np.ndarray, where: np.ndarray) -> float:
@@ -63,13 +63,12 @@ def main() -> None:
         z0 = engine.encode(x)
         times, errors = {}, {}
         start = perf_counter()
-        path = invert(engine.step, z0, 1 - outside, prompts, schedule)
+        path = run(engine.step, invert(z0, 1 - outside, prompts, schedule))
         times["inversion"] = perf_counter() - start
         for way in ("replay", "dual"):
             start = perf_counter()
-            result = generate(
-                engine.step, path, 1 - outside, np.stack(noise), prompts, schedule, way
-            )
+            generation = generate(path, 1 - outside, np.stack(noise), prompts, schedule, way)
+            result = run(engine.step, generation)
             times[way] = perf_counter() - start
             errors[way] = rms(result.latent - z0, outside)
         decoded = (engine.decode(z0) - x) * 127.5
