@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 from itertools import count
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from defectrt.errors import Cancelled, InputError, OutputError, TrainingError
-from defectrt.training import checkpoint, stages
+from defectrt.training import checkpoint, previews, stages
 from defectrt.training import train as loop
-from defectrt.training.data import GOOD, Sample
+from defectrt.training.config import load_config
+from defectrt.training.data import GOOD, Batch, Sample
 from defectrt.training.model import SIZES, new_model, open_model
+from defectrt.training.runs import start
 from defectrt.training.train import TrainConfig, train
 
 CONFIG = TrainConfig(steps=6, batch=2, learning_rate=1e-3, window=32, ema_decay=0.5)
@@ -197,3 +201,211 @@ def test_the_average_follows_the_weights():
     ema.update(module, 10_000)
     expected = 0.9 * (start * 2 / 11 + 9 / 11) + 0.1
     torch.testing.assert_close(ema.weights["weight"], expected)
+
+
+def same(one, two):
+    return one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one)
+
+
+def test_a_lora_is_merged_into_a_plain_unet(samples, tmp_path):
+    merged = run_tiny(samples, tmp_path / "run", but(CONFIG, lora=2))
+    before = new_model(SIZES["tiny"])
+    assert merged.keys() == before.unet.state_dict().keys()
+    changed = {k for k, v in before.unet.state_dict().items() if not torch.equal(v, merged[k])}
+    assert changed
+    assert all(re.search(r"\.to_(q|k|v|out\.0)\.weight$", name) for name in changed)
+    inputs = torch.randn(1, 4, 16, 16), torch.tensor([10]), torch.randn(1, 5, 32)
+    before.unet.load_lora_adapter(tmp_path / "run" / "lora")
+    with torch.no_grad():
+        adapted = before.unet.eval()(*inputs).sample
+        plain = open_model(tmp_path / "run" / "model").unet(*inputs).sample
+    torch.testing.assert_close(plain, adapted, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"lora": 2}, {"optimizer": "adafactor"}, {"accumulate": 2}, {"ema_decay": 0.0}],
+    ids=str,
+)
+def test_every_kind_of_run_resumes_to_the_same_weights(samples, tmp_path, changes):
+    config = but(CONFIG, steps=4, **changes)
+    whole = run_tiny(samples, tmp_path / "whole", config)
+    run_tiny(samples, tmp_path / "run", but(config, steps=2))
+    assert same(whole, run_tiny(samples, tmp_path / "run", config, resume=True))
+
+
+def test_without_an_average_the_model_has_the_weights_themselves(samples, tmp_path):
+    run = tmp_path / "run"
+    model = run_tiny(samples, run, but(CONFIG, ema_decay=0.0))
+    newest = checkpoint.latest(run / "checkpoints")
+    assert same(model, load_file(newest / "weights.safetensors"))
+    assert load_file(newest / "ema.safetensors") == {}
+
+
+def test_gradient_checkpointing_changes_memory_and_not_weights(samples, tmp_path):
+    plain = run_tiny(samples, tmp_path / "plain", but(CONFIG, steps=2))
+    again = run_tiny(samples, tmp_path / "again", but(CONFIG, steps=2, gradient_checkpointing=True))
+    for name, weight in plain.items():
+        torch.testing.assert_close(again[name], weight)
+
+
+def test_a_step_is_a_mean_over_the_defects_of_all_its_batches():
+    """Batches of 1 and 3 defects: their means count 1/4 and 3/4, and accelerate halves them."""
+    masks = np.zeros((2, 4, 1, 8, 8), np.float32)
+    masks[0, :1, 0, 2, 2] = masks[1, 1:, 0, 3, 3] = 1
+    batches = [Batch(np.zeros((4, 3, 8, 8), np.float32), mask, ("spot",) * 4) for mask in masks]
+    accelerator = loop._accelerator(CONFIG, "cpu")
+    assert loop._shares(batches, accelerator) == [0.5, 1.5]
+    batches = [Batch(b.pixels, b.mask * 0, b.kinds) for b in batches]
+    assert loop._shares(batches, accelerator) == [1, 1]
+
+
+def test_good_pictures_weigh_what_prior_weight_says(samples, tmp_path):
+    runs = {
+        weight: run_tiny(samples, tmp_path / str(weight), but(CONFIG, prior_weight=weight))
+        for weight in (0.0, 1.0)
+    }
+    assert not same(runs[0.0], runs[1.0])
+    only_good = [s for s in samples if s.kind == GOOD]
+    before = new_model(SIZES["tiny"]).unet.state_dict()
+    config = but(CONFIG, prior_weight=0.0, weight_decay=0.0)
+    assert same(run_tiny(only_good, tmp_path / "good", config), before)
+
+
+def test_previews_are_the_same_pictures_and_change_no_weights(samples, tmp_path):
+    plain = run_tiny(samples, tmp_path / "plain")
+    run = tmp_path / "run"
+    assert same(plain, run_tiny(samples, run, preview_every=4, preview_steps=2))
+    assert sorted(p.name for p in (run / "previews").iterdir()) == ["000004.png", "000006.png"]
+    first, last = (np.asarray(Image.open(p)) for p in sorted((run / "previews").iterdir()))
+    assert first.shape == last.shape == (8 * 96, 3 * 96, 3)
+    assert np.array_equal(first[:, : 2 * 96], last[:, : 2 * 96])  # originals and masks
+    assert not np.array_equal(first[:, 2 * 96 :], last[:, 2 * 96 :])
+    assert set(np.unique(first[:, 96 : 2 * 96])) == {0, 255}
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [4, 6]
+    assert lines[0]["preview"] == "previews/000004.png"
+    assert lines[0]["outside_error"] > 0
+    assert 0 <= lines[0]["defects_shown"] <= 1
+
+
+def test_previews_show_every_kind_by_its_prompt(samples, tmp_path):
+    samples[0] = Sample(samples[0].path, "line", samples[0].picture, samples[0].mask)
+    config = but(CONFIG, steps=1, prompts={"line": "a thin line"})
+    run_tiny(samples, tmp_path / "run", config, preview_every=1, preview_steps=1)
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    texts = {p["name"]: p["text"] for p in record["prompts"]}
+    assert texts == {
+        "background": "good surface", "masked": "", "line": "a thin line", "spot": "spot",
+    }  # fmt: skip
+    assert previews._fixed(samples, but(config, window=32)).kinds == ("line",) * 4 + ("spot",) * 4
+
+
+def test_an_autoencoder_shows_what_it_keeps(samples, tmp_path):
+    config = but(CONFIG, objective="autoencoder", steps=1)
+    run_tiny(samples, tmp_path / "run", config, preview_every=1)
+    line = json.loads((tmp_path / "run" / "log.jsonl").read_text())
+    assert 0 < line["error"] < 2
+
+
+@pytest.mark.slow
+def test_tensorboard_gets_the_losses_and_the_pictures(samples, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    config = but(CONFIG, steps=10)
+    run_tiny(samples, tmp_path / "run", config, tensorboard=True, preview_every=10, preview_steps=1)
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    assert {"matching", "regularizer", "prior", "defects_shown"} <= set(events.Tags()["scalars"])
+    assert events.Tags()["images"] == ["preview"]
+    logged = json.loads((tmp_path / "run" / "log.jsonl").read_text().splitlines()[0])
+    [scalar] = events.Scalars("matching")
+    assert (scalar.step, scalar.value) == (10, pytest.approx(logged["matching"]))
+
+
+def test_the_model_has_to_predict_what_the_preset_expects(samples, tmp_path):
+    with pytest.raises(InputError, match="predicts epsilon, the configuration wants v_prediction"):
+        run_tiny(samples, tmp_path / "run", but(CONFIG, prediction="v_prediction"))
+    model = new_model(SIZES["tiny"], prediction_type="v_prediction")
+    config = but(CONFIG, prediction="v_prediction", steps=1)
+    train(model, samples, config, tmp_path / "run", quiet=True)
+    assert open_model(tmp_path / "run" / "model").prediction_type == "v_prediction"
+
+
+def test_what_this_machine_cannot_do_is_said_before_anything_is_written(samples, tmp_path):
+    with pytest.raises(InputError, match="float16 trains on a GPU only"):
+        run_tiny(samples, tmp_path / "run", but(CONFIG, precision="float16"))
+    if not torch.cuda.is_available():
+        with pytest.raises(InputError, match="torch sees no GPU here"):
+            run_tiny(samples, tmp_path / "run", device="cuda")
+    assert not (tmp_path / "run").exists()
+
+
+def test_another_model_does_not_continue_a_run(samples, tmp_path):
+    run_tiny(samples, tmp_path / "run")
+    with pytest.raises(InputError, match="the model is not the same"):
+        train(
+            new_model(SIZES["tiny"], seed=1), samples, CONFIG, tmp_path / "run",
+            resume=True, quiet=True,
+        )  # fmt: skip
+
+
+def test_a_gradient_that_is_not_finite_does_not_reach_the_weights(samples, tmp_path, monkeypatch):
+    calls, real = count(), stages.disentangle
+
+    def poisoned(*args, **kwargs):
+        terms = real(*args, **kwargs)
+        if next(calls) == 3:  # a finite loss whose gradient is not
+            matching = terms["matching"]
+            terms["matching"] = matching + (matching - matching.detach()).abs().sqrt()
+        return terms
+
+    monkeypatch.setattr(stages, "disentangle", poisoned)
+    with pytest.raises(TrainingError, match=r"gradient is nan at step 3"):
+        run_tiny(samples, tmp_path / "run", checkpoint_every=1)
+    newest = checkpoint.latest(tmp_path / "run" / "checkpoints")
+    assert newest.name == "0000003"
+    assert all(v.isfinite().all() for v in load_file(newest / "weights.safetensors").values())
+
+
+@pytest.mark.slow
+def test_a_model_a_kind(samples, tmp_path):
+    from conftest import save
+
+    new_model(SIZES["tiny"]).save(tmp_path / "base")
+    for sample in samples:
+        folder = tmp_path / ("good" if sample.kind == GOOD else sample.path.stem)
+        save(folder / f"{sample.path.stem}.png", sample.picture)
+        if sample.kind != GOOD:
+            save(folder / f"{sample.path.stem}_mask.png", sample.mask.astype(np.uint8))
+    run, training = load_config(
+        "small",
+        None,
+        {
+            "model": str(tmp_path / "base"), "out": tmp_path / "out", "steps": 2, "batch": 2,
+            "defect": {"dent": tmp_path / "0", "hole": tmp_path / "1"}, "good": tmp_path / "good",
+            "per_kind": True, "preview_every": 0, "tensorboard": False, "device": "cpu",
+        },
+    )  # fmt: skip
+    made = list(start(run, training, quiet=True))
+    assert made == [tmp_path / "out" / kind / "model" for kind in ("dent", "hole")]
+    records = [json.loads((path.parent / "run.json").read_text()) for path in made]
+    for kind, record in zip(("dent", "hole"), records, strict=True):
+        assert [p["name"] for p in record["prompts"]] == ["background", "masked", kind]
+        assert {d["name"].split("/")[0] for d in record["dataset"]} == {"good", kind}
+    again = load_config(None, tmp_path / "out" / "config.yaml", {})
+    assert again[0].per_kind
+    assert again[1] == training
+    before = [weights(path.parent) for path in made]
+    assert list(start(*again, resume=True, quiet=True)) == made
+    assert all(same(old, weights(path.parent)) for old, path in zip(before, made, strict=True))
+
+
+def test_faults_of_a_run_are_found_before_the_model_is_opened(tmp_path):
+    run, training = load_config(
+        None,
+        None,
+        {"model": "none", "out": tmp_path, "per_kind": True, "prompt": {"hole": "a hole"}},
+    )
+    with pytest.raises(InputError, match=r"(?s)fine-tune needs defects.*model a kind.*for hole"):
+        list(start(run, training))

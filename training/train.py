@@ -31,6 +31,8 @@ from .stages import Stage, make_stage
 
 __all__ = ["OBJECTIVES", "TrainConfig", "train"]
 
+#: Parameters up to which speed counts for more than memory.
+_SMALL = 100_000_000
 OBJECTIVES = ("autoencoder", "denoise", "disentangle")
 
 
@@ -152,8 +154,10 @@ def _optimizer(module: torch.nn.Module, config: TrainConfig) -> torch.optim.Opti
         return torch.optim.Adafactor(
             parameters, config.learning_rate, weight_decay=config.weight_decay, foreach=False
         )
+    # all parameters at once is faster, and holds a second copy of their second moments
+    small = sum(p.numel() for p in parameters) < _SMALL
     return torch.optim.AdamW(
-        parameters, config.learning_rate, weight_decay=config.weight_decay, foreach=True
+        parameters, config.learning_rate, weight_decay=config.weight_decay, foreach=small
     )
 
 
