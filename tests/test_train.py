@@ -215,7 +215,7 @@ def test_a_lora_is_merged_into_a_plain_unet(samples, tmp_path):
     assert changed
     assert all(re.search(r"\.to_(q|k|v|out\.0)\.weight$", name) for name in changed)
     inputs = torch.randn(1, 4, 16, 16), torch.tensor([10]), torch.randn(1, 5, 32)
-    before.unet.load_lora_adapter(tmp_path / "run" / "lora")
+    before.unet.load_lora_adapter(tmp_path / "run" / "lora", prefix=None, use_safetensors=True)
     with torch.no_grad():
         adapted = before.unet.eval()(*inputs).sample
         plain = open_model(tmp_path / "run" / "model").unet(*inputs).sample

@@ -67,8 +67,8 @@ class TrainConfig(_Config):
     optimizer: Annotated[
         Literal["adamw", "adafactor"],
         Field(
-            description="adafactor keeps next to no state; its rate is relative to the weights, "
-            "so take about 30 times AdamW's."
+            description="adafactor keeps a quarter of AdamW's state; its rate is relative to the "
+            "weights, so take about 30 times AdamW's."
         ),
     ] = "adamw"
     lora: Annotated[
@@ -149,7 +149,7 @@ def _several(value: Any) -> Any:
 
 
 class RunConfig(_Config):
-    """Where a run reads and writes, and how it is watched; the weights do not depend on it."""
+    """Where a run reads and writes, and how it is watched."""
 
     model: Annotated[
         str,
@@ -159,11 +159,29 @@ class RunConfig(_Config):
         ),
     ]
     out: Annotated[Path, Field(description="Directory of the run.")]
+    data: Annotated[
+        Path | None,
+        Field(description="Dataset of good and defective pictures; see defectrt data inspect."),
+    ] = None
+    layout: Annotated[
+        str | None,
+        Field(
+            description="How --data is laid out, recognised if left out: mvtec, loco, "
+            "loco-classes, visa, pairs or folders."
+        ),
+    ] = None
+    split: Annotated[
+        Path | None,
+        Field(
+            description="Train on one side of --data only: a file from defectrt data split, or a "
+            "list that came with the dataset. What was used is in OUT/split.json."
+        ),
+    ] = None
     defect: Annotated[
         dict[str, Path],
         Field(
-            description="Pictures of one kind of defect with their masks, name.jpg beside name.png "
-            "or images/ beside masks/. Repeat for more kinds."
+            description="Beside --data, or without it: pictures of one kind of defect with their "
+            "masks, name.jpg beside name.png or images/ beside masks/. Repeat for more kinds."
         ),
     ] = {}
     good: Annotated[
@@ -172,8 +190,14 @@ class RunConfig(_Config):
         Field(description="Folder of good pictures. Repeat for more."),
     ] = ()
     mask_threshold: Annotated[
-        int, Field(ge=1, le=255, description="Mask pixels of at least this value are defect.")
-    ] = 1
+        int | None,
+        Field(
+            ge=1,
+            le=65535,
+            description="Mask pixels of at least this value are defect; otherwise 1 or, in --data, "
+            "as the layout says.",
+        ),
+    ] = None
     per_kind: Annotated[
         bool, Field(description="A model a kind in OUT/KIND, one after the other, as in the paper.")
     ] = False
@@ -194,6 +218,13 @@ class RunConfig(_Config):
         str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:1, …")
     ] = "auto"
     threads: Annotated[int | None, Field(ge=1, description="CPU threads; all by default.")] = None
+
+    @model_validator(mode="after")
+    def _go_together(self) -> RunConfig:
+        alone = [key for key in ("layout", "split") if getattr(self, key) and not self.data]
+        if alone:
+            raise ValueError(f"{', '.join(alone)}: only with --data, the dataset it is of")
+        return self
 
 
 def keys() -> Iterator[tuple[str, Any]]:
@@ -243,8 +274,10 @@ def dump_config(run: RunConfig, training: TrainConfig) -> str:
     """The configuration as YAML that `load_config` reads back; paths made absolute."""
     from .yamlfile import write_yaml
 
-    absolute = {
+    absolute: dict[str, Any] = {
         "out": run.out.resolve(),
+        "data": run.data and run.data.resolve(),
+        "split": run.split and run.split.resolve(),
         "good": tuple(folder.resolve() for folder in run.good),
         "defect": {kind: folder.resolve() for kind, folder in run.defect.items()},
     }

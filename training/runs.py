@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -12,36 +12,45 @@ from defectrt.errors import InputError
 from .checkpoint import write_file
 from .config import RunConfig, TrainConfig, dump_config
 from .data import GOOD, Sample, read_good, read_pairs
+from .dataset import read_dataset
 from .model import open_model
 from .rundir import writing
+from .splits import hashed, read_split, whole
 from .train import train
 
 __all__ = ["start"]
 
-CONFIG = "config.yaml"
+CONFIG, SPLIT = "config.yaml", "split.json"
 
 
 def start(
     run: RunConfig, training: TrainConfig, *, resume: bool = False, quiet: bool = False
 ) -> Iterator[Path]:
     """Train what the configuration says; yields each model's directory when it is whole."""
-    samples = _read(run)
+    samples, attached = _read(run)
     kinds = sorted({s.kind for s in samples} - {GOOD})
     _check(run, training, kinds)
     if not run.per_kind:
-        yield _train(run, training, samples, resume, quiet)
+        yield _train(run, training, samples, attached, resume, quiet)
         return
     with writing(run.out / CONFIG):
         run.out.mkdir(parents=True, exist_ok=True)
         write_file(run.out / CONFIG, dump_config(run, training).encode())
     for kind in kinds:
+        prompts = {k: text for k, text in training.prompts.items() if k == kind}
         own = run.model_copy(update={"out": run.out / kind, "per_kind": False})
         chosen = [s for s in samples if s.kind in (kind, GOOD)]
-        yield _train(own, training, chosen, resume, quiet)
+        settings = training.model_copy(update={"prompts": prompts})
+        yield _train(own, settings, chosen, attached, resume, quiet)
 
 
 def _train(
-    run: RunConfig, training: TrainConfig, samples: Sequence[Sample], resume: bool, quiet: bool
+    run: RunConfig,
+    training: TrainConfig,
+    samples: Sequence[Sample],
+    attached: Mapping[str, str],
+    resume: bool,
+    quiet: bool,
 ) -> Path:
     return train(
         open_model(run.model),
@@ -57,15 +66,26 @@ def _train(
         tensorboard=run.tensorboard,
         device=_device(run.device),
         quiet=quiet,
-        attach={CONFIG: dump_config(run, training)},
+        attach={CONFIG: dump_config(run, training), **attached},
     )
 
 
-def _read(run: RunConfig) -> list[Sample]:
+def _read(run: RunConfig) -> tuple[list[Sample], dict[str, str]]:
+    """The pictures to train on, and the split that they are one side of, to be kept."""
     samples = [sample for folder in run.good for sample in read_good(folder)]
     for kind, folder in run.defect.items():
-        samples += read_pairs(folder, kind, mask_threshold=run.mask_threshold)
-    return samples
+        samples += read_pairs(folder, kind, mask_threshold=run.mask_threshold or 1)
+    if run.data is None:
+        return samples, {}
+    dataset = read_dataset(run.data, run.layout, mask_threshold=run.mask_threshold)
+    if run.split is None:
+        own = dataset.samples()
+        split = whole(dataset)
+    else:
+        split = read_split(run.split, dataset)
+        own = dataset.samples(split)
+        split = hashed(split, dataset)
+    return samples + own, {SPLIT: split.model_dump_json(indent=1) + "\n"}
 
 
 def _check(run: RunConfig, training: TrainConfig, kinds: Sequence[str]) -> None:
@@ -74,9 +94,12 @@ def _check(run: RunConfig, training: TrainConfig, kinds: Sequence[str]) -> None:
     faults = [
         (
             training.objective == "disentangle" and not kinds,
-            "the fine-tune needs defects: --defect KIND=DIR",
+            "the fine-tune needs defects: --data DIR or --defect KIND=DIR",
         ),
-        (run.per_kind and not kinds, "a model a kind needs defects: --defect KIND=DIR"),
+        (
+            run.per_kind and not kinds,
+            "a model a kind needs defects: --data DIR or --defect KIND=DIR",
+        ),
         (bool(strangers), f"--prompt for {', '.join(strangers)}: there are no such defects"),
     ]
     found = [text for wrong, text in faults if wrong]

@@ -35,6 +35,7 @@ __all__ = [
     "Split",
     "few_shot",
     "fold",
+    "hashed",
     "read_split",
     "refuse_seen",
     "seen",
@@ -244,6 +245,16 @@ def read_split(path: Path, dataset: Dataset) -> Split:
     if both or shared:
         raise InputError(f"{path}: {len(both) or len(shared)} pictures are on both sides")
     return split
+
+
+def hashed(split: Split, dataset: Dataset) -> Split:
+    """The split with the hash of every picture; a list that came with a dataset has none."""
+    items = {item.name: item for item in dataset.items}
+    sides = {
+        side: tuple(e if e.sha256 else _entry(items[e.name]) for e in entries)
+        for side, entries in (("train", split.train), ("test", split.test))
+    }
+    return split.model_copy(update=sides)
 
 
 def _from_csv(path: Path, text: str, dataset: Dataset) -> Split:
