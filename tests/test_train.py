@@ -9,16 +9,19 @@ from itertools import count
 import numpy as np
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 from PIL import Image
 from safetensors.torch import load_file
 
 from defectrt.errors import Cancelled, InputError, OutputError, TrainingError
-from defectrt.training import checkpoint, previews, stages
+from defectrt.training import checkpoint, cli, previews, stages
 from defectrt.training import train as loop
 from defectrt.training.config import load_config
 from defectrt.training.data import GOOD, Batch, Sample
+from defectrt.training.dataset import read_dataset
 from defectrt.training.model import SIZES, new_model, open_model
 from defectrt.training.runs import start
+from defectrt.training.splits import fold, read_split, refuse_seen, write_split
 from defectrt.training.train import TrainConfig, train
 
 CONFIG = TrainConfig(steps=6, batch=2, learning_rate=1e-3, window=32, ema_decay=0.5)
@@ -399,6 +402,73 @@ def test_a_model_a_kind(samples, tmp_path):
     before = [weights(path.parent) for path in made]
     assert list(start(*again, resume=True, quiet=True)) == made
     assert all(same(old, weights(path.parent)) for old, path in zip(before, made, strict=True))
+
+
+@pytest.mark.parametrize("lora", [0, 2])
+def test_a_model_of_the_form_of_stable_diffusion_2_trains(samples, tmp_path, lora):
+    """Linear projections, another number of heads a level, v-prediction."""
+    model = new_model(SIZES["tiny"], prediction_type="v_prediction")
+    model.unet = UNet2DConditionModel(
+        sample_size=16,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        block_out_channels=(32, 64),
+        layers_per_block=1,
+        cross_attention_dim=32,
+        attention_head_dim=(2, 4),
+        use_linear_projection=True,
+        norm_num_groups=16,
+    )
+    before = {k: v.clone() for k, v in model.unet.state_dict().items()}
+    train(model, samples, but(CONFIG, steps=2, lora=lora), tmp_path / "run", quiet=True)
+    after = weights(tmp_path / "run")
+    assert after.keys() == before.keys()
+    assert not same(after, before)
+    assert open_model(tmp_path / "run" / "model").unet.config.use_linear_projection
+
+
+def test_a_run_goes_on_from_its_directory_alone(samples, tmp_path, capsys):
+    from conftest import save
+
+    new_model(SIZES["tiny"]).save(tmp_path / "base")
+    save(tmp_path / "hole" / "0.png", samples[0].picture)
+    save(tmp_path / "hole" / "0_mask.png", samples[0].mask.astype(np.uint8))
+    out = tmp_path / "run"
+    options = {"preset": "small", "quiet": True}
+    given = {"batch": 2, "preview_every": 0, "tensorboard": False, "device": "cpu"}
+    given |= {"model": str(tmp_path / "base"), "defect": [f"hole={tmp_path / 'hole'}"]}
+    cli.train(**options, **given, out=tmp_path / "whole", steps=3)
+    cli.train(**options, **given, out=out, steps=2)
+    cli.train(resume=True, quiet=True, out=out, steps=3)
+    assert capsys.readouterr().out.split() == [
+        str(path / "model") for path in (tmp_path / "whole", out, out)
+    ]
+    assert same(weights(tmp_path / "whole"), weights(out))
+
+
+@pytest.mark.slow
+def test_one_side_of_a_split_is_trained_on_and_kept_with_hashes(samples, tmp_path):
+    from conftest import save
+
+    new_model(SIZES["tiny"]).save(tmp_path / "base")
+    for i, sample in enumerate(samples):
+        folder = tmp_path / "data" / ("good" if sample.kind == GOOD else "hole")
+        save(folder / f"{i}.png", sample.picture)
+        if sample.kind != GOOD:
+            save(folder / f"{i}_mask.png", sample.mask.astype(np.uint8))
+    dataset = read_dataset(tmp_path / "data")
+    split = fold(dataset, 0)
+    write_split(split, tmp_path / "fold.json")
+    values = {
+        "model": str(tmp_path / "base"), "out": tmp_path / "run", "steps": 1, "batch": 2,
+        "data": tmp_path / "data", "split": tmp_path / "fold.json", "preview_every": 0,
+        "tensorboard": False, "device": "cpu",
+    }  # fmt: skip
+    list(start(*load_config("small", None, values), quiet=True))
+    assert read_split(tmp_path / "run" / "split.json", dataset) == split
+    refuse_seen(dataset.samples(split, "test"), tmp_path / "run")
+    with pytest.raises(InputError, match="has learned from"):
+        refuse_seen(dataset.samples(split, "train"), tmp_path / "run")
 
 
 def test_faults_of_a_run_are_found_before_the_model_is_opened(tmp_path):

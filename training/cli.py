@@ -151,7 +151,7 @@ def train(
         import torch
 
         from . import yamlfile  # noqa: F401
-        from .runs import start
+        from .runs import first_process, start
     _without_their_bars()
     given = _given(options)
     started = Path(given["out"], "config.yaml") if "out" in given else None
@@ -161,4 +161,5 @@ def train(
     if run.threads:
         torch.set_num_threads(run.threads)
     for model in start(run, training, resume=resume, quiet=quiet):
-        typer.echo(model)
+        if first_process():
+            typer.echo(model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from .rundir import writing
 from .splits import hashed, read_split, whole
 from .train import train
 
-__all__ = ["start"]
+__all__ = ["first_process", "start"]
 
 CONFIG, SPLIT = "config.yaml", "split.json"
 
@@ -33,9 +34,10 @@ def start(
     if not run.per_kind:
         yield _train(run, training, samples, attached, resume, quiet)
         return
-    with writing(run.out / CONFIG):
-        run.out.mkdir(parents=True, exist_ok=True)
-        write_file(run.out / CONFIG, dump_config(run, training).encode())
+    if first_process():
+        with writing(run.out / CONFIG):
+            run.out.mkdir(parents=True, exist_ok=True)
+            write_file(run.out / CONFIG, dump_config(run, training).encode())
     for kind in kinds:
         prompts = {k: text for k, text in training.prompts.items() if k == kind}
         own = run.model_copy(update={"out": run.out / kind, "per_kind": False})
@@ -105,6 +107,11 @@ def _check(run: RunConfig, training: TrainConfig, kinds: Sequence[str]) -> None:
     found = [text for wrong, text in faults if wrong]
     if found:
         raise InputError("\n".join(found))
+
+
+def first_process() -> bool:
+    """Whether this is the process that writes and speaks, of those that a launcher started."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _device(name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -296,6 +297,8 @@ def _watch(
                     measured, picture = previews.draw(state.step)
                 log.write(state.step, measured, picture)
                 latest.update({k: v for k, v in measured.items() if k != "preview"})
+            if sys.stderr.isatty():  # the bar has a clock of its own
+                figures.pop("left")
             progress.update(state.step, **figures, **latest)
 
         yield watch
