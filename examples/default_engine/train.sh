@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# The engine inside, from nothing: draw surfaces, train an autoencoder, a base (Eq. 2), the
+# fine-tune with all kinds in one model (Eq. 5), and build the engine.
+#
+#   examples/default_engine/train.sh OUT [cpu|gpu]
+#
+# cpu: a window of 96 px, two or three hours on two cores. gpu: a window of 256 px.
+# Stopped at any moment, the same command goes on from the last checkpoint, to the same weights.
+set -euo pipefail
+here="$(cd "$(dirname "$0")" && pwd)"
+out="${1:?usage: train.sh OUT [cpu|gpu]}" recipe="$here/${2:-cpu}"
+source "$recipe/recipe.env" # COUNT, SIZE, WINDOW, MODEL, HALF
+
+mkdir -p "$out"
+if [ ! -e "$out/pictures.done" ]; then
+    python -m defectrt.training.surfaces "$out/pictures" \
+        --count "$COUNT" --size "$SIZE" --window "$WINDOW" --seed 0
+    touch "$out/pictures.done"
+fi
+if [ ! -e "$out/blank/model_index.json" ]; then
+    rm -rf "$out/blank"
+    defectrt new-model --size "$MODEL" --prediction-type v_prediction --out "$out/blank"
+fi
+
+data=(--good "$out/pictures/good")
+for kind in scratch crack dent hole stain particle; do
+    data+=(--defect "$kind=$out/pictures/$kind")
+done
+stage() { # NAME BASE: one run; a finished one is left alone
+    if [ ! -e "$out/$1.done" ]; then
+        defectrt train --config "$recipe/$1.yaml" --model "$2" "${data[@]}" \
+            --out "$out/$1" --resume
+        touch "$out/$1.done"
+    fi
+}
+stage autoencoder "$out/blank"
+stage base "$out/autoencoder/model"
+stage fine-tune "$out/base/model"
+
+defectrt build-engine "$out/fine-tune" --out "$out/engine" --steps 20 --steps 50 --steps 10 \
+    $HALF --overwrite
