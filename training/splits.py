@@ -248,10 +248,12 @@ def read_split(path: Path, dataset: Dataset) -> Split:
 
 
 def hashed(split: Split, dataset: Dataset) -> Split:
-    """The split with the hash of every picture; a list that came with a dataset has none."""
+    """The split with the hash of every picture there; a list that came with a dataset has none."""
     items = {item.name: item for item in dataset.items}
     sides = {
-        side: tuple(e if e.sha256 else _entry(items[e.name]) for e in entries)
+        side: tuple(
+            e if e.sha256 or e.name not in items else _entry(items[e.name]) for e in entries
+        )
         for side, entries in (("train", split.train), ("test", split.test))
     }
     return split.model_copy(update=sides)
