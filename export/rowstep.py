@@ -11,7 +11,13 @@ from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
 from defectrt.errors import UsageError
-from defectrt.kernels.masked_attention import attention_map, concatenated_softmax
+from defectrt.kernels.branch_step import row_step
+from defectrt.kernels.masked_attention import (
+    attention_map,
+    concatenated_softmax,
+    masked_attention,
+    masked_attention_map,
+)
 from defectrt.schedule import to_epsilon
 from defectrt.training.attention import level_mask, mask_cross_attention, project_out, split_heads
 from defectrt.training.model import StableDiffusion
@@ -36,7 +42,10 @@ def masked_cross_attention(
 
 @dataclass
 class _Row:
-    """What the processors need: the mask, each row's prompts, and where the maps go."""
+    """What the processors need: the mask, each row's prompts, and where the maps go.
+
+    content is each row's [B,L], or on a GPU, where the kernel chooses, that of all prompts [P,L].
+    """
 
     mask: Tensor
     inside: Tensor
@@ -67,22 +76,36 @@ class _PromptTable(nn.Module):
     ) -> Tensor:
         assert masking is not None
         q = split_heads(attn.to_q(hidden_states), attn.heads)
+        mask = level_mask(masking.mask, q.shape[2])
+        mapped = mask.shape[-1] <= masking.largest_map
+        if q.is_cuda:
+            return project_out(attn, self._fused(q, masking, mask, mapped))
         (k_in, v_in), (k_out, v_out) = (
             [split_heads(table.index_select(0, prompt), attn.heads) for table in (self.k, self.v)]
             for prompt in (masking.inside, masking.outside)
         )
-        mask = level_mask(masking.mask, q.shape[2])
-        if mask.shape[-1] <= masking.largest_map:
+        if mapped:
             masking.maps.append(attention_map(q, k_in, masking.content).view_as(mask))
         inside = mask.flatten(1) > 0
         return project_out(attn, masked_cross_attention(q, k_in, v_in, k_out, v_out, inside))
+
+    def _fused(self, q: Tensor, masking: _Row, mask: Tensor, mapped: bool) -> Tensor:
+        """The same as one kernel, which reads the tables where they lie."""
+        k, v = (split_heads(table, q.shape[1]) for table in (self.k, self.v))
+        operands = (q, k, v, masking.inside, masking.outside, (mask.flatten(1) > 0).float())
+        if not mapped:
+            return masked_attention(*operands)
+        out, share = masked_attention_map(*operands, masking.content)
+        masking.maps.append(share.view_as(mask))
+        return out
 
 
 class RowStep(nn.Module):
     """z' = region · (a z + b ε_θ(z, t, prompts)) + anchor, and the attention map.
 
     Takes a copy of the model's U-Net, so that the model stays as it was. ε-, v- and
-    x0-prediction are folded in; latents and schedule are float32.
+    x0-prediction are folded in; latents and schedule are float32, the U-Net may be float16 or
+    bfloat16. On a GPU attention and update are the kernels of `defectrt.kernels`.
     """
 
     def __init__(
@@ -114,13 +137,20 @@ class RowStep(nn.Module):
         anchor: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Shapes as in `defectrt.rows.Rows`; returns (z' [B,C,h,w], attention [B,1,r,r])."""
-        content = self.content.index_select(0, inside)
+        content = self.content if latent.is_cuda else self.content.index_select(0, inside)
         row = _Row(mask, inside, outside, content, self.map_side)
         prediction = self.unet(
-            latent, timestep, None, cross_attention_kwargs={"masking": row}, return_dict=False
-        )[0]
-        alpha, a, b = (x.view(-1, 1, 1, 1) for x in (self.alphas.index_select(0, timestep), a, b))
+            latent.to(self.unet.dtype),
+            timestep,
+            None,
+            cross_attention_kwargs={"masking": row},
+            return_dict=False,
+        )[0].to(latent)
+        alpha = self.alphas.index_select(0, timestep).view(-1, 1, 1, 1)
         epsilon = to_epsilon(self.prediction_type, prediction, latent, alpha)
+        if latent.is_cuda:
+            return row_step(latent, epsilon, a, b, region, anchor), self._mean(row.maps)
+        a, b = (x.view(-1, 1, 1, 1) for x in (a, b))
         return region * (a * latent + b * epsilon) + anchor, self._mean(row.maps)
 
     def _mean(self, maps: list[Tensor]) -> Tensor:

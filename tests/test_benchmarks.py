@@ -1,0 +1,118 @@
+"""The benchmarks of kernels and engines: they refuse what is wrong, and count what they say."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("triton")
+
+from defectrt.kernels.case import Budget
+from defectrt.kernels.geglu import cases as geglu_cases
+
+ROOT = Path(__file__).parents[1]
+DEFAULT_ENGINE = ROOT / "runtime" / "engines" / "default"
+
+
+@pytest.fixture
+def benchmark(monkeypatch):
+    """Import a benchmark by name."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    return __import__
+
+
+def test_the_counts_are_those_of_sd15(benchmark):
+    """803 GFLOP a row, as counted independently in the design; parameters as published."""
+    roofline = benchmark("roofline")
+    counted = roofline.count(roofline.SD15)
+    sums = {
+        kind: sum(x.flops for x in counted.layers if x.kind == kind) / 1e9
+        for kind in roofline.PRODUCTS
+    }
+    assert counted.flops / 1e9 == pytest.approx(803, abs=1)
+    assert sums["convolution"] == pytest.approx(444, abs=1)
+    assert sums["linear"] == pytest.approx(233, abs=1)
+    assert sums["self-attention"] + sums["cross-attention"] == pytest.approx(126, abs=1)
+    # norms and biases aside: 859.5 million parameters
+    weights = sum(x.weights for x in counted.layers if x.kind in ("convolution", "linear")) / 2
+    assert weights / 1e6 == pytest.approx(859.5, abs=1)
+
+
+def test_a_layer_takes_what_its_slower_side_takes(benchmark):
+    layer = benchmark("roofline").Layer("linear", flops=100, moved=10, weights=50)
+    assert layer.seconds(rows=1, peak=1000, bandwidth=100) == 60 / 100
+    assert layer.seconds(rows=100, peak=100, bandwidth=100) == 10000 / 100
+
+
+def test_the_documented_predictions_are_what_the_script_says(benchmark):
+    roofline = benchmark("roofline")
+    counted = roofline.count(roofline.SD15)
+    text = (ROOT / "docs" / "performance.md").read_text()
+    peak = (roofline.H100_TFLOPS, roofline.H100_BANDWIDTH)
+    assert roofline.table(counted, [1, 4, 16, 64], *peak) in text
+    assert roofline.operators(counted, roofline.H100_BANDWIDTH) in text
+
+
+@pytest.mark.parametrize("holds", [True, False])
+def test_a_kernel_outside_its_budget_is_not_timed(benchmark, monkeypatch, holds):
+    kernels = benchmark("kernels")
+    monkeypatch.setattr(geglu_cases, "SIZES", geglu_cases.CASES[:1])
+    monkeypatch.setattr(geglu_cases, "CASES", ())
+    monkeypatch.setattr(kernels, "budget", lambda *_: Budget(1.0, 1.0 if holds else 0.1, 0.0))
+    monkeypatch.setattr(kernels, "measure", lambda *_: (2e-3, 3e-3))
+    monkeypatch.setattr(torch, "compile", lambda f, **_: f)
+    monkeypatch.setattr(geglu_cases.GegluCase, "inputs", lambda self, device: ())
+    (row,) = kernels.rows("geglu", bandwidth=1e9, peak=1e12, device="cpu")
+    assert row["refused"] is not holds
+    assert ("p50_us" in row) is holds
+    if holds:
+        assert row["of_floor"] == pytest.approx(row["floor_us"] / 2000)
+        assert kernels.line(row).endswith("LOSES")
+    else:
+        assert kernels.line(row).startswith("REFUSED")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("script", ["kernels.py", "gpu_table.py"])
+def test_without_a_gpu_they_say_so(script):
+    command = [sys.executable, str(ROOT / "benchmarks" / script)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "finds n" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_the_table_runs_on_a_cpu(benchmark, tmp_path, capsys):
+    table = benchmark("gpu_table")
+    arguments = ["--cpu", "--small", "--steps", "2", "--repeats", "2", "--buckets", "1", "3"]
+    arguments += ["--json", str(tmp_path / "lines"), "--engine", str(DEFAULT_ENGINE)]
+    assert table.main(arguments) == 0
+    lines = [json.loads(x) for x in (tmp_path / "lines").read_text().splitlines()]
+    assert [x["rows"] for x in lines] == [1, 1, 3, 1, 3]
+    assert all(x["error"] < 1e-5 for x in lines[:3])
+    for x in lines:
+        assert 0 < x["p50_ms"] <= x["p99_ms"]
+        assert {"commit", "device", "torch", "precision", "peak_TFLOPs"} <= set(x)
+    assert "times the plain loop" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_wrong_contender_is_not_timed(benchmark, monkeypatch, capsys):
+    table = benchmark("gpu_table")
+    fuse = table.fuse_geglu
+
+    def broken(unet):
+        fuse(unet)
+        unet.conv_out.bias += 0.01
+
+    monkeypatch.setattr(table, "fuse_geglu", broken)
+    assert table.main(["--cpu", "--small", "--steps", "2", "--repeats", "2", "--buckets", "1"]) == 1
+    out = capsys.readouterr()
+    assert "not timed, because wrong" in out.err
+    assert "p50" not in out.out
