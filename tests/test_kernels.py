@@ -8,10 +8,12 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import subprocess
 import sys
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 pytest.importorskip("triton")
 
@@ -190,14 +192,15 @@ OPERATIONS = [
 ]
 
 
+OF_STEP = dict.fromkeys(("row_step", "dual_step", "start_step"), "branch_step")
+
 each_operation = pytest.mark.parametrize(
     ("call", "name", "index", "used"), OPERATIONS, ids=[name for _, name, *_ in OPERATIONS]
 )
 
 
 def operands(name, index, used):
-    operator = {"row_step": "branch_step", "dual_step": "branch_step", "start_step": "branch_step"}
-    folder = operator.get(name, name.removesuffix("_map"))
+    folder = OF_STEP.get(name, name.removesuffix("_map"))
     return cases(folder)[index].inputs()[used]
 
 
@@ -221,6 +224,78 @@ def test_export_keeps_the_operator(call, name, index, used):
     assert f"defectrt.{name}.default" in {str(node.target) for node in program.graph.nodes}
     got, expected = program.module()(*inputs), call(*inputs)
     torch.testing.assert_close(got, expected, rtol=0, atol=0)
+
+
+@each_operation
+def test_the_kernel_gives_the_shapes_and_strides_that_were_told(call, name, index, used):
+    """A compiler plans memory with what it was told; the kernel must not leave it otherwise."""
+    inputs = operands(name, index, used)
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        told = call(*(mode.from_tensor(x) if isinstance(x, torch.Tensor) else x for x in inputs))
+    launch = {"branch_step": f"launch_{name.removesuffix('_step')}"}
+    folder = OF_STEP.get(name, name.removesuffix("_map"))
+    on_device = [x.to(DEVICE) if isinstance(x, torch.Tensor) else x for x in inputs]
+    if name == "masked_attention":
+        on_device.append(None)
+    given = getattr(kernel(folder), launch.get(folder, "launch"))(*on_device)
+    told, given = ([x] if isinstance(x, torch.Tensor) else [*x] for x in (told, given))
+    for expected, got in zip(told, given, strict=name != "masked_attention"):
+        assert got.shape == expected.shape
+        assert got.stride() == expected.stride()
+        assert got.dtype == expected.dtype
+
+
+FOR_A_GPU = """
+import torch
+from torch._functorch.aot_autograd import aot_export_module
+from torch._subclasses.fake_tensor import FakeTensorMode
+from defectrt.kernels import branch_step, geglu, group_norm_silu, masked_attention
+from defectrt.kernels.branch_step.cases import StepCase
+from defectrt.kernels.geglu.cases import GegluCase
+from defectrt.kernels.group_norm_silu.cases import NormCase
+from defectrt.kernels.masked_attention.cases import AttentionCase
+
+attention = AttentionCase(40, 5, torch.float16).inputs()
+for call, inputs in (
+    (masked_attention.masked_attention, attention[:-1]),
+    (masked_attention.masked_attention_map, attention),
+    (branch_step.row_step, StepCase("row", 4, 4).inputs()),
+    (branch_step.dual_step, StepCase("dual", 4, 4).inputs()),
+    (branch_step.start_step, StepCase("start", 4, 4).inputs()),
+    (geglu.geglu, GegluCase(4, 16, 16).inputs()),
+    (group_norm_silu.group_norm_silu, NormCase(8, 4, 4).inputs()),
+):
+    class Layer(torch.nn.Module):
+        def forward(self, *tensors):
+            rest = iter(tensors)
+            out = call(*(next(rest) if isinstance(x, torch.Tensor) else x for x in inputs))
+            return out if isinstance(out, tuple) else (out,)
+
+    with FakeTensorMode():
+        tensors = [
+            torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device="cuda")
+            for x in inputs
+            if isinstance(x, torch.Tensor)
+        ]
+        kept = torch.export.export(Layer(), tuple(tensors)).graph
+        opened = aot_export_module(Layer(), tensors, trace_joint=False)[0].graph
+    names = [str(node.target) for graph in (kept, opened) for node in graph.nodes]
+    print([x for x in names if x.startswith(("defectrt", "triton"))])
+"""
+
+
+@pytest.mark.slow
+def test_for_a_gpu_the_operator_is_kept_by_export_and_opened_by_the_compiler():
+    """Traced for CUDA on tensors without memory, in a process where kernels are not interpreted."""
+    environment = os.environ | {"TRITON_INTERPRET": "0"}
+    command = [sys.executable, "-c", FOR_A_GPU]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    lines = done.stdout.splitlines()
+    assert len(lines) == len(OPERATIONS)
+    for (_, name, *_), line in zip(OPERATIONS, lines, strict=True):
+        kernels = ["triton_kernel_wrapper_functional"] * (1 + (name == "group_norm_silu"))
+        assert line == str([f"defectrt.{name}.default", *kernels])
 
 
 def test_a_gradient_is_refused_not_made_up():
