@@ -9,7 +9,7 @@ import warnings
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -40,12 +40,15 @@ Mask = NDArray[np.bool_]
 #: [H,W,C] uint8 or uint16; C is 1 grey, 2 grey + alpha, 3 RGB, 4 RGB + alpha.
 Bits = NDArray[np.uint8] | NDArray[np.uint16]
 Pixels = NDArray[np.float32]
+_Word = TypeVar("_Word", np.uint8, np.uint16)
 
 #: Larger pictures are refused before they are decoded.
 MAX_PIXELS = 100_000_000
 #: More than `MAX_PIXELS` of four 16-bit channels take; larger files are not read at all.
 _MAX_BYTES = 1 << 30
 _ALPHA = {2, 4}
+#: Rows that are copied at once.
+_BAND = 256
 #: Pillow's names for 16 bits a channel; BMP's "BGR;16" is 16 bits a pixel.
 _DEEP_COLOUR = re.compile(r"(RGB\w?|LA|CMYK);16")
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
@@ -55,9 +58,9 @@ def read_picture(path: Path) -> Bits:
     """Read a picture of 8 or 16 bits a channel, EXIF orientation applied.
 
     Palettes become RGB and CMYK becomes RGB (by its own colour profile, if it has 8 bits and one);
-    one-bit pictures become grey; transparency of any kind becomes alpha. The array may be
-    read-only. Raises `InputError` for what cannot be read whole, for numbers that are not of 8 or
-    16 bits, for files of several pictures, and for pictures of more than `MAX_PIXELS`.
+    one-bit pictures become grey; transparency of any kind becomes alpha. Raises `InputError` for
+    what cannot be read whole, for numbers that are not of 8 or 16 bits, for files of several
+    pictures, and for pictures of more than `MAX_PIXELS`.
     """
     data = _read_bytes(path)
     try:
@@ -133,7 +136,7 @@ def _orient(array: Bits, orientation: int) -> Bits:
 
 def _as_array(image: Image.Image) -> Bits:
     if image.mode.startswith("I;16"):
-        return _with_clear_value(np.asarray(image).astype(np.uint16)[..., None], image)
+        return _with_clear_value(_in_bands(image, np.uint16), image)
     grey = image.mode in ("1", "L")
     if image.has_transparency_data:  # a transparent palette entry or colour, or alpha already
         image = image.convert("LA" if grey or image.mode == "LA" else "RGBA")
@@ -145,8 +148,17 @@ def _as_array(image: Image.Image) -> Bits:
         image = image.convert("RGB")
     if image.mode not in ("L", "LA", "RGB", "RGBA"):
         raise InputError(f"pixel format {image.mode} is not supported; use 8 or 16 bits")
-    array = np.asarray(image, np.uint8)
-    return array.reshape(*array.shape[:2], -1)
+    return _in_bands(image, np.uint8)
+
+
+def _in_bands(image: Image.Image, dtype: type[_Word]) -> NDArray[_Word]:
+    """[H,W,C] of a picture, some rows at a time, so that it is never in memory three times."""
+    width, height = image.size
+    array = np.empty((height, width, len(image.getbands())), dtype)
+    for row in range(0, height, _BAND):
+        band = array[row : row + _BAND]
+        band[:] = np.asarray(image.crop((0, row, width, row + len(band)))).reshape(band.shape)
+    return array
 
 
 def _with_clear_value(grey: NDArray[np.uint16], image: Image.Image) -> Bits:

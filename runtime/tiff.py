@@ -3,8 +3,9 @@
 Grey, RGB or CMYK, with or without alpha, in strips or tiles, in every compression libtiff knows.
 
 Pillow cuts 16-bit colour to 8 bits and mixes up separate planes. It unpacks grey of 16 bits well,
-however, so the samples are presented to it as one wide grey picture, in a directory of our own
-that points at the same strips; what they mean is settled here. "TIFF, Revision 6.0", Adobe, 1992.
+however, so the samples are presented to it as wide grey pictures of some rows each, with a
+directory of our own beside the same strips; what they mean is settled here. "TIFF, Revision 6.0",
+Adobe, 1992.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import io
 import struct
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -24,11 +26,16 @@ __all__ = ["TiffInfo", "read_info", "read_samples"]
 
 Samples = NDArray[np.uint8] | NDArray[np.uint16]
 _Tags = dict[int, tuple[int, ...]]
+#: Offset and length of a strip or tile in the file.
+_Block = tuple[int, int]
 
 _PREDICTOR, _PLANAR, _LONG = 317, 284, 4
 _STRIPS, _TILES = (Tiff.STRIPOFFSETS, Tiff.STRIPBYTECOUNTS), (Tiff.TILEOFFSETS, Tiff.TILEBYTECOUNTS)
 #: What the presented picture shares with the stored one.
-_SHARED = (Tiff.COMPRESSION, Tiff.FILLORDER, Tiff.IMAGELENGTH, Tiff.ROWSPERSTRIP, Tiff.TILELENGTH)
+_SHARED = (Tiff.COMPRESSION, Tiff.FILLORDER)
+_RAW, _DIFFERENCES = 1, 2
+#: Samples that are unpacked at once, and the most that can be: Pillow's own limit is a bit higher.
+_BAND, _LARGEST = 1 << 25, 170_000_000
 _WHITE_IS_ZERO, _GREY, _RGB, _CMYK = 0, 1, 2, 5
 _COLOURS = {_WHITE_IS_ZERO: 1, _GREY: 1, _RGB: 3, _CMYK: 4}
 _FORMATS = {2: "signed", 3: "floating-point", 5: "complex", 6: "complex"}
@@ -103,40 +110,88 @@ def read_samples(data: bytes, info: TiffInfo) -> Samples:
 
 
 def _unpack_all(data: bytes, info: TiffInfo) -> Samples:
-    tags = _TILES if Tiff.TILEOFFSETS in info.directory else _STRIPS
-    offsets, counts = (_all(info.directory[tag]) for tag in tags)
+    blocks = _blocks(info)
     if not info.apart or info.channels == 1:
-        samples = _unpack(
-            data, info, info.channels, dict(zip(tags, (offsets, counts), strict=True))
-        )
+        samples = _unpack(data, info, info.channels, blocks)
         return samples.reshape(info.height, info.width, info.channels)
-    each = len(offsets) // info.channels
+    each = len(blocks) // info.channels
     planes = np.empty((info.height, info.width, info.channels), f"u{info.bits // 8}")
     for c in range(info.channels):
-        part = slice(c * each, (c + 1) * each)
-        where = dict(zip(tags, (offsets[part], counts[part]), strict=True))
-        planes[..., c] = _unpack(data, info, 1, where)
+        planes[..., c] = _unpack(data, info, 1, blocks[c * each : (c + 1) * each])
     return planes
 
 
-def _unpack(data: bytes, info: TiffInfo, samples: int, where: _Tags) -> Samples:
-    """Strips or tiles of ``samples`` a pixel, as one array [H,W·samples]."""
-    stored = info.directory
-    shown = where | {tag: _all(stored[tag]) for tag in _SHARED if tag in stored}
-    shown[Tiff.IMAGEWIDTH] = (info.width * samples,)
-    shown[Tiff.BITSPERSAMPLE] = (info.bits,)
-    shown[Tiff.SAMPLESPERPIXEL] = (1,)
-    shown[Tiff.PHOTOMETRIC_INTERPRETATION] = (_GREY,)
-    tile = int(stored[Tiff.TILEWIDTH]) * samples if Tiff.TILEWIDTH in stored else None
-    if tile:
-        shown[Tiff.TILEWIDTH] = (tile,)
-    with Tiff.TiffImageFile(io.BytesIO(_present(data, shown))) as image:  # its size was checked
-        array = np.array(image, f"u{info.bits // 8}")
-    if array.shape != (info.height, info.width * samples):
-        raise InputError("its strips or tiles are not as large as it says")
-    if stored.get(_PREDICTOR, 1) == 2:
-        _undo_differences(array, samples, tile or array.shape[1])
+def _blocks(info: TiffInfo) -> list[_Block]:
+    """Offset and length of every strip or tile, in the file."""
+    tags = _TILES if Tiff.TILEOFFSETS in info.directory else _STRIPS
+    return list(zip(*(_all(info.directory[tag]) for tag in tags), strict=True))
+
+
+def _unpack(data: bytes, info: TiffInfo, samples: int, blocks: list[_Block]) -> Samples:
+    """Strips or tiles of ``samples`` a pixel as one array [H,W·samples], a few rows at a time."""
+    grid = _grid(info, info.width * samples, samples, blocks)
+    array: Samples = np.empty((info.height, grid.width), f"u{info.bits // 8}")
+    step = max(1, _BAND // (grid.width * grid.rows)) * grid.rows
+    for row in range(0, info.height, step):
+        band = array[row : row + step]
+        file = _present(data, info, grid, row, len(band))
+        with Tiff.TiffImageFile(io.BytesIO(file)) as image:
+            band[:] = np.asarray(image)
+    if info.directory.get(_PREDICTOR, 1) == _DIFFERENCES:
+        _undo_differences(array, samples, grid.run)
     return array
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """How rows of ``width`` samples are cut: strips or tiles of ``rows``, ``run`` samples wide."""
+
+    width: int
+    rows: int
+    run: int
+    tiled: bool
+    blocks: list[_Block]
+
+
+def _grid(info: TiffInfo, width: int, samples: int, blocks: list[_Block]) -> _Grid:
+    stored = info.directory
+    if Tiff.TILEOFFSETS in stored:
+        rows, run = int(stored[Tiff.TILELENGTH]), int(stored[Tiff.TILEWIDTH]) * samples
+    else:
+        rows, run = min(int(stored.get(Tiff.ROWSPERSTRIP, info.height)), info.height), width
+        if stored.get(Tiff.COMPRESSION, _RAW) == _RAW:
+            rows, blocks = _cut(blocks, rows, width * info.bits // 8, max(1, _BAND // width))
+    if rows * (width + run) > _LARGEST:
+        raise InputError("is packed in one piece that is too large to unpack; save it in strips")
+    return _Grid(width, rows, run, Tiff.TILEOFFSETS in stored, blocks)
+
+
+def _present(data: bytes, info: TiffInfo, grid: _Grid, row: int, height: int) -> bytes:
+    """A file of its own for ``height`` rows from ``row`` on, which starts a strip or tile."""
+    tags: _Tags = {tag: _all(info.directory[tag]) for tag in _SHARED if tag in info.directory}
+    tags |= {Tiff.IMAGEWIDTH: (grid.width,), Tiff.IMAGELENGTH: (height,)}
+    tags |= {Tiff.BITSPERSAMPLE: (info.bits,), Tiff.SAMPLESPERPIXEL: (1,)}
+    tags |= {Tiff.PHOTOMETRIC_INTERPRETATION: (_GREY,)}
+    if grid.tiled:
+        tags |= {Tiff.TILEWIDTH: (grid.run,), Tiff.TILELENGTH: (grid.rows,)}
+    else:
+        tags |= {Tiff.ROWSPERSTRIP: (grid.rows,)}
+    across = -(-grid.width // grid.run)
+    part = slice(row // grid.rows * across, -(-(row + height) // grid.rows) * across)
+    most = 2 * grid.rows * grid.run * info.bits // 8 + 4096  # more is no compression but damage
+    packed = [data[start : start + min(size, most)] for start, size in grid.blocks[part]]
+    return _file(data[:2], tags, _TILES if grid.tiled else _STRIPS, packed)
+
+
+def _cut(blocks: list[_Block], rows: int, row_bytes: int, most: int) -> tuple[int, list[_Block]]:
+    """Strips that are not compressed, cut into strips of at most ``most`` rows each."""
+    if rows <= most:
+        return rows, blocks
+    fewer = next(n for n in range(min(rows, most), 0, -1) if rows % n == 0 or len(blocks) == 1)
+    each = fewer * row_bytes
+    return fewer, [
+        (start + k * row_bytes, each) for start, _ in blocks for k in range(0, rows, fewer)
+    ]
 
 
 def _undo_differences(array: Samples, samples: int, run: int) -> None:
@@ -158,19 +213,23 @@ def _to_light(ink: Samples) -> Samples:
     return light
 
 
-def _present(data: bytes, tags: _Tags) -> bytes:
-    """The same file behind another directory, which is classic and holds nothing but ``tags``."""
-    order, end = "<" if data[:2] == b"II" else ">", len(data) + len(data) % 2
+def _file(start: bytes, tags: _Tags, where: tuple[int, int], packed: list[bytes]) -> bytes:
+    """A classic TIFF of the byte order that ``start`` names, of strips or tiles as they are."""
+    order = "<" if start == b"II" else ">"
+    sizes = tuple(map(len, packed))
+    offsets = tuple(8 + before for before in accumulate(sizes, initial=0))
+    tags = tags | dict(zip(where, (offsets[:-1], sizes), strict=True))
+    end = offsets[-1] + offsets[-1] % 2
     values_at = end + 2 + 12 * len(tags) + 4
     entries, values = [struct.pack(f"{order}H", len(tags))], b""
     for tag, numbers in sorted(tags.items()):
-        packed = struct.pack(f"{order}{len(numbers)}L", *numbers)
+        raw = struct.pack(f"{order}{len(numbers)}L", *numbers)
         if len(numbers) > 1:
-            packed, values = struct.pack(f"{order}L", values_at + len(values)), values + packed
-        entries.append(struct.pack(f"{order}HHL", tag, _LONG, len(numbers)) + packed)
-    header = data[:2] + struct.pack(f"{order}HL", 42, end)
-    padding = b"\0" * (end - len(data))
-    return b"".join([header, memoryview(data)[8:], padding, *entries, b"\0" * 4, values])
+            raw, values = struct.pack(f"{order}L", values_at + len(values)), values + raw
+        entries.append(struct.pack(f"{order}HHL", tag, _LONG, len(numbers)) + raw)
+    header = start + struct.pack(f"{order}HL", 42, end)
+    padding = b"\0" * (end - offsets[-1])
+    return b"".join([header, *packed, padding, *entries, b"\0" * 4, values])
 
 
 def _all(value: Any) -> tuple[int, ...]:

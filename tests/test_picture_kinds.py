@@ -12,6 +12,7 @@ import pytest
 import tifffile
 from PIL import Image, ImageOps
 
+from defectrt import tiff as tiff_module
 from defectrt.errors import InputError
 from defectrt.images import (
     composite,
@@ -163,11 +164,16 @@ def test_every_kind_keeps_its_pixels_size_depth_and_orientation(
 @pytest.mark.parametrize("compression", [None, "lzw", "zlib", "packbits", "zstd", "lzma"])
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("apart", [False, True], ids=["together", "apart"])
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_tiff_in_every_compression_and_order(tmp_path, compression, model, apart, dtype):
+@pytest.mark.parametrize(
+    ("dtype", "band"), [(np.uint8, 1 << 25), (np.uint16, 1 << 25), (np.uint16, 1)]
+)
+def test_tiff_in_every_compression_and_order(
+    tmp_path, monkeypatch, compression, model, apart, dtype, band
+):
+    monkeypatch.setattr(tiff_module, "_BAND", band)
     stored = samples(MODELS[model][0], dtype)
     expected = light(stored) if model == "cmyk" else stored
-    ways = [{"rowsperstrip": 7}, {"tile": (16, 16)}, {"byteorder": ">"}, {"bigtiff": True}]
+    ways = [{}, {"rowsperstrip": 7}, {"tile": (16, 16)}, {"byteorder": ">"}, {"bigtiff": True}]
     if compression in ("lzw", "zlib"):
         ways += [{"predictor": True}, {"predictor": True, "tile": (16, 32), "byteorder": ">"}]
     for way in ways:
@@ -192,6 +198,13 @@ def test_other_numbers_are_refused_in_one_sentence(tmp_path, dtype, channels):
     bits = 8 * int(dtype[1])
     message = f"a.tif: stores {bits}-bit{kind} numbers; save it with 8 or 16 bits"
     with pytest.raises(InputError, match=message):
+        read_picture(tmp_path / "a.tif")
+
+
+def test_a_piece_too_large_to_unpack_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(tiff_module, "_LARGEST", 500)
+    (tmp_path / "a.tif").write_bytes(tiff(samples(3, np.uint16), "rgb", compression="zlib"))
+    with pytest.raises(InputError, match=r"a.tif: is packed in one piece that is too large"):
         read_picture(tmp_path / "a.tif")
 
 
