@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import exp, log
 from pathlib import Path
+from threading import Lock
 from typing import Any, Protocol
 
 import numpy as np
@@ -194,7 +195,7 @@ class PlacedMasks:
     ) -> None:
         """``margin`` px around a shape are legal too; spots are ``gap`` px apart."""
         self._shapes, self._seed, self._spots = shapes, seed, spots
-        self._regions = _Last(regions or Everywhere())
+        self._regions = _Remembered(regions or Everywhere())
         self._margin, self._gap = margin, gap
 
     def __call__(self, source: str, picture: Bits, sample: int) -> list[Placed]:
@@ -232,7 +233,7 @@ class LimitedMasks:
 
     def __init__(self, masks: MaskSource, regions: RegionSource) -> None:
         """Nothing is moved: the masks stay where they are."""
-        self._masks, self._regions = masks, _Last(regions)
+        self._masks, self._regions = masks, _Remembered(regions)
 
     def __call__(self, source: str, picture: Bits, sample: int) -> list[Placed]:
         """The masks. Raises `InputError` if any has a pixel outside its region."""
@@ -248,20 +249,43 @@ class LimitedMasks:
         return self._masks.record() | {"within": self._regions.source.record()}
 
 
-class _Last:
-    """A source of regions that remembers the last picture's: samples of one come in a row."""
+class _Remembered:
+    """A source of regions that is asked once a picture, as long as the picture is in use.
+
+    Samples of one picture may ask at the same time, from several threads.
+    """
 
     def __init__(self, source: RegionSource) -> None:
         self.source = source
-        self._known: tuple[Callable[[], Any], Region] | None = None
+        self._lock = Lock()
+        self._known: dict[int, _Answer] = {}
 
     def __call__(self, source: str, picture: Bits) -> Region:
-        known = self._known  # another thread may replace it
-        if known and known[0]() is picture:
-            return known[1]
-        region = self.source(source, picture)
-        self._known = weakref.ref(picture), region
-        return region
+        key = id(picture)
+        with self._lock:
+            answer = self._known.get(key)
+            if answer is None:
+                forget = weakref.ref(picture, lambda _: self._known.pop(key, None))
+                answer = self._known[key] = _Answer(forget)
+        with answer.lock:
+            if answer.region is None and answer.fault is None:
+                try:
+                    answer.region = self.source(source, picture)
+                except InputError as fault:
+                    answer.fault = str(fault)
+        if answer.region is None:
+            raise InputError(answer.fault)
+        return answer.region
+
+
+@dataclass
+class _Answer:
+    """A region, or why there is none; forgotten when the picture goes."""
+
+    picture: weakref.ref[Bits]
+    lock: Lock = field(default_factory=Lock)
+    region: Region | None = None
+    fault: str | None = None
 
 
 def _clear(free: Mask, shape: Mask, corner: tuple[int, int], gap: int) -> None:

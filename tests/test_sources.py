@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -132,15 +133,31 @@ def test_no_pixel_is_forbidden_and_no_mask_is_clipped(
         )
 
 
-def test_regions_are_told_once_a_picture(monkeypatch):
+def test_regions_are_told_once_a_picture_and_forgotten_with_it(monkeypatch):
     region = Fixed(np.ones((120, 150), bool))
     monkeypatch.setattr(Masks, "_regions", lambda self: region)
     source = Masks().open("hole", 64, 0, 6)
-    for sample in range(4):
-        source("7.png", PICTURE, sample)
-    assert region.calls == 1
-    source("8.png", PICTURE.copy(), 0)
+    pictures = [PICTURE.copy(), PICTURE.copy()]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda k: source("7.png", pictures[k % 2], k), range(20)))
     assert region.calls == 2
+    assert len(source._regions._known) == 2
+    del pictures[0]
+    assert len(source._regions._known) == 1
+
+
+def test_a_region_that_cannot_be_told_is_asked_for_once(monkeypatch):
+    def refuse(source, picture):
+        calls.append(source)
+        raise InputError(f"{source}: cannot be told")
+
+    calls = []
+    monkeypatch.setattr(Masks, "_regions", lambda self: refuse)
+    source = Masks().open("hole", 64, 0, 6)
+    for sample in range(3):
+        with pytest.raises(InputError, match=r"7.png: cannot be told"):
+            source("7.png", PICTURE, sample)
+    assert calls == ["7.png"]
 
 
 def test_a_folder_gives_pieces_far_apart_as_spots(tmp_path):
