@@ -1,26 +1,51 @@
 """defectrt puts realistic, labelled defects into photographs of good parts.
 
 summary = defectrt.synthesize(images="good", engine="engine", masks="masks", out="data")
+
+with defectrt.Synthesizer() as synthesizer:
+    result = synthesizer(picture)
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .job import Job, Summary, synthesize
     from .refine import Refinement
     from .sources import Masks
+    from .synthesizer import Part, Result, State, Synthesizer
 
 __version__ = "0.1.0"
 
-__all__ = ["Job", "Masks", "Refinement", "Summary", "__version__", "synthesize"]
+__all__ = [
+    "Job",
+    "Masks",
+    "Part",
+    "Refinement",
+    "Result",
+    "State",
+    "Summary",
+    "Synthesizer",
+    "__version__",
+    "synthesize",
+]
+
+#: Modules that are loaded when one of their names is first asked for, so that the command line
+#: starts fast.
+_MODULES = {
+    "Masks": "sources",
+    "Part": "synthesizer",
+    "Refinement": "refine",
+    "Result": "synthesizer",
+    "State": "synthesizer",
+    "Synthesizer": "synthesizer",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Load the job when it is first asked for, so that the command line starts fast."""
+    """Load a module when one of its names is first asked for."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from . import job, refine
-
-    return getattr(refine if name == "Refinement" else job, name)
+    return getattr(import_module(f".{_MODULES.get(name, 'job')}", __name__), name)

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from . import __version__
+from . import __version__, cli_engines
 from .errors import DefectRTError
 
 __all__ = ["app", "main"]
@@ -243,6 +243,10 @@ def synthesize(
             f"{len(summary.failed)} pictures failed"
         )
     summary.check()
+
+
+for _command in (cli_engines.doctor, cli_engines.info, cli_engines.verify):
+    app.command()(_command)
 
 
 def _add_commands_of_the_layers_above() -> None:

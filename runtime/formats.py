@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -28,11 +27,11 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from .errors import InputError, UsageError
 from .files import unwritable, write_whole
 from .images import Mask
+from .outline import outline
 from .records import Entry, Folder, read_folder
 from .report import write_report
 
@@ -42,7 +41,6 @@ __all__ = [
     "Format",
     "finish",
     "instances",
-    "outline",
     "parse_formats",
     "run_lengths",
     "split",
@@ -57,9 +55,6 @@ FORMATS: tuple[Format, ...] = get_args(Format)
 MAX_GAP = 8
 #: Share of the source pictures whose samples are for validation.
 _VAL_SHARE = 0.2
-#: Pairs of points that are compared at once.
-_PAIRS = 1 << 20
-Points: TypeAlias = NDArray[np.int64]
 
 
 def parse_formats(text: str) -> list[Format]:
@@ -213,45 +208,6 @@ def run_lengths(mask: Mask) -> list[int]:
     ends = np.flatnonzero(flat[1:] != flat[:-1]) + 1
     runs = np.diff(ends, prepend=0, append=flat.size)
     return [0, *runs.tolist()] if flat[0] else list(runs.tolist())
-
-
-def outline(mask: Mask) -> Points:
-    """One closed polygon [n,2] (x, y) through the border pixels of a mask.
-
-    Filled with its border it is the mask, holes left out. The borders of holes and of further
-    pieces are joined one after another, each by the shortest cut to what is joined already.
-    """
-    found, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    loops = [loop[:, 0].astype(np.int64) for loop in found]
-    path, rest = loops[0], loops[1:]
-    cuts = [_shortest(path, loop) for loop in rest]
-    while rest:
-        n = min(range(len(rest)), key=lambda i: cuts[i][0])
-        loop, (_, start, k) = rest.pop(n), cuts.pop(n)
-        i = int(np.flatnonzero((path == start).all(axis=1))[0])
-        path = np.concatenate([path[: i + 1], np.roll(loop, -k, axis=0), loop[[k]], path[i:]])
-        cuts = [
-            min(a, _shortest(loop, b), key=lambda cut: cut[0])
-            for a, b in zip(cuts, rest, strict=True)
-        ]
-    return _without_straights(path)
-
-
-def _shortest(path: Points, loop: Points) -> tuple[float, Points, int]:
-    """The shortest way from a path to a loop: its length, its start, its end's index."""
-    best = (math.inf, path[0], 0)
-    for some in np.array_split(path, -(-len(path) * len(loop) // _PAIRS)):
-        square = ((some[:, None] - loop[None]) ** 2).sum(axis=2)
-        i, k = np.unravel_index(int(square.argmin()), square.shape)
-        best = min(best, (float(square[i, k]), some[i], int(k)), key=lambda cut: cut[0])
-    return best
-
-
-def _without_straights(path: Points) -> Points:
-    """Without the points between two equal steps, which draw nothing of their own."""
-    before, after = path - np.roll(path, 1, axis=0), np.roll(path, -1, axis=0) - path
-    turns = (before != after).any(axis=1)
-    return path[turns] if turns.any() else path
 
 
 def _category(folder: Folder, entry: Entry) -> int:

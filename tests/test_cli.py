@@ -17,7 +17,7 @@ from defectrt import cli
 from defectrt.errors import DefectRTError
 from defectrt.extras import requires
 
-COMMANDS = ["synthesize", "train", "new-model", "build-engine"]
+COMMANDS = ["synthesize", "doctor", "info", "verify", "train", "new-model", "build-engine"]
 
 
 def defectrt(*words, **env):

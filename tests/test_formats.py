@@ -20,12 +20,12 @@ from defectrt.formats import (
     MAX_GAP,
     finish,
     instances,
-    outline,
     parse_formats,
     run_lengths,
     split,
 )
 from defectrt.images import read_picture
+from defectrt.outline import outline
 from defectrt.records import read_folder
 
 KINDS = ["scratch", "hole", "stain"]
@@ -132,6 +132,26 @@ def test_an_outline_draws_its_mask(label):
         np.testing.assert_array_equal(draw(outline(piece), piece.shape), piece)
     if count > 1:
         assert draw(outline(label), label.shape)[label].all()
+
+
+def test_an_outline_of_thousands_of_holes_and_pieces():
+    """A label that is mostly noise; time that grows with its square would not end."""
+    rng = np.random.default_rng(0)
+    for density in (0.3, 0.7):
+        label = rng.random((120, 120)) < density
+        drawn = draw(outline(label), label.shape)
+        assert drawn[label].all()
+        _, pieces, sizes, _ = cv2.connectedComponentsWithStats(label.astype(np.uint8))
+        largest = pieces == 1 + sizes[1:, 4].argmax()
+        np.testing.assert_array_equal(draw(outline(largest), label.shape), largest)
+
+
+def test_an_outline_of_pieces_far_apart():
+    label = np.zeros((50, 90), bool)
+    label[3, 4] = label[40:45, 80:84] = label[20, 30:40] = True
+    drawn = draw(outline(label), label.shape)
+    assert drawn[label].all()
+    assert drawn.sum() < label.sum() + 150
 
 
 @given(arrays(bool, st.tuples(st.integers(1, 40), st.integers(1, 40))))

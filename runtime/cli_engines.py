@@ -1,0 +1,159 @@
+"""Commands about engines and this installation: ``doctor``, ``info``, ``verify``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .errors import DefectRTError, EngineError
+
+if TYPE_CHECKING:
+    from .manifest import Manifest
+
+__all__ = ["doctor", "info", "verify"]
+
+_MARKS = {"ok": "ok   ", "note": "note ", "fault": "FAULT"}
+
+
+def doctor(
+    engine: Annotated[
+        Path | None, typer.Option(help="Engine directory to test; by default the one inside.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The findings as JSON.")] = False,
+) -> None:
+    """Look at what is installed here and what of it works.
+
+    Packages and extras, two builds of ONNX Runtime that are in each other's way, every provider
+    on a tiny graph, the engine's files, and one defect made with it. Exit code 0, or 1 if
+    something must be mended; a missing extra is only noted.
+
+    Examples:
+
+      defectrt doctor
+
+      defectrt doctor --engine engines/hole --json
+    """
+    from .doctor import examine
+
+    findings = []
+    for finding in examine(engine):
+        findings.append(finding)
+        if not as_json:
+            typer.echo(f"{_MARKS[finding.level]}  {finding.topic:<12} {finding.text}")
+            if finding.advice:
+                typer.echo(f"{'':<20} run: {finding.advice}")
+    if as_json:
+        typer.echo(json.dumps([asdict(finding) for finding in findings], indent=1))
+    faults = [finding for finding in findings if finding.level == "fault"]
+    if faults:
+        raise DefectRTError("; ".join(f"{f.topic}: {f.text}" for f in faults))
+
+
+def info(
+    engine: Annotated[
+        Path | None, typer.Argument(help="Engine directory; by default the one inside.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="The whole manifest as JSON, with category ids.")
+    ] = False,
+) -> None:
+    """Show what an engine is: its kinds of defect, window, schedules, and where it comes from.
+
+    Reads the manifest alone; `defectrt verify` also checks the files.
+
+    Examples:
+
+      defectrt info engines/hole
+
+      defectrt info --json
+    """
+    from .engine import DEFAULT_ENGINE
+    from .manifest import read_manifest
+
+    directory = engine or DEFAULT_ENGINE
+    manifest = read_manifest(directory)
+    if as_json:
+        ids = {name: i for i, name in enumerate(manifest.defects, 1)}
+        data = {"directory": str(directory), "category_ids": ids}
+        typer.echo(json.dumps(data | manifest.model_dump(mode="json"), indent=1))
+        return
+    for name, value in _rows(directory, manifest):
+        typer.echo(f"{name:<13} {_plain(value)}")
+
+
+def verify(
+    engine: Annotated[
+        Path | None, typer.Argument(help="Engine directory; by default the one inside.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The verdict as JSON.")] = False,
+) -> None:
+    """Check an engine directory: its manifest, and the size and hash of every file.
+
+    Nothing is opened or executed. Exit code 0, or 4 with all faults in one message.
+
+    Examples:
+
+      defectrt verify engines/hole
+
+      defectrt verify engines/hole --json
+    """
+    from .engine import DEFAULT_ENGINE
+    from .manifest import verify as check
+
+    directory = engine or DEFAULT_ENGINE
+    verdict: dict[str, Any] = {"directory": str(directory), "intact": True, "fault": None}
+    try:
+        manifest = check(directory)
+    except EngineError as error:
+        if as_json:
+            typer.echo(json.dumps(verdict | {"intact": False, "fault": str(error)}))
+        raise
+    size = sum(entry.size for entry in manifest.files.values())
+    if as_json:
+        typer.echo(json.dumps(verdict | {"files": len(manifest.files), "bytes": size}))
+    else:
+        typer.echo(f"{directory}: intact, {len(manifest.files)} files, {_megabytes(size)}")
+
+
+def _rows(directory: Path, manifest: Manifest) -> list[tuple[str, str]]:
+    """What an engine is, a line each."""
+    image, latent, schedule = manifest.image, manifest.latent, manifest.schedule
+    steps = sorted(map(int, schedule.tables))
+    made = manifest.provenance
+    tools = ", ".join(f"{name} {version}" for name, version in made.tools.items())
+    rows = [
+        ("engine", str(directory)),
+        ("backend", f"{manifest.backend}, {manifest.precision}"),
+        ("window", f"{image.width}x{image.height} px"),
+        ("latents", f"{latent.channels} x {latent.height} x {latent.width}"),
+        ("attention", f"{manifest.attention.height} x {manifest.attention.width}"),
+    ]
+    rows += [
+        ("kind" if i == 1 else "", f"{i}  {prompt.name}: {prompt.text!r}")
+        for i, prompt in enumerate((p for p in manifest.prompts if p.role == "defect"), 1)
+    ]
+    rows += [
+        ("steps", f"{', '.join(map(str, steps))}; {schedule.default_steps} by default"),
+        ("schedule", f"{schedule.prediction_type}, inversion as in {schedule.convention}"),
+        ("base model", made.base_model or "not said"),
+        ("trained on", f"{len(made.dataset)} pictures"),
+        ("made with", tools or "not said"),
+    ]
+    rows += [
+        ("files" if i == 0 else "", f"{name}, {_megabytes(entry.size)}, sha256 {entry.sha256}")
+        for i, (name, entry) in enumerate(sorted(manifest.files.items()))
+    ]
+    return rows
+
+
+def _plain(text: str) -> str:
+    """Without what a terminal would obey: a manifest comes from elsewhere."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"

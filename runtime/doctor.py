@@ -1,0 +1,214 @@
+"""What is installed here, and what of it works: `defectrt doctor`."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Literal
+
+from . import __version__
+from .errors import DefectRTError
+
+__all__ = ["Finding", "examine"]
+
+Level = Literal["ok", "note", "fault"]
+
+#: y = x + x on two numbers, as ONNX: too small to depend on anything but the provider itself.
+_TINY = bytes.fromhex(
+    "08083a350a0e0a01780a017812017922034164641201675a0f0a0178120a0a08080112040a020802"
+    "620f0a0179120a0a08080112040a02080242040a00100d"
+)
+#: Asks a service in the cloud; nothing that runs here.
+_REMOTE = {"AzureExecutionProvider"}
+_REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)(?:\[([^\]]*)\])?[^;]*(?:;(.*))?")
+_EXTRA = re.compile(r"extra\s*==\s*[\"']([^\"']+)")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    level    ``ok``; ``note`` for what is missing and may be; ``fault`` for what must be mended
+    topic    what it is about
+    text     what was found
+    advice   what to do, if anything
+    """
+
+    level: Level
+    topic: str
+    text: str
+    advice: str = ""
+
+
+def examine(engine: Path | None = None) -> Iterator[Finding]:
+    """Look at everything, one finding after another; raises nothing.
+
+    ``engine`` is the one to test, by default the one inside the package.
+    """
+    yield _system()
+    yield from _packages()
+    yield from _extras()
+    yield from _runtime()
+    yield from _providers()
+    yield from _engine(engine)
+
+
+def _system() -> Finding:
+    python = f"Python {platform.python_version()} in {sys.prefix}"
+    system = (
+        f"{platform.system()} {platform.release()} {platform.machine()}, {os.cpu_count()} cores"
+    )
+    return Finding("ok", "system", f"defectrt {__version__}, {python}; {system}")
+
+
+def _packages() -> Iterator[Finding]:
+    """What the program cannot do without."""
+    for name in _requirements()[""]:
+        version = _version(name)
+        if version:
+            yield Finding("ok", "package", f"{name} {version}")
+        elif name == "onnxruntime" and _owners("onnxruntime"):
+            continue  # another build of it is there
+        else:
+            yield Finding("fault", "package", f"{name} is missing", f"pip install {name}")
+
+
+def _extras() -> Iterator[Finding]:
+    requirements = _requirements()
+    for extra, names in requirements.items():
+        if not extra or extra == "test":
+            continue
+        missing = [name for name in names if not _version(name)]
+        if missing:
+            text = f"{extra}: not installed ({', '.join(missing)} missing)"
+            yield Finding("note", "extra", text, f"pip install 'defectrt[{extra}]'")
+        else:
+            versions = ", ".join(f"{name} {_version(name)}" for name in names)
+            yield Finding("ok", "extra", f"{extra}: {versions}")
+
+
+def _requirements() -> dict[str, list[str]]:
+    """Names of packages by extra, those without one under ""."""
+    found: dict[str, list[str]] = {"": []}
+    within: dict[str, list[str]] = {}
+    for line in metadata.requires("defectrt") or []:
+        match = _REQUIREMENT.match(line)
+        assert match  # setuptools wrote it
+        name, extras, marker = match.groups()
+        extra = _EXTRA.search(marker or "")
+        key = extra.group(1) if extra else ""
+        if name == "defectrt":
+            within[key] = [part.strip() for part in (extras or "").split(",")]
+        else:
+            found.setdefault(key, []).append(name)
+    for key, parts in within.items():
+        found[key] = [name for part in parts for name in found.get(part, [])] + found.get(key, [])
+    return {key: list(dict.fromkeys(names)) for key, names in found.items()}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _owners(module: str) -> list[str]:
+    """The installed packages that bring a module."""
+    return sorted(set(metadata.packages_distributions().get(module, [])))
+
+
+def _runtime() -> Iterator[Finding]:
+    """Two builds of ONNX Runtime overwrite each other's files."""
+    owners = _owners("onnxruntime")
+    if len(owners) > 1:
+        text = f"{' and '.join(owners)} are both installed and overwrite each other's files"
+        keep = next(name for name in reversed(owners) if name != "onnxruntime")
+        advice = f"pip uninstall -y {' '.join(owners)} && pip install {keep}"
+        yield Finding("fault", "onnxruntime", text, advice)
+
+
+def _providers() -> Iterator[Finding]:
+    """Every provider of this ONNX Runtime on a tiny graph: being listed is not working."""
+    try:
+        import onnxruntime as ort
+
+        names = [name for name in ort.get_available_providers() if name not in _REMOTE]
+    except Exception as error:  # a broken build fails in whatever way
+        yield Finding("fault", "onnxruntime", f"cannot be used: {_short(error)}")
+        return
+    for name in names:
+        try:
+            yield Finding("ok", "provider", f"{name} works ({1e3 * _try(ort, name):.1f} ms)")
+        except Exception as error:  # ONNX Runtime's own errors share no narrower base
+            level: Level = "fault" if name == "CPUExecutionProvider" else "note"
+            yield Finding(level, "provider", f"{name} is there and does not work: {_short(error)}")
+
+
+def _try(ort: Any, provider: str) -> float:
+    """Seconds of one run of a tiny graph; raises whatever goes wrong, a wrong sum too."""
+    import numpy as np
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    if provider != "CPUExecutionProvider":
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    session = ort.InferenceSession(_TINY, sess_options=options, providers=[provider])
+    if session.get_providers()[0] != provider:
+        raise RuntimeError("ONNX Runtime fell back to another provider")
+    start = perf_counter()
+    (y,) = session.run(None, {"x": np.array([1, 2], np.float32)})
+    if y.tolist() != [2, 4]:
+        raise RuntimeError(f"1 + 1, 2 + 2 is {y.tolist()}")
+    return perf_counter() - start
+
+
+def _engine(directory: Path | None) -> Iterator[Finding]:
+    """Verify an engine and make one defect with it."""
+    try:
+        from .engine import DEFAULT_ENGINE
+        from .manifest import verify
+    except ImportError as error:  # a package that was found missing above
+        yield Finding("fault", "engine", f"cannot be tested: {_short(error)}")
+        return
+    where = directory or DEFAULT_ENGINE
+    name = str(directory) if directory else "the engine inside"
+    try:
+        manifest = verify(where)
+        kinds = ", ".join(manifest.defects)
+        yield Finding("ok", "engine", f"{name} is intact ({manifest.backend}); it makes: {kinds}")
+        yield _self_test(where, manifest.defects[0], min(map(int, manifest.schedule.tables)))
+    except DefectRTError as error:
+        yield Finding("fault", "engine", str(error), "pip install --force-reinstall defectrt")
+
+
+def _self_test(directory: Path, defect: str, steps: int) -> Finding:
+    """One defect on a drawn picture: it must show, and nothing else may change."""
+    import numpy as np
+
+    from .maker import Job
+    from .synthesizer import Synthesizer
+
+    picture = np.random.default_rng(0).normal(150, 6, (96, 96, 3)).clip(0, 255).astype(np.uint8)
+    start = perf_counter()
+    with Synthesizer(directory, Job(defect=defect, steps=steps, candidates=2)) as synthesizer:
+        result = synthesizer(picture)
+    seconds = perf_counter() - start
+    if result.fault:
+        return Finding("fault", "self-test", f"{defect}: {result.fault}")
+    outside = (result.picture != picture)[~result.band].any()
+    if outside:
+        return Finding("fault", "self-test", f"{defect}: pixels outside the mask changed")
+    text = f"one {defect} in {steps} steps, {result.label.sum()} px, {seconds:.1f} s"
+    return Finding("ok", "self-test", text)
+
+
+def _short(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0][:300] or type(error).__name__

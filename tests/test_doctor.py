@@ -1,0 +1,230 @@
+"""doctor, info and verify: what is here, what an engine is, whether it is whole."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from importlib import metadata
+from types import SimpleNamespace
+
+import numpy as np
+import onnx
+import pytest
+from typer.testing import CliRunner
+
+from defectrt import cli, doctor
+from defectrt.engine import DEFAULT_ENGINE
+from defectrt.errors import DefectRTError, EngineError
+
+runner = CliRunner()
+
+
+def run(*words):
+    return runner.invoke(cli.app, list(map(str, words)))
+
+
+def texts(findings, topic):
+    return [(f.level, f.text, f.advice) for f in findings if f.topic == topic]
+
+
+def test_doctor_finds_this_installation_sound():
+    found = list(doctor.examine())
+    assert [f for f in found if f.level == "fault"] == []
+    assert [f.topic for f in found if f.topic in ("engine", "self-test")] == ["engine", "self-test"]
+    packages = {text.split()[0]: text.split()[1] for _, text, _ in texts(found, "package")}
+    assert packages["numpy"] == np.__version__
+    assert {"onnxruntime", "pillow", "pydantic", "typer", "rich"} < set(packages)
+    (provider,) = [t for t in texts(found, "provider") if t[1].startswith("CPUExecution")]
+    assert "CPUExecutionProvider works" in provider[1]
+    assert any("export: " in text and "onnx " in text for _, text, _ in texts(found, "extra"))
+
+
+def test_the_tiny_graph_is_one():
+    model = onnx.load_from_string(doctor._TINY)
+    onnx.checker.check_model(model, full_check=True)
+    (node,) = model.graph.node
+    assert (node.op_type, list(node.input), list(node.output)) == ("Add", ["x", "x"], ["y"])
+
+
+def test_a_missing_extra_is_noted_with_the_line_to_run(monkeypatch):
+    real = doctor._version
+    monkeypatch.setattr(doctor, "_version", lambda n: None if n == "onnxscript" else real(n))
+    (found,) = [f for f in doctor._extras() if f.text.startswith("export")]
+    assert found.level == "note"
+    assert found.text == "export: not installed (onnxscript missing)"
+    assert found.advice == "pip install 'defectrt[export]'"
+
+
+def test_a_missing_package_is_a_fault(monkeypatch):
+    monkeypatch.setattr(doctor, "_version", lambda n: None if n == "rich" else "1")
+    (found,) = [f for f in doctor._packages() if f.level != "ok"]
+    assert (found.level, found.text, found.advice) == (
+        "fault",
+        "rich is missing",
+        "pip install rich",
+    )
+
+
+def test_extras_within_extras_are_followed(monkeypatch):
+    lines = [
+        "numpy>=1",
+        'torch>=2; extra == "train"',
+        'defectrt[train]; extra == "export"',
+        'onnx; extra == "export"',
+        "triton>=3; sys_platform == 'linux' and extra == 'gpu'",
+    ]
+    monkeypatch.setattr(metadata, "requires", lambda name: lines)
+    assert doctor._requirements() == {
+        "": ["numpy"],
+        "train": ["torch"],
+        "export": ["torch", "onnx"],
+        "gpu": ["triton"],
+    }
+
+
+def test_two_builds_of_onnx_runtime_clash(monkeypatch):
+    owners = {"onnxruntime": ["onnxruntime", "onnxruntime-gpu", "onnxruntime"]}
+    monkeypatch.setattr(metadata, "packages_distributions", lambda: owners)
+    (found,) = doctor._runtime()
+    assert found.level == "fault"
+    assert "onnxruntime and onnxruntime-gpu are both installed" in found.text
+    assert found.advice == (
+        "pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime-gpu"
+    )
+    owners["onnxruntime"] = ["onnxruntime-gpu"]
+    assert list(doctor._runtime()) == []
+    monkeypatch.setattr(doctor, "_version", lambda n: None if n == "onnxruntime" else "1")
+    assert all(f.level == "ok" for f in doctor._packages())
+
+
+@pytest.mark.parametrize(
+    ("got", "answer", "message"),
+    [
+        ("CUDAExecutionProvider", [2, 5], "is [2, 5]"),
+        ("CPUExecutionProvider", [2, 4], "fell back"),
+        (
+            RuntimeError("libcudart.so.13: cannot open\nmore"),
+            [2, 4],
+            "libcudart.so.13: cannot open",
+        ),
+    ],
+    ids=["wrong", "fallback", "broken"],
+)
+def test_a_provider_that_is_listed_need_not_work(monkeypatch, got, answer, message):
+    import onnxruntime as ort
+
+    def session(model, sess_options, providers):
+        if isinstance(got, Exception):
+            raise got
+        return SimpleNamespace(
+            get_providers=lambda: [got], run=lambda names, feeds: [np.array(answer)]
+        )
+
+    monkeypatch.setattr(ort, "InferenceSession", session)
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    (found,) = doctor._providers()
+    assert found.level == "note"
+    assert found.text.startswith("CUDAExecutionProvider is there and does not work")
+    assert message in found.text
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    if got != "CPUExecutionProvider":
+        (found,) = doctor._providers()
+        assert found.level == "fault"
+
+
+@pytest.fixture
+def damaged(tmp_path):
+    """The engine inside with one bit less in one file, and a file that nobody listed."""
+    engine = tmp_path / "engine"
+    shutil.copytree(DEFAULT_ENGINE, engine)
+    data = bytearray((engine / "decoder.onnx").read_bytes())
+    data[1000] ^= 1
+    (engine / "decoder.onnx").write_bytes(data)
+    (engine / "more.bin").write_bytes(b"")
+    return engine
+
+
+def test_doctor_survives_a_package_that_is_missing():
+    code = "import sys; sys.modules['numpy'] = None\nfrom defectrt.cli import main; main()"
+    result = subprocess.run(
+        [sys.executable, "-c", code, "doctor"], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 1
+    assert "FAULT  engine       cannot be tested: import of numpy halted" in result.stdout
+    assert "unexpected" not in result.stderr
+
+
+def test_doctor_names_a_damaged_engine_and_exits_1(damaged):
+    result = run("doctor", "--engine", damaged)
+    assert "FAULT  engine" in result.stdout
+    assert "decoder.onnx does not have the hash" in result.stdout
+    assert isinstance(result.exception, DefectRTError)
+    assert result.exception.exit_code == 1
+
+
+def test_doctor_speaks_json(monkeypatch):
+    monkeypatch.setattr(doctor, "_engine", lambda directory: [])
+    result = run("doctor", "--json")
+    assert result.exit_code == 0
+    found = json.loads(result.stdout)
+    assert {f["level"] for f in found} <= {"ok", "note"}
+    assert found[0]["topic"] == "system"
+
+
+def test_verify_says_all_faults_and_exits_4(damaged):
+    result = run("verify", damaged)
+    assert isinstance(result.exception, EngineError)
+    assert result.exception.exit_code == 4
+    for fault in ("decoder.onnx does not have the hash", "'more.bin' is not in the manifest"):
+        assert fault in str(result.exception)
+    verdict = json.loads(run("verify", damaged, "--json").stdout)
+    assert verdict["intact"] is False
+    assert "decoder.onnx" in verdict["fault"]
+
+
+def test_verify_passes_the_engine_inside():
+    result = run("verify")
+    assert result.exit_code == 0
+    files = len(list(DEFAULT_ENGINE.iterdir())) - 1
+    assert result.stdout.startswith(f"{DEFAULT_ENGINE}: intact, {files} files, ")
+    verdict = json.loads(run("verify", "--json").stdout)
+    assert verdict["intact"] is True
+    size = sum(f.stat().st_size for f in DEFAULT_ENGINE.iterdir() if f.name != "engine.json")
+    assert verdict["bytes"] == size
+
+
+def test_info_shows_what_an_engine_is():
+    manifest = json.loads((DEFAULT_ENGINE / "engine.json").read_text())
+    result = run("info")
+    assert result.exit_code == 0
+    window = "{width}x{height} px".format(**manifest["image"])
+    for text in ("onnx, float32", window, "1  ", "by default", "decoder.onnx, "):
+        assert text in result.stdout
+    data = json.loads(run("info", "--json").stdout)
+    assert data["files"] == manifest["files"]
+    kinds = [p["name"] for p in manifest["prompts"] if p["role"] == "defect"]
+    assert data["category_ids"] == {kind: i for i, kind in enumerate(kinds, 1)}
+    for kind in kinds:
+        assert f"{data['category_ids'][kind]}  {kind}: " in result.stdout
+
+
+def test_info_prints_nothing_that_a_terminal_obeys(tmp_path):
+    shutil.copytree(DEFAULT_ENGINE, tmp_path / "engine")
+    path = tmp_path / "engine" / "engine.json"
+    manifest = json.loads(path.read_text())
+    manifest["provenance"]["base_model"] = "x\x1b]0;title\x07\ny"
+    manifest["prompts"][0]["text"] = manifest["prompts"][-1]["text"] = "\x1b[2J"
+    path.write_text(json.dumps(manifest))
+    result = run("info", path.parent)
+    assert result.exit_code == 0
+    assert "x?]0;title??y" in result.stdout
+    assert not {"\x1b", "\x07"} & set(result.stdout)
+
+
+def test_an_engine_that_is_not_there(tmp_path):
+    for command in ("info", "verify"):
+        result = run(command, tmp_path / "none")
+        assert isinstance(result.exception, EngineError)
+        assert "no such engine directory" in str(result.exception)
