@@ -298,6 +298,28 @@ def test_for_a_gpu_the_operator_is_kept_by_export_and_opened_by_the_compiler():
         assert line == str([f"defectrt.{name}.default", *kernels])
 
 
+WITHOUT_TRITON = """
+import importlib.util, sys
+sys.modules["triton"] = None
+found = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *rest: None if name == "triton" else found(name, *rest)
+import torch
+from defectrt.kernels.masked_attention import masked_attention, two_softmaxes
+from defectrt.kernels.masked_attention.cases import AttentionCase
+
+q, k, v, inside, outside, mask, _ = AttentionCase(40, 5).inputs()
+expected = two_softmaxes(q, k[inside], v[inside], k[outside], v[outside], mask)
+assert torch.equal(masked_attention(q, k, v, inside, outside, mask), expected)
+"""
+
+
+@pytest.mark.slow
+def test_without_triton_the_operators_are_there_and_quiet():
+    command = [sys.executable, "-c", WITHOUT_TRITON]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_gradient_is_refused_not_made_up():
     q, *rest = AttentionCase(40, 5).inputs()
     out = masked_attention.masked_attention(q.requires_grad_(), *rest[:-1])

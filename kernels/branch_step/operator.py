@@ -5,12 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..register import operator
 from . import reference
 
 __all__ = ["dual_step", "row_step", "start_step"]
 
 
-@torch.library.triton_op("defectrt::row_step", mutates_args=())
+@operator("row_step")
 def row_step(
     z: Tensor, epsilon: Tensor, a: Tensor, b: Tensor, region: Tensor, anchor: Tensor
 ) -> Tensor:
@@ -20,7 +21,7 @@ def row_step(
     return launch_row(z, epsilon, a, b, region, anchor)
 
 
-@torch.library.triton_op("defectrt::dual_step", mutates_args=())
+@operator("dual_step")
 def dual_step(
     background: Tensor,
     defect: Tensor,
@@ -36,7 +37,7 @@ def dual_step(
     return launch_dual(background, defect, epsilon_background, epsilon_defect, a, b, mask)
 
 
-@torch.library.triton_op("defectrt::start_step", mutates_args=())
+@operator("start_step")
 def start_step(
     background: Tensor,
     epsilon_background: Tensor,

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
+from ..register import operator
 from . import reference
 
 __all__ = ["geglu"]
 
 
-@torch.library.triton_op("defectrt::geglu", mutates_args=())
+@operator("geglu")
 def geglu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """x [...,K], weight [2F,K], bias [2F] -> [...,F]; shapes as in the package."""
     from .kernel import launch

@@ -5,12 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..register import operator
 from . import reference
 
 __all__ = ["group_norm_silu"]
 
 
-@torch.library.triton_op("defectrt::group_norm_silu", mutates_args=())
+@operator("group_norm_silu")
 def group_norm_silu(x: Tensor, groups: int, weight: Tensor, bias: Tensor, epsilon: float) -> Tensor:
     """x [B,C,h,w]; weight, bias [C] -> [B,C,h,w] channels last; see the package."""
     from .kernel import launch

@@ -9,12 +9,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..register import operator
 from . import reference
 
 __all__ = ["masked_attention", "masked_attention_map"]
 
 
-@torch.library.triton_op("defectrt::masked_attention", mutates_args=())
+@operator("masked_attention")
 def _masked_attention(
     q: Tensor, k: Tensor, v: Tensor, inside: Tensor, outside: Tensor, mask: Tensor
 ) -> Tensor:
@@ -23,7 +24,7 @@ def _masked_attention(
     return launch(q, k, v, inside, outside, mask, None)[0]
 
 
-@torch.library.triton_op("defectrt::masked_attention_map", mutates_args=())
+@operator("masked_attention_map")
 def _masked_attention_map(
     q: Tensor,
     k: Tensor,
