@@ -308,7 +308,7 @@ def printed_board(rng: Rng, size: int) -> Surface:
         cv2.putText(ink, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.35, (255,), 1, cv2.LINE_AA)
     track, pad, hole, ink = (f.astype(np.float32) / 255 for f in (track, pad, hole, ink))
     if rng.random() < 0.5:
-        track, pad, hole, ink = track.T, pad.T, hole.T, ink.T
+        track, pad, hole, ink = (np.rot90(f).copy() for f in (track, pad, hole, ink))
     mask = _tone(rng, *_SOLDER_MASKS[rng.integers(len(_SOLDER_MASKS))])
     colour = _painted(mask, 1 + 0.45 * track + 0.02 * noise(rng, size, 1, 1))
     for part, tone in (
