@@ -20,7 +20,11 @@ __all__ = ["new_model", "train"]
 def new_model(
     out: Annotated[Path, typer.Option(help="Directory to write the model to.")],
     size: Annotated[
-        str, typer.Option(help="tiny (32 px, for tests), small (64 px) or colour.")
+        str,
+        typer.Option(
+            help="tiny (32 px, for tests), small or colour (64 px), surfaces (96 px) or "
+            "surfaces-256."
+        ),
     ] = "small",
     prediction_type: Annotated[
         str, typer.Option(help="epsilon, v_prediction or sample.")

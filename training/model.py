@@ -208,12 +208,16 @@ class ModelSize:
 
 
 #: ``tiny`` runs a whole job in seconds, for tests; ``small`` learns real defects on a CPU, in
-#: grey; ``colour`` is the same with room for colour; ``surfaces`` is the one of the engine inside.
+#: grey; ``colour`` is the same with room for colour; ``surfaces`` is the one of the
+#: engine inside, ``surfaces-256`` its larger window for a GPU.
 SIZES = {
     "tiny": ModelSize(window=32, vae=(16, 16), unet=(32, 32), text=32),
     "small": ModelSize(window=64, vae=(32, 64), unet=(64, 96, 128)),
     "colour": ModelSize(window=64, vae=(32, 64), unet=(64, 96, 128), latent_channels=6),
     "surfaces": ModelSize(window=96, vae=(16, 48, 64), unet=(64, 96, 128), latent_channels=8),
+    "surfaces-256": ModelSize(
+        window=256, vae=(32, 64, 96, 96), unet=(64, 96, 128), latent_channels=16
+    ),
 }
 
 
