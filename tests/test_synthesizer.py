@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import re
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import FakeEngine, records, save
+from conftest import FakeEngine, records, save, write_folder
 
 import defectrt
 from defectrt import synthesizer as module
@@ -217,6 +219,23 @@ def test_it_is_shared_by_threads(fake):
         np.testing.assert_array_equal(results[i], alone[i])
 
 
+@pytest.mark.slow
+def test_the_examples_in_the_documentation_run(capsys, tmp_path, monkeypatch):
+    text = (Path(__file__).parents[1] / "docs" / "outputs.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (example,) = [block for block in blocks if "Synthesizer" in block]
+    exec(example, {})
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("0 ")
+    assert second.startswith("1 ")
+    monkeypatch.chdir(tmp_path)
+    write_folder(tmp_path / "OUT", ["spot"], [])
+    (example,) = [block for block in blocks if "finish" in block]
+    exec(example, {})
+    assert (tmp_path / "OUT" / "yolo" / "data.yaml").exists()
+
+
+@pytest.mark.slow
 def test_the_engine_inside_makes_a_crack():
     part = picture((96, 96, 3))
     with defectrt.Synthesizer(job=Job(defect="crack", steps=10, candidates=2)) as synthesizer:
