@@ -140,6 +140,7 @@ def test_synthesize_speaks_to_eyes_and_machines(engine, parts, tmp_path):
         (["--defect", "rust"], 2, "no defect is named 'rust'; this engine makes: line, spot"),
         (["--category", "../up"], 2, "category '../up' cannot be the name of a folder"),
         (["--count", "0"], 2, "Invalid value for '--count'"),
+        (["--format", "coco,voc"], 2, "choose from mvtec, coco, yolo"),
         (["--refine", "magic"], 2, "Invalid value for '--refine'"),
         (["--feather", "nan"], 2, "feather"),
         (["--mask-bank", "bank"], 2, "masks, mask-bank and shape exclude each other"),
