@@ -51,13 +51,13 @@ class Masks:
     Raises `UsageError` for options that exclude or need each other, all in one message.
     """
 
-    folder: Path | None = None
-    bank: Path | None = None
+    folder: str | Path | None = None
+    bank: str | Path | None = None
     shape: str | None = None
     within: str | Path | None = None
-    golden: Path | None = None
-    legal: Path | None = None
-    forbidden: Path | None = None
+    golden: str | Path | None = None
+    legal: str | Path | None = None
+    forbidden: str | Path | None = None
     spots: int = 1
     scale: tuple[float, float] = (0.8, 1.25)
     min_area: int = 16
@@ -98,10 +98,10 @@ class Masks:
         gap = max(window // 4, 2 * band + 1)
         regions = self._regions()
         if self.folder:
-            folder = MaskFolder(self.folder, gap)
+            folder = MaskFolder(Path(self.folder), gap)
             return folder if isinstance(regions, Everywhere) else LimitedMasks(folder, regions)
         shapes: Shapes = (
-            BankShapes(read_bank(self.bank, gap), self.scale, self.min_area)
+            BankShapes(read_bank(Path(self.bank), gap), self.scale, self.min_area)
             if self.bank
             else DrawnShapes(self.shape or kind, window)
         )
@@ -109,7 +109,8 @@ class Masks:
 
     def _regions(self) -> RegionSource:
         if self.golden:
-            return Golden(self.golden, self.legal, self.forbidden)
+            legal, forbidden = (Path(p) if p else None for p in (self.legal, self.forbidden))
+            return Golden(Path(self.golden), legal, forbidden)
         if self.within is None:
             return Everywhere()
         if self.within == "foreground":
@@ -136,12 +137,13 @@ class DrawnShapes:
         self._kind, self._window = kind, window
 
     def __call__(self, rng: Rng, size: Size) -> Make:
-        """Another one at every scale."""
+        """Another one at every scale; `draw_shape` draws it again from its size and seed."""
         side = min(self._window, *size)
 
         def make(scale: float) -> tuple[Mask, dict[str, Any]]:
-            shape = draw_shape(self._kind, max(1, round(scale * side)), rng)
-            return shape, self.record() | {"scale": round(scale, 4)}
+            size, seed = max(1, round(scale * side)), int(rng.integers(2**53))
+            shape = draw_shape(self._kind, size, np.random.default_rng(seed))
+            return shape, self.record() | {"size": size, "shape_seed": seed}
 
         return make
 
