@@ -290,7 +290,11 @@ def measure(bench: Bench, contender: Contender, bucket: int) -> dict[str, Any]:
         torch.cuda.reset_peak_memory_stats()
     seconds = timed(bench, lambda: contender.step(*rows), bench.repeats)
     p50 = statistics.median(seconds)
-    p99 = statistics.quantiles(seconds, n=100)[98] if len(seconds) > 1 else seconds[0]
+    p99 = (
+        statistics.quantiles(seconds, n=100, method="inclusive")[98]
+        if len(seconds) > 1
+        else seconds[0]
+    )
     picture = contender.evaluations * p50 / bucket + bench.encode + bench.decode
     return {
         "contender": contender.name,

@@ -44,7 +44,7 @@ def measure(run: Callable[[], object], repeats: int = 50) -> tuple[float, float]
         end.record()
         end.synchronize()
         times.append(start.elapsed_time(end) / 1e3)
-    cuts = statistics.quantiles(times, n=100)
+    cuts = statistics.quantiles(times, n=100, method="inclusive")
     return statistics.median(times), cuts[98]
 
 
