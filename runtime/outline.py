@@ -34,7 +34,8 @@ def outline(mask: Mask) -> Points:
     loops, outer = _loops(mask)
     owner, place = _owners(loops, mask.shape)
     cuts = [*_up(loops, outer, owner, place), *_across(mask, loops, owner, place)]
-    return _without_straights(np.concatenate(list(_walk(loops, cuts)))) + corner
+    path = _without_straights(np.concatenate(list(_walk(loops, cuts))))
+    return np.asarray(path + corner, np.int64)
 
 
 def _loops(mask: Mask) -> tuple[list[Points], int]:

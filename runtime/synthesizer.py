@@ -296,7 +296,7 @@ def _as_mask(given: ArrayLike, size: tuple[int, ...], name: str) -> Mask:
         )
     if not mask.any():
         raise InputError(f"part {name!r}: the mask is empty")
-    return mask != 0
+    return np.asarray(mask != 0, bool)
 
 
 class _Watched:

@@ -197,6 +197,12 @@ def test_what_it_refuses(fake):
         list(synthesizer.run([]))
 
 
+def test_the_package_offers_it():
+    assert defectrt.Synthesizer is Synthesizer
+    assert (defectrt.Part, defectrt.State) == (Part, module.State)
+    assert defectrt.Result is module.Result
+
+
 def test_an_engine_that_is_not_one(tmp_path):
     with pytest.raises(EngineError, match="not an engine"):
         Synthesizer(tmp_path)
