@@ -236,6 +236,18 @@ def test_without_hard_links_pictures_are_copied(folder, monkeypatch):
     assert len(list(folder.glob("yolo/images/*/*.png"))) == 40
 
 
+def test_a_finished_job_is_given_more_formats_without_any_work(go, fake_engine):
+    out, _ = go()
+    before = tree(out)
+    fake_engine[1].batches.clear()
+    _, summary = go(formats=["coco", "yolo"])
+    assert (summary.kept, summary.made) == (3, 0)
+    assert not fake_engine[1].batches
+    after = tree(out)
+    assert {name.partition("/")[0] for name in after.keys() - before.keys()} == {"coco", "yolo"}
+    assert all(after[name] == before[name] for name in before if not name.startswith("job.sqlite"))
+
+
 def test_nothing_kept_is_no_fault(tmp_path):
     out = write_folder(tmp_path / "out", KINDS, [])
     finish(out, formats.FORMATS)
