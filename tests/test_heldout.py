@@ -62,10 +62,11 @@ def test_the_distance_is_in_units_of_the_real_spread():
     assert spread_distance(real, np.full((10, 2), 5.0)) == pytest.approx([0.8, 0.8], abs=0.02)
 
 
+@pytest.mark.slow
 def test_a_run_is_measured_on_held_out_pictures(run, unseen, tmp_path):
     samples = unseen.read(unseen.items)
     result = evaluate(run, samples, out=tmp_path / "out", **QUICK)
-    assert result.skipped == ["dent"]
+    assert result.skipped == {"dent": "the run was not trained for it"}
     assert {kind: f.samples for kind, f in result.kinds.items()} == {"spot": 3, "line": 1}
     spot = result.kinds["spot"]
     assert 0 <= spot.shown <= 1
@@ -95,6 +96,23 @@ def test_kinds_that_a_run_does_not_make_are_no_measure(run, unseen):
         evaluate(run.parent, unseen.read(dents))
 
 
+def filled(unseen, kind):
+    """Held-out defects of one kind, all larger than the window."""
+    for path in (unseen.root / kind).glob("*.png"):
+        write(path, mask(x=0, y=0, h=40, w=49))
+    dataset = read_dataset(unseen.root)
+    return dataset.read([item for item in dataset.items if item.kind != "dent"])
+
+
+def test_a_defect_that_fills_the_window_cannot_be_compared(run, unseen, tmp_path):
+    result = evaluate(run, filled(unseen, "line"), out=tmp_path / "out", **QUICK)
+    assert result.skipped == {"line": "its defects fill the window of 32 px"}
+    assert list(result.kinds) == ["spot"]
+    with pytest.raises(InputError, match="every defect fills the window"):
+        evaluate(run, filled(unseen, "spot"), out=tmp_path / "out", **QUICK)
+
+
+@pytest.mark.slow
 def test_the_command(run, unseen, tmp_path):
     from defectrt.training.splits import fold, write_split
 

@@ -120,6 +120,7 @@ def test_sixteen_bits_are_seen(tmp_path):
     assert look(root).kinds[GOOD].formats == {"8-bit colour": 1, "16-bit grey": 1}
 
 
+@pytest.mark.slow
 def test_exit_codes_and_json(tmp_path):
     root = mvtec(tmp_path / "bottle")
     clean = defectrt("data", "inspect", root, "--json", "--quiet")

@@ -39,6 +39,7 @@ def run(blank, out, training=TRAINING, *, resume=False, **options):
     return json.loads((out / "run.json").read_text())
 
 
+@pytest.mark.slow
 def test_a_split_is_learned_from_and_its_other_side_may_be_measured(blank, bottle, tmp_path):
     dataset = read_dataset(bottle)
     split = fold(dataset, 0)
@@ -80,6 +81,7 @@ def test_a_list_that_came_with_a_dataset_gets_its_hashes(blank, tmp_path):
     assert without == ["Data/Images/Normal/0009.JPG"]  # which is not there
 
 
+@pytest.mark.slow
 def test_a_model_a_kind_has_the_split_too(blank, bottle, tmp_path):
     list(
         start(

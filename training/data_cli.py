@@ -215,8 +215,8 @@ def evaluate(
         device=device,
         quiet=quiet,
     )
-    for kind in result.skipped:
-        typer.echo(f"note: {kind} is not measured: the run was not trained for it", err=True)
+    for kind, reason in result.skipped.items():
+        typer.echo(f"note: {kind} is not measured: {reason}", err=True)
     if as_json:
         typer.echo(json.dumps(asdict(result)))
     else:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from io import BytesIO
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from defectrt.progress import Progress
 from defectrt.rows import Floats
 
 from .checkpoint import write_file
-from .data import GOOD, Augmentation, Crops, Sample
+from .data import GOOD, Augmentation, Batch, Crops, Sample
 from .evaluate import Made, Probe, appearance, outside_error
 from .model import open_model
 from .previews import grid
@@ -33,6 +34,9 @@ FEATURES = ("contrast", "texture", "edge")
 _STILL = Augmentation(flip="none", contrast=0, brightness=0)
 #: Crops of one kind that are made twice, for the diversity.
 _TWICE = 4
+#: A crop must not be filled by its defect by more than this, or there is nothing around it to
+#: compare it with; so many places are tried.
+_FILLED, _TRIES = 0.9, 8
 
 
 @dataclass(frozen=True)
@@ -65,14 +69,14 @@ class KindFigures:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A run on held-out pictures; ``skipped`` are kinds that it was not trained for."""
+    """A run on held-out pictures; ``skipped`` are kinds that were not measured, and why."""
 
     run: str
     steps: int
     seed: int
     pictures: int
     kinds: dict[str, KindFigures]
-    skipped: list[str]
+    skipped: dict[str, str]
 
 
 def evaluate(
@@ -114,15 +118,20 @@ def evaluate(
         device=device,
     )
     window, good = int(record["image_size"]), [s for s in samples if s.kind == GOOD]
+    skipped = {kind: "the run was not trained for it" for kind in there if kind not in texts}
     figures, columns, rows = {}, list[list[Floats]](), list[str]()
     with Progress(len(kinds), "evaluate", quiet=quiet) as progress:
         for done, kind in enumerate(kinds, 1):
             crops = _crops([s for s in samples if s.kind == kind], good, window, count, seed)
+            if crops is None:
+                skipped[kind] = f"its defects fill the window of {window} px"
+                continue
             figures[kind], made = _measure(probe, *crops, texts[kind], batch, seed)
             columns.append(_shown(crops, made))
             rows += [kind] * len(columns[-1][0])
             progress.update(done, kind=kind, shown=figures[kind].shown)
-    skipped = [kind for kind in there if kind not in texts]
+    if not figures:
+        raise InputError(f"{run}: nothing can be measured: every defect fills the window")
     result = Evaluation(str(run), steps, seed, len(samples), figures, skipped)
     shown = [np.concatenate(column) for column in zip(*columns, strict=True)]
     _write(out or run / "evaluation", result, shown, rows)
@@ -132,9 +141,10 @@ def evaluate(
 def features(pixels: Floats, mask: Floats) -> NDArray[np.float64]:
     """The `FEATURES` of the defect in each crop, [B,3].
 
-    pixels [B,3,S,S] in about [-1,1]; mask [B,1,S,S] in {0,1}. Against the ring of pixels around
-    the mask: *contrast*, how much brighter the defect is, in grey levels; *texture*, the ratio of
-    standard deviations; *edge*, the ratio of the mean gradients along the mask's border.
+    pixels [B,3,S,S] in about [-1,1]; mask [B,1,S,S] in {0,1}, never all the same. Against the
+    ring of pixels around the mask: *contrast*, how much brighter the defect is, in grey levels;
+    *texture*, the ratio of standard deviations; *edge*, the ratio of the mean gradients along
+    the mask's border.
     """
     return np.array([_features(*row) for row in zip(pixels, mask[:, 0], strict=True)])
 
@@ -154,17 +164,26 @@ _Crops = tuple[Floats, Floats, Floats]
 
 def _crops(
     defects: Sequence[Sample], good: Sequence[Sample], window: int, count: int, seed: int
-) -> _Crops:
-    """Real crops with their masks, and the crops to paint on, each up to ``count``."""
-    order = np.random.default_rng(seed).permutation(len(defects))[:count]
-    chosen = [defects[i] for i in sorted(order.tolist())]
-    real = [Crops([s], window, seed=seed, augmentation=_STILL).batch(0, 1) for s in chosen]
+) -> _Crops | None:
+    """Real crops with their masks, and the crops to paint on, each up to ``count``; or none."""
+    order = np.random.default_rng(seed).permutation(len(defects)).tolist()
+    found = (_crop(defects[i], window, seed) for i in order)
+    real = list(islice((crop for crop in found if crop is not None), count))
+    if not real:
+        return None
     pixels = np.concatenate([b.pixels for b in real])
     mask = np.concatenate([b.mask for b in real])
     if not good:
         return pixels, mask, pixels
-    canvas = Crops(good, window, seed=seed, augmentation=_STILL).batch(0, len(chosen))
+    canvas = Crops(good, window, seed=seed, augmentation=_STILL).batch(0, len(real))
     return pixels, mask, canvas.pixels
+
+
+def _crop(sample: Sample, window: int, seed: int) -> Batch | None:
+    """A crop around the defect with something of its surroundings in view, if there is one."""
+    crops = Crops([sample], window, seed=seed, augmentation=_STILL)
+    tried = (crops.batch(step, 1) for step in range(_TRIES))
+    return next((batch for batch in tried if batch.mask.mean() <= _FILLED), None)
 
 
 def _measure(
@@ -207,8 +226,7 @@ def _features(pixels: Floats, mask: Floats) -> tuple[float, float, float]:
     wide = max(4, round(float(np.sqrt(inside.sum())) / 2))
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * wide + 1, 2 * wide + 1))
     ring = (cv2.dilate(mask, kernel) > 0) & ~inside
-    if not ring.any():
-        ring = ~inside
+    ring = ring if ring.any() else ~inside
     slope = np.hypot(cv2.Sobel(grey, -1, 1, 0, scale=1 / 8), cv2.Sobel(grey, -1, 0, 1, scale=1 / 8))
     border = cv2.morphologyEx(mask, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0
     return (
@@ -247,4 +265,7 @@ def _write(out: Path, result: Evaluation, columns: Sequence[Floats], rows: Seque
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
         write_file(out / "samples.png", data.getvalue())
-        write_file(out / "evaluation.json", (json.dumps(asdict(result), indent=1) + "\n").encode())
+        write_file(
+            out / "evaluation.json",
+            (json.dumps(asdict(result), indent=1, allow_nan=False) + "\n").encode(),
+        )
