@@ -36,7 +36,7 @@ def test_a_defect_changes_its_mask_and_no_more(family, kind):
 
 def test_a_dent_has_one_bright_and_one_dark_side_and_they_follow_the_light():
     """The wall that faces the light is the far one; turn the light, and they change places."""
-    y, x = np.mgrid[:64, :64].astype(np.float32) - 32
+    y, x = np.mgrid[:64, :64].astype(np.float32) - 31.5
     form = np.maximum(14 - np.hypot(y, x), 0).astype(np.float32)
     flat = np.zeros((64, 64), np.float32)
     surface = Surface(flat, np.full((64, 64, 3), 0.5, np.float32), flat, np.ones(3, np.float32))

@@ -86,10 +86,9 @@ def stain(surface: Surface, form: Field, light: Light, rng: Rng) -> Surface:
     soaked = np.clip(0.72 - 0.25 * np.tanh(relief) + 0.07 * noise(rng, size, 5, 5), 0.45, 0.9)
     amount = np.clip(edge * soaked + 0.25 * rim, 0, 0.92)
     dyes = _DYES if _mean(surface) > 0.25 else _DYES[:2] + _PALE
-    dye = surface.colour * 0.25 + 0.75 * np.array(dyes[rng.integers(len(dyes))])
-    return replace(
-        surface, colour=_dyed(surface, amount, dye), gloss=surface.gloss * (1 - 0.6 * edge)
-    )
+    dye = np.array(dyes[rng.integers(len(dyes))], np.float32)
+    dyed = _dyed(surface, amount, 0.25 * surface.colour + 0.75 * dye)
+    return replace(surface, colour=dyed, gloss=surface.gloss * (1 - 0.6 * edge))
 
 
 #: Rust, coffee, oil, soot; and lime on what is dark already.

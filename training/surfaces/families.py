@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from .light import Field, Rng, Surface, blur, noise
 
@@ -154,7 +155,7 @@ def stone(rng: Rng, size: int) -> Surface:
     colour = np.where((mica > 1.1)[..., None], tones[2], colour).astype(np.float32)
     return Surface(
         0.03 * noise(rng, size, 3, 3),
-        cv2.GaussianBlur(colour, (0, 0), 0.6),
+        blur(colour, 0.6),
         _even(size, 0.5),
         _grey(rng, 0.75, 0.9),
     )
@@ -284,29 +285,9 @@ _DYES = (
 
 def printed_board(rng: Rng, size: int) -> Surface:
     """Solder mask over copper: tracks, pads with holes, and white print."""
-    track, pad, hole, ink = (np.zeros((size, size), np.uint8) for _ in range(4))
-    step = int(rng.integers(9, 14))
-    for lane in rng.permutation(size // step)[: int(0.6 * size / step)]:
-        at, bend, turn = (
-            int(lane * step + step // 2),
-            int(rng.integers(size)),
-            int(rng.choice([-1, 0, 1])) * step,
-        )
-        path = np.array(
-            [[-9, at], [bend, at], [bend + abs(turn), at + turn], [size + 9, at + turn]]
-        )
-        cv2.polylines(
-            track, [path.astype(np.int32)], False, (255,), int(rng.integers(2, 5)), cv2.LINE_AA
-        )
-    for _ in range(max(2, size * size // 2600)):
-        centre, radius = tuple(int(c) for c in rng.integers(0, size, 2)), int(rng.integers(3, 6))
-        cv2.circle(pad, centre, radius, (255,), -1, cv2.LINE_AA)
-        cv2.circle(hole, centre, radius - 2, (255,), -1, cv2.LINE_AA)
-    for _ in range(max(1, size * size // 9000)):
-        at = tuple(int(c) for c in rng.integers(0, size, 2))
-        text = "".join(rng.choice(list("RCUJ123456789"), 2))
-        cv2.putText(ink, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.35, (255,), 1, cv2.LINE_AA)
-    track, pad, hole, ink = (f.astype(np.float32) / 255 for f in (track, pad, hole, ink))
+    drawn = [np.zeros((size, size), np.uint8) for _ in range(4)]
+    _draw_board(rng, size, *drawn)
+    track, pad, hole, ink = (f.astype(np.float32) / 255 for f in drawn)
     if rng.random() < 0.5:
         track, pad, hole, ink = (np.rot90(f).copy() for f in (track, pad, hole, ink))
     mask = _tone(rng, *_SOLDER_MASKS[rng.integers(len(_SOLDER_MASKS))])
@@ -317,13 +298,42 @@ def printed_board(rng: Rng, size: int) -> Surface:
         (hole, _grey(rng, 0.06, 0.1)),
     ):
         colour = colour + part[..., None] * (tone - colour)
-    height = blur(0.9 * np.maximum(track, pad) - 1.5 * hole + 0.2 * ink, 0.7)
+    height = blur((0.9 * np.maximum(track, pad) - 1.5 * hole + 0.2 * ink).astype(np.float32), 0.7)
     return Surface(
         height,
         colour.astype(np.float32),
         (0.5 * (1 - hole)).astype(np.float32),
         _tone(rng, 0.8, 0.52, 0.3),
     )
+
+
+Drawing = NDArray[np.uint8]
+
+
+def _draw_board(
+    rng: Rng, size: int, track: Drawing, pad: Drawing, hole: Drawing, ink: Drawing
+) -> None:
+    """Draw the parts of a printed board, each 255 where it is."""
+    step = int(rng.integers(9, 14))
+    for lane in rng.permutation(size // step)[: int(0.6 * size / step)]:
+        y, bend = int(lane * step + step // 2), int(rng.integers(size))
+        turn = int(rng.choice([-1, 0, 1])) * step
+        path = np.array([[-9, y], [bend, y], [bend + abs(turn), y + turn], [size + 9, y + turn]])
+        width = int(rng.integers(2, 5))
+        cv2.polylines(track, [path.astype(np.int32)], False, (255,), width, cv2.LINE_AA)
+    for _ in range(max(2, size * size // 2600)):
+        centre, radius = _point(rng, size), int(rng.integers(3, 6))
+        cv2.circle(pad, centre, radius, (255,), -1, cv2.LINE_AA)
+        cv2.circle(hole, centre, radius - 2, (255,), -1, cv2.LINE_AA)
+    for _ in range(max(1, size * size // 9000)):
+        place = _point(rng, size)
+        text = "".join(rng.choice(list("RCUJ123456789"), 2))
+        cv2.putText(ink, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.35, (255,), 1, cv2.LINE_AA)
+
+
+def _point(rng: Rng, size: int) -> tuple[int, int]:
+    x, y = rng.integers(0, size, 2)
+    return int(x), int(y)
 
 
 _SOLDER_MASKS = ((0.08, 0.33, 0.16), (0.08, 0.16, 0.38), (0.12, 0.12, 0.13), (0.4, 0.08, 0.08))

@@ -6,7 +6,6 @@ python -m defectrt.training.surfaces OUT --count 400 --seed 0
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import cast
 
 import cv2
 import numpy as np
@@ -43,14 +42,16 @@ class Scene:
         a px depends on its neighbours, so the mask reaches one px past the form.
         """
         form = outline(kind, len(self.surface.height), window, rng)
-        mask = cv2.dilate((form > 0).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
         inside = form > 0
-        bad = KINDS[kind](self.surface, form, self.light, rng)
-        kept = {
-            name: _inside(getattr(bad, name), getattr(self.surface, name), inside)
-            for name in ("height", "colour", "gloss")
-        }
-        return replace(self, surface=replace(self.surface, **kept)), cast("NDArray[np.bool_]", mask)
+        mask = cv2.dilate(inside.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+        bad, good = KINDS[kind](self.surface, form, self.light, rng), self.surface
+        surface = replace(
+            good,
+            height=_inside(bad.height, good.height, inside),
+            colour=_inside(bad.colour, good.colour, inside),
+            gloss=_inside(bad.gloss, good.gloss, inside),
+        )
+        return replace(self, surface=surface), np.asarray(mask)
 
 
 def _inside(changed: Field, before: Field, inside: NDArray[np.bool_]) -> Field:

@@ -129,5 +129,5 @@ def shade(surface: Surface, light: Light) -> Field:
 
 
 def blur(field: Field, sigma: float) -> Field:
-    """Gaussian blur [S,S] over ``sigma`` px."""
+    """Gaussian blur of [S,S] or [S,S,3] over ``sigma`` px."""
     return np.asarray(cv2.GaussianBlur(field, (0, 0), sigma), np.float32)
