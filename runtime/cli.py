@@ -71,8 +71,8 @@ def synthesize(
     shape: Annotated[
         str | None,
         typer.Option(
-            help="What to draw as masks: scratch, crack, spot, blob, perlin, or any kind of "
-            "defect; by default what suits the kind that is made."
+            help="What to draw as masks: scratch, crack, spot, blob, perlin, dent, hole, particle "
+            "or stain; by default what suits the kind of defect."
         ),
     ] = None,
     spots: Annotated[

@@ -10,6 +10,7 @@ from .images import Mask
 
 __all__ = [
     "LINES",
+    "SHAPES",
     "blob",
     "draw_mask",
     "draw_shape",
@@ -137,6 +138,8 @@ def _patch(window: int, rng: Rng) -> Mask:
 
 
 _FORMS = {"blob": _lobes, "perlin": _patch}
+#: What can be asked for by name; `draw_shape` takes any other kind for a spot.
+SHAPES = tuple(sorted({*LINES, *_SPOTS, *_FORMS, "spot"}))
 
 
 def perlin(rng: Rng, shape: tuple[int, int], cell: float) -> Field:

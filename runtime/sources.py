@@ -20,7 +20,7 @@ from .noise import sample_seed
 from .placement import TRIES, grow, paste, place
 from .regions import Everywhere, Foreground, Region, RegionFile, RegionFolder, RegionSource
 from .registration import Golden
-from .shapes import draw_shape
+from .shapes import SHAPES, draw_shape
 
 __all__ = ["BankShapes", "DrawnShapes", "LimitedMasks", "Masks", "PlacedMasks", "Shapes"]
 
@@ -36,8 +36,8 @@ class Masks:
 
     folder      a mask for every picture, of the same name; excludes ``bank`` and ``shape``
     bank        a folder of real defects' masks, to be turned, scaled, and placed at random
-    shape       what to draw: scratch, crack, spot, blob, perlin, or a kind of defect; None for
-                what suits the kind that is made
+    shape       what to draw, one of `defectrt.shapes.SHAPES`; None for what suits the kind of
+                defect that is made
     within      where a defect may be: "foreground", a folder of region masks of the pictures'
                 names, or one region mask for all; None for everywhere
     golden      a picture on which ``legal`` and ``forbidden`` regions were drawn, which are then
@@ -69,6 +69,10 @@ class Masks:
         drawn_on = self.legal or self.forbidden
         faults = [
             (sum(map(bool, given)) > 1, "masks, mask-bank and shape exclude each other"),
+            (
+                self.shape is not None and self.shape not in SHAPES,
+                f"shape {self.shape!r}: one of {', '.join(SHAPES)}",
+            ),
             (self.within and self.golden, "within and golden exclude each other"),
             (self.golden and not drawn_on, "golden needs legal, forbidden or both"),
             (drawn_on and not self.golden, "legal and forbidden need golden"),

@@ -146,6 +146,7 @@ def test_synthesize_speaks_to_eyes_and_machines(engine, parts, tmp_path):
         (["--mask-bank", "bank"], 2, "masks, mask-bank and shape exclude each other"),
         (["--within", "none"], 3, "none: no such region; give a folder, a picture, or"),
         (["--legal", "none.png"], 2, "legal and forbidden need golden"),
+        (["--shape", "scrach"], 2, "shape 'scrach': one of blob, crack"),
         (["--spots", "0"], 2, "Invalid value for '--spots'"),
     ],
 )

@@ -221,6 +221,7 @@ def test_given_masks_lie_in_their_region_or_the_picture_is_out(tmp_path):
     [
         ({"folder": "a", "bank": "b"}, "masks, mask-bank and shape exclude each other"),
         ({"bank": "a", "shape": "blob"}, "masks, mask-bank and shape exclude each other"),
+        ({"shape": "scrach"}, "shape 'scrach': one of blob, crack, dent, hole, particle, perlin"),
         ({"within": "foreground", "golden": "g", "legal": "l"}, "within and golden exclude"),
         ({"golden": "g"}, "golden needs legal, forbidden or both"),
         ({"forbidden": "f"}, "legal and forbidden need golden"),
