@@ -1,0 +1,53 @@
+// One interface to every backend (runtime/engine.py).
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "manifest.hpp"
+#include "stop.hpp"
+
+namespace defectrt::internal {
+
+using Floats = std::vector<float>;
+
+/// One batch of row steps, z' = region · (a z + b ε_θ(z, t, prompts)) + anchor.
+///
+///     latent, anchor [B,C,h,w]   mask, region [B,1,h,w]   timestep, inside, outside, a, b [B]
+struct Rows {
+    Floats latent, mask, a, b, region, anchor;
+    std::vector<std::int64_t> timestep, inside, outside;
+
+    std::size_t count() const { return timestep.size(); }
+};
+
+struct Stepped {
+    Floats latent, attention;
+};
+
+/// Thread-safe: several sessions share one.
+class Engine {
+public:
+    virtual ~Engine() = default;
+    virtual const Manifest &manifest() const = 0;
+    /// pixels [B,3,H,W] in [-1,1] -> scaled latents [B,C,h,w].
+    virtual Floats encode(const Floats &pixels, std::size_t rows, Stop &stop) const = 0;
+    /// Scaled latents [B,C,h,w] -> pixels [B,3,H,W], about [-1,1].
+    virtual Floats decode(const Floats &latent, std::size_t rows, Stop &stop) const = 0;
+    /// z' [B,C,h,w] and the attention [B,1,r,r].
+    virtual Stepped step(const Rows &rows, Stop &stop) const = 0;
+};
+
+/// Verify an engine directory, then open it. threads of a step; 0 for all cores.
+std::shared_ptr<const Engine> load_engine(const std::filesystem::path &directory, int threads);
+
+/// Open graphs that `verify` has already checked.
+std::shared_ptr<const Engine> open_onnx(const std::filesystem::path &directory, Manifest manifest,
+                                        int threads);
+
+/// The version of the ONNX Runtime that is loaded.
+std::string onnxruntime_version();
+
+}  // namespace defectrt::internal

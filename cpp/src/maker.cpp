@@ -1,0 +1,444 @@
+#include "maker.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <optional>
+
+#include "error.hpp"
+#include "noise.hpp"
+#include "text.hpp"
+#include "view.hpp"
+
+namespace defectrt::internal {
+namespace {
+
+// A defect this strong, or covering this much of its mask, counts in full.
+constexpr double strong = 0.2, covering = 0.5;
+constexpr const char *not_finite = "the engine's result has values that are not finite";
+
+std::size_t size_of(std::int64_t side) { return static_cast<std::size_t>(side); }
+
+bool finite(const Pixels &pixels) {
+    return std::all_of(pixels.values.begin(), pixels.values.end(),
+                       [](float v) { return std::isfinite(v); });
+}
+
+/// Counts the steps of a request.
+class Counter {
+public:
+    Counter(const Progress &progress, std::size_t total)
+        : progress_(progress), total_(static_cast<std::uint32_t>(total)) {}
+    void operator()() { progress_(++done_, total_); }
+
+private:
+    const Progress &progress_;
+    std::uint32_t done_ = 0, total_;
+};
+
+Pixels difference(const Pixels &after, const Pixels &before) {
+    Pixels out = after;
+    for (std::size_t i = 0; i < out.values.size(); ++i) out.values[i] -= before.values[i];
+    return out;
+}
+
+/// The largest channel's change, [S,S].
+Pixels largest(const Pixels &change) {
+    Pixels out(change.height, change.width);
+    for (std::size_t i = 0; i < out.values.size(); ++i) {
+        const float *c = change.values.data() + 3 * i;
+        out.values[i] = std::max({std::abs(c[0]), std::abs(c[1]), std::abs(c[2])});
+    }
+    return out;
+}
+
+/// A mean of what was added.
+class Mean {
+public:
+    void add(float value) { sum_ += static_cast<double>(value), ++count_; }
+    std::int64_t count() const { return count_; }
+    double value() const { return count_ > 0 ? sum_ / static_cast<double>(count_) : 0; }
+
+private:
+    double sum_ = 0;
+    std::int64_t count_ = 0;
+};
+
+/// A background: z_0 [C,h,w], its trajectory, and what z_0 decodes to [3,h,w].
+struct Inverted {
+    Floats latent;
+    std::vector<Floats> path;
+    Floats decoded;
+};
+
+/// A stroke as it could be; `reason` says why it is not fit, if so.
+struct Candidate {
+    std::uint32_t number = 0;
+    Pixels change;
+    Mask label;
+    double visibility = 0, coverage = 0, seam = 0, drift = 0, score = 0;
+    std::int64_t area = 0;
+    std::string reason;
+    Floats latent;
+
+    bool is_better(const Candidate &other) const {
+        if (reason.empty() != other.reason.empty()) return reason.empty();
+        return score > other.score;
+    }
+};
+
+/// What the model sees of a picture for a stroke, and what a result does to it.
+class View {
+public:
+    View(Bits seen, const Stroke &of, const Inside &inside, const Settings &settings,
+         const Manifest &manifest)
+        : stroke(of), picture(std::move(seen)),
+          pixels(to_model(picture, size_of(manifest.image.height))),
+          weight(feather(of.mask, settings.grow, settings.feather)), inside_(inside),
+          settings_(settings), manifest_(manifest) {}
+
+    /// origin, before and after [3,h,w] are decoded, attention is [r,r].
+    Candidate assess(const float *origin, const float *before, const float *after,
+                     const float *attention) const {
+        const Pixels result = shown(after), amount = largest(difference(result, shown(origin)));
+        Candidate out;
+        out.change = difference(result, shown(settings_.decoded ? pixels.data() : before));
+        if (!finite(amount) || !finite(out.change)) {
+            out.reason = not_finite;
+            return out;
+        }
+        Pixels map(size_of(manifest_.attention.height), size_of(manifest_.attention.width));
+        std::copy_n(attention, map.values.size(), map.values.begin());
+        out.label = refine(stroke.mask, map, amount, settings_.refinement);
+        measure(out, amount);
+        return out;
+    }
+
+    /// The stroke, painted.
+    Patch paint(const Candidate &candidate) const {
+        Patch out{stroke.window, composite(picture, candidate.change, weight), candidate.label,
+                  Mask(stroke.mask.height, stroke.mask.width)};
+        std::transform(weight.values.begin(), weight.values.end(), out.band.values.begin(),
+                       [](float w) { return w > 0 ? 1 : 0; });
+        return out;
+    }
+
+    const Stroke &stroke;
+    const Bits picture;
+    const Floats pixels;
+    const Pixels weight;
+
+private:
+    Pixels shown(const float *planes) const {
+        return from_model(planes, size_of(manifest_.image.height), size_of(manifest_.image.width),
+                          size_of(stroke.window.side));
+    }
+
+    /// What is mirrored beyond the picture counts nowhere.
+    void measure(Candidate &out, const Pixels &amount) const {
+        const Pixels changed = largest(out.change);
+        Mean visible, fading;
+        std::int64_t asked = 0;
+        for (std::size_t y = 0; y < weight.height; ++y) {
+            for (std::size_t x = 0; x < weight.width; ++x) {
+                if (!inside_.holds(y, x)) {
+                    out.label.at(y, x) = 0;
+                    continue;
+                }
+                asked += stroke.mask.at(y, x);
+                if (out.label.at(y, x) != 0) visible.add(amount.at(y, x));
+                const float w = weight.at(y, x);
+                if (w > 0 && w < 1) fading.add(changed.at(y, x));
+            }
+        }
+        out.area = visible.count();
+        out.visibility = visible.value();
+        out.seam = fading.value();
+        out.coverage = static_cast<double>(out.area) / static_cast<double>(asked);
+        out.score = score(out);
+        out.reason = fault(out);
+    }
+
+    static double score(const Candidate &c) {
+        if (c.visibility <= 0) return 0;
+        return std::min(1.0, c.visibility / strong) * std::min(1.0, c.coverage / covering) *
+               (1 - std::min(1.0, c.seam / c.visibility));
+    }
+
+    std::string fault(const Candidate &c) const {
+        if (c.area == 0) return "no defect appeared";
+        if (c.coverage < settings_.min_coverage) return "it covers too little of its mask";
+        if (c.seam > settings_.max_leak * c.visibility &&
+            settings_.refinement.method != DEFECTRT_REFINE_NONE) {
+            return "it leaks: its border changed more than itself";
+        }
+        return "";
+    }
+
+    const Inside inside_;
+    const Settings &settings_;
+    const Manifest &manifest_;
+};
+
+/// A good picture on which defects are being painted.
+class Canvas {
+public:
+    explicit Canvas(const defectrt_picture &source) : source_(source) {}
+
+    Inside inside(const Window &window) const {
+        return {window, source_.height, source_.width};
+    }
+
+    bool is_untouched(const Window &window) const {
+        bool touched = false;
+        overlay(window, [&](std::size_t, std::size_t, const Patch &, std::size_t, std::size_t) {
+            touched = true;
+        });
+        return !touched;
+    }
+
+    Bits crop(const Window &window) const {
+        Bits out = internal::crop(source_, window);
+        overlay(window, [&](std::size_t y, std::size_t x, const Patch &patch, std::size_t v,
+                            std::size_t u) {
+            std::copy_n(&patch.picture.at(v, u), out.channels, &out.at(y, x));
+        });
+        return out;
+    }
+
+    void paint(Patch patch) { patches.push_back(std::move(patch)); }
+
+    /// Pixels of the label, and pixels that differ from the source.
+    void areas(Figures &figures) const {
+        for (std::size_t i = 0; i < patches.size(); ++i) {
+            const Patch &patch = patches[i];
+            const Bits before = internal::crop(source_, patch.window);
+            const Inside part = inside(patch.window);
+            for (std::size_t y = part.top; y < part.bottom; ++y) {
+                for (std::size_t x = part.left; x < part.right; ++x) {
+                    const auto [row, column] = place(patch.window, y, x);
+                    if (patch.label.at(y, x) != 0 && !labelled(0, i, row, column)) {
+                        ++figures.refined_area;
+                    }
+                    const auto *a = &patch.picture.at(y, x), *b = &before.at(y, x);
+                    if (patch.band.at(y, x) != 0 && !std::equal(a, a + before.channels, b) &&
+                        !painted(i + 1, row, column)) {
+                        ++figures.changed_area;
+                    }
+                }
+            }
+        }
+    }
+
+    std::vector<Patch> patches;
+
+private:
+    static std::pair<std::int64_t, std::int64_t> place(const Window &window, std::size_t y,
+                                                       std::size_t x) {
+        return {window.y + static_cast<std::int64_t>(y), window.x + static_cast<std::int64_t>(x)};
+    }
+
+    static std::uint8_t value(const Window &window, const Mask &mask, std::int64_t row,
+                              std::int64_t column) {
+        const std::int64_t y = row - window.y, x = column - window.x;
+        const bool there = y >= 0 && y < window.side && x >= 0 && x < window.side;
+        return there ? mask.at(size_of(y), size_of(x)) : std::uint8_t{0};
+    }
+
+    bool labelled(std::size_t from, std::size_t to, std::int64_t row, std::int64_t column) const {
+        for (std::size_t i = from; i < to; ++i) {
+            if (value(patches[i].window, patches[i].label, row, column) != 0) return true;
+        }
+        return false;
+    }
+
+    bool painted(std::size_t from, std::int64_t row, std::int64_t column) const {
+        for (std::size_t i = from; i < patches.size(); ++i) {
+            if (value(patches[i].window, patches[i].band, row, column) != 0) return true;
+        }
+        return false;
+    }
+
+    /// Calls `f(y, x, patch, v, u)` for what a window shows of every patch's band, in order.
+    template <class F>
+    void overlay(const Window &window, F f) const {
+        for (const Patch &patch : patches) {
+            for (std::size_t y = 0; y < size_of(window.side); ++y) {
+                const auto row = static_cast<std::int64_t>(Window::mirrored(
+                    window.y, static_cast<std::int64_t>(y), source_.height));
+                const std::int64_t v = row - patch.window.y;
+                if (v < 0 || v >= patch.window.side) continue;
+                for (std::size_t x = 0; x < size_of(window.side); ++x) {
+                    const auto column = static_cast<std::int64_t>(Window::mirrored(
+                        window.x, static_cast<std::int64_t>(x), source_.width));
+                    const std::int64_t u = column - patch.window.x;
+                    if (u < 0 || u >= patch.window.side) continue;
+                    if (patch.band.at(size_of(v), size_of(u)) == 0) continue;
+                    f(y, x, patch, size_of(v), size_of(u));
+                }
+            }
+        }
+    }
+
+    const defectrt_picture &source_;
+};
+
+/// The largest change of a latent outside the mask.
+double drift(const Floats &mask, const float *latent, const Floats &z0) {
+    float worst = 0;
+    for (std::size_t i = 0; i < z0.size(); ++i) {
+        worst = std::max(worst, std::abs((1 - mask[i % mask.size()]) * (latent[i] - z0[i])));
+    }
+    return static_cast<double>(worst);
+}
+
+/// One request on its way through the engine.
+class Run {
+public:
+    Run(const Engine &engine, const Settings &settings, const Work &work, Stop &stop,
+        const Progress &progress)
+        : engine_(engine), settings_(settings), work_(work), stop_(stop),
+          tick_(progress, work.strokes.size() * settings.schedule.generation.size() *
+                              (1 + chunks() * (settings.dual ? 2 : 1))),
+          canvas_(work.picture) {}
+
+    Outcome operator()() {
+        std::set<std::string> reasons;
+        Outcome out;
+        Figures &f = out.figures;
+        for (std::size_t i = 0; i < work_.strokes.size(); ++i) {
+            Candidate best = stroke(work_.strokes[i], i, reasons, f.rejected);
+            if (!best.reason.empty()) continue;
+            f.visibility += best.visibility * static_cast<double>(best.area);
+            weights_ += static_cast<double>(best.area);
+            f.seam = std::max(f.seam, best.seam);
+            f.latent_outside_error = std::max(f.latent_outside_error, best.drift);
+            f.candidate = best.number;
+            out.latent = std::move(best.latent);
+        }
+        if (canvas_.patches.empty()) {
+            const std::string why = join({reasons.begin(), reasons.end()}, ", ");
+            throw Error(reasons.count(not_finite) ? DEFECTRT_ENGINE : DEFECTRT_NOTHING_DONE, why);
+        }
+        f.visibility /= weights_;
+        canvas_.areas(f);
+        f.coverage = static_cast<double>(f.refined_area) / static_cast<double>(work_.mask_area);
+        out.patches = std::move(canvas_.patches);
+        return out;
+    }
+
+private:
+    std::size_t chunks() const {
+        return (work_.candidates + settings_.batch - 1) / settings_.batch;
+    }
+
+    /// The best candidate of one stroke, which is painted if it is fit.
+    Candidate stroke(const Stroke &stroke, std::size_t number, std::set<std::string> &reasons,
+                     std::int64_t &rejected) {
+        const Manifest &manifest = engine_.manifest();
+        const Inside inside = canvas_.inside(stroke.window);
+        const View view(canvas_.crop(stroke.window), stroke, inside, settings_, manifest);
+        const Scene scene{engine_, settings_.schedule, settings_.prompts,
+                          reduce_mask(stroke.mask, size_of(manifest.latent.height),
+                                      size_of(manifest.latent.width))};
+        const Inverted inverted = invert(scene, view);
+        Floats origin;
+        if (!canvas_.is_untouched(stroke.window)) {
+            const Floats first = to_model(crop(work_.picture, stroke.window),
+                                          size_of(manifest.image.height));
+            origin = engine_.decode(engine_.encode(first, 1, stop_), 1, stop_);
+        }
+        const float *untouched = origin.empty() ? inverted.decoded.data() : origin.data();
+        std::optional<Candidate> best;
+        for (std::uint32_t first = 0; first < work_.candidates;) {
+            const std::size_t rows =
+                std::min<std::size_t>(settings_.batch, work_.candidates - first);
+            for (Candidate &candidate : chunk(scene, view, inverted, untouched, number, first,
+                                              rows)) {
+                if (!candidate.reason.empty()) ++rejected, reasons.insert(candidate.reason);
+                if (!best || candidate.is_better(*best)) best = std::move(candidate);
+            }
+            first += static_cast<std::uint32_t>(rows);
+        }
+        if (best->reason.empty()) canvas_.paint(view.paint(*best));
+        return std::move(*best);
+    }
+
+    Inverted invert(const Scene &scene, const View &view) {
+        Inverted out;
+        out.latent = engine_.encode(view.pixels, 1, stop_);
+        out.path = internal::invert(scene, out.latent, stop_, std::ref(tick_));
+        out.decoded = engine_.decode(out.latent, 1, stop_);
+        return out;
+    }
+
+    std::vector<Candidate> chunk(const Scene &scene, const View &view, const Inverted &inverted,
+                                 const float *origin, std::size_t stroke, std::uint32_t first,
+                                 std::size_t rows) {
+        const std::size_t size = inverted.latent.size(), pixels = inverted.decoded.size();
+        Floats noise(rows * size);
+        for (std::size_t i = 0; i < rows; ++i) {
+            normal(work_.seed, stroke, first + static_cast<std::uint32_t>(i),
+                   noise.data() + i * size, size);
+        }
+        const Generated made = generate(scene, inverted.path, noise, rows, settings_.dual, stop_,
+                                        std::ref(tick_));
+        const Floats after = engine_.decode(made.latent, rows, stop_);
+        const std::size_t map = made.attention.size() / rows;
+        std::vector<Candidate> out;
+        for (std::size_t i = 0; i < rows; ++i) {
+            const float *z = made.latent.data() + i * size;
+            out.push_back(view.assess(origin, inverted.decoded.data(), after.data() + i * pixels,
+                                      made.attention.data() + i * map));
+            out.back().number = first + static_cast<std::uint32_t>(i);
+            out.back().latent.assign(z, z + size);
+            out.back().drift = drift(scene.mask, z, inverted.latent);
+        }
+        return out;
+    }
+
+    const Engine &engine_;
+    const Settings &settings_;
+    const Work &work_;
+    Stop &stop_;
+    Counter tick_;
+    Canvas canvas_;
+    double weights_ = 0;
+};
+
+}  // namespace
+
+Inside::Inside(const Window &window, std::size_t height, std::size_t width) {
+    const auto begin = [](std::int64_t start) { return size_of(std::max<std::int64_t>(0, -start)); };
+    const auto end = [&](std::int64_t start, std::size_t size) {
+        return size_of(std::min(window.side, static_cast<std::int64_t>(size) - start));
+    };
+    top = begin(window.y), bottom = end(window.y, height);
+    left = begin(window.x), right = end(window.x, width);
+}
+
+Maker::Maker(std::shared_ptr<const Engine> engine, Settings settings)
+    : engine_(std::move(engine)), settings_(std::move(settings)) {
+    const Shape &image = engine_->manifest().image;
+    if (image.height != image.width || image.channels != 3) {
+        throw engine_error("the engine's window is not a square of 3 channels");
+    }
+}
+
+Work Maker::plan(const defectrt_picture &picture, const defectrt_mask &mask) const {
+    const auto band = static_cast<std::int64_t>(std::ceil(settings_.grow + settings_.feather));
+    Work out;
+    out.picture = picture;
+    out.strokes =
+        cut(picture, mask, manifest().image.height, std::max(settings_.context, band));
+    for (std::int64_t y = 0; y < std::int64_t{picture.height}; ++y) {
+        const std::uint8_t *row = mask_row(mask, y);
+        out.mask_area += picture.width - std::count(row, row + picture.width, 0);
+    }
+    return out;
+}
+
+Outcome Maker::make(const Work &work, Stop &stop, const Progress &progress) const {
+    return Run(*engine_, settings_, work, stop, progress)();
+}
+
+}  // namespace defectrt::internal

@@ -1,0 +1,87 @@
+// The method on one picture: encode, invert once, generate candidates, decode, keep the best
+// (runtime/maker.py).
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <set>
+
+#include "engine.hpp"
+#include "refine.hpp"
+#include "sampler.hpp"
+#include "strokes.hpp"
+
+namespace defectrt::internal {
+
+/// What a session makes of every picture.
+struct Settings {
+    Prompts prompts{};
+    Schedule schedule;
+    bool dual = false, decoded = false;
+    Refinement refinement{};
+    double min_coverage = 0, max_leak = 0, grow = 0, feather = 0;
+    std::int64_t context = 0;
+    std::size_t batch = 1;
+};
+
+/// A picture whose memory somebody else holds, the strokes to paint on it, and the numbers.
+struct Work {
+    defectrt_picture picture{};
+    std::vector<Stroke> strokes;
+    std::int64_t mask_area = 0;
+    std::uint64_t seed = 0;
+    std::uint32_t candidates = 1;
+};
+
+/// A stroke that was painted: what the picture, the label and the band are in its window.
+struct Patch {
+    Window window;
+    Bits picture;
+    Mask label, band;
+};
+
+struct Figures {
+    std::int64_t refined_area = 0, changed_area = 0, rejected = 0;
+    double visibility = 0, coverage = 0, seam = 0, latent_outside_error = 0;
+    std::uint32_t candidate = 0;
+};
+
+/// A sample: its picture is the source with the patches over it, one after the other.
+struct Outcome {
+    std::vector<Patch> patches;
+    Floats latent;
+    Figures figures;
+};
+
+/// Told how many steps of how many are done; throws to stop.
+using Progress = std::function<void(std::uint32_t done, std::uint32_t total)>;
+
+/// An engine set up for a session. Thread-safe.
+class Maker {
+public:
+    /// Throws an engine error for a window that is no square of three channels.
+    Maker(std::shared_ptr<const Engine> engine, Settings settings);
+
+    const Manifest &manifest() const { return engine_->manifest(); }
+
+    /// The strokes that paint a mask. Throws an input error if it is empty.
+    Work plan(const defectrt_picture &picture, const defectrt_mask &mask) const;
+
+    /// The best candidate of every stroke. Throws Error(DEFECTRT_NOTHING_DONE) if none is fit.
+    Outcome make(const Work &work, Stop &stop, const Progress &progress) const;
+
+private:
+    std::shared_ptr<const Engine> engine_;
+    Settings settings_;
+};
+
+/// Rows and columns of a window that lie inside its picture: [begin, end) in the window.
+struct Inside {
+    Inside(const Window &window, std::size_t height, std::size_t width);
+    bool holds(std::size_t y, std::size_t x) const {
+        return y >= top && y < bottom && x >= left && x < right;
+    }
+    std::size_t top, bottom, left, right;
+};
+
+}  // namespace defectrt::internal

@@ -1,0 +1,73 @@
+// The manifest of an engine directory: guilty until proven innocent (runtime/manifest.py).
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace defectrt::internal {
+
+constexpr int format_version = 1;
+
+/// Channels and size of what a graph takes or gives.
+struct Shape {
+    std::int64_t channels = 1, height = 0, width = 0;
+};
+
+struct Prompt {
+    std::string role, name, text;
+};
+
+/// One step: ε is evaluated at `timestep`, then z' = a z + b ε.
+struct StepRow {
+    std::int64_t timestep;
+    double a, b;
+};
+
+/// All steps of a job: inversion from clean to noise, generation from noise to clean.
+struct Schedule {
+    std::vector<StepRow> inversion, generation;
+};
+
+/// Indices of C_def, C_bg and C_m.
+struct Prompts {
+    std::int64_t defect, background, masked;
+};
+
+struct FileEntry {
+    std::string sha256;
+    std::uint64_t size;
+};
+
+struct Manifest {
+    std::string backend, precision;
+    Shape image, latent, attention;
+    std::vector<Prompt> prompts;
+    std::int64_t train_timesteps = 0, default_steps = 0;
+    std::map<std::int64_t, Schedule> tables;
+    std::map<std::string, FileEntry> files;
+
+    /// Names of the kinds of defect the engine can make.
+    std::vector<std::string> defects() const;
+    /// Prompts for one kind; it may be left out if there is only one. Throws a usage error.
+    Prompts prompt_indices(const std::optional<std::string> &defect) const;
+    /// The schedule of `count` steps, or of the default if it is 0. Throws a usage error.
+    const Schedule &steps(std::int64_t count) const;
+};
+
+/// Check the text of an engine.json. Throws an engine error with every fault; `path` names it.
+Manifest parse_manifest(const std::string &text, const std::string &path);
+
+/// Read and check engine.json alone.
+Manifest read_manifest(const std::filesystem::path &directory);
+
+/// Check the manifest and the size and hash of every file; opens nothing else.
+///
+/// A file that the manifest does not list is a fault too, since a graph could read it.
+Manifest verify(const std::filesystem::path &directory);
+
+}  // namespace defectrt::internal

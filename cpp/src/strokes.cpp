@@ -1,0 +1,55 @@
+#include "strokes.hpp"
+
+#include <algorithm>
+#include <optional>
+
+#include "error.hpp"
+#include "view.hpp"
+
+namespace defectrt::internal {
+namespace {
+
+constexpr std::int64_t scale = 2;
+
+std::int64_t longer(const Box &box) {
+    return std::max(box.bottom - box.top, box.right - box.left);
+}
+
+void split(const defectrt_mask &mask, const Box &box, std::int64_t limit,
+           std::vector<Box> &boxes) {
+    if (longer(box) <= limit) {
+        boxes.push_back(box);
+        return;
+    }
+    const std::int64_t height = box.bottom - box.top, width = box.right - box.left;
+    const bool rows = height >= width;
+    const std::int64_t size = rows ? height : width, count = (size + limit - 1) / limit;
+    for (std::int64_t i = 0; i < count; ++i) {
+        const std::int64_t start = size * i / count, end = size * (i + 1) / count;
+        const Box part = rows ? Box{box.top + start, box.top + end, box.left, box.right}
+                              : Box{box.top, box.bottom, box.left + start, box.left + end};
+        if (const auto inner = bounds(mask, part)) split(mask, *inner, limit, boxes);
+    }
+}
+
+}  // namespace
+
+std::vector<Stroke> cut(const defectrt_picture &picture, const defectrt_mask &mask,
+                        std::int64_t side, std::int64_t context) {
+    const auto whole = bounds(mask, {0, picture.height, 0, picture.width});
+    if (!whole) throw input_error("the mask is empty");
+    std::vector<Box> boxes;
+    if (longer(*whole) + 2 * context > scale * side) {
+        split(mask, *whole, std::max(side - 2 * context, side / 2), boxes);
+    } else {
+        boxes.push_back(*whole);
+    }
+    std::vector<Stroke> strokes;
+    for (const Box &box : boxes) {
+        const Window window = place_window(picture, box, side, context);
+        strokes.push_back({window, crop(picture, mask, window, box)});
+    }
+    return strokes;
+}
+
+}  // namespace defectrt::internal

@@ -1,0 +1,23 @@
+// A spot in the strokes that paint it: each fits the window the model sees (runtime/strokes.py).
+#pragma once
+
+#include <vector>
+
+#include "pixels.hpp"
+
+namespace defectrt::internal {
+
+/// A square of the picture, and the part of the mask in it that is painted at once.
+struct Stroke {
+    Window window;
+    Mask mask;
+};
+
+/// The strokes of a mask, in the order of painting. Throws an input error if it is empty.
+///
+/// side is the model's window, context the px wanted around each stroke. What needs a window of
+/// more than twice the model's is cut across its longer side, and each part again until it fits.
+std::vector<Stroke> cut(const defectrt_picture &picture, const defectrt_mask &mask,
+                        std::int64_t side, std::int64_t context);
+
+}  // namespace defectrt::internal

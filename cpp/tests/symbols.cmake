@@ -1,0 +1,16 @@
+# Compares what the shared library exports with symbols.txt.
+execute_process(COMMAND ${NM} --dynamic --defined-only --format=posix ${LIBRARY}
+                OUTPUT_VARIABLE found COMMAND_ERROR_IS_FATAL ANY)
+string(REGEX MATCHALL "[^\n]+" found "${found}")
+set(names "")
+foreach(line IN LISTS found)
+  string(REGEX REPLACE "[@ ].*" "" name "${line}")
+  if(NOT name STREQUAL "DEFECTRT_1")
+    list(APPEND names ${name})
+  endif()
+endforeach()
+list(SORT names)
+file(STRINGS ${LIST} expected)
+if(NOT names STREQUAL expected)
+  message(FATAL_ERROR "exported: ${names}\nexpected: ${expected}")
+endif()

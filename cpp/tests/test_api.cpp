@@ -1,0 +1,419 @@
+// The contract: what defectrt.h promises, every documented error included.
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <filesystem>
+#include <fstream>
+#include <thread>
+
+#include <unistd.h>
+
+#include "support.hpp"
+
+using namespace defectrt;
+
+extern "C" int defectrt_test_header(void);
+
+namespace {
+
+const std::string directory = DEFECTRT_TEST_ENGINE;
+
+std::string error_of(const defectrt_engine *engine) {
+    char text[1000];
+    defectrt_engine_error(engine, text, sizeof text);
+    return text;
+}
+
+/// Lets a task stand still until it is told to go on.
+struct Gate {
+    std::atomic<bool> entered{false}, open{false};
+
+    static std::int32_t wait(void *self, std::uint32_t, std::uint32_t) {
+        auto *gate = static_cast<Gate *>(self);
+        gate->entered = true;
+        while (!gate->open) std::this_thread::yield();
+        return 0;
+    }
+
+    void wait_until_entered() const {
+        while (!entered) std::this_thread::yield();
+    }
+};
+
+std::int32_t refuse(void *, std::uint32_t, std::uint32_t) { return 1; }
+
+}  // namespace
+
+TEST(Header, IsC) { EXPECT_EQ(defectrt_test_header(), 1); }
+
+TEST(Version, IsTold) {
+    EXPECT_STREQ(defectrt_version(), DEFECTRT_TEST_VERSION);
+    EXPECT_EQ(defectrt_api_version(), DEFECTRT_API_VERSION);
+    EXPECT_NE(build_info().find("ONNX Runtime 1."), std::string::npos);
+    EXPECT_STREQ(defectrt_status_name(DEFECTRT_BUSY), "DEFECTRT_BUSY");
+    EXPECT_STREQ(defectrt_status_name(99), "unknown status");
+}
+
+TEST(Engine, TellsWhatItIs) {
+    const Engine engine(directory);
+    const defectrt_engine_info info = engine.info();
+    EXPECT_EQ(info.window, 32);
+    EXPECT_EQ(info.latent_channels * info.latent_height * info.latent_width, 3 * 16 * 16);
+    EXPECT_EQ(engine.defects(), std::vector<std::string>{"spot"});
+    std::int32_t steps = 0;
+    EXPECT_EQ(defectrt_engine_steps(engine.get(), 0, &steps), DEFECTRT_OK);
+    EXPECT_EQ(steps, 2);
+}
+
+TEST(Engine, RefusesWrongCalls) {
+    EXPECT_EQ(defectrt_engine_create(nullptr), DEFECTRT_USAGE);
+    EXPECT_EQ(defectrt_engine_open(nullptr, "x", nullptr), DEFECTRT_USAGE);
+    defectrt_engine *engine = nullptr;
+    ASSERT_EQ(defectrt_engine_create(&engine), DEFECTRT_OK);
+    EXPECT_EQ(error_of(engine), "");
+    EXPECT_EQ(defectrt_engine_open(engine, nullptr, nullptr), DEFECTRT_USAGE);
+    EXPECT_EQ(error_of(engine), "directory is NULL");
+    EXPECT_EQ(defectrt_engine_open(engine, "/no/such/place", nullptr), DEFECTRT_ENGINE);
+    EXPECT_NE(error_of(engine).find("no such engine directory"), std::string::npos);
+    defectrt_engine_options options{sizeof options, -1};
+    EXPECT_EQ(defectrt_engine_open(engine, directory.c_str(), &options), DEFECTRT_USAGE);
+    options = {3, 0};
+    EXPECT_EQ(defectrt_engine_open(engine, directory.c_str(), &options), DEFECTRT_USAGE);
+    defectrt_engine_info info{};
+    info.struct_size = sizeof info;
+    EXPECT_EQ(defectrt_engine_get_info(engine, &info), DEFECTRT_CLOSED);
+    defectrt_session *session = nullptr;
+    EXPECT_EQ(defectrt_session_create(engine, nullptr, &session), DEFECTRT_CLOSED);
+    EXPECT_EQ(session, nullptr);
+    EXPECT_EQ(defectrt_engine_verify(engine, directory.c_str()), DEFECTRT_OK);
+    ASSERT_EQ(defectrt_engine_open(engine, directory.c_str(), nullptr), DEFECTRT_OK);
+    std::int32_t steps = 0;
+    EXPECT_EQ(defectrt_engine_steps(engine, 2, &steps), DEFECTRT_USAGE);
+    EXPECT_EQ(defectrt_engine_defect(engine, -1, nullptr, 0, nullptr), DEFECTRT_USAGE);
+    char two[2];
+    std::size_t length = 0;
+    EXPECT_EQ(defectrt_engine_defect(engine, 0, two, 2, &length), DEFECTRT_OK);
+    EXPECT_STREQ(two, "s");
+    EXPECT_EQ(length, 4U);
+    defectrt_engine_destroy(engine);
+    defectrt_engine_destroy(nullptr);
+}
+
+TEST(Engine, RefusesADamagedFile) {
+    namespace fs = std::filesystem;
+    const fs::path copy = fs::temp_directory_path() / ("defectrt-damaged-" + std::to_string(getpid()));
+    fs::copy(directory, copy);
+    std::ofstream(copy / "decoder.onnx", std::ios::app) << "x";
+    EXPECT_THROW(Engine{copy.string()}, Error);
+    fs::remove_all(copy);
+}
+
+TEST(Session, NamesEveryImpossibleOption) {
+    const Engine engine(directory);
+    Options options;
+    options.threshold = 2;
+    options.batch = 0;
+    options.grow = -1;
+    try {
+        Session(engine, options);
+        FAIL();
+    } catch (const Error &error) {
+        EXPECT_EQ(error.status(), DEFECTRT_USAGE);
+        const std::string text = error.what();
+        for (const char *part : {"threshold", "batch", "grow"}) {
+            EXPECT_NE(text.find(part), std::string::npos) << part;
+        }
+    }
+    options = Options();
+    options.defect = "dent";
+    EXPECT_THROW(Session(engine, options), Error);
+    options = Options();
+    options.steps = 3;
+    EXPECT_THROW(Session(engine, options), Error);
+    EXPECT_EQ(defectrt_session_options_init(nullptr, sizeof options), DEFECTRT_USAGE);
+    EXPECT_EQ(defectrt_session_options_init(&options, 8), DEFECTRT_USAGE);
+}
+
+TEST(Synthesize, PaintsUnderTheMaskAndNothingBeyondTheBand) {
+    const Engine engine(directory);
+    Session session(engine);
+    Picture picture;
+    Result result(picture.request);
+    session.synthesize(picture.request, result);
+    EXPECT_EQ(result.mask_area, 64);
+    EXPECT_GT(result.refined_area, 30);
+    EXPECT_GT(result.visibility, 0.2);
+    EXPECT_EQ(result.window_side, 32);
+    EXPECT_EQ(result.strokes, 1U);
+    std::int64_t changed = 0;
+    for (std::size_t i = 0; i < picture.pixels.size(); ++i) {
+        const bool differs = result.pixels()[i] != picture.pixels[i];
+        changed += differs;
+        EXPECT_TRUE(!differs || result.where_it_may_differ()[i] == 255);
+        EXPECT_TRUE(result.label()[i] == 0 || picture.mask[i] == 1);
+    }
+    EXPECT_EQ(changed, result.changed_area);
+    EXPECT_LT(result.pixels()[20 * 50 + 24], 60);
+}
+
+TEST(Synthesize, IsTheSameForEveryLayout) {
+    const Engine engine(directory);
+    Session session(engine);
+    Picture grey;
+    Result expected(grey.request);
+    session.synthesize(grey.request, expected);
+    for (const std::int32_t format : {DEFECTRT_RGB, DEFECTRT_BGR, DEFECTRT_RGBA, DEFECTRT_BGRA}) {
+        const bool alpha = format == DEFECTRT_RGBA || format == DEFECTRT_BGRA;
+        const std::size_t channels = alpha ? 4 : 3, stride = 50 * channels + 7;
+        std::vector<std::uint8_t> pixels(stride * 40, 99), out(stride * 40, 77);
+        for (std::size_t i = 0; i < 2000; ++i) {
+            std::memset(&pixels[i / 50 * stride + i % 50 * channels], grey.pixels[i], 3);
+        }
+        Request request = grey.request;
+        // bottom-up: the first row shown is the last in memory
+        std::vector<std::uint8_t> flipped(pixels.size());
+        for (std::size_t y = 0; y < 40; ++y) {
+            std::copy_n(&pixels[y * stride], stride, &flipped[(39 - y) * stride]);
+        }
+        request.picture = {&flipped[39 * stride], -static_cast<std::ptrdiff_t>(stride), 50, 40,
+                           format, 8};
+        defectrt_result result{};
+        result.struct_size = sizeof result;
+        result.picture = out.data();
+        result.picture_stride = static_cast<std::ptrdiff_t>(stride);
+        session.synthesize(request, result);
+        for (std::size_t i = 0; i < 2000; ++i) {
+            const std::uint8_t *pixel = &out[i / 50 * stride + i % 50 * channels];
+            EXPECT_NEAR(pixel[0], expected.pixels()[i], 1);
+            EXPECT_EQ(pixel[0], pixel[2]);
+            EXPECT_TRUE(!alpha || pixel[3] == 99);
+        }
+        EXPECT_EQ(out[stride - 1], 77) << "what lies between rows is the caller's";
+    }
+}
+
+TEST(Synthesize, CutsALongMaskIntoStrokes) {
+    const Engine engine(directory);
+    Session session(engine);
+    std::vector<std::uint8_t> pixels(40 * 200, 160), mask(40 * 200);
+    std::memset(&mask[20 * 200 + 10], 1, 180);
+    std::memset(&mask[21 * 200 + 10], 1, 180);
+    Request request;
+    request.picture = {pixels.data(), 200, 200, 40, DEFECTRT_GREY, 8};
+    request.mask = {mask.data(), 200};
+    Result result(request);
+    session.synthesize(request, result);
+    EXPECT_GT(result.strokes, 5U);
+    EXPECT_EQ(result.mask_area, 360);
+    EXPECT_GT(result.coverage, 0.8);
+    std::int64_t labelled = 0, changed = 0;
+    for (std::size_t i = 0; i < mask.size(); ++i) {
+        labelled += result.label()[i] != 0;
+        changed += result.pixels()[i] != pixels[i];
+    }
+    EXPECT_EQ(labelled, result.refined_area);
+    EXPECT_EQ(changed, result.changed_area);
+}
+
+TEST(Synthesize, MayWriteOverItsSource) {
+    const Engine engine(directory);
+    Session session(engine);
+    Picture picture;
+    Result expected(picture.request);
+    session.synthesize(picture.request, expected);
+    defectrt_result result{};
+    result.struct_size = sizeof result;
+    result.picture = picture.pixels.data();
+    session.synthesize(picture.request, result);
+    EXPECT_EQ(picture.pixels, expected.pixels());
+}
+
+TEST(Synthesize, RefusesWhatItCannotUse) {
+    const Engine engine(directory);
+    Session session(engine);
+    const auto status = [&](auto change) {
+        Picture picture;
+        std::vector<std::uint8_t> out(2000, 7), before = out;
+        defectrt_result result{};
+        result.struct_size = sizeof result;
+        result.mask = out.data();
+        change(picture.request, result);
+        const defectrt_status s = defectrt_synthesize(session.get(), &picture.request, &result);
+        EXPECT_EQ(out, before) << "nothing is written on an error";
+        EXPECT_TRUE(result.struct_size < sizeof result || result.message[0] != '\0');
+        return s;
+    };
+    using R = Request;
+    using S = defectrt_result;
+    EXPECT_EQ(status([](R &r, S &) { r.picture.data = nullptr; }), DEFECTRT_INPUT);
+    EXPECT_EQ(status([](R &r, S &) { r.mask.data = nullptr; }), DEFECTRT_INPUT);
+    EXPECT_EQ(status([](R &r, S &) { r.picture.format = 9; }), DEFECTRT_INPUT);
+    EXPECT_EQ(status([](R &r, S &) { r.picture.depth = 12; }), DEFECTRT_INPUT);
+    EXPECT_EQ(status([](R &r, S &) { r.picture.stride = 49; }), DEFECTRT_INPUT);
+    EXPECT_EQ(status([](R &r, S &) { r.mask.stride = -49; }), DEFECTRT_INPUT);
+    EXPECT_EQ(status([](R &r, S &) { r.picture.width = 0; }), DEFECTRT_INPUT);
+    EXPECT_EQ(status([](R &r, S &) { r.picture.width = r.picture.height = 0xffffffff; }),
+              DEFECTRT_INPUT);
+    EXPECT_EQ(status([](R &r, S &) {
+                  std::memset(const_cast<std::uint8_t *>(r.mask.data), 0, 2000);
+              }),
+              DEFECTRT_INPUT);
+    EXPECT_EQ(status([](R &r, S &) { r.candidates = 10'001; }), DEFECTRT_USAGE);
+    EXPECT_EQ(status([](R &r, S &) { r.struct_size = 8; }), DEFECTRT_USAGE);
+    EXPECT_EQ(status([](R &, S &s) { s.struct_size = 8; }), DEFECTRT_USAGE);
+    EXPECT_EQ(status([](R &, S &s) { s.mask_stride = 10; }), DEFECTRT_USAGE);
+    float few[3];
+    EXPECT_EQ(status([&](R &, S &s) { s.latent = few, s.latent_size = 3; }), DEFECTRT_USAGE);
+    EXPECT_EQ(status([](R &r, S &) { r.progress = refuse; }), DEFECTRT_CANCELLED);
+    Picture picture;
+    EXPECT_EQ(defectrt_synthesize(session.get(), &picture.request, nullptr), DEFECTRT_USAGE);
+    EXPECT_EQ(defectrt_result_size(nullptr, nullptr, nullptr), DEFECTRT_USAGE);
+}
+
+TEST(Synthesize, SaysWhenNoDefectAppears) {
+    const Engine engine(directory);
+    Options options;
+    options.min_change = 1;
+    Session session(engine, options);
+    Picture picture;
+    Result result(picture.request);
+    EXPECT_EQ(defectrt_synthesize(session.get(), &picture.request, &result),
+              DEFECTRT_NOTHING_DONE);
+    EXPECT_STREQ(result.message, "no defect appeared");
+}
+
+TEST(Synthesize, RefusesWhatOnlyALaterLibraryKnows) {
+    const Engine engine(directory);
+    Session session(engine);
+    struct Later {
+        defectrt_request request;
+        std::uint64_t more[2];
+    };
+    Picture picture;
+    Later later{picture.request, {0, 0}};
+    later.request.struct_size = sizeof later;
+    Result result(picture.request);
+    EXPECT_EQ(defectrt_synthesize(session.get(), &later.request, &result), DEFECTRT_OK);
+    later.more[1] = 1;
+    EXPECT_EQ(defectrt_synthesize(session.get(), &later.request, &result), DEFECTRT_USAGE);
+}
+
+TEST(Tasks, GiveWhatSynthesizeGives) {
+    const Engine engine(directory);
+    Session session(engine);
+    Picture picture;
+    Result expected(picture.request), result(picture.request);
+    session.synthesize(picture.request, expected);
+    auto task = session.submit(picture.request);
+    // the queue has copies
+    std::fill(picture.pixels.begin(), picture.pixels.end(), std::uint8_t{0});
+    std::fill(picture.mask.begin(), picture.mask.end(), std::uint8_t{0});
+    ASSERT_TRUE(task);
+    EXPECT_EQ(task->wait(), DEFECTRT_OK);
+    task->result(result);
+    EXPECT_EQ(result.pixels(), expected.pixels());
+    EXPECT_EQ(result.label(), expected.label());
+    EXPECT_EQ(task->error(), "");
+}
+
+TEST(Tasks, WaitInABoundedQueueAndCanBeCancelled) {
+    const Engine engine(directory);
+    Options options;
+    options.queue = 1;
+    Session session(engine, options);
+    Picture picture;
+    Gate gate;
+    Request slow = picture.request;
+    slow.progress = Gate::wait;
+    slow.user = &gate;
+    auto running = session.submit(slow);
+    ASSERT_TRUE(running);
+    gate.wait_until_entered();
+    auto waiting = session.submit(picture.request);
+    ASSERT_TRUE(waiting);
+    EXPECT_FALSE(session.submit(picture.request, 0)) << "BUSY";
+    EXPECT_EQ(waiting->poll(), DEFECTRT_PENDING);
+    EXPECT_EQ(waiting->wait(0), DEFECTRT_PENDING);
+    Result result(picture.request);
+    EXPECT_THROW(waiting->result(result), Error);
+    waiting->cancel();
+    EXPECT_EQ(waiting->poll(), DEFECTRT_CANCELLED);
+    EXPECT_EQ(waiting->error(), "cancelled");
+    auto next = session.submit(picture.request, 0);
+    EXPECT_TRUE(next) << "a cancelled task gives its place free";
+    running->cancel();
+    gate.open = true;
+    EXPECT_EQ(running->wait(), DEFECTRT_CANCELLED);
+    EXPECT_EQ(next->wait(), DEFECTRT_OK);
+}
+
+TEST(Tasks, EndWhenTheSessionDoes) {
+    std::optional<Task> running, waiting;
+    Gate gate;
+    {
+        const Engine engine(directory);
+        Session session(engine);
+        Picture picture;
+        Request slow = picture.request;
+        slow.progress = Gate::wait;
+        slow.user = &gate;
+        running = session.submit(slow);
+        waiting = session.submit(picture.request);
+        gate.wait_until_entered();
+        std::thread release([&] {
+            while (waiting->poll() == DEFECTRT_PENDING) std::this_thread::yield();
+            gate.open = true;
+        });
+        session.shutdown();
+        release.join();
+        session.shutdown();
+        EXPECT_THROW(session.submit(picture.request), Error);
+        Result result(picture.request);
+        EXPECT_EQ(defectrt_synthesize(session.get(), &picture.request, &result),
+                  DEFECTRT_CANCELLED);
+    }
+    EXPECT_EQ(running->poll(), DEFECTRT_CANCELLED);
+    EXPECT_EQ(waiting->poll(), DEFECTRT_CANCELLED);
+}
+
+TEST(Tasks, OfManySessionsAndThreadsDoNotDisturbEachOther) {
+    const Engine engine(directory, 1);
+    Picture picture;
+    Result expected(picture.request);
+    Session(engine).synthesize(picture.request, expected);
+    std::atomic<int> same{0};
+    std::vector<std::thread> threads;
+    Options options;
+    options.workers = 2;
+    options.queue = 2;
+    Session shared(engine, options);
+    for (int t = 0; t < 4; ++t) {
+        threads.emplace_back([&, t] {
+            Session own(engine);
+            for (int i = 0; i < 4; ++i) {
+                Result result(picture.request);
+                if (t % 2 == 0) {
+                    own.synthesize(picture.request, result);
+                } else {
+                    auto task = shared.submit(picture.request);
+                    task->wait();
+                    task->result(result);
+                }
+                same += result.pixels() == expected.pixels();
+            }
+        });
+    }
+    for (std::thread &thread : threads) thread.join();
+    EXPECT_EQ(same, 16);
+}
+
+TEST(Tasks, RefuseNull) {
+    EXPECT_EQ(defectrt_task_poll(nullptr, nullptr, nullptr), DEFECTRT_USAGE);
+    EXPECT_EQ(defectrt_task_wait(nullptr, 0), DEFECTRT_USAGE);
+    EXPECT_EQ(defectrt_task_cancel(nullptr), DEFECTRT_USAGE);
+    EXPECT_EQ(defectrt_session_shutdown(nullptr), DEFECTRT_USAGE);
+    defectrt_task_release(nullptr);
+    defectrt_session_destroy(nullptr);
+    defectrt_task *task = nullptr;
+    EXPECT_EQ(defectrt_submit(nullptr, nullptr, 0, &task), DEFECTRT_USAGE);
+}

@@ -1,0 +1,142 @@
+// The parts inside, against published vectors and plain definitions.
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "digest.hpp"
+#include "error.hpp"
+#include "filters.hpp"
+#include "json.hpp"
+#include "manifest.hpp"
+#include "noise.hpp"
+
+using namespace defectrt::internal;
+
+namespace {
+
+std::string sha256(const std::string &text, std::size_t piece) {
+    Sha256 digest;
+    for (std::size_t at = 0; at < text.size(); at += piece) {
+        digest.update(text.data() + at, std::min(piece, text.size() - at));
+    }
+    return digest.hex();
+}
+
+}  // namespace
+
+TEST(Sha256, HasTheValuesOfFips180) {
+    EXPECT_EQ(sha256("", 1), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+    EXPECT_EQ(sha256("abc", 3),
+              "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    EXPECT_EQ(sha256("abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq", 56),
+              "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1");
+}
+
+TEST(Sha256, DoesNotDependOnThePieces) {
+    const std::string million(1'000'000, 'a');
+    for (const std::size_t piece : {7U, 63U, 64U, 65U, 100'000U}) {
+        EXPECT_EQ(sha256(million, piece),
+                  "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
+    }
+}
+
+TEST(Philox, HasTheKnownAnswersOfRandom123) {
+    using Words = std::array<std::uint32_t, 4>;
+    EXPECT_EQ(philox4x32({0, 0, 0, 0}, {0, 0}),
+              (Words{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}));
+    EXPECT_EQ(philox4x32({0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff},
+                         {0xffffffff, 0xffffffff}),
+              (Words{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}));
+    EXPECT_EQ(philox4x32({0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344},
+                         {0xa4093822, 0x299f31d0}),
+              (Words{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}));
+}
+
+TEST(Noise, IsStandardNormalAndItsStartDoesNotDependOnItsLength) {
+    std::vector<float> noise(100'001), start(5);
+    normal(1, 2, 3, noise.data(), noise.size());
+    normal(1, 2, 3, start.data(), start.size());
+    double mean = 0, square = 0;
+    for (const float n : noise) mean += n, square += double(n) * n;
+    EXPECT_NEAR(mean / 100'001, 0, 0.02);
+    EXPECT_NEAR(square / 100'001, 1, 0.02);
+    EXPECT_TRUE(std::equal(start.begin(), start.end(), noise.begin()));
+}
+
+TEST(Distance, IsTheNearestPixelsOfTheMask) {
+    Mask mask(13, 17);
+    for (const auto &[y, x] : {std::pair{2, 3}, {9, 16}, {12, 0}}) {
+        mask.at(std::size_t(y), std::size_t(x)) = 1;
+    }
+    const Pixels distance = distance_to(mask);
+    for (int y = 0; y < 13; ++y) {
+        for (int x = 0; x < 17; ++x) {
+            const double nearest = std::min({std::hypot(y - 2, x - 3), std::hypot(y - 9, x - 16),
+                                             std::hypot(y - 12, x)});
+            EXPECT_FLOAT_EQ(distance.at(std::size_t(y), std::size_t(x)), float(nearest));
+        }
+    }
+}
+
+TEST(Specks, TouchByCornersAndLargeOnesStay) {
+    Mask mask(5, 5);
+    mask.at(0, 0) = mask.at(1, 1) = mask.at(2, 2) = 1;
+    mask.at(4, 0) = mask.at(4, 1) = 1;
+    const Mask kept = without_specks(mask, 3);
+    EXPECT_EQ(kept.at(0, 0) + kept.at(1, 1) + kept.at(2, 2), 3);
+    EXPECT_EQ(kept.at(4, 0) + kept.at(4, 1), 0);
+}
+
+TEST(Resize, KeepsWhatIsConstantAndTheMeanOfWhatShrinks) {
+    Pixels constant(20, 20, 3);
+    std::fill(constant.values.begin(), constant.values.end(), 0.25F);
+    for (const std::size_t size : {7U, 10U, 33U}) {
+        for (const float v : resize(constant, size).values) EXPECT_NEAR(v, 0.25, 1e-6);
+    }
+    Pixels ramp(20, 20);
+    for (std::size_t i = 0; i < 400; ++i) ramp.values[i] = float(i % 20);
+    double mean = 0;
+    for (const float v : resize(ramp, 7).values) mean += v;
+    EXPECT_NEAR(mean / 49, 9.5, 0.01);
+}
+
+TEST(Blur, KeepsTheSumOfASpot) {
+    Pixels spot(31, 31);
+    spot.at(15, 15) = 1;
+    const Pixels blurred = blur(spot, 1.5);
+    double sum = 0;
+    for (const float v : blurred.values) sum += v;
+    EXPECT_NEAR(sum, 1, 1e-5);
+    EXPECT_LT(blurred.at(15, 15), 0.1);
+}
+
+TEST(Json, RefusesWhatIsNoJson) {
+    for (const char *text :
+         {"", "{", "[1,]", "{\"a\" 1}", "01", "1.", "+1", ".5", "\"\\x\"", "\"\\ud800\"",
+          "\"\x01\"", "\"\xc0\xaf\"", "nul", "[1] 2", "\xef\xbb\xbf{}", "'a'", "1e", "-"}) {
+        EXPECT_THROW(json::parse(text), std::invalid_argument) << text;
+    }
+    EXPECT_THROW(json::parse(std::string(100'000, '[')), std::invalid_argument);
+}
+
+TEST(Json, KnowsWhatWasWrittenAsAnInteger) {
+    EXPECT_TRUE(json::parse("-12").root.number()->whole);
+    EXPECT_FALSE(json::parse("1.0").root.number()->whole);
+    EXPECT_FALSE(json::parse("1e3").root.number()->whole);
+    EXPECT_EQ(json::parse("1e400").faults.size(), 1U);
+    EXPECT_EQ(json::parse("{\"a\":1,\"a\":2,\"a\":3}").faults.size(), 1U);
+    EXPECT_EQ(*json::parse("\"\\ud83d\\ude00\\n\"").root.text(), "\xf0\x9f\x98\x80\n");
+}
+
+TEST(Manifest, NamesAllFaultsAtOnce) {
+    try {
+        parse_manifest("{\"format\": 1, \"backend\": \"pickle\", \"more\": NaN}", "x");
+        FAIL();
+    } catch (const Error &error) {
+        const std::string text = error.what();
+        for (const char *part : {"format:", "backend:", "more:", "files: missing", "NaN"}) {
+            EXPECT_NE(text.find(part), std::string::npos) << part;
+        }
+        EXPECT_EQ(error.status(), DEFECTRT_ENGINE);
+    }
+}
