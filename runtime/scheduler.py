@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .engine import Engine
-from .errors import UsageError
+from .errors import InputError, UsageError
 from .rows import Floats, Rows
 
 __all__ = ["BATCH", "Call", "Decode", "Encode", "Request", "Scheduler", "Stats", "Task", "Work"]
@@ -184,6 +184,8 @@ class Scheduler:
             self._join(task, request)
         elif isinstance(request, Call):
             self._submit(self._helpers, request.stage, request.function, partial(self._send, task))
+        elif any(len(getattr(request, f.name)) != 1 for f in fields(request)):
+            self._send(task, partial(_raise, InputError("ask for one picture or row at a time")))
         else:
             assert task._age is not None
             self._asked += 1
@@ -245,13 +247,11 @@ class Scheduler:
 
     def _compute(self, kind: type, requests: Sequence[Any], size: int) -> list[Any]:
         """A batch through the engine, in its own thread; one answer a request."""
-        if kind is Encode:
-            return _split(self._engine.encode(_stack([r.pixels for r in requests], size)))
-        if kind is Decode:
-            return _split(self._engine.decode(_stack([r.latent for r in requests], size)))
-        names = [f.name for f in fields(Rows)]
-        rows = Rows(**{n: _stack([getattr(r, n) for r in requests], size) for n in names})
-        return list(zip(*map(_split, self._engine.step(rows)), strict=True))
+        names = [f.name for f in fields(kind)]
+        arrays = [_stack([getattr(r, name) for r in requests], size) for name in names]
+        if kind is Rows:
+            return list(zip(*map(_split, self._engine.step(Rows(*arrays))), strict=True))
+        return _split((self._engine.encode if kind is Encode else self._engine.decode)(*arrays))
 
     def _share(self, batch: Sequence[_Waiting], answers: Callable[[], list[Any]]) -> None:
         """Hand the answers of a batch back; an error is everybody's."""
