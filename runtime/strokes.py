@@ -38,8 +38,9 @@ def cut(mask: Mask, side: int, context: int) -> Iterator[Stroke]:
     """The strokes of a spot [H,W] with at least one pixel, in the order of painting.
 
     side is the model's window, context the px wanted around each stroke. A spot is cut across
-    its longer side into equal parts, and each part again until it fits: along a line, each
-    stroke continues the one before.
+    its longer side into equal parts, and each part again until it fits; parts go from the top
+    and the left. Along most lines each stroke continues the one before; where a line rises to
+    the right, some are painted first and joined by the next.
     """
     box = _bounds(mask, (slice(None), slice(None)))
     boxes: Iterator[_Box] = iter([box])

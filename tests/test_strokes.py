@@ -1,0 +1,86 @@
+"""Spots in strokes: each fits its window, together they are the spot, neighbours follow on."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import cv2
+import numpy as np
+import pytest
+
+from defectrt.strokes import cut
+
+SIDE, CONTEXT = 32, 8
+
+
+def line(start, end, shape=(300, 400), width=3):
+    mask = np.zeros(shape, np.uint8)
+    cv2.line(mask, start, end, 1, width)
+    return mask > 0
+
+
+def painted(strokes, shape):
+    """How often each px is painted."""
+    times = np.zeros(shape, int)
+    for stroke in strokes:
+        part = np.zeros(shape, bool)
+        stroke.window.paste(part, stroke.mask)
+        times += part
+    return times
+
+
+@pytest.mark.parametrize(
+    ("length", "side", "count"), [(10, 32, 1), (16, 32, 1), (48, 64, 1), (49, 32, 4), (200, 32, 13)]
+)
+def test_at_its_own_resolution_scaled_or_in_pieces(length, side, count):
+    """To 16 px: the window of 32. To 48: one of up to 64, scaled. Longer: pieces of up to 16 px."""
+    mask = np.zeros((80, 300), bool)
+    mask[40, 20 : 20 + length] = True
+    strokes = list(cut(mask, SIDE, CONTEXT))
+    assert len(strokes) == count
+    assert {stroke.window.side for stroke in strokes} == {side}
+    np.testing.assert_array_equal(painted(strokes, mask.shape), mask)
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        line((5, 5), (390, 290)),
+        line((390, 5), (5, 290)),
+        line((200, 0), (200, 299)),
+        np.ones((90, 120), bool),
+        np.random.default_rng(0).random((120, 90)) < 0.01,
+    ],
+    ids=["falling", "rising", "upright", "full", "specks"],
+)
+def test_every_px_is_painted_once_with_room_around_it(mask):
+    strokes = list(cut(mask, SIDE, CONTEXT))
+    assert len(strokes) > 1
+    np.testing.assert_array_equal(painted(strokes, mask.shape), mask)
+    for stroke in strokes:
+        ys, xs = stroke.mask.nonzero()
+        window = stroke.window
+        assert window.side == SIDE
+        for low, high, corner, size in (
+            (ys.min(), ys.max(), window.y, mask.shape[0]),
+            (xs.min(), xs.max(), window.x, mask.shape[1]),
+        ):
+            assert low >= CONTEXT or corner == 0
+            assert SIDE - 1 - high >= CONTEXT or corner + SIDE == size
+
+
+@pytest.mark.parametrize("ends", [((5, 5), (390, 290)), ((5, 150), (390, 150)), ((9, 5), (9, 290))])
+def test_along_a_line_each_stroke_continues_the_one_before(ends):
+    strokes = list(cut(line(*ends), SIDE, CONTEXT))
+    for one, two in pairwise(strokes):
+        seen = painted([one], (300, 400)).astype(np.uint8)
+        near = cv2.dilate(seen, np.ones((3, 3), np.uint8))
+        assert (near & painted([two], (300, 400))).any()
+        assert two.window.crop(seen).any()  # it sees what was painted
+
+
+def test_room_that_does_not_fit_the_window_makes_the_window_larger():
+    mask = line((20, 20), (380, 20))
+    strokes = list(cut(mask, SIDE, 30))
+    np.testing.assert_array_equal(painted(strokes, mask.shape), mask)
+    assert all(SIDE < stroke.window.side <= SIDE // 2 + 60 for stroke in strokes)
