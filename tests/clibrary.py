@@ -20,6 +20,10 @@ class UnavailableError(Exception):
     """There is neither a library nor what it takes to build one."""
 
 
+class EngineOptions(c.Structure):
+    _fields_ = [("struct_size", c.c_size_t), ("threads", c.c_int32)]
+
+
 class Options(c.Structure):
     _fields_ = [
         ("struct_size", c.c_size_t),
@@ -134,11 +138,13 @@ class Library:
             getattr(self.c, f"defectrt_{kind}_error")(handle, text, c.c_size_t(len(text)))
             raise StatusError(status, text.value.decode())
 
-    def open(self, directory):
+    def open(self, directory, threads=0):
         engine = c.c_void_p()
         assert self.c.defectrt_engine_create(c.byref(engine)) == 0
         try:
-            status = self.c.defectrt_engine_open(engine, str(directory).encode(), None)
+            options = EngineOptions(c.sizeof(EngineOptions), threads)
+            path = str(directory).encode()
+            status = self.c.defectrt_engine_open(engine, path, c.byref(options))
             self.check(status, "engine", engine)
         except StatusError:
             self.c.defectrt_engine_destroy(engine)

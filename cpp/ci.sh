@@ -1,0 +1,74 @@
+#!/usr/bin/env bash
+# Build and test libdefectrt: release (shared and static), sanitizers, fuzz targets, the installed
+# package and a project that uses it.
+#
+#   cpp/ci.sh [BUILD]          default .cache/ci-cpp
+#
+# PYTHON names the Python whose ONNX Runtime library is used; JOBS how many compilers run at once.
+# Packages that are missing are installed with apt-get, if this is root.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+build=${1:-.cache/ci-cpp}
+jobs=${JOBS:-2}
+root=$PWD
+python=${PYTHON:-python3}
+[ -n "${PYTHON:-}" ] || [ ! -x .venv/bin/python ] || python=$root/.venv/bin/python
+export ONNXRUNTIME_ROOT=${ONNXRUNTIME_ROOT:-$root/.cache/onnxruntime-sdk}
+
+missing=()
+for pair in cmake:cmake ninja:ninja-build c++:g++ npm:npm pkg-config:pkg-config; do
+    command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
+done
+[ -e /usr/include/gtest/gtest.h ] || missing+=(libgtest-dev)
+if [ ${#missing[@]} -gt 0 ]; then
+    [ "$(id -u)" = 0 ] || { echo "install: ${missing[*]}" >&2; exit 1; }
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
+fi
+launcher=()
+command -v ccache >/dev/null && launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
+cpp/cmake/fetch-onnxruntime.sh "$ONNXRUNTIME_ROOT" "$python"
+
+make() {  # NAME OPTIONS…
+    local name=$1
+    shift
+    cmake -S . -B "$build/$name" -G Ninja --log-level=WARNING -DDEFECTRT_WERROR=ON \
+        "${launcher[@]}" "$@"
+    cmake --build "$build/$name" --parallel "$jobs" -- --quiet
+}
+check() {  # NAME CTEST-OPTIONS…
+    local name=$1
+    shift
+    ctest --test-dir "$build/$name" --output-on-failure --no-tests=error --parallel "$jobs" "$@" |
+        grep -vE '^ *(Start|[0-9]+/)' || return 1
+}
+
+make release
+check release
+
+prefix=$root/$build/prefix
+cmake --install "$build/release" --prefix "$prefix" >/dev/null
+for kind in shared static; do
+    cmake -S cpp/examples/consumer -B "$build/consumer-$kind" -G Ninja --log-level=WARNING \
+        -DCMAKE_PREFIX_PATH="$prefix" -DKIND="$kind"
+    cmake --build "$build/consumer-$kind" -- --quiet
+    LD_LIBRARY_PATH=$ONNXRUNTIME_ROOT/lib "$build/consumer-$kind/consumer" cpp/tests/engine |
+        grep -x spot
+done
+PKG_CONFIG_PATH=$(dirname "$(find "$prefix" -name defectrt.pc)")
+export PKG_CONFIG_PATH
+# shellcheck disable=SC2046
+c++ -std=c++17 cpp/examples/consumer/main.cpp $(pkg-config --cflags --libs defectrt) \
+    -Wl,-rpath-link,"$ONNXRUNTIME_ROOT/lib" -o "$build/by-pkg-config"
+LD_LIBRARY_PATH=$(pkg-config --variable=libdir defectrt):$ONNXRUNTIME_ROOT/lib \
+    "$build/by-pkg-config" cpp/tests/engine | grep -x spot
+
+checked=(-DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_CXX_FLAGS_RELWITHDEBINFO="-O1 -g1"
+    -DDEFECTRT_SHARED=OFF -DDEFECTRT_EXAMPLES=OFF)
+export LSAN_OPTIONS=suppressions=$root/cpp/tests/lsan.supp:print_suppressions=0
+export UBSAN_OPTIONS=print_stacktrace=1
+make address "${checked[@]}" -DDEFECTRT_SANITIZE=address,undefined -DDEFECTRT_FUZZ=ON
+check address
+export TSAN_OPTIONS=suppressions=$root/cpp/tests/tsan.supp:halt_on_error=1
+make thread "${checked[@]}" -DDEFECTRT_SANITIZE=thread
+check thread -R 'Tasks|Session|Synthesize'

@@ -1,0 +1,17 @@
+// Opens an engine and says what it makes.
+#include <cstdio>
+#include <defectrt/defectrt.hpp>
+
+int main(int argc, char **argv) {
+    std::printf("%s\n", defectrt::build_info().c_str());
+    if (argc < 2) return 0;
+    try {
+        for (const std::string &kind : defectrt::Engine(argv[1]).defects()) {
+            std::printf("%s\n", kind.c_str());
+        }
+    } catch (const defectrt::Error &error) {
+        std::fprintf(stderr, "%s\n", error.what());
+        return error.status();
+    }
+    return 0;
+}

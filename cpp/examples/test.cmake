@@ -1,0 +1,20 @@
+# Runs the two examples that read files, on a picture made of text.
+file(REMOVE_RECURSE ${OUT})
+string(REPEAT "d" 4096 grey)
+file(WRITE ${OUT}/part.pgm "P5\n64 64\n255\n${grey}")
+# every pixel of a text is set, so the mask is as large as the picture
+file(COPY_FILE ${OUT}/part.pgm ${OUT}/part_mask.pgm)
+execute_process(COMMAND ${ONCE} ${ENGINE} ${OUT}/part.pgm ${OUT}/part_mask.pgm ${OUT}/one.pgm 7
+                COMMAND_ERROR_IS_FATAL ANY)
+execute_process(COMMAND ${WATCH} ${ENGINE} ${OUT} --once COMMAND_ERROR_IS_FATAL ANY)
+foreach(name one part_defect)
+  file(SIZE ${OUT}/${name}.pgm size)
+  if(NOT size EQUAL 4109)
+    message(FATAL_ERROR "${name}.pgm has ${size} bytes")
+  endif()
+  file(SHA256 ${OUT}/${name}.pgm made)
+  file(SHA256 ${OUT}/part.pgm source)
+  if(made STREQUAL source)
+    message(FATAL_ERROR "${name}.pgm is the source")
+  endif()
+endforeach()
