@@ -11,6 +11,7 @@ import json
 import re
 from collections import Counter
 from itertools import pairwise
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, NoReturn
 
@@ -244,7 +245,7 @@ def read_manifest(directory: Path) -> Manifest:
     try:
         manifest = Manifest.model_validate_json(text)
         # what readers of JSON disagree about: the last of two equal keys here, the first there
-        json.loads(text, object_pairs_hook=_unique, parse_constant=_no_number)
+        json.loads(text, object_pairs_hook=_unique, parse_constant=_no_number, parse_float=_finite)
         return manifest
     except ValidationError as error:
         faults = [
@@ -285,6 +286,11 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_number(text: str) -> NoReturn:
     raise ValueError(f"{text} is not a number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    return value if isfinite(value) else _no_number(text)
 
 
 def verify(directory: Path) -> Manifest:
