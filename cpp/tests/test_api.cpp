@@ -55,7 +55,7 @@ TEST(Version, IsTold) {
 }
 
 TEST(Engine, TellsWhatItIs) {
-    const Engine engine(directory);
+    const Engine engine(directory, 1);
     const defectrt_engine_info info = engine.info();
     EXPECT_EQ(info.window, 32);
     EXPECT_EQ(info.latent_channels * info.latent_height * info.latent_width, 3 * 16 * 16);
@@ -109,7 +109,7 @@ TEST(Engine, RefusesADamagedFile) {
 }
 
 TEST(Session, NamesEveryImpossibleOption) {
-    const Engine engine(directory);
+    const Engine engine(directory, 1);
     Options options;
     options.threshold = 2;
     options.batch = 0;
@@ -135,7 +135,7 @@ TEST(Session, NamesEveryImpossibleOption) {
 }
 
 TEST(Synthesize, PaintsUnderTheMaskAndNothingBeyondTheBand) {
-    const Engine engine(directory);
+    const Engine engine(directory, 1);
     Session session(engine);
     Picture picture;
     Result result(picture.request);
@@ -157,7 +157,7 @@ TEST(Synthesize, PaintsUnderTheMaskAndNothingBeyondTheBand) {
 }
 
 TEST(Synthesize, IsTheSameForEveryLayout) {
-    const Engine engine(directory);
+    const Engine engine(directory, 1);
     Session session(engine);
     Picture grey;
     Result expected(grey.request);
@@ -193,7 +193,7 @@ TEST(Synthesize, IsTheSameForEveryLayout) {
 }
 
 TEST(Synthesize, CutsALongMaskIntoStrokes) {
-    const Engine engine(directory);
+    const Engine engine(directory, 1);
     Session session(engine);
     std::vector<std::uint8_t> pixels(40 * 200, 160), mask(40 * 200);
     std::memset(&mask[20 * 200 + 10], 1, 180);
@@ -216,7 +216,7 @@ TEST(Synthesize, CutsALongMaskIntoStrokes) {
 }
 
 TEST(Synthesize, MayWriteOverItsSource) {
-    const Engine engine(directory);
+    const Engine engine(directory, 1);
     Session session(engine);
     Picture picture;
     Result expected(picture.request);
@@ -229,7 +229,7 @@ TEST(Synthesize, MayWriteOverItsSource) {
 }
 
 TEST(Synthesize, RefusesWhatItCannotUse) {
-    const Engine engine(directory);
+    const Engine engine(directory, 1);
     Session session(engine);
     const auto status = [&](auto change) {
         Picture picture;
@@ -271,7 +271,7 @@ TEST(Synthesize, RefusesWhatItCannotUse) {
 }
 
 TEST(Synthesize, SaysWhenNoDefectAppears) {
-    const Engine engine(directory);
+    const Engine engine(directory, 1);
     Options options;
     options.min_change = 1;
     Session session(engine, options);
@@ -283,7 +283,7 @@ TEST(Synthesize, SaysWhenNoDefectAppears) {
 }
 
 TEST(Synthesize, RefusesWhatOnlyALaterLibraryKnows) {
-    const Engine engine(directory);
+    const Engine engine(directory, 1);
     Session session(engine);
     struct Later {
         defectrt_request request;
@@ -299,7 +299,7 @@ TEST(Synthesize, RefusesWhatOnlyALaterLibraryKnows) {
 }
 
 TEST(Tasks, GiveWhatSynthesizeGives) {
-    const Engine engine(directory);
+    const Engine engine(directory, 1);
     Session session(engine);
     Picture picture;
     Result expected(picture.request), result(picture.request);
@@ -317,7 +317,7 @@ TEST(Tasks, GiveWhatSynthesizeGives) {
 }
 
 TEST(Tasks, WaitInABoundedQueueAndCanBeCancelled) {
-    const Engine engine(directory);
+    const Engine engine(directory, 1);
     Options options;
     options.queue = 1;
     Session session(engine, options);
@@ -351,7 +351,7 @@ TEST(Tasks, EndWhenTheSessionDoes) {
     std::optional<Task> running, waiting;
     Gate gate;
     {
-        const Engine engine(directory);
+        const Engine engine(directory, 1);
         Session session(engine);
         Picture picture;
         Request slow = picture.request;
