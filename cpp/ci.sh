@@ -69,6 +69,6 @@ export LSAN_OPTIONS=suppressions=$root/cpp/tests/lsan.supp:print_suppressions=0
 export UBSAN_OPTIONS=print_stacktrace=1
 make address "${checked[@]}" -DDEFECTRT_SANITIZE=address,undefined -DDEFECTRT_FUZZ=ON
 check address
-export TSAN_OPTIONS=suppressions=$root/cpp/tests/tsan.supp:halt_on_error=1
+export TSAN_OPTIONS=suppressions=$root/cpp/tests/tsan.supp:halt_on_error=1:report_mutex_bugs=0
 make thread "${checked[@]}" -DDEFECTRT_SANITIZE=thread
 check thread -R 'Tasks|Session|Synthesize'
