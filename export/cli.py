@@ -9,7 +9,6 @@ from typing import Annotated, Literal
 
 import typer
 
-from defectrt.engine import cores
 from defectrt.extras import requires
 
 __all__ = ["bench", "build_engine"]
@@ -94,6 +93,8 @@ def bench(
       defectrt bench runs/scratch --pictures 16 --steps 50 --json
     """
     with requires("export"):
+        from defectrt.engine import cores
+
         from .bench import bench as measure
 
     report = measure(

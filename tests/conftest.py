@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,10 @@ from defectrt.manifest import Manifest
 from defectrt.schedule import NoiseSchedule
 
 WINDOW, LATENT = 32, 16
+
+# What a shell starts in the background ignores Ctrl-C, and so would all that the tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Triton reads this once, when it is first imported: without a GPU, kernels are interpreted.
 if not Path("/dev/nvidiactl").exists():
