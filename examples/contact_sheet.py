@@ -41,7 +41,7 @@ def main() -> None:
     size = args.columns * (3 * step + gap) - gap
     sheet = Image.new("RGB", (size, rows * (step + gap) - gap), "white")
     for i, r in enumerate(records):
-        w = r["window"]
+        w = r["strokes"][0]["window"]  # of a defect in several pieces, the first
         reach = w["side"] // 2 + args.context
         good = args.out / r["good"]
         width, height = Image.open(good).size

@@ -79,3 +79,14 @@ def test_real_tiles_keep_every_pixel_outside_the_band(magnetic_tile, tmp_path):
         np.testing.assert_array_equal(result[outside], source[outside])
         assert (result != source).any()
     assert json.loads((out / "job.json").read_text())["defect"] == "crack"
+
+
+def test_the_contact_sheet_shows_what_the_program_writes(tmp_path):
+    images = ROOT / "examples" / "images"
+    synthesize(images, None, None, tmp_path / "out", Job(defect="crack", steps=10), quiet=True)
+    script = ROOT / "examples" / "contact_sheet.py"
+    words = [sys.executable, script, tmp_path / "out", tmp_path / "sheet.png", "--side", "64"]
+    subprocess.run([*words, "--first", "4"], check=True, capture_output=True)
+    sheet = read_picture(tmp_path / "sheet.png")
+    assert sheet.shape == (2 * 76 - 10, 2 * (3 * 66 + 10) - 10, 3)
+    assert sheet[:64, 132:196].max() == 255  # the label is the third panel
