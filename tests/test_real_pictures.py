@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from conftest import records
 
 from defectrt.engine import DEFAULT_ENGINE
@@ -21,6 +22,7 @@ from defectrt.masks import read_mask
 from defectrt.training.surfaces import KINDS as DEFECTS
 
 ROOT = Path(__file__).parents[1]
+RECIPE = ROOT / "examples" / "default_engine" / "cpu"
 
 
 def test_the_engine_inside_is_whole_small_and_speaks_of_no_machine():
@@ -29,6 +31,13 @@ def test_the_engine_inside_is_whole_small_and_speaks_of_no_machine():
     sizes = [entry.size for entry in manifest.files.values()]
     assert max(sizes) < 16 << 20
     assert sum(sizes) < 30 << 20
+    assert (manifest.image.height, manifest.image.width) == (96, 96)
+    config = manifest.provenance.run["config"]
+    assert config["objective"] == "disentangle"
+    recipe = yaml.safe_load((RECIPE / "fine-tune.yaml").read_text())
+    assert {k: config[k] for k in ("steps", "batch", "learning_rate", "seed")} == {
+        k: recipe[k] for k in ("steps", "batch", "learning_rate", "seed")
+    }
     assert not re.search(r'"/\w', (DEFAULT_ENGINE / "engine.json").read_text())
 
 
