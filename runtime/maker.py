@@ -192,8 +192,8 @@ class Maker:
         """Paint every spot [H,W] on a good picture.
 
         ``seed`` is the sample's own; by default it follows from the job's, the picture's name
-        and the sample's number. What could not be painted is left out; a sample in which
-        nothing could is at fault. The figures:
+        and the sample's number. What could not be painted is left out; a sample is at fault
+        unless every spot shows something. The figures:
 
         strokes              window, candidate, score, visibility, coverage and seam of each
         mask_area            px that were asked for
@@ -208,7 +208,7 @@ class Maker:
         if seed is None:
             seed = sample_seed(self.job.seed, good.name, number)
         canvas = yield Call("paint", lambda: _Canvas(good.picture))
-        tries, rejected = 0, list[str]()
+        tries, rejected, missing = 0, list[str](), 0
         for spot in spots:
             for stroke in cut(spot, self.window, self._context):
                 view, candidates = yield from self._stroke(good, canvas, stroke, seed)
@@ -216,8 +216,11 @@ class Maker:
                 rejected += [c.reason for c in candidates if c.reason]
                 best = max(candidates, key=lambda c: (not c.reason, c.score, -c.number))
                 yield Call("paint", partial(canvas.paint, view, best))
+            missing += not (yield Call("paint", partial(canvas.shows, spot)))
         figures = yield Call("paint", partial(canvas.figures, spots))
-        fault = None if canvas.label.any() else ", ".join(dict.fromkeys(rejected))
+        fault = ", ".join(dict.fromkeys(rejected)) if missing else None
+        if fault and len(spots) > 1:
+            fault = f"{missing} of {len(spots)} spots: {fault}"
         return Sample(
             good=good,
             number=number,
@@ -349,6 +352,10 @@ class _Canvas:
     def is_untouched(self, stroke: Stroke) -> bool:
         """Whether nothing was painted yet in what the model sees for a stroke."""
         return not stroke.window.crop(self.band).any()
+
+    def shows(self, spot: Mask) -> bool:
+        """Whether any of a spot became label."""
+        return bool((self.label & spot).any())
 
     def paint(self, view: _View, candidate: _Candidate) -> None:
         """Paint a candidate of a stroke, unless it is not fit."""
