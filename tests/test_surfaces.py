@@ -74,3 +74,37 @@ def test_what_it_writes_is_what_training_reads(tmp_path):
         samples = read_pairs(tmp_path / kind, kind)
         assert len(samples) == 6
         assert all(sample.picture.shape == (64, 64, 3) for sample in samples)
+
+
+def groove(azimuth):
+    """A scratch from left to right, without its bare core, under light from ``azimuth``."""
+    flat, form = np.zeros((64, 64), np.float32), np.zeros((64, 64), np.float32)
+    form[29:36, 8:56] = np.array([0.25, 0.5, 0.75, 1, 0.75, 0.5, 0.25], np.float32)[:, None]
+    grey = np.full((64, 64, 3), 0.5, np.float32)
+    surface = Surface(flat, grey, flat, np.full(3, 0.35, np.float32))
+    light = Light(azimuth, 0.9)
+    return shade(KINDS["scratch"](surface, form, light, np.random.default_rng(0)), light)
+
+
+def test_a_scratch_catches_the_light_that_crosses_it():
+    """Its two walls differ under light from across, and look alike under light along it."""
+
+    def walls(lit):
+        return abs(float((lit[29:32, 16:48] - lit[33:36, 16:48]).mean()))
+
+    assert walls(groove(np.pi / 2)) > 5 * walls(groove(0.0))
+    assert walls(groove(np.pi / 2)) > 0.05
+
+
+def test_a_stain_soaks_into_the_hollows():
+    """Along the grain it is darker in the grooves than on the ridges between them."""
+    height = np.tile(np.where(np.arange(64) // 4 % 2, 0.8, -0.8).astype(np.float32), (64, 1))
+    even, form = np.zeros((64, 64), np.float32), np.full((64, 64), 12, np.float32)
+    surface = Surface(height, np.full((64, 64, 3), 0.6, np.float32), even, np.ones(3, np.float32))
+    differences = []
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        dyed = KINDS["stain"](surface, form, Light(0.0, 0.9), rng).colour.mean(axis=2)
+        differences.append(float(dyed[8:56, 8:56][height[8:56, 8:56] > 0].mean()))
+        differences[-1] -= float(dyed[8:56, 8:56][height[8:56, 8:56] < 0].mean())
+    assert min(differences) > 0.02
