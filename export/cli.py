@@ -51,16 +51,17 @@ def build_engine(
     """
     with requires("export"):
         from .build import build
+        from .graphs import Onnx
 
     typer.echo(
         build(
             run,
             out,
+            Onnx(half_weights),
             steps=tuple(steps or (50, 20, 10)),
             convention=convention,
             map_side=map_size,
             defects=tuple(defect or ()),
-            half_weights=half_weights,
             overwrite=overwrite,
             quiet=quiet,
         )

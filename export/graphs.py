@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar, Literal
 
 import numpy as np
 import onnx_ir as ir
+import onnxruntime
 import torch
 from onnxscript import BOOL, FLOAT, script
 from onnxscript import opset23 as op
@@ -18,10 +21,17 @@ from onnxscript.values import Opset
 from safetensors.numpy import save
 from torch import Tensor, nn
 
+from defectrt.manifest import Manifest
+from defectrt.onnx_engine import OnnxEngine
+from defectrt.training.model import StableDiffusion
+
+from .source import Part
+
 __all__ = [
     "OPSET",
     "PROMPTS",
     "MaskedCrossAttention",
+    "Onnx",
     "export_graph",
     "halve_weights",
     "move_prompt_tables",
@@ -33,6 +43,50 @@ PROMPTS = "prompts.safetensors"
 #: A protobuf cannot be larger than 2 GiB; weights above this go to a file beside the graph.
 _INLINE_BYTES = 1_500_000_000
 _SMALL_BYTES = 1024
+
+
+@dataclass(frozen=True)
+class Onnx:
+    """The backend onnx; see `defectrt.export.backend.Backend`.
+
+    ``half_weights`` rounds the weights to float16 and stores them so; arithmetic stays float32.
+    """
+
+    half_weights: bool = False
+    name: ClassVar[Literal["onnx"]] = "onnx"
+    precision: ClassVar[Literal["float32"]] = "float32"
+    #: float32 rounding reaches about 1e-5 on the graphs seen so far; a wrong weight reaches 1e-1.
+    tolerance: ClassVar[float] = 1e-3
+    stages: ClassVar[int] = 3
+
+    def check(self) -> None:
+        """It can be built wherever it can be imported."""
+
+    @torch.no_grad()
+    def prepare(self, model: StableDiffusion) -> None:
+        """Round the weights, if they are to be halved."""
+        for part in (model.unet, model.vae) if self.half_weights else ():
+            for parameter in part.parameters():
+                parameter.copy_(parameter.half())
+
+    def export(self, part: Part, directory: Path, say: Callable[[str], None]) -> None:
+        """Write ``<name>.onnx``, and ``prompts.safetensors`` with the denoiser."""
+        say(f"exporting {part.name}")
+        denoiser = part.name == "denoiser"
+        graph = export_graph(part.module, part.example(2), part.outputs, function=denoiser)
+        if denoiser:
+            move_prompt_tables(graph, directory)
+        if self.half_weights:
+            halve_weights(graph)
+        save_graph(graph, directory, part.name)
+
+    def tools(self) -> dict[str, str]:
+        """The version of ONNX Runtime."""
+        return {"onnxruntime": onnxruntime.__version__}
+
+    def open(self, directory: Path, manifest: Manifest) -> OnnxEngine:
+        """On the CPU."""
+        return OnnxEngine(directory, manifest)
 
 
 @script(Opset("defectrt", 1), default_opset=op)
@@ -60,7 +114,7 @@ def MaskedCrossAttention(  # noqa: N802 - the name of the operator
 
 
 def export_graph(
-    module: nn.Module, inputs: dict[str, Tensor], outputs: list[str], *, function: bool = False
+    module: nn.Module, inputs: dict[str, Tensor], outputs: Sequence[str], *, function: bool = False
 ) -> ir.Model:
     """Export with a dynamic batch as first dimension of every input and output.
 
@@ -76,7 +130,7 @@ def export_graph(
             opset_version=OPSET,
             dynamic_shapes={name: {0: batch} for name in inputs},
             input_names=list(inputs),
-            output_names=outputs,
+            output_names=list(outputs),
             verbose=False,
         )
     assert program is not None

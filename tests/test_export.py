@@ -13,10 +13,14 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
+from defectrt.engine import load_engine
 from defectrt.errors import EngineError, InputError, OutputError, UsageError
 from defectrt.export import build as module
-from defectrt.export.build import TOLERANCE, _short, build
+from defectrt.export import proof
+from defectrt.export.build import _short, build
+from defectrt.export.graphs import Onnx
 from defectrt.export.rowstep import RowStep, map_size
+from defectrt.export.source import open_run, random_rows
 from defectrt.manifest import DatasetEntry, read_manifest, verify
 from defectrt.onnx_engine import OnnxEngine
 from defectrt.training.model import SIZES, ModelSize, new_model
@@ -37,13 +41,13 @@ def test_the_engine_is_whole_and_says_where_it_comes_from(engine, run):
     assert [d.name for d in manifest.provenance.dataset] == ["spot/0.bin", "line/1.bin"]
     errors = manifest.provenance.run["self_check"]
     assert set(errors) == {"encoder", "decoder", "step", "attention"}
-    assert all(0 < error < 1e-4 < TOLERANCE for error in errors.values())
+    assert all(0 < error < 1e-4 < Onnx.tolerance for error in errors.values())
     assert not list(engine.parent.glob(".*"))
 
 
 @pytest.mark.slow
 def test_half_weights_are_half_the_size_and_still_the_model(run, engine, tmp_path):
-    half = build(run, tmp_path / "half", steps=(2,), half_weights=True, quiet=True)
+    half = build(run, tmp_path / "half", Onnx(half_weights=True), steps=(2,), quiet=True)
     sizes = [sum(entry.size for entry in verify(e).files.values()) for e in (half, engine)]
     assert sizes[0] < 0.65 * sizes[1]
     errors = read_manifest(half).provenance.run["self_check"]
@@ -69,23 +73,24 @@ def test_the_kinds_of_defect_can_be_chosen(run, tmp_path):
 
 @pytest.fixture(scope="module")
 def source(run):
-    return module._open_run(run, ())
+    return open_run(run)
 
 
 def compare(source, engine):
-    return module._compare(source, read_manifest(engine), engine, map_size(source.model))
+    with load_engine(engine) as opened:
+        return proof.compare(source, opened, map_size(source.model), Onnx.tolerance)
 
 
 @pytest.fixture
 def exported(engine, monkeypatch):
     """Give `build` the graphs of the session's engine instead of a quarter minute's export."""
 
-    def copy(name, source, side, half, directory):
-        for path in engine.glob(f"{name}.*"):
+    def copy(self, part, directory, say):
+        for path in engine.glob(f"{part.name}.*"):
             shutil.copy(path, directory)
         shutil.copy(engine / "prompts.safetensors", directory)
 
-    monkeypatch.setattr(module, "_export", copy)
+    monkeypatch.setattr(Onnx, "export", copy)
 
 
 def test_the_comparison_passes_on_what_was_exported(source, engine):
@@ -104,13 +109,13 @@ def test_one_wrong_prompt_of_many_is_found(source, engine, prompt):
 def test_every_prompt_is_compared_inside_and_outside(source, prompts):
     many = replace(source, embeddings=torch.zeros(prompts, 1, 1))
     inside, outside, first = set(), set(), 0
-    for count in module._batches(prompts):
-        rows = module._random_rows(many, count, torch.Generator(), first)
+    for count in proof._batches(prompts):
+        rows = random_rows(many, count, torch.Generator(), first)
         inside |= set(rows["inside"].tolist())
         outside |= set(rows["outside"].tolist())
         first += count
     assert inside == outside == set(range(prompts))
-    assert len(set(module._batches(prompts))) == 3
+    assert len(set(proof._batches(prompts))) == 3
 
 
 @pytest.mark.parametrize("part", ["encode", "decode", "step"])
@@ -146,7 +151,7 @@ def wrong(source, part):
 @pytest.mark.usefixtures("exported")
 @pytest.mark.parametrize("part", ["table", "weight", "prediction", "attention"])
 def test_the_self_check_finds_what_is_wrong_and_leaves_nothing(source, tmp_path, monkeypatch, part):
-    monkeypatch.setattr(module, "_open_run", lambda *a: wrong(source, part))
+    monkeypatch.setattr(module, "open_run", lambda *a: wrong(source, part))
     expected = "attention" if part == "attention" else "step"
     with pytest.raises(EngineError, match=rf"differ from the model.*{expected} .*nothing was wri"):
         build(tmp_path, tmp_path / "e", steps=(2,), quiet=True)
@@ -216,7 +221,7 @@ def test_what_is_not_a_finished_run(run, tmp_path):
 def test_a_record_that_cannot_become_an_engine_is_refused_before_the_export(
     run, tmp_path, monkeypatch, path, value, message
 ):
-    monkeypatch.setattr(module, "_export", lambda *a: pytest.fail("it was exported"))
+    monkeypatch.setattr(Onnx, "export", lambda *a: pytest.fail("it was exported"))
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "model").symlink_to(run / "model")
     record = node = json.loads((run / "run.json").read_text())

@@ -1,0 +1,42 @@
+"""What a backend has to do so that `defectrt.export.build` can make an engine with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, Protocol
+
+from defectrt.engine import Engine
+from defectrt.manifest import Manifest
+from defectrt.training.model import StableDiffusion
+
+from .source import Part
+
+__all__ = ["Backend"]
+
+
+class Backend(Protocol):
+    """How the graphs of a model become the files of an engine."""
+
+    #: As in the manifest.
+    name: Literal["onnx", "aoti", "tensorrt", "tensorrt-rtx"]
+    precision: Literal["float32", "float16", "bfloat16"]
+    #: Largest difference to PyTorch that is allowed, relative to the largest value of an output.
+    tolerance: float
+    #: How often `export` says what it is doing, over all graphs.
+    stages: int
+
+    def check(self) -> None:
+        """Raise if this machine cannot build it, before anything is opened or written."""
+
+    def prepare(self, model: StableDiffusion) -> None:
+        """Change the model's weights into those that the engine holds, to be compared with it."""
+
+    def export(self, part: Part, directory: Path, say: Callable[[str], None]) -> None:
+        """Write a graph; ``say`` is told before each stage what it is."""
+
+    def tools(self) -> dict[str, str]:
+        """Versions of what it was made with, beside defectrt and torch."""
+
+    def open(self, directory: Path, manifest: Manifest) -> Engine:
+        """The engine to be compared with PyTorch, or what it was made of if it cannot run here."""
