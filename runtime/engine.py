@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
+from importlib import import_module
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
-from .errors import EngineError
+from .errors import EngineError, UsageError
+from .extras import requires
 from .manifest import Manifest, verify
 from .rows import Floats, Rows
 
@@ -24,6 +27,23 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+class _Backend(NamedTuple):
+    """Where a backend is: its module here, its class, and the extra that brings its packages.
+
+    The class is called like `defectrt.onnx_engine.OnnxEngine`, ``provider`` apart.
+    """
+
+    module: str
+    name: str
+    extra: str = ""
+
+
+#: By their names in the manifest. A module is imported when one of its engines is opened.
+_BACKENDS = {
+    "onnx": _Backend("onnx_engine", "OnnxEngine"),
+}
+
+
 class Engine(Protocol):
     """What a host can do with an engine; it does no arithmetic on latents itself.
 
@@ -33,6 +53,10 @@ class Engine(Protocol):
     @property
     def manifest(self) -> Manifest:
         """The verified manifest."""
+
+    @property
+    def provider(self) -> str:
+        """What computes: a provider's name for ONNX, else the device it was built for."""
 
     @property
     def calls(self) -> int:
@@ -62,17 +86,37 @@ class Engine(Protocol):
         """Close."""
 
 
-def load_engine(directory: str | Path, *, threads: int | None = None, calls: int = 1) -> Engine:
+def load_engine(
+    directory: str | Path,
+    *,
+    threads: int | None = None,
+    calls: int = 1,
+    provider: str | None = None,
+) -> Engine:
     """Verify an engine directory, then open it.
 
     threads limits the CPU threads of the engine; by default it takes all cores. They are shared
-    among ``calls`` calls at once, where the backend can do more than one.
-    Raises `EngineError` if anything about the directory is not as its manifest says.
+    among ``calls`` calls at once, where the backend can do more than one. ``provider`` is what
+    an ONNX engine runs on, by default the CPU; see `defectrt.providers.PROVIDERS`.
+    Raises `EngineError` if anything about the directory is not as its manifest says, or if this
+    machine cannot run it; `MissingExtraError` if packages of the backend are missing.
     """
     path = Path(directory)
     manifest = verify(path)
-    if manifest.backend != "onnx":
+    if manifest.backend not in _BACKENDS:
         raise EngineError(f"{path}: this build does not run the backend {manifest.backend!r}")
-    from .onnx_engine import OnnxEngine
-
-    return OnnxEngine(path, manifest, threads=threads, calls=calls)
+    options: dict[str, str] = {}
+    if manifest.backend == "onnx":
+        options["provider"] = provider or "cpu"
+    elif provider:
+        raise UsageError(
+            f"{path}: an engine of the backend {manifest.backend!r} runs on what it was built "
+            "for; a provider is chosen for ONNX engines only"
+        )
+    backend = _BACKENDS[manifest.backend]
+    with requires(backend.extra) if backend.extra else nullcontext():
+        module = import_module(f".{backend.module}", __package__)
+        engine: Engine = getattr(module, backend.name)(
+            path, manifest, threads=threads, calls=calls, **options
+        )
+    return engine

@@ -311,7 +311,7 @@ class _Watched:
     ) -> None:
         self._engine, self._total, self._progress, self._cancel = engine, total, progress, cancel
         self._steps, self._done, self._lock = 0, 0, threading.Lock()
-        self.calls = engine.calls
+        self.calls, self.provider = engine.calls, engine.provider
 
     @property
     def manifest(self) -> Manifest:

@@ -70,7 +70,7 @@ class FakeEngine:
     ``blind``, leaves the background as it is, so that no defect appears).
     """
 
-    calls = 1
+    calls, provider = 1, "cpu"
 
     def __init__(self, blind=False):
         self.manifest = Manifest.model_validate_json(json.dumps(manifest_dict()))
@@ -118,7 +118,7 @@ def fake_engine(monkeypatch, tmp_path):
     engine, directory = FakeEngine(), tmp_path / "engine"
     directory.mkdir()
     (directory / "engine.json").write_text("{}")
-    monkeypatch.setattr("defectrt.job.load_engine", lambda path, threads=None, calls=1: engine)
+    monkeypatch.setattr("defectrt.job.load_engine", lambda path, **options: engine)
     return directory, engine
 
 

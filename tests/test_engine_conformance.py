@@ -1,32 +1,85 @@
 """What every backend must do, written once against the `Engine` protocol.
 
-A new backend adds the fixture that builds its directory to ``BACKENDS``.
+A new backend is a line in ``BACKENDS``.
 """
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
 
 from defectrt.engine import load_engine
 from defectrt.errors import EngineError, InputError, UsageError
+from defectrt.providers import installed
 from defectrt.rows import Prompts, Rows
 from defectrt.sampler import generate, invert, run
 
-#: Fixtures that build an engine directory, a backend each.
-BACKENDS = ["engine"]
+
+@dataclass(frozen=True)
+class Backend:
+    """A backend under test.
+
+    fixture    builds its directory, from the same run as all others
+    provider   for ONNX engines; skipped where the installed ONNX Runtime does not have it
+    tolerance  largest difference to the ONNX engine on the CPU, which its build compares with
+               PyTorch; relative to the largest value
+    rounding   largest difference between a row in a batch and the row alone
+    needs      packages without which it cannot be tried
+    """
+
+    fixture: str
+    provider: str | None = None
+    tolerance: float = 1e-5
+    rounding: float = 1e-5
+    needs: tuple[str, ...] = ()
 
 
-@pytest.fixture(scope="module", params=BACKENDS)
-def directory(request):
-    return request.getfixturevalue(request.param)
+BACKENDS = {
+    "onnx": Backend("engine"),
+    "onnx-cpu": Backend("engine", "cpu"),
+    "onnx-cuda": Backend("engine", "cuda", tolerance=1e-3),
+    "onnx-tensorrt": Backend("engine", "tensorrt", tolerance=1e-3),
+    "onnx-tensorrt-rtx": Backend("engine", "tensorrt-rtx", tolerance=1e-3),
+}
+
+
+def missing(backend):
+    """What a backend lacks here; nothing if it can be tried."""
+    packages = [name for name in backend.needs if find_spec(name) is None]
+    return packages + [f"provider {p}" for p in {backend.provider} - {None, *installed()}]
+
+
+HERE = {name: backend for name, backend in BACKENDS.items() if not missing(backend)}
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_the_backend_is_tried_here(name):
+    if name not in HERE:
+        pytest.skip(f"{name} was not tried: {', '.join(missing(BACKENDS[name]))} missing")
+
+
+@pytest.fixture(scope="module", params=HERE.values(), ids=HERE)
+def backend(request):
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def opened(directory):
-    with load_engine(directory, threads=1) as opened:
+def directory(backend, request):
+    return request.getfixturevalue(backend.fixture)
+
+
+@pytest.fixture(scope="module")
+def opened(backend, directory):
+    with load_engine(directory, threads=1, provider=backend.provider) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def reference(engine):
+    with load_engine(engine, threads=1, provider="cpu") as opened:
         yield opened
 
 
@@ -57,13 +110,41 @@ def pick(rows, index):
     return Rows(**{f.name: getattr(rows, f.name)[index] for f in fields(Rows)})
 
 
-def test_every_row_of_a_mixed_batch_is_the_row_alone(opened):
-    rows = random_rows(opened.manifest, 7)
+def test_it_computes_what_the_onnx_engine_computes_on_the_cpu(opened, backend, reference):
+    m, rng = opened.manifest, np.random.default_rng(2)
+    shape = (3, m.image.channels, m.image.height, m.image.width)
+    pixels = rng.uniform(-1, 1, shape).astype(np.float32)
+    rows = random_rows(m, 11)
+    for got, expected in (
+        *zip(opened.step(rows), reference.step(rows), strict=True),
+        (opened.encode(pixels), reference.encode(pixels)),
+        (opened.decode(rows.latent), reference.decode(rows.latent)),
+    ):
+        limit = backend.tolerance * np.abs(expected).max()
+        np.testing.assert_allclose(got, expected, rtol=0, atol=limit)
+
+
+@pytest.mark.parametrize("n", [2, 3, 7, 17])
+def test_every_row_of_a_mixed_batch_is_the_row_alone(opened, backend, n):
+    rows = random_rows(opened.manifest, n)
     latent, attention = opened.step(rows)
-    for i in range(7):
+    for i in range(n):
         alone, map_alone = opened.step(pick(rows, slice(i, i + 1)))
-        np.testing.assert_allclose(latent[i : i + 1], alone, atol=1e-5)
-        np.testing.assert_allclose(attention[i : i + 1], map_alone, atol=1e-5)
+        np.testing.assert_allclose(latent[i : i + 1], alone, atol=backend.rounding)
+        np.testing.assert_allclose(attention[i : i + 1], map_alone, atol=backend.rounding)
+
+
+def test_neighbours_in_a_batch_change_no_bit(opened):
+    rows = random_rows(opened.manifest, 4)
+    others = random_rows(opened.manifest, 4, seed=1)
+    mixed = Rows(
+        **{
+            f.name: np.concatenate([getattr(rows, f.name)[:1], getattr(others, f.name)[1:]])
+            for f in fields(Rows)
+        }
+    )
+    for one, two in zip(opened.step(rows), opened.step(mixed), strict=True):
+        np.testing.assert_array_equal(one[0], two[0])
 
 
 def test_the_same_rows_give_the_same_bits(opened):
@@ -72,7 +153,7 @@ def test_the_same_rows_give_the_same_bits(opened):
         np.testing.assert_array_equal(one, two)
 
 
-@pytest.mark.parametrize("n", [1, 2, 3, 8])
+@pytest.mark.parametrize("n", [1, 2, 3, 8, 33])
 def test_shapes_and_types(opened, n):
     m = opened.manifest
     latent, attention = opened.step(random_rows(m, n))
@@ -87,15 +168,16 @@ def test_shapes_and_types(opened, n):
 
 
 @pytest.mark.parametrize("n", [2, 5])
-def test_every_picture_of_a_batch_is_the_picture_alone(opened, n):
+def test_every_picture_of_a_batch_is_the_picture_alone(opened, backend, n):
     m, rng = opened.manifest, np.random.default_rng(0)
     shape = (n, m.image.channels, m.image.height, m.image.width)
     pixels = rng.uniform(-1, 1, shape).astype(np.float32)
     latent = opened.encode(pixels)
     decoded = opened.decode(latent)
     for i in range(n):
-        np.testing.assert_allclose(opened.encode(pixels[i : i + 1])[0], latent[i], atol=1e-5)
-        np.testing.assert_allclose(opened.decode(latent[i : i + 1])[0], decoded[i], atol=1e-5)
+        code, picture = opened.encode(pixels[i : i + 1]), opened.decode(latent[i : i + 1])
+        np.testing.assert_allclose(code[0], latent[i], atol=backend.rounding)
+        np.testing.assert_allclose(picture[0], decoded[i], atol=backend.rounding)
 
 
 def test_a_view_counts_by_its_values_not_by_how_it_lies_in_memory(opened):
@@ -120,15 +202,15 @@ def test_what_goes_in_stays_as_it_is(opened):
     np.testing.assert_array_equal(attention, kept[1])
 
 
-def test_every_row_has_its_own_prompts(opened):
+def test_every_row_has_its_own_prompts(opened, backend):
     rows = random_rows(opened.manifest, 1)
     prompts = range(len(opened.manifest.prompts))
     alone = [opened.step(replace(rows, inside=np.array([p])))[0][0] for p in prompts]
     together = opened.step(
         replace(pick(rows, np.zeros(len(prompts), int)), inside=np.arange(len(prompts)))
     )[0]
-    np.testing.assert_allclose(together, alone, atol=1e-5)
-    assert all(np.abs(alone[0] - other).max() > 1e-5 for other in alone[1:])
+    np.testing.assert_allclose(together, alone, atol=backend.rounding)
+    assert all(np.abs(alone[0] - other).max() > backend.rounding for other in alone[1:])
 
 
 def test_the_attention_is_of_the_prompt_inside_alone(opened):
@@ -140,14 +222,14 @@ def test_the_attention_is_of_the_prompt_inside_alone(opened):
     assert same[1].max() > 0
 
 
-def test_the_step_is_linear_in_a_b_and_region_and_adds_the_anchor(opened):
+def test_the_step_is_linear_in_a_b_and_region_and_adds_the_anchor(opened, backend):
     rows = random_rows(opened.manifest, 4)
     n = np.zeros_like(rows.anchor)
     ones = np.ones_like(rows.region)
     epsilon, _ = opened.step(replace(rows, a=rows.a * 0, b=rows.b * 0 + 1, region=ones, anchor=n))
     a, b = (x.reshape(-1, 1, 1, 1) for x in (rows.a, rows.b))
     expected = rows.region * (a * rows.latent + b * epsilon) + rows.anchor
-    np.testing.assert_allclose(opened.step(rows)[0], expected, atol=2e-5)
+    np.testing.assert_allclose(opened.step(rows)[0], expected, atol=2 * backend.rounding)
 
 
 def test_the_prompt_inside_acts_only_under_the_mask(opened):
@@ -228,9 +310,19 @@ def test_threads_that_there_cannot_be(directory, threads):
         load_engine(directory, threads=threads)
 
 
-def test_a_closed_engine_says_so(directory):
-    opened = load_engine(directory, threads=1)
+def test_a_closed_engine_says_so(directory, backend):
+    opened = load_engine(directory, threads=1, provider=backend.provider)
     opened.close()
     opened.close()
-    with pytest.raises(EngineError, match="the engine is closed"):
-        opened.decode(np.zeros((1, 4, 16, 16), np.float32))
+    m = opened.manifest
+    for call in (
+        lambda: opened.encode(np.zeros((1, 3, m.image.height, m.image.width), np.float32)),
+        lambda: opened.step(random_rows(m, 1)),
+        lambda: opened.decode(np.zeros((1, 4, m.latent.height, m.latent.width), np.float32)),
+    ):
+        with pytest.raises(EngineError, match="the engine is closed"):
+            call()
+
+
+def test_it_says_what_computes(opened, backend):
+    assert opened.provider == (backend.provider or "cpu")

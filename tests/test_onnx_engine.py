@@ -8,15 +8,13 @@ import shutil
 import numpy as np
 import onnx
 import onnx_ir as ir
-import onnxruntime as ort
 import pytest
 from test_engine_conformance import random_rows
 
 from defectrt.engine import load_engine
 from defectrt.errors import EngineError
 from defectrt.export import graphs
-from defectrt.manifest import MANIFEST, hash_file, read_manifest, verify
-from defectrt.onnx_engine import OnnxEngine
+from defectrt.manifest import MANIFEST, hash_file, read_manifest
 
 
 def tampered(engine, directory, name, data):
@@ -177,31 +175,3 @@ def test_large_weights_stand_beside_the_graph_and_the_tables_where_they_were(
         assert "denoiser.onnx.data" in two.manifest.files
         for expected, got in zip(one.step(rows), two.step(rows), strict=True):
             np.testing.assert_allclose(got, expected, atol=1e-6)
-
-
-def test_a_provider_that_is_not_there_is_named(engine):
-    with pytest.raises(EngineError, match=r"has no Lost; it has: .*CPUExecution"):
-        OnnxEngine(engine, verify(engine), providers=["Lost", "CPUExecutionProvider"])
-
-
-def test_a_provider_that_does_not_start_is_named(engine, monkeypatch):
-    """ONNX Runtime itself goes on without it."""
-    real = ort.InferenceSession
-    monkeypatch.setattr(ort, "get_available_providers", lambda: ["Lost", "CPUExecutionProvider"])
-    monkeypatch.setattr(
-        ort,
-        "InferenceSession",
-        lambda *a, providers, **k: real(*a, providers=["CPUExecutionProvider"], **k),
-    )
-    with pytest.raises(EngineError, match=r"encoder.onnx: ONNX Runtime could not start Lost"):
-        OnnxEngine(engine, verify(engine), providers=["Lost", "CPUExecutionProvider"])
-
-
-def test_only_a_list_that_names_the_cpu_may_use_it(engine):
-    other = [name for name in ort.get_available_providers() if name != "CPUExecutionProvider"]
-    if "AzureExecutionProvider" not in other:
-        pytest.skip("this ONNX Runtime has no provider that can do nothing itself")
-    both = ["AzureExecutionProvider", "CPUExecutionProvider"]
-    OnnxEngine(engine, verify(engine), threads=1, providers=both).close()
-    with pytest.raises(EngineError, match=r"encoder.onnx: ONNX Runtime cannot open"):
-        OnnxEngine(engine, verify(engine), providers=both[:1])
