@@ -67,7 +67,7 @@ class Cpp:
         )
 
     def __call__(self, picture, mask, seed):
-        return self.library.synthesize(self.session, picture, mask, seed)[0]
+        return self.library.synthesize(self.session, picture, [mask], seed)[0]
 
 
 SIDES = {"python": Python, "cpp": Cpp}

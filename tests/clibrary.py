@@ -60,6 +60,9 @@ class Request(c.Structure):
         ("candidates", c.c_uint32),
         ("progress", c.c_void_p),
         ("user", c.c_void_p),
+        ("spots", c.POINTER(MaskView)),
+        ("spot_count", c.c_uint32),
+        ("split", c.c_int32),
     ]
 
 
@@ -162,11 +165,12 @@ class Library:
         self.check(status, "engine", engine)
         return session
 
-    def synthesize(self, session, picture, mask, seed, candidates=1, latent=0):
-        """(picture, label, band, latent, result) for [H,W,C] and [H,W]."""
-        picture, mask = np.ascontiguousarray(picture), np.ascontiguousarray(mask, np.uint8)
-        height, width, channels = picture.shape
-        request = Request(c.sizeof(Request), seed=seed, candidates=candidates)
+    def synthesize(self, session, picture, masks, seed, candidates=1, latent=0, split=False):
+        """(picture, label, band, latent, result) for [H,W,C] and spots [N,H,W]."""
+        picture = np.ascontiguousarray(picture)
+        masks = [np.ascontiguousarray(mask, np.uint8) for mask in masks]
+        mask, height, width, channels = masks[0], *picture.shape
+        request = Request(c.sizeof(Request), seed=seed, candidates=candidates, split=split)
         request.picture = Picture(
             picture.ctypes.data,
             picture.strides[0],
@@ -175,7 +179,9 @@ class Library:
             FORMATS[channels],
             picture.itemsize * 8,
         )
-        request.mask = MaskView(mask.ctypes.data, mask.strides[0])
+        views = [MaskView(mask.ctypes.data, mask.strides[0]) for mask in masks]
+        request.mask, request.spot_count = views[0], len(views) - 1
+        request.spots = (MaskView * (len(views) - 1))(*views[1:])
         out, label, band = np.empty_like(picture), np.empty_like(mask), np.empty_like(mask)
         z = np.empty(latent, np.float32)
         result = Result(c.sizeof(Result), latent_size=latent)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import clibrary
 import numpy as np
 import pytest
@@ -9,7 +11,9 @@ from test_manifest import CASES, HOSTILE, hostile
 
 from defectrt.engine import load_engine
 from defectrt.maker import Good, Job, Maker
+from defectrt.masks import pieces
 from defectrt.noise import sample_seed
+from defectrt.placement import paste
 from defectrt.refine import Refinement
 from defectrt.scheduler import Scheduler, Task
 
@@ -38,14 +42,22 @@ class Recorder:
         return self.engine.decode(latent)
 
 
-def in_python(directory, picture, mask, seed, job):
+def in_python(directory, picture, spots, seed, job):
     """The sample, and all latents that were decoded."""
     with load_engine(directory) as engine:
         recorder = Recorder(engine)
         maker = Maker(recorder, job)
-        work = maker.sample(Good("x", picture), 0, [mask], seed)
+        work = maker.sample(Good("x", picture), 0, spots, seed)
         (task,) = Scheduler(recorder, batch=job.batch).run([Task(work)])
         return task.result(), recorder.latents
+
+
+def spots_of(size, boxes):
+    """Masks that are set in a box (top, left, bottom, right) each."""
+    spots = np.zeros((len(boxes), *size), bool)
+    for spot, (top, left, bottom, right) in zip(spots, boxes, strict=True):
+        spot[top:bottom, left:right] = True
+    return spots
 
 
 def picture_of(kind, size, rng):
@@ -67,6 +79,31 @@ CASES_OF_PICTURES = {
     "decoded": ((3, np.uint8), (60, 80), (20, 30, 28, 42), {"blend": "decoded"}),
     "candidates": ((3, np.uint8), (60, 80), (20, 30, 28, 42), {"candidates": 6}),
     "in strokes": ((3, np.uint8), (70, 150), (30, 10, 36, 140), {}),
+    "two spots": ((3, np.uint8), (60, 90), [(5, 8, 15, 18), (40, 70, 52, 84)], {}),
+    "spots beside each other": (
+        (3, np.uint8),
+        (60, 80),
+        [(30, 20, 40, 30), (30, 32, 40, 42), (20, 26, 28, 36)],
+        {"candidates": 2},
+    ),
+    "spots over each other": (
+        (1, np.uint16),
+        (60, 80),
+        [(20, 30, 34, 44), (24, 34, 40, 50)],
+        {"background": "dual"},
+    ),
+    "a spot in strokes and others": (
+        (4, np.uint8),
+        (70, 150),
+        [(30, 10, 36, 140), (5, 60, 12, 70), (28, 70, 50, 80)],
+        {"blend": "decoded"},
+    ),
+    "spots at the corners": (
+        (2, np.uint8),
+        (40, 120),
+        [(0, 0, 6, 6), (34, 112, 40, 120), (0, 112, 7, 120)],
+        {"method": "both"},
+    ),
     **{
         f"refined by {m}": ((2, np.uint8), (60, 80), (20, 30, 30, 42), {"method": m})
         for m in METHODS
@@ -76,10 +113,9 @@ CASES_OF_PICTURES = {
 
 @pytest.mark.parametrize("name", CASES_OF_PICTURES)
 def test_pictures(library, engine, name):
-    kind, size, (top, left, bottom, right), options = CASES_OF_PICTURES[name]
+    kind, size, boxes, options = CASES_OF_PICTURES[name]
     picture = picture_of(kind, size, np.random.default_rng(7))
-    mask = np.zeros(size, bool)
-    mask[top:bottom, left:right] = True
+    spots = spots_of(size, boxes if isinstance(boxes, list) else [boxes])
     method, candidates = options.get("method", "change"), options.get("candidates", 1)
     background, blend = options.get("background", "replay"), options.get("blend", "residual")
     # the model is hardly trained: whatever it paints is a defect, wherever it leaks
@@ -94,7 +130,7 @@ def test_pictures(library, engine, name):
         **loose,
     )
     seed = sample_seed(3, "x", 0)
-    expected, latents = in_python(engine, picture, mask, seed, job)
+    expected, latents = in_python(engine, picture, spots, seed, job)
     assert expected.fault is None
 
     handle = library.open(engine)
@@ -110,7 +146,7 @@ def test_pictures(library, engine, name):
     )
     size = latents[0][0].size
     try:
-        made = library.synthesize(session, picture, mask, seed, candidates, latent=size)
+        made = library.synthesize(session, picture, spots, seed, candidates, latent=size)
     finally:
         library.c.defectrt_session_destroy(session)
         library.c.defectrt_engine_destroy(handle)
@@ -132,17 +168,49 @@ def test_pictures(library, engine, name):
     assert result.mask_area == expected.figures["mask_area"]
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_pieces(library, engine, seed):
+    """A mask that is split gives the spots, and the order, of a folder of masks in Python."""
+    rng = np.random.default_rng(seed)
+    height, width = rng.integers(60, 160, 2)
+    mask = np.zeros((height, width), bool)
+    for _ in range(5):
+        y, x = rng.integers(0, height - 3), rng.integers(0, width - 3)
+        mask[y : y + rng.integers(2, 20), x : x + rng.integers(2, 20)] = True
+    with load_engine(engine) as opened:
+        window = opened.manifest.image.height
+    gap = max(window // 4, 2 * 6 + 1)  # twice the soft border by default, and one
+    spots = [paste(part.shape, part.corner, mask.shape) for part in pieces(mask, gap)]
+    picture = picture_of((1, np.uint8), mask.shape, rng)
+    handle = library.open(engine)
+    loose = {"min_change": 1e-3, "min_area": 1, "min_coverage": 0.0, "max_leak": 1e6}
+    session = library.session(handle, defect=b"spot", **loose)
+    try:
+        split = library.synthesize(session, picture, [mask], seed, split=True)
+        listed = library.synthesize(session, picture, spots, seed)
+    finally:
+        library.c.defectrt_session_destroy(session)
+        library.c.defectrt_engine_destroy(handle)
+    for a, b in zip(split[:3], listed[:3], strict=True):
+        assert np.array_equal(a, b)
+    job = Job(defect="spot", refinement=Refinement(min_change=1e-3, min_area=1))
+    job = replace(job, min_coverage=0.0, max_leak=1e6)
+    expected, _ = in_python(engine, picture, spots, seed, job)
+    assert split[4].strokes == len(expected.figures["strokes"])
+    assert np.abs(split[0].astype(int) - expected.picture.astype(int)).max() <= 1
+
+
 def test_without_a_defect_both_say_so(library, engine):
     picture = picture_of((3, np.uint8), (40, 40), np.random.default_rng(0))
     mask = np.zeros((40, 40), bool)
     mask[10:20, 10:20] = True
     job = Job(defect="spot", refinement=Refinement(min_area=10_000))
-    expected, _ = in_python(engine, picture, mask, 1, job)
+    expected, _ = in_python(engine, picture, [mask], 1, job)
     assert expected.fault == "no defect appeared"
     handle = library.open(engine)
     session = library.session(handle, defect=b"spot", min_area=10_000)
     with pytest.raises(clibrary.StatusError, match="no defect appeared") as fault:
-        library.synthesize(session, picture, mask, 1)
+        library.synthesize(session, picture, [mask], 1)
     assert fault.value.status == 8
     library.c.defectrt_session_destroy(session)
     library.c.defectrt_engine_destroy(handle)

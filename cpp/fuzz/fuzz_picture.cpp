@@ -1,4 +1,5 @@
-// Any bytes as the description of a picture and its pixels, in buffers of exactly that size.
+// Any bytes as the description of a picture, its masks and its pixels, in buffers of exactly that
+// size.
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
@@ -11,7 +12,11 @@ namespace {
 
 defectrt_session *session() {
     static const defectrt::Engine engine(DEFECTRT_FUZZ_ENGINE, 1);
-    static defectrt::Session made(engine);
+    static defectrt::Session made = [] {
+        defectrt::Options options;
+        options.steps = 2;
+        return defectrt::Session(engine, options);
+    }();
     return made.get();
 }
 
@@ -31,7 +36,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size
     if (size < sizeof head) return 0;
     std::memcpy(&head, data, sizeof head);
     data += sizeof head, size -= sizeof head;
-    const std::size_t width = head.width % 100, height = head.height % 100, pad = head.pad % 8;
+    const std::size_t width = head.width % 80, height = head.height % 80, pad = head.pad % 8;
     static const std::size_t channels[] = {1, 2, 3, 4, 3, 4};
     const std::int32_t format = head.format % 7, depth = head.depth % 3 == 0 ? head.depth
                                                          : head.depth % 3 == 1 ? 8
@@ -43,6 +48,14 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size
     for (std::size_t i = head.mask; i < mask.size() && size > 0; i += 1 + data[i % size] % 16) {
         mask[i] = 1;
     }
+    // how many spots, and how often a mask's bytes are left out of one
+    const std::size_t spot_count = head.flip / 2 % 4, every = 2 + head.flip / 8 % 4;
+    std::vector<std::vector<std::uint8_t>> spots(spot_count, mask);
+    std::vector<defectrt_mask> views;
+    for (std::size_t s = 0; s < spot_count; ++s) {
+        for (std::size_t i = s; i < mask.size(); i += every) spots[s][i] = 0;
+        views.push_back({spots[s].data(), static_cast<std::ptrdiff_t>(width + pad)});
+    }
     const auto stride = static_cast<std::ptrdiff_t>(row + pad);
     const bool flip = head.flip % 2 == 1 && height > 0;
     defectrt::Request request;
@@ -53,6 +66,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size
                        format,
                        depth};
     request.mask = {mask.data(), static_cast<std::ptrdiff_t>(width + pad)};
+    request.spots = views.data();
+    request.spot_count = static_cast<std::uint32_t>(spot_count);
+    request.split = head.flip / 32 % 3;
     request.seed = head.seed;
     defectrt_result result{};
     result.struct_size = sizeof result;
@@ -61,7 +77,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size
     result.mask = label.data();
     result.mask_stride = static_cast<std::ptrdiff_t>(width + pad);
     const defectrt_status status = defectrt_synthesize(session(), &request, &result);
-    if (status != DEFECTRT_OK && status != DEFECTRT_INPUT && status != DEFECTRT_NOTHING_DONE) {
+    const bool usage = status == DEFECTRT_USAGE && request.split == 2;
+    if (status != DEFECTRT_OK && status != DEFECTRT_INPUT && status != DEFECTRT_NOTHING_DONE &&
+        !usage) {
         std::abort();
     }
     return 0;

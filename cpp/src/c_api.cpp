@@ -1,6 +1,7 @@
 // The boundary: every function of defectrt.h. Exceptions end here.
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstring>
 #include <memory>
 #include <mutex>
@@ -87,15 +88,23 @@ T &given(T *pointer, const char *name) {
     return *pointer;
 }
 
-/// A caller's struct as this library knows it.
+/// The size of a struct in revision 0 of the interface, with its padding.
+template <class T>
+constexpr size_t first_size = sizeof(T);
+template <>
+constexpr size_t first_size<defectrt_request> = offsetof(defectrt_request, spots);
+
+/// A caller's struct as this library knows it; members that an older program does not have are 0.
 template <class T>
 T read_output(const T *from, const char *name) {
     const size_t size = given(from, name).struct_size;
-    if (size < sizeof(T)) {
+    if (size < first_size<T>) {
         throw usage_error(std::string(name) + ": struct_size is " + std::to_string(size) +
-                          ", expected at least " + std::to_string(sizeof(T)));
+                          ", expected at least " + std::to_string(first_size<T>));
     }
-    return *from;
+    T out{};
+    std::memcpy(static_cast<void *>(&out), from, std::min(size, sizeof(T)));
+    return out;
 }
 
 /// The same of a struct that asks for something: what a later version adds has to be 0.
@@ -105,7 +114,7 @@ T read_struct(const T *from, const char *name) {
     const size_t size = out.struct_size;
     const auto *bytes = reinterpret_cast<const unsigned char *>(from);
     constexpr size_t largest = 4096;
-    if (size > largest || std::any_of(bytes + sizeof(T), bytes + size,
+    if (size > largest || std::any_of(bytes + std::min(size, sizeof(T)), bytes + size,
                                       [](unsigned char byte) { return byte != 0; })) {
         throw usage_error(std::string(name) + ": uses what only a later library knows");
     }
@@ -182,13 +191,26 @@ Settings settings_of(const defectrt_session_options &o, const Manifest &manifest
     return out;
 }
 
+/// Masks in the order of painting, once they and the picture can be read.
+std::vector<defectrt_mask> masks_of(const defectrt_request &request) {
+    if (request.spot_count >= max_spots) {
+        throw usage_error("spot_count: less than " + std::to_string(max_spots));
+    }
+    if (request.spot_count > 0) given(request.spots, "spots");
+    if (request.split != 0 && request.split != 1) throw usage_error("split: 0 or 1");
+    std::vector<defectrt_mask> out{request.mask};
+    out.insert(out.end(), request.spots, request.spots + request.spot_count);
+    check_view(request.picture, out);
+    return out;
+}
+
 /// A request that has been checked, and its task without the caller's pixels.
 std::shared_ptr<Task> task_of(const Maker &maker, const defectrt_request &request) {
-    check_view(request.picture, request.mask);
+    const std::vector<defectrt_mask> masks = masks_of(request);
     constexpr std::uint32_t most = 10'000;
     if (request.candidates > most) throw usage_error("candidates: at most 10000");
     auto task = std::make_shared<Task>();
-    task->work = maker.plan(request.picture, request.mask);
+    task->work = maker.plan(request.picture, masks, request.split == 1);
     task->work.seed = request.seed;
     task->work.candidates = std::max<std::uint32_t>(1, request.candidates);
     task->progress = request.progress;
@@ -231,7 +253,7 @@ public:
         write_mask(to_.mask, to_.mask_stride, made, &Patch::label);
         write_mask(to_.band, to_.band_stride, made, &Patch::band);
         if (to_.latent != nullptr) std::copy(made.latent.begin(), made.latent.end(), to_.latent);
-        const Window &window = work_.strokes.front().window;
+        const Window &window = work_.spots.front().front().window;
         to_.window_y = window.y;
         to_.window_x = window.x;
         to_.window_side = window.side;
@@ -242,7 +264,7 @@ public:
         to_.coverage = made.figures.coverage;
         to_.seam = made.figures.seam;
         to_.latent_outside_error = made.figures.latent_outside_error;
-        to_.strokes = static_cast<uint32_t>(work_.strokes.size());
+        to_.strokes = static_cast<uint32_t>(work_.strokes());
         to_.candidate = made.figures.candidate;
         to_.rejected = static_cast<uint32_t>(made.figures.rejected);
         return to_;
@@ -406,7 +428,8 @@ size_t defectrt_build_info(char *buffer, size_t size) {
     size_t length = 0;
     guarded(nullptr, [&] {
         length = copy_text("defectrt " DEFECTRT_VERSION_TEXT ", api " +
-                               std::to_string(DEFECTRT_API_VERSION) +
+                               std::to_string(DEFECTRT_API_VERSION) + "." +
+                               std::to_string(DEFECTRT_API_REVISION) +
                                ", backends onnx, ONNX Runtime " + onnxruntime_version() +
                                ", compiler " DEFECTRT_COMPILER_TEXT,
                            buffer, size);
@@ -553,7 +576,7 @@ defectrt_status defectrt_result_size(const defectrt_request *request, size_t *pi
                                      size_t *mask_bytes) {
     return guarded(nullptr, [&] {
         const defectrt_request r = read_struct(request, "request");
-        check_view(r.picture, r.mask);
+        masks_of(r);
         const size_t pixels = size_t{r.picture.width} * r.picture.height;
         const Layout layout(r.picture.format, r.picture.depth);
         if (picture_bytes != nullptr) *picture_bytes = pixels * layout.pixel_bytes;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <optional>
 
 #include "error.hpp"
@@ -207,6 +208,15 @@ public:
 
     void paint(Patch patch) { patches.push_back(std::move(patch)); }
 
+    /// Whether any of a spot became label.
+    bool shows(const std::vector<Stroke> &spot) const {
+        return std::any_of(spot.begin(), spot.end(), [&](const Stroke &stroke) {
+            return std::any_of(patches.begin(), patches.end(), [&](const Patch &patch) {
+                return shows(stroke, patch);
+            });
+        });
+    }
+
     /// Pixels of the label, and pixels that differ from the source.
     void areas(Figures &figures) const {
         for (std::size_t i = 0; i < patches.size(); ++i) {
@@ -232,6 +242,18 @@ public:
     std::vector<Patch> patches;
 
 private:
+    bool shows(const Stroke &stroke, const Patch &patch) const {
+        const Inside part = inside(patch.window);
+        for (std::size_t y = part.top; y < part.bottom; ++y) {
+            for (std::size_t x = part.left; x < part.right; ++x) {
+                if (patch.label.at(y, x) == 0) continue;
+                const auto [row, column] = place(patch.window, y, x);
+                if (value(stroke.window, stroke.mask, row, column) != 0) return true;
+            }
+        }
+        return false;
+    }
+
     static std::pair<std::int64_t, std::int64_t> place(const Window &window, std::size_t y,
                                                        std::size_t x) {
         return {window.y + static_cast<std::int64_t>(y), window.x + static_cast<std::int64_t>(x)};
@@ -282,6 +304,21 @@ private:
     const defectrt_picture &source_;
 };
 
+/// Pixels that are set in any of the masks.
+std::int64_t area(const defectrt_picture &picture, const std::vector<defectrt_mask> &masks) {
+    std::int64_t out = 0;
+    std::vector<std::uint8_t> any(picture.width);
+    for (std::int64_t y = 0; y < std::int64_t{picture.height}; ++y) {
+        std::fill(any.begin(), any.end(), std::uint8_t{0});
+        for (const defectrt_mask &mask : masks) {
+            const std::uint8_t *row = mask_row(mask, y);
+            for (std::size_t x = 0; x < any.size(); ++x) any[x] |= row[x];
+        }
+        out += picture.width - std::count(any.begin(), any.end(), 0);
+    }
+    return out;
+}
+
 /// The largest change of a latent outside the mask.
 double drift(const Floats &mask, const float *latent, const Floats &z0) {
     float worst = 0;
@@ -297,7 +334,7 @@ public:
     Run(const Engine &engine, const Settings &settings, const Work &work, Stop &stop,
         const Progress &progress)
         : engine_(engine), settings_(settings), work_(work), stop_(stop),
-          tick_(progress, work.strokes.size() * settings.schedule.generation.size() *
+          tick_(progress, work.strokes() * settings.schedule.generation.size() *
                               (1 + chunks() * (settings.dual ? 2 : 1))),
           canvas_(work.picture) {}
 
@@ -305,20 +342,21 @@ public:
         std::set<std::string> reasons;
         Outcome out;
         Figures &f = out.figures;
-        for (std::size_t i = 0; i < work_.strokes.size(); ++i) {
-            Candidate best = stroke(work_.strokes[i], i, reasons, f.rejected);
-            if (!best.reason.empty()) continue;
-            f.visibility += best.visibility * static_cast<double>(best.area);
-            weights_ += static_cast<double>(best.area);
-            f.seam = std::max(f.seam, best.seam);
-            f.latent_outside_error = std::max(f.latent_outside_error, best.drift);
-            f.candidate = best.number;
-            out.latent = std::move(best.latent);
+        std::size_t number = 0, missing = 0;
+        for (const auto &spot : work_.spots) {
+            for (const Stroke &each : spot) {
+                Candidate best = stroke(each, number++, reasons, f.rejected);
+                if (!best.reason.empty()) continue;
+                f.visibility += best.visibility * static_cast<double>(best.area);
+                weights_ += static_cast<double>(best.area);
+                f.seam = std::max(f.seam, best.seam);
+                f.latent_outside_error = std::max(f.latent_outside_error, best.drift);
+                f.candidate = best.number;
+                out.latent = std::move(best.latent);
+            }
+            missing += !canvas_.shows(spot);
         }
-        if (canvas_.patches.empty()) {
-            const std::string why = join({reasons.begin(), reasons.end()}, ", ");
-            throw Error(reasons.count(not_finite) ? DEFECTRT_ENGINE : DEFECTRT_NOTHING_DONE, why);
-        }
+        if (missing > 0) refuse(missing, reasons);
         f.visibility /= weights_;
         canvas_.areas(f);
         f.coverage = static_cast<double>(f.refined_area) / static_cast<double>(work_.mask_area);
@@ -329,6 +367,15 @@ public:
 private:
     std::size_t chunks() const {
         return (work_.candidates + settings_.batch - 1) / settings_.batch;
+    }
+
+    [[noreturn]] void refuse(std::size_t missing, const std::set<std::string> &reasons) const {
+        std::string why = join({reasons.begin(), reasons.end()}, ", ");
+        if (work_.spots.size() > 1) {
+            why = std::to_string(missing) + " of " + std::to_string(work_.spots.size()) +
+                  " spots: " + why;
+        }
+        throw Error(reasons.count(not_finite) ? DEFECTRT_ENGINE : DEFECTRT_NOTHING_DONE, why);
     }
 
     /// The best candidate of one stroke, which is painted if it is fit.
@@ -424,16 +471,28 @@ Maker::Maker(std::shared_ptr<const Engine> engine, Settings settings)
     }
 }
 
-Work Maker::plan(const defectrt_picture &picture, const defectrt_mask &mask) const {
+std::size_t Work::strokes() const {
+    return std::accumulate(spots.begin(), spots.end(), std::size_t{0},
+                           [](std::size_t n, const auto &spot) { return n + spot.size(); });
+}
+
+Work Maker::plan(const defectrt_picture &picture, const std::vector<defectrt_mask> &masks,
+                 bool split) const {
     const auto band = static_cast<std::int64_t>(std::ceil(settings_.grow + settings_.feather));
+    const std::int64_t window = manifest().image.height;
+    const std::int64_t context = std::max(settings_.context, band);
+    const std::int64_t gap = std::max(window / 4, 2 * band + 1);
     Work out;
     out.picture = picture;
-    out.strokes =
-        cut(picture, mask, manifest().image.height, std::max(settings_.context, band));
-    for (std::int64_t y = 0; y < std::int64_t{picture.height}; ++y) {
-        const std::uint8_t *row = mask_row(mask, y);
-        out.mask_area += picture.width - std::count(row, row + picture.width, 0);
+    for (std::size_t i = 0; i < masks.size(); ++i) {
+        const auto spots = split ? pieces(picture, masks[i], gap, max_spots)
+                                 : std::vector<Spot>{Spot(picture, masks[i])};
+        for (const Spot &spot : spots) out.spots.push_back(cut(picture, spot, window, context));
+        if (spots.empty() || out.spots.back().empty()) {
+            throw input_error(mask_name(i) + " is empty");
+        }
     }
+    out.mask_area = area(picture, masks);
     return out;
 }
 

@@ -24,13 +24,16 @@ struct Settings {
     std::size_t batch = 1;
 };
 
-/// A picture whose memory somebody else holds, the strokes to paint on it, and the numbers.
+/// A picture whose memory somebody else holds, the strokes of every spot to paint on it, and the
+/// numbers.
 struct Work {
     defectrt_picture picture{};
-    std::vector<Stroke> strokes;
+    std::vector<std::vector<Stroke>> spots;
     std::int64_t mask_area = 0;
     std::uint64_t seed = 0;
     std::uint32_t candidates = 1;
+
+    std::size_t strokes() const;
 };
 
 /// A stroke that was painted: what the picture, the label and the band are in its window.
@@ -64,10 +67,13 @@ public:
 
     const Manifest &manifest() const { return engine_->manifest(); }
 
-    /// The strokes that paint a mask. Throws an input error if it is empty.
-    Work plan(const defectrt_picture &picture, const defectrt_mask &mask) const;
+    /// The strokes that paint masks one after the other; with `split`, every piece of a mask that
+    /// lies far from the others is a spot of its own. Throws an input error if one is empty.
+    Work plan(const defectrt_picture &picture, const std::vector<defectrt_mask> &masks,
+              bool split) const;
 
-    /// The best candidate of every stroke. Throws Error(DEFECTRT_NOTHING_DONE) if none is fit.
+    /// The best candidate of every stroke. Throws Error(DEFECTRT_NOTHING_DONE) if none of a spot's
+    /// is fit.
     Outcome make(const Work &work, Stop &stop, const Progress &progress) const;
 
 private:

@@ -5,7 +5,7 @@
 
 #include "error.hpp"
 #include "filters.hpp"
-#include "view.hpp"
+#include "spots.hpp"
 
 namespace defectrt::internal {
 namespace {
@@ -26,15 +26,13 @@ std::size_t Window::mirrored(std::int64_t start, std::int64_t i, std::size_t siz
     return static_cast<std::size_t>(at < n ? at : 2 * n - 1 - at);
 }
 
-std::optional<Box> bounds(const defectrt_mask &mask, const Box &box) {
+std::optional<Box> bounds(const Spot &spot, const Box &box) {
     Box out{box.bottom, box.top, box.right, box.left};
     for (std::int64_t y = box.top; y < box.bottom; ++y) {
-        const std::uint8_t *row = mask_row(mask, y);
-        for (std::int64_t x = box.left; x < box.right; ++x) {
-            if (row[x] == 0) continue;
+        spot.each(y, box.left, box.right, [&](std::int64_t x) {
             out.top = std::min(out.top, y), out.bottom = y + 1;
             out.left = std::min(out.left, x), out.right = std::max(out.right, x + 1);
-        }
+        });
     }
     if (out.bottom <= out.top) return std::nullopt;
     return out;
@@ -68,7 +66,7 @@ Bits crop(const defectrt_picture &picture, const Window &window) {
     return out;
 }
 
-Mask crop(const defectrt_picture &picture, const defectrt_mask &mask, const Window &window,
+Mask crop(const defectrt_picture &picture, const Spot &spot, const Window &window,
           const Box &box) {
     const auto side = static_cast<std::size_t>(window.side);
     Mask out(side, side);
@@ -76,11 +74,10 @@ Mask crop(const defectrt_picture &picture, const defectrt_mask &mask, const Wind
         const auto from = static_cast<std::int64_t>(
             Window::mirrored(window.y, static_cast<std::int64_t>(y), picture.height));
         if (from < box.top || from >= box.bottom) continue;
-        const std::uint8_t *row = mask_row(mask, from);
         for (std::size_t x = 0; x < side; ++x) {
             const auto i = static_cast<std::int64_t>(
                 Window::mirrored(window.x, static_cast<std::int64_t>(x), picture.width));
-            out.at(y, x) = i >= box.left && i < box.right && row[i] != 0 ? 1 : 0;
+            out.at(y, x) = i >= box.left && i < box.right && spot.at(from, i) ? 1 : 0;
         }
     }
     return out;

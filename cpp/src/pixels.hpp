@@ -22,8 +22,10 @@ struct Box {
     std::int64_t top, bottom, left, right;
 };
 
+class Spot;
+
 /// The smallest box around what is set within a box, nothing if nothing is.
-std::optional<Box> bounds(const defectrt_mask &mask, const Box &box);
+std::optional<Box> bounds(const Spot &spot, const Box &box);
 
 /// The window for a spot: the model's own size at the picture's resolution if it fits.
 ///
@@ -34,8 +36,8 @@ Window place_window(const defectrt_picture &picture, const Box &spot, std::int64
 
 /// The window's pixels, colours in the order RGB.
 Bits crop(const defectrt_picture &picture, const Window &window);
-/// The window's part of a mask, of which only what lies in the box counts.
-Mask crop(const defectrt_picture &picture, const defectrt_mask &mask, const Window &window,
+/// The window's part of a spot, of which only what lies in the box counts.
+Mask crop(const defectrt_picture &picture, const Spot &spot, const Window &window,
           const Box &box);
 
 /// [S,S,C] -> [3][size][size] in [-1,1]; alpha is left out.

@@ -3,9 +3,6 @@
 #include <algorithm>
 #include <optional>
 
-#include "error.hpp"
-#include "view.hpp"
-
 namespace defectrt::internal {
 namespace {
 
@@ -15,7 +12,7 @@ std::int64_t longer(const Box &box) {
     return std::max(box.bottom - box.top, box.right - box.left);
 }
 
-void split(const defectrt_mask &mask, const Box &box, std::int64_t limit,
+void split(const Spot &spot, const Box &box, std::int64_t limit,
            std::vector<Box> &boxes) {
     if (longer(box) <= limit) {
         boxes.push_back(box);
@@ -28,26 +25,26 @@ void split(const defectrt_mask &mask, const Box &box, std::int64_t limit,
         const std::int64_t start = size * i / count, end = size * (i + 1) / count;
         const Box part = rows ? Box{box.top + start, box.top + end, box.left, box.right}
                               : Box{box.top, box.bottom, box.left + start, box.left + end};
-        if (const auto inner = bounds(mask, part)) split(mask, *inner, limit, boxes);
+        if (const auto inner = bounds(spot, part)) split(spot, *inner, limit, boxes);
     }
 }
 
 }  // namespace
 
-std::vector<Stroke> cut(const defectrt_picture &picture, const defectrt_mask &mask,
-                        std::int64_t side, std::int64_t context) {
-    const auto whole = bounds(mask, {0, picture.height, 0, picture.width});
-    if (!whole) throw input_error("the mask is empty");
+std::vector<Stroke> cut(const defectrt_picture &picture, const Spot &spot, std::int64_t side,
+                        std::int64_t context) {
+    const auto whole = bounds(spot, spot.box);
+    if (!whole) return {};
     std::vector<Box> boxes;
     if (longer(*whole) + 2 * context > scale * side) {
-        split(mask, *whole, std::max(side - 2 * context, side / 2), boxes);
+        split(spot, *whole, std::max(side - 2 * context, side / 2), boxes);
     } else {
         boxes.push_back(*whole);
     }
     std::vector<Stroke> strokes;
     for (const Box &box : boxes) {
         const Window window = place_window(picture, box, side, context);
-        strokes.push_back({window, crop(picture, mask, window, box)});
+        strokes.push_back({window, crop(picture, spot, window, box)});
     }
     return strokes;
 }

@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "pixels.hpp"
+#include "spots.hpp"
 
 namespace defectrt::internal {
 
@@ -13,11 +13,11 @@ struct Stroke {
     Mask mask;
 };
 
-/// The strokes of a mask, in the order of painting. Throws an input error if it is empty.
+/// The strokes of a spot, in the order of painting; none if it is empty.
 ///
 /// side is the model's window, context the px wanted around each stroke. What needs a window of
 /// more than twice the model's is cut across its longer side, and each part again until it fits.
-std::vector<Stroke> cut(const defectrt_picture &picture, const defectrt_mask &mask,
-                        std::int64_t side, std::int64_t context);
+std::vector<Stroke> cut(const defectrt_picture &picture, const Spot &spot, std::int64_t side,
+                        std::int64_t context);
 
 }  // namespace defectrt::internal

@@ -1,8 +1,6 @@
 #include "view.hpp"
 
 #include <cstdlib>
-#include <string>
-#include <vector>
 
 #include "error.hpp"
 #include "text.hpp"
@@ -30,7 +28,11 @@ Layout::Layout(std::int32_t format, std::int32_t depth) {
     if (format == DEFECTRT_BGR || format == DEFECTRT_BGRA) place[0] = 2, place[2] = 0;
 }
 
-void check_view(const defectrt_picture &picture, const defectrt_mask &mask) {
+std::string mask_name(std::size_t index) {
+    return index == 0 ? "the mask" : "spot " + std::to_string(index);
+}
+
+void check_view(const defectrt_picture &picture, const std::vector<defectrt_mask> &masks) {
     std::vector<std::string> faults;
     if (!known(picture.format)) faults.emplace_back("the picture's format is unknown");
     if (picture.depth != 8 && picture.depth != 16) {
@@ -38,7 +40,6 @@ void check_view(const defectrt_picture &picture, const defectrt_mask &mask) {
                             " bits a channel; 8 or 16");
     }
     if (picture.data == nullptr) faults.emplace_back("the picture has no data");
-    if (mask.data == nullptr) faults.emplace_back("the mask has no data");
     const std::uint64_t pixels = std::uint64_t{picture.height} * picture.width;
     if (pixels == 0) faults.emplace_back("the picture is empty");
     if (pixels > max_pixels) faults.emplace_back("the picture has more than 100 megapixels");
@@ -46,8 +47,11 @@ void check_view(const defectrt_picture &picture, const defectrt_mask &mask) {
     if (magnitude(picture.stride) < std::uint64_t{picture.width} * layout.pixel_bytes) {
         faults.emplace_back("the picture's stride is shorter than a row");
     }
-    if (magnitude(mask.stride) < picture.width) {
-        faults.emplace_back("the mask's stride is shorter than a row");
+    for (std::size_t i = 0; i < masks.size(); ++i) {
+        if (masks[i].data == nullptr) faults.push_back(mask_name(i) + " has no data");
+        if (magnitude(masks[i].stride) < picture.width) {
+            faults.push_back(mask_name(i) + "'s stride is shorter than a row");
+        }
     }
     if (!faults.empty()) throw input_error(join(faults, "; "));
 }

@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <string>
+#include <vector>
 
 #include "defectrt/defectrt.h"
 
@@ -44,7 +46,13 @@ inline const std::uint8_t *mask_row(const defectrt_mask &mask, std::int64_t y) {
     return mask.data + static_cast<std::ptrdiff_t>(y) * mask.stride;
 }
 
-/// Throws an input error unless a picture and its mask can be read as they are described.
-void check_view(const defectrt_picture &picture, const defectrt_mask &mask);
+/// Defects of one picture, at most.
+constexpr std::size_t max_spots = 1000;
+
+/// What messages call a request's masks: the mask, then spot 1, spot 2, …
+std::string mask_name(std::size_t index);
+
+/// Throws an input error unless a picture and its masks can be read as they are described.
+void check_view(const defectrt_picture &picture, const std::vector<defectrt_mask> &masks);
 
 }  // namespace defectrt::internal

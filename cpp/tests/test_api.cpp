@@ -50,6 +50,8 @@ TEST(Version, IsTold) {
     EXPECT_STREQ(defectrt_version(), DEFECTRT_TEST_VERSION);
     EXPECT_EQ(defectrt_api_version(), DEFECTRT_API_VERSION);
     EXPECT_NE(build_info().find("ONNX Runtime 1."), std::string::npos);
+    EXPECT_NE(build_info().find("api 1." + std::to_string(DEFECTRT_API_REVISION)),
+              std::string::npos);
     EXPECT_STREQ(defectrt_status_name(DEFECTRT_BUSY), "DEFECTRT_BUSY");
     EXPECT_STREQ(defectrt_status_name(99), "unknown status");
 }
@@ -213,6 +215,133 @@ TEST(Synthesize, CutsALongMaskIntoStrokes) {
     }
     EXPECT_EQ(labelled, result.refined_area);
     EXPECT_EQ(changed, result.changed_area);
+}
+
+namespace {
+
+/// Two spots of 8 x 8 on a picture of 40 x 120, in masks of their own.
+struct Two {
+    std::vector<std::uint8_t> pixels, left, right, both;
+    defectrt_mask second{};
+    Request request;
+
+    Two() : pixels(40 * 120, 160), left(40 * 120), right(left), both(left) {
+        for (std::size_t y = 16; y < 24; ++y) {
+            std::memset(&left[y * 120 + 10], 1, 8);
+            std::memset(&right[y * 120 + 100], 1, 8);
+        }
+        std::transform(left.begin(), left.end(), right.begin(), both.begin(),
+                       [](std::uint8_t a, std::uint8_t b) { return a | b; });
+        second = {right.data(), 120};
+        request.picture = {pixels.data(), 120, 120, 40, DEFECTRT_GREY, 8};
+        request.mask = {left.data(), 120};
+        request.spots = &second;
+        request.spot_count = 1;
+    }
+
+    /// The same as one mask.
+    Request split() const {
+        Request out = request;
+        out.mask.data = both.data();
+        out.spots = nullptr;
+        out.spot_count = 0;
+        out.split = 1;
+        return out;
+    }
+};
+
+}  // namespace
+
+TEST(Synthesize, PaintsSeveralSpots) {
+    const Engine engine(directory, 1);
+    Session session(engine);
+    const Two two;
+    Result result(two.request), split(two.request);
+    session.synthesize(two.request, result);
+    EXPECT_EQ(result.strokes, 2U);
+    EXPECT_EQ(result.mask_area, 128);
+    std::int64_t labelled[2] = {0, 0};
+    for (std::size_t i = 0; i < two.both.size(); ++i) {
+        labelled[i % 120 < 60 ? 0 : 1] += result.label()[i] != 0;
+    }
+    EXPECT_GT(std::min(labelled[0], labelled[1]), 30);
+    EXPECT_EQ(labelled[0] + labelled[1], result.refined_area);
+    session.synthesize(two.split(), split);
+    EXPECT_EQ(split.pixels(), result.pixels());
+    EXPECT_EQ(split.label(), result.label());
+    const auto task = session.submit(two.request);
+    EXPECT_EQ(task->wait(), DEFECTRT_OK);
+    task->result(split);
+    EXPECT_EQ(split.pixels(), result.pixels());
+}
+
+TEST(Synthesize, KeepsASampleOnlyIfEverySpotShows) {
+    const Engine engine(directory, 1);
+    Session session(engine);
+    Two two;
+    // what the engine paints is as dark already
+    for (std::size_t i = 0; i < two.pixels.size(); ++i) {
+        if (i % 120 >= 60) two.pixels[i] = 14;
+    }
+    Result result(two.request);
+    const auto status = [&](const Request &request) {
+        return defectrt_synthesize(session.get(), &request, &result);
+    };
+    EXPECT_EQ(status(two.request), DEFECTRT_NOTHING_DONE);
+    EXPECT_STREQ(result.message, "1 of 2 spots: no defect appeared");
+    EXPECT_EQ(status(two.split()), DEFECTRT_NOTHING_DONE);
+    two.second.data = two.left.data();
+    EXPECT_EQ(status(two.request), DEFECTRT_OK) << "a spot over another";
+    EXPECT_EQ(result.mask_area, 64);
+}
+
+TEST(Synthesize, RefusesSpotsItCannotUse) {
+    const Engine engine(directory, 1);
+    Session session(engine);
+    const Two two;
+    Result result(two.request);
+    const auto status = [&](auto change) {
+        Two changed;
+        change(changed);
+        return defectrt_synthesize(session.get(), &changed.request, &result);
+    };
+    EXPECT_EQ(status([](Two &t) { t.request.spots = nullptr; }), DEFECTRT_USAGE);
+    EXPECT_EQ(status([](Two &t) { t.request.spot_count = 1000; }), DEFECTRT_USAGE);
+    EXPECT_EQ(status([](Two &t) { t.request.split = 2; }), DEFECTRT_USAGE);
+    EXPECT_EQ(status([](Two &t) { t.second.stride = 119; }), DEFECTRT_INPUT);
+    EXPECT_EQ(status([](Two &t) { t.second.data = nullptr; }), DEFECTRT_INPUT);
+    EXPECT_STREQ(result.message, "spot 1 has no data");
+    EXPECT_EQ(status([](Two &t) { t.right.assign(t.right.size(), 0); }), DEFECTRT_INPUT);
+    EXPECT_STREQ(result.message, "spot 1 is empty");
+    // a pixel in every other cell of the smallest width: too many to be meant
+    const std::uint32_t side = 13 * 2 * 40;
+    std::vector<std::uint8_t> pixels(std::size_t{side} * side), many(pixels.size());
+    for (std::size_t y = 0; y < side; y += 26) {
+        for (std::size_t x = 0; x < side; x += 26) many[y * side + x] = 1;
+    }
+    Request request;
+    request.picture = {pixels.data(), side, side, side, DEFECTRT_GREY, 8};
+    request.mask = {many.data(), side};
+    request.split = 1;
+    EXPECT_EQ(defectrt_synthesize(session.get(), &request, &result), DEFECTRT_INPUT);
+    EXPECT_NE(std::string(result.message).find("more than 1000 pieces"), std::string::npos);
+}
+
+TEST(Synthesize, TakesARequestOfAnOlderProgram) {
+    const Engine engine(directory, 1);
+    Session session(engine);
+    const Picture picture;
+    Result expected(picture.request), result(picture.request);
+    session.synthesize(picture.request, expected);
+    // as it was in revision 0, and nothing that can be read behind it
+    constexpr std::size_t size = 88;
+    static_assert(offsetof(defectrt_request, spots) == size || sizeof(void *) != 8);
+    const auto old = std::make_unique<std::uint64_t[]>(size / 8);
+    std::memcpy(old.get(), &picture.request, size);
+    std::memcpy(old.get(), &size, sizeof size);
+    const auto *request = reinterpret_cast<const defectrt_request *>(old.get());
+    EXPECT_EQ(defectrt_synthesize(session.get(), request, &result), DEFECTRT_OK);
+    EXPECT_EQ(result.pixels(), expected.pixels());
 }
 
 TEST(Synthesize, MayWriteOverItsSource) {

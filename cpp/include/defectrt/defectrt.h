@@ -16,7 +16,8 @@
  *            to, and the handle can be used as before.
  * Versions   Every struct begins with its size, as the caller's compiler knows it, so a program
  *            keeps working with later libraries of the same `DEFECTRT_API_VERSION`. Members and
- *            functions are added at the end, numbers are never reused.
+ *            functions are added at the end, which raises `DEFECTRT_API_REVISION`; what they are
+ *            given as 0 means what there was before. Numbers are never reused.
  *
  * Nothing here throws, aborts, prints, exits, installs a handler, or reads the environment.
  */
@@ -43,6 +44,7 @@ extern "C" {
 #endif
 
 #define DEFECTRT_API_VERSION 1
+#define DEFECTRT_API_REVISION 1
 
 /* ---- status ------------------------------------------------------------------------------- */
 
@@ -53,7 +55,7 @@ typedef enum defectrt_status {
     DEFECTRT_USAGE = 2,          /* the call is wrong: an impossible option, a NULL, a bad size */
     DEFECTRT_INPUT = 3,          /* a picture or mask cannot be used as it is */
     DEFECTRT_ENGINE = 4,         /* an engine is damaged, foreign, or failed while running */
-    DEFECTRT_NOTHING_DONE = 8,   /* no candidate is fit: nothing appeared, or it leaks */
+    DEFECTRT_NOTHING_DONE = 8,   /* no candidate of a spot is fit: nothing appeared, or it leaks */
     DEFECTRT_NO_MEMORY = 20,     /* an allocation failed; nothing was leaked */
     DEFECTRT_BUSY = 21,          /* the queue is full */
     DEFECTRT_PENDING = 22,       /* not finished yet */
@@ -257,6 +259,13 @@ typedef struct defectrt_request {
     uint32_t candidates; /* tried from one inversion, the best is kept; 0 is 1, at most 10000 */
     defectrt_progress progress; /* may be NULL */
     void *user;
+    /* revision 1: several defects in one picture, painted one after another */
+    const defectrt_mask *spots; /* painted after `mask`, in this order; may be NULL if none */
+    uint32_t spot_count;        /* of them; less than 1000 */
+    int32_t split;              /* 1: pieces of a mask that lie far apart are a defect each, as in
+                                   Python's folder of masks; 0: every mask is one defect. Far is
+                                   more than a quarter of the engine's window, and than two soft
+                                   borders; at most 1000 pieces a mask */
 } defectrt_request;
 
 #define DEFECTRT_MESSAGE_SIZE 256
@@ -288,7 +297,7 @@ typedef struct defectrt_result {
     double seam;              /* mean change that the soft border had to fade out */
     double latent_outside_error; /* largest change of the background's latent */
     double seconds;
-    uint32_t strokes;         /* windows that it took: several if the mask is over twice the size */
+    uint32_t strokes;         /* windows that it took: several if a mask is over twice the size */
     uint32_t candidate;       /* the one that was kept, from 0 (of the last stroke) */
     uint32_t rejected;        /* candidates that were not fit */
     char message[DEFECTRT_MESSAGE_SIZE]; /* what failed, cut to fit; "" if nothing did */
@@ -305,8 +314,9 @@ DEFECTRT_API defectrt_status defectrt_result_size(const defectrt_request *reques
  * Make one sample, on the calling thread; any number of threads may do so at once.
  *
  * On an error the result's buffers are not written to, and its `message` says why.
- * USAGE, INPUT (layout, size, empty mask), ENGINE (the engine failed or gave what is not finite),
- * NOTHING_DONE, CLOSED, CANCELLED, NO_MEMORY.
+ * USAGE, INPUT (layout, size, an empty mask, too many pieces), ENGINE (the engine failed or gave
+ * what is not finite), NOTHING_DONE (a spot in which no candidate is fit), CLOSED, CANCELLED,
+ * NO_MEMORY.
  */
 DEFECTRT_API defectrt_status defectrt_synthesize(defectrt_session *session,
                                                  const defectrt_request *request,
@@ -317,9 +327,9 @@ DEFECTRT_API defectrt_status defectrt_synthesize(defectrt_session *session,
 typedef struct defectrt_task defectrt_task;
 
 /*
- * Copy the request, picture and mask included, and queue it. Waits up to timeout_ms for room in
+ * Copy the request, picture and masks included, and queue it. Waits up to timeout_ms for room in
  * the queue, without end if negative.
- * USAGE, INPUT (layout, size, empty mask), BUSY (no room), CLOSED, NO_MEMORY.
+ * USAGE, INPUT (layout, size, an empty mask, too many pieces), BUSY (no room), CLOSED, NO_MEMORY.
  */
 DEFECTRT_API defectrt_status defectrt_submit(defectrt_session *session,
                                              const defectrt_request *request, int32_t timeout_ms,
