@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from defectrt.engine import Engine
-from defectrt.manifest import Manifest
+from defectrt.manifest import Manifest, Target
 from defectrt.training.model import StableDiffusion
 
 from .source import Part
@@ -34,6 +34,9 @@ class Backend(Protocol):
 
     def export(self, part: Part, directory: Path, say: Callable[[str], None]) -> None:
         """Write a graph; ``say`` is told before each stage what it is."""
+
+    def target(self) -> Target | None:
+        """What it is compiled for; None for graphs that run anywhere."""
 
     def tools(self) -> dict[str, str]:
         """Versions of what it was made with, beside defectrt and torch."""

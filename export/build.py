@@ -96,7 +96,7 @@ def _manifest(
     convention: Convention,
     side: int,
 ) -> Manifest:
-    record, model = source.record, source.model
+    record, model, target = source.record, source.model, backend.target()
     channels, height, width = source.latent_shape
     return Manifest.model_validate_json(
         json.dumps(
@@ -105,6 +105,7 @@ def _manifest(
                 "format_version": FORMAT_VERSION,
                 "backend": backend.name,
                 "precision": backend.precision,
+                "target": target.model_dump() if target else None,
                 "image": {
                     "channels": 3,
                     "height": record.image_size,

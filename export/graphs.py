@@ -80,6 +80,9 @@ class Onnx:
             halve_weights(graph)
         save_graph(graph, directory, part.name)
 
+    def target(self) -> None:
+        """They run anywhere."""
+
     def tools(self) -> dict[str, str]:
         """The version of ONNX Runtime."""
         return {"onnxruntime": onnxruntime.__version__}

@@ -128,6 +128,7 @@ def _rows(directory: Path, manifest: Manifest) -> list[tuple[str, str]]:
     rows = [
         ("engine", str(directory)),
         ("backend", f"{manifest.backend}, {manifest.precision}"),
+        ("fingerprint", manifest.fingerprint),
         ("window", f"{image.width}x{image.height} px"),
         ("latents", f"{latent.channels} x {latent.height} x {latent.width}"),
         ("attention", f"{manifest.attention.height} x {manifest.attention.width}"),

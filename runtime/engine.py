@@ -13,6 +13,7 @@ from .errors import EngineError, UsageError
 from .extras import requires
 from .manifest import Manifest, verify
 from .rows import Floats, Rows
+from .trust import require_trust
 
 __all__ = ["DEFAULT_ENGINE", "Engine", "cores", "load_engine"]
 
@@ -92,12 +93,14 @@ def load_engine(
     threads: int | None = None,
     calls: int = 1,
     provider: str | None = None,
+    trust: str | None = None,
 ) -> Engine:
     """Verify an engine directory, then open it.
 
     threads limits the CPU threads of the engine; by default it takes all cores. They are shared
     among ``calls`` calls at once, where the backend can do more than one. ``provider`` is what
-    an ONNX engine runs on, by default the CPU; see `defectrt.providers.PROVIDERS`.
+    an ONNX engine runs on, by default the CPU; see `defectrt.providers.PROVIDERS`. All other
+    engines are machine code and are opened only if their `Manifest.fingerprint` is in ``trust``.
     Raises `EngineError` if anything about the directory is not as its manifest says, or if this
     machine cannot run it; `MissingExtraError` if packages of the backend are missing.
     """
@@ -113,6 +116,8 @@ def load_engine(
             f"{path}: an engine of the backend {manifest.backend!r} runs on what it was built "
             "for; a provider is chosen for ONNX engines only"
         )
+    else:
+        require_trust(path, manifest, trust)
     backend = _BACKENDS[manifest.backend]
     with requires(backend.extra) if backend.extra else nullcontext():
         module = import_module(f".{backend.module}", __package__)

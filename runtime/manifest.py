@@ -21,6 +21,7 @@ from pydantic import (
     ConfigDict,
     Field,
     JsonValue,
+    PrivateAttr,
     ValidationError,
     field_validator,
     model_validator,
@@ -36,6 +37,7 @@ __all__ = [
     "FileEntry",
     "Manifest",
     "PromptList",
+    "Target",
     "dump",
     "hash_file",
     "read_manifest",
@@ -155,6 +157,21 @@ class Provenance(_Strict):
     tools: dict[str, str]
 
 
+class Target(_Strict):
+    """What compiled graphs were compiled for; ONNX graphs run anywhere and have none.
+
+    device        where they run
+    capabilities  of a processor, by PyTorch's names: all are needed; of cards, as 89: one is
+    rows          sizes of a batch that they are compiled for, others are split or padded; or any
+    runtime       versions of the packages that run them
+    """
+
+    device: Literal["cpu", "cuda"]
+    capabilities: list[Annotated[str, Field(pattern=r"^[a-z0-9_]{1,40}$")]]
+    rows: list[Annotated[int, Field(ge=1, le=4096)]]
+    runtime: dict[str, str]
+
+
 class FileEntry(_Strict):
     """Size in bytes and SHA-256 of one file."""
 
@@ -185,6 +202,8 @@ class Manifest(_Strict):
     schedule: ScheduleEntry
     provenance: Provenance
     files: Annotated[dict[str, FileEntry], Field(min_length=1)]
+    target: Target | None = None
+    _fingerprint: str = PrivateAttr("")
 
     @field_validator("format_version")
     @classmethod
@@ -200,6 +219,13 @@ class Manifest(_Strict):
             if not _FILE_NAME.fullmatch(name) or name == MANIFEST:
                 raise ValueError(f"{name!r} is not the name of a file in the directory")
         return files
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the ``engine.json`` that it was read from; since that lists the hash of every
+        file, it stands for the whole engine.
+        """
+        return self._fingerprint
 
     @property
     def defects(self) -> list[str]:
@@ -244,6 +270,7 @@ def read_manifest(directory: Path) -> Manifest:
     text = _read(directory)
     try:
         manifest = Manifest.model_validate_json(text)
+        manifest._fingerprint = hashlib.sha256(text).hexdigest()
         # what readers of JSON disagree about: the last of two equal keys here, the first there
         json.loads(text, object_pairs_hook=_unique, parse_constant=_no_number, parse_float=_finite)
         return manifest
@@ -326,7 +353,8 @@ def _fault(directory: Path, name: str, entry: FileEntry) -> str | None:
 
 def dump(manifest: Manifest, directory: Path) -> None:
     """Write ``engine.json``."""
-    text = json.dumps(
-        manifest.model_dump(mode="json"), indent=1, ensure_ascii=False, allow_nan=False
-    )
+    data = manifest.model_dump(mode="json")
+    if manifest.target is None:
+        del data["target"]
+    text = json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False)
     (directory / MANIFEST).write_text(text + "\n", encoding="utf-8")

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 import signal
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import manifest_dict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from defectrt import errors
+from defectrt import engine, errors
 from defectrt import manifest as module
 from defectrt.engine import load_engine
 from defectrt.errors import EngineError, UsageError
-from defectrt.manifest import Manifest, dump, hash_file, read_manifest, verify
+from defectrt.manifest import Manifest, Target, dump, hash_file, read_manifest, verify
 
 HOSTILE = Path(__file__).parent / "hostile_engines"
 CASES = json.loads((HOSTILE / "cases.json").read_text(encoding="utf-8"))["cases"]
@@ -154,10 +156,41 @@ def test_a_file_that_cannot_be_read_is_named(good, monkeypatch):
         verify(good)
 
 
-def test_what_is_written_is_read_again(good, tmp_path):
-    manifest = read_manifest(good)
+TARGET = Target(device="cuda", capabilities=["86", "89"], rows=[1, 8], runtime={"torch": "2.13.0"})
+
+
+@pytest.mark.parametrize("target", [None, TARGET])
+def test_what_is_written_is_read_again(good, tmp_path, target):
+    manifest = read_manifest(good).model_copy(update={"target": target})
     dump(manifest, tmp_path)
-    assert read_manifest(tmp_path) == manifest
+    assert read_manifest(tmp_path).model_dump() == manifest.model_dump()
+    assert ("target" in json.loads((tmp_path / "engine.json").read_text())) == bool(target)
+
+
+def test_the_fingerprint_is_that_of_the_manifest_which_has_those_of_all_files(good):
+    text = (good / "engine.json").read_bytes()
+    assert verify(good).fingerprint == hashlib.sha256(text).hexdigest()
+
+
+def test_an_engine_that_is_code_is_opened_only_if_it_is_named(good, monkeypatch):
+    manifest = json.loads((good / "engine.json").read_text())
+    (good / "engine.json").write_text(json.dumps(manifest | {"backend": "aoti"}))
+    mine, other = verify(good).fingerprint, "0" * 64
+    opened = []
+    backend = SimpleNamespace(module="code", name="Code", extra="")
+    code = SimpleNamespace(Code=lambda *a, **options: opened.append(a))
+    monkeypatch.setitem(engine._BACKENDS, "aoti", backend)
+    monkeypatch.setattr(engine, "import_module", lambda *a: code)
+    for trust in (None, "", other, f"{other} {other}"):
+        with pytest.raises(EngineError, match=f"machine code.*trust it with: --trust {mine}"):
+            load_engine(good, trust=trust)
+    for trust in ("yes", mine[:-1], f"{mine} no"):
+        with pytest.raises(UsageError, match="no fingerprint of an engine"):
+            load_engine(good, trust=trust)
+    assert not opened
+    for trust in (mine, f"{other}, {mine}", mine.upper()):
+        load_engine(good, trust=trust)
+    assert len(opened) == 3
 
 
 def test_no_manifest_is_written_that_could_not_be_read(good, tmp_path):

@@ -60,6 +60,14 @@ bool is_file_name(const std::string &name) {
            std::all_of(name.begin(), name.end(), inside) && name != manifest_name;
 }
 
+/// [a-z0-9_]{1,40}
+bool is_capability(const std::string &text) {
+    const auto inside = [](char c) {
+        return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_';
+    };
+    return !text.empty() && text.size() <= 40 && std::all_of(text.begin(), text.end(), inside);
+}
+
 bool is_hash(const std::string &text) {
     const auto hex = [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); };
     return text.size() == 64 && std::all_of(text.begin(), text.end(), hex);
@@ -74,7 +82,8 @@ public:
         Manifest out;
         const Members top = members(
             root, "", {"format", "format_version", "backend", "precision", "image", "latent",
-                       "attention", "vae", "prompts", "schedule", "provenance", "files"});
+                       "attention", "vae", "prompts", "schedule", "provenance", "files"},
+            {"target"});
         choice(top, "", "format", {"defectrt-engine"});
         version(top);
         out.backend = choice(top, "", "backend", {"onnx", "aoti", "tensorrt", "tensorrt-rtx"});
@@ -87,6 +96,7 @@ public:
         schedule(top, out);
         provenance(top);
         files(top, out);
+        target(top, out);
         return out;
     }
 
@@ -101,9 +111,10 @@ private:
         return path.empty() ? key : path + "." + key;
     }
 
-    /// The members of an object that has to have exactly these keys.
+    /// The members of an object that has to have exactly these keys, and may have some more.
     Members members(const Value &value, const std::string &path,
-                    std::initializer_list<const char *> keys) {
+                    std::initializer_list<const char *> keys,
+                    std::initializer_list<const char *> optional = {}) {
         Members out;
         const Object *object = value.object();
         if (object == nullptr) {
@@ -112,7 +123,8 @@ private:
         }
         const std::set<std::string> known(keys.begin(), keys.end());
         for (const auto &[key, inner] : *object) {
-            if (known.count(key) == 0) fault(at(path, key), "unknown key");
+            const bool may = std::find(optional.begin(), optional.end(), key) != optional.end();
+            if (known.count(key) == 0 && !may) fault(at(path, key), "unknown key");
             out[key] = &inner;
         }
         for (const auto &key : known) {
@@ -391,6 +403,40 @@ private:
             out.files.insert_or_assign(name, FileEntry{sha256, static_cast<std::uint64_t>(size)});
         }
     }
+
+    void target(const Members &top, Manifest &out) {
+        const Value *value = find(top, "target");
+        if (value == nullptr || std::holds_alternative<std::nullptr_t>(value->is)) return;
+        const std::string path = "target";
+        const Members m = members(*value, path, {"device", "capabilities", "rows", "runtime"});
+        Target target;
+        target.device = choice(m, path, "device", {"cpu", "cuda"});
+        const Array *capabilities = array(m, path, "capabilities");
+        for (std::size_t i = 0; capabilities != nullptr && i < capabilities->size(); ++i) {
+            const std::string *text = (*capabilities)[i].text();
+            if (text == nullptr || !is_capability(*text)) {
+                fault(path + ".capabilities." + std::to_string(i),
+                      "should be 1 to 40 lower-case letters, digits and _");
+            } else {
+                target.capabilities.push_back(*text);
+            }
+        }
+        const Array *rows = array(m, path, "rows");
+        for (std::size_t i = 0; rows != nullptr && i < rows->size(); ++i) {
+            const std::string here = path + ".rows." + std::to_string(i);
+            target.rows.push_back(integer((*rows)[i], here, 1, 4096).value_or(1));
+        }
+        if (const Object *runtime = object(m, path, "runtime")) {
+            for (const auto &[name, version] : *runtime) {
+                if (version.text() == nullptr) {
+                    fault("target.runtime." + name, "should be a text");
+                } else {
+                    target.runtime.insert_or_assign(name, *version.text());
+                }
+            }
+        }
+        out.target = std::move(target);
+    }
 };
 
 std::string reason() { return std::strerror(errno); }
@@ -522,6 +568,9 @@ Manifest parse_manifest(const std::string &text, const std::string &path) {
     try {
         const json::Document document = json::parse(text);
         manifest = reader.manifest(document.root);
+        Sha256 digest;
+        digest.update(text.data(), text.size());
+        manifest.fingerprint = digest.hex();
         reader.faults.insert(reader.faults.end(), document.faults.begin(), document.faults.end());
     } catch (const std::invalid_argument &error) {
         reader.faults.emplace_back(error.what());

@@ -43,13 +43,24 @@ struct FileEntry {
     std::uint64_t size;
 };
 
+/// What compiled graphs were compiled for; ONNX graphs run anywhere and have none.
+struct Target {
+    std::string device;                      ///< cpu or cuda
+    std::vector<std::string> capabilities;   ///< of a processor, all needed; of a card, one is
+    std::vector<std::int64_t> rows;          ///< sizes of a batch that they are for; or any
+    std::map<std::string, std::string> runtime;  ///< versions of the packages that run them
+};
+
 struct Manifest {
+    /// SHA-256 of the engine.json; it lists the hash of every file, so it stands for the engine.
+    std::string fingerprint;
     std::string backend, precision;
     Shape image, latent, attention;
     std::vector<Prompt> prompts;
     std::int64_t train_timesteps = 0, default_steps = 0;
     std::map<std::int64_t, Schedule> tables;
     std::map<std::string, FileEntry> files;
+    std::optional<Target> target;
 
     /// Names of the kinds of defect the engine can make.
     std::vector<std::string> defects() const;
