@@ -65,6 +65,7 @@ class Report:
     steps: int
     batch: int
     threads: int
+    provider: str
     window: int
     parameters: int
     difference: int
@@ -90,7 +91,8 @@ class Report:
         lines = [
             f"{self.parameters / 1e6:.1f} M parameters, window {self.window} px, "
             f"{self.steps} steps each way, {self.pictures} pictures a round, batch {self.batch}, "
-            f"{self.threads} threads; pictures within {self.difference} grey levels",
+            f"{self.threads} threads, engine on {self.provider}; "
+            f"pictures within {self.difference} grey levels",
             f"{'':12}{'pictures/s':>12}{'rows/s':>10}{'× plain':>10}",
         ]
         for name, way in self.ways.items():
@@ -114,11 +116,13 @@ def bench(
     rounds: int = 3,
     batch: int = 4,
     threads: int = 1,
+    provider: str | None = None,
     quiet: bool = False,
 ) -> Report:
     """Time the model of a training run, or one of random weights, which take as long.
 
-    Raises `EngineError` if the plain loop and the engine do not give the same picture.
+    ``provider`` is what the engine runs on; the plain loop stays on the CPU. Raises `EngineError`
+    if the plain loop and the engine do not give the same picture.
     """
     torch.set_num_threads(threads)
     with TemporaryDirectory() as folder:
@@ -126,7 +130,9 @@ def bench(
         build(run, Path(folder) / "engine", steps=(steps,), quiet=True)
         calls = max(1, min(threads, pictures // batch))
         with (
-            load_engine(Path(folder) / "engine", threads=threads, calls=calls) as engine,
+            load_engine(
+                Path(folder) / "engine", threads=threads, calls=calls, provider=provider
+            ) as engine,
             torch.inference_mode(),
         ):
             model = open_model(run / "model")
@@ -147,6 +153,7 @@ def bench(
                 steps=steps,
                 batch=batch,
                 threads=threads,
+                provider=engine.provider,
                 window=engine.manifest.image.height,
                 parameters=sum(p.numel() for p in model.unet.parameters()),
                 difference=difference,

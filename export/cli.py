@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from defectrt.cli_engines import ProviderName
 from defectrt.extras import requires
 
 __all__ = ["bench", "build_engine"]
@@ -79,6 +80,10 @@ def bench(
     rounds: Annotated[int, typer.Option(help="Rounds, every way once in each.", min=1)] = 3,
     batch: Annotated[int, typer.Option(help="Rows in the engine at once.", min=1)] = 4,
     threads: Annotated[int | None, typer.Option(help="CPU threads; all by default.", min=1)] = None,
+    provider: Annotated[
+        ProviderName | None,
+        typer.Option(help="What the engine runs on; the plain loop stays on the CPU."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The report as JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
@@ -106,6 +111,7 @@ def bench(
         rounds=rounds,
         batch=batch,
         threads=threads or cores(),
+        provider=provider,
         quiet=quiet,
     )
     typer.echo(json.dumps(asdict(report)) if as_json else report.table())

@@ -162,6 +162,13 @@ def synthesize(
     ] = 1.0,
     batch: Annotated[int, typer.Option(help="Rows in the engine at once.", min=1)] = 4,
     threads: Annotated[int | None, typer.Option(help="CPU threads; all by default.", min=1)] = None,
+    provider: Annotated[
+        cli_engines.ProviderName | None,
+        typer.Option(
+            help="What an ONNX engine runs on; by default the CPU. auto: the fastest here, as "
+            "doctor finds it. One that does not take the whole engine is an error."
+        ),
+    ] = None,
     wait: Annotated[
         bool, typer.Option("--wait", help="Wait if another process is writing to OUT.")
     ] = False,
@@ -230,6 +237,7 @@ def synthesize(
         category=category,
         formats=parse_formats(formats),
         threads=threads,
+        provider=provider,
         wait=wait,
         quiet=quiet,
     )
@@ -240,7 +248,7 @@ def synthesize(
             f"{out}: {summary.requested} requested, {summary.placed} placed, "
             f"{summary.generated} generated ({summary.made} now), {summary.kept} kept; "
             f"{summary.rejected} of {summary.tries} candidates rejected, "
-            f"{len(summary.failed)} pictures failed"
+            f"{len(summary.failed)} pictures failed; on {summary.provider}"
         )
     summary.check()
 

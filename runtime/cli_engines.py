@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import typer
 
@@ -14,7 +14,10 @@ from .errors import DefectRTError, EngineError
 if TYPE_CHECKING:
     from .manifest import Manifest
 
-__all__ = ["doctor", "info", "verify"]
+__all__ = ["ProviderName", "doctor", "info", "verify"]
+
+#: What ``--provider`` may say; written out, so that a help text needs no ONNX Runtime.
+ProviderName: TypeAlias = Literal["cpu", "cuda", "tensorrt", "tensorrt-rtx", "openvino", "auto"]
 
 _MARKS = {"ok": "ok   ", "note": "note ", "fault": "FAULT"}
 
@@ -28,8 +31,9 @@ def doctor(
     """Look at what is installed here and what of it works.
 
     Packages and extras, two builds of ONNX Runtime that are in each other's way, every provider
-    on a tiny graph, the engine's files, and one defect made with it. Exit code 0, or 1 if
-    something must be mended; a missing extra is only noted.
+    on a tiny graph, the engine's files, one defect made with it, and how fast it is on every
+    provider, with the one to use. Exit code 0, or 1 if something must be mended; a missing extra
+    is only noted.
 
     Examples:
 

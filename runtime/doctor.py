@@ -11,10 +11,13 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from . import __version__
 from .errors import DefectRTError
+
+if TYPE_CHECKING:
+    from .manifest import Manifest
 
 __all__ = ["Finding", "examine"]
 
@@ -185,6 +188,8 @@ def _engine(directory: Path | None) -> Iterator[Finding]:
         kinds = ", ".join(manifest.defects)
         yield Finding("ok", "engine", f"{name} is intact ({manifest.backend}); it makes: {kinds}")
         yield _self_test(where, manifest.defects[0], min(map(int, manifest.schedule.tables)))
+        if manifest.backend == "onnx":
+            yield from _trials(where, manifest)
     except DefectRTError as error:
         yield Finding("fault", "engine", str(error), "pip install --force-reinstall defectrt")
 
@@ -208,6 +213,28 @@ def _self_test(directory: Path, defect: str, steps: int) -> Finding:
         return Finding("fault", "self-test", f"{defect}: pixels outside the mask changed")
     text = f"one {defect} in {steps} steps, {result.label.sum()} px, {seconds:.1f} s"
     return Finding("ok", "self-test", text)
+
+
+def _trials(directory: Path, manifest: Manifest) -> Iterator[Finding]:
+    """Every provider on the engine itself, and which one to use."""
+    from .trials import choose, try_providers
+
+    trials = []
+    for trial in try_providers(directory, manifest):
+        trials.append(trial)
+        if trial.fault:
+            yield Finding("note", "speed", f"{trial.provider} cannot run it: {trial.fault}")
+        else:
+            text = (
+                f"{trial.provider}: {trial.rate:.1f} rows/s, open after {trial.start:.1f} s, "
+                f"{trial.error:.0e} off the CPU"
+            )
+            yield Finding("ok", "speed", text)
+    best = choose(trials)
+    why = "the only one here" if len(trials) == 1 else "the fastest here by a clear margin"
+    if best.provider == "cpu" and len(trials) > 1:
+        why = "no other is clearly faster"
+    yield Finding("ok", "provider", f"use --provider {best.provider}: {why}")
 
 
 def _short(error: Exception) -> str:

@@ -99,8 +99,9 @@ def load_engine(
 
     threads limits the CPU threads of the engine; by default it takes all cores. They are shared
     among ``calls`` calls at once, where the backend can do more than one. ``provider`` is what
-    an ONNX engine runs on, by default the CPU; see `defectrt.providers.PROVIDERS`. All other
-    engines are machine code and are opened only if their `Manifest.fingerprint` is in ``trust``.
+    an ONNX engine runs on, by default the CPU; see `defectrt.providers.PROVIDERS`; "auto" tries
+    all that are installed and takes the fastest. All other engines are machine code and are
+    opened only if their `Manifest.fingerprint` is in ``trust``.
     Raises `EngineError` if anything about the directory is not as its manifest says, or if this
     machine cannot run it; `MissingExtraError` if packages of the backend are missing.
     """
@@ -111,7 +112,9 @@ def load_engine(
     options: dict[str, str] = {}
     if manifest.backend == "onnx":
         options["provider"] = provider or "cpu"
-    elif provider:
+        if provider == "auto":
+            options["provider"] = _fastest(path, manifest, threads)
+    elif provider not in (None, "auto"):
         raise UsageError(
             f"{path}: an engine of the backend {manifest.backend!r} runs on what it was built "
             "for; a provider is chosen for ONNX engines only"
@@ -125,3 +128,13 @@ def load_engine(
             path, manifest, threads=threads, calls=calls, **options
         )
     return engine
+
+
+def _fastest(path: Path, manifest: Manifest, threads: int | None) -> str:
+    from .providers import installed
+    from .trials import choose, try_providers
+
+    names = installed()
+    if len(names) == 1:
+        return names[0]
+    return choose(list(try_providers(path, manifest, threads=threads))).provider

@@ -32,7 +32,7 @@ from .sources import Masks
 __all__ = ["Job", "Summary", "synthesize"]
 
 #: What a sample's line in the manifest says of the job.
-_RECORDED = ("defect", "category", "steps", "background", "blend", "engine")
+_RECORDED = ("defect", "category", "steps", "background", "blend", "engine", "provider")
 
 
 @dataclass
@@ -48,6 +48,7 @@ class Summary:
     rejected    candidates that were not fit: too small a change, or a leak
     dropped     samples that were generated and not kept, each with its reason
     failed      pictures that could not be used, each with its reason
+    provider    what the engine ran on
     """
 
     requested: int = 0
@@ -59,6 +60,7 @@ class Summary:
     rejected: int = 0
     dropped: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
+    provider: str = ""
 
     def check(self) -> None:
         """Raise `NothingDoneError` or `PartialError` unless everything was made and kept."""
@@ -88,6 +90,7 @@ def synthesize(
     category: str = "parts",
     formats: Sequence[Format] = ("mvtec",),
     threads: int | None = None,
+    provider: str | None = None,
     wait: bool = False,
     quiet: bool = False,
 ) -> Summary:
@@ -97,11 +100,13 @@ def synthesize(
     (see `defectrt.Masks`); a folder alone holds one for every picture, of the same path; without
     it, one that suits the kind of defect is drawn.
     Pictures that cannot be used are listed in the summary; the rest goes on. ``formats`` besides
-    the MVTec AD layout are written at the end (see `defectrt.formats`). Whatever stopped a
-    job, the same call goes on with it and ends with the same files; another process that is
-    writing to ``out`` is an `OutputError`, unless told to ``wait`` for it. Ctrl-C finishes the
-    samples at hand and raises `Cancelled`. Raises the errors of `defectrt.errors` for everything
-    that concerns the whole job, before anything is written.
+    the MVTec AD layout are written at the end (see `defectrt.formats`). ``provider`` is what an
+    ONNX engine runs on, see `defectrt.engine.load_engine`; it decides the last bits, so a job
+    goes on with the one it began with. Whatever stopped a job, the same call goes on with it and
+    ends with the same files; another process that is writing to ``out`` is an `OutputError`,
+    unless told to ``wait`` for it. Ctrl-C finishes the samples at hand and raises `Cancelled`.
+    Raises the errors of `defectrt.errors` for everything that concerns the whole job, before
+    anything is written.
     """
     job, formats = job or Job(), parse_formats(",".join(formats))
     images, engine, out = Path(images), Path(engine or DEFAULT_ENGINE), Path(out)
@@ -110,7 +115,7 @@ def synthesize(
     requested = len(entries) * job.count
     threads = threads if threads is not None else cores()
     calls = max(1, min(threads, requested * job.candidates // job.batch))
-    with load_engine(engine, threads=threads, calls=calls) as opened:
+    with load_engine(engine, threads=threads, calls=calls, provider=provider) as opened:
         maker = Maker(opened, job)
         band = math.ceil(job.grow + job.feather)
         mask_source = options.open(maker.defect, opened.manifest.image.height, job.seed, band)
@@ -119,6 +124,7 @@ def synthesize(
             "steps": len(maker.schedule),
             "category": category,
             "engine": hash_file(engine / MANIFEST).sha256,
+            "provider": opened.provider,
             "kinds": opened.manifest.defects,
             "pictures": digest(entry.source for entry in entries),
             "masks": mask_source.record(),
@@ -214,6 +220,7 @@ class _Run:
             rejected=rejected,
             dropped=dropped,
             failed=list(dict.fromkeys(entry.reason for entry in failed)),
+            provider=self._record["provider"],
         )
 
     def _make(

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from .binding import BoundSession
 from .engine import cores
 from .errors import EngineError, UsageError
 from .manifest import Manifest
@@ -47,10 +48,11 @@ class OnnxEngine:
             raise EngineError(f"{directory}: the manifest lists no {', no '.join(missing)}")
         each = max(1, (threads or cores()) // calls)
         self._outputs = {name: list(graph.outputs) for name, graph in graphs.items()}
-        self._sessions = {
-            name: open_session(directory / f"{name}.onnx", chosen, graph, each)
-            for name, graph in graphs.items()
-        }
+        self._sessions: dict[str, Any] = {}
+        for name, graph in graphs.items():
+            session = open_session(directory / f"{name}.onnx", chosen, graph, each)
+            device = chosen.device
+            self._sessions[name] = BoundSession(session, graph, device) if device else session
 
     def encode(self, pixels: Floats) -> Floats:
         """pixels [B,3,H,W] float32 in [-1,1] -> scaled latents [B,C,h,w]."""

@@ -38,6 +38,7 @@ class Provider:
     package   brings it; builds of ONNX Runtime replace one another
     options   of a graph with so many threads
     sizes     ONNX Runtime may keep operators on sizes on the CPU
+    device    has memory of its own, by this name, which inputs and outputs are bound to
     """
 
     name: str
@@ -45,6 +46,7 @@ class Provider:
     package: str
     options: Callable[[Signature, int], Mapping[str, str]]
     sizes: bool = False
+    device: str | None = None
 
 
 def _none(signature: Signature, threads: int) -> dict[str, str]:
@@ -79,20 +81,22 @@ PROVIDERS: dict[str, Provider] = {
     p.name: p
     for p in (
         Provider("cpu", "CPUExecutionProvider", "onnxruntime", _none),
-        Provider("cuda", "CUDAExecutionProvider", "onnxruntime-gpu", _cuda, sizes=True),
+        Provider("cuda", "CUDAExecutionProvider", "onnxruntime-gpu", _cuda, True, "cuda"),
         Provider(
             "tensorrt",
             "TensorrtExecutionProvider",
             "onnxruntime-gpu",
             _profiles("trt"),
-            sizes=True,
+            True,
+            "cuda",
         ),
         Provider(
             "tensorrt-rtx",
             "NvTensorRTRTXExecutionProvider",
             "onnxruntime-trt-rtx",
             _profiles("nv"),
-            sizes=True,
+            True,
+            "cuda",
         ),
         Provider("openvino", "OpenVINOExecutionProvider", "onnxruntime-openvino", _openvino),
     )

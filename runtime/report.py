@@ -55,6 +55,7 @@ def write_report(out: Path) -> None:
     data = {
         "category": folder.category,
         "kinds": folder.kinds,
+        "provider": str(folder.job.get("provider", "")),
         "gain": _GAIN,
         "embedded": len(chosen),
         "counts": _counts(folder),

@@ -99,20 +99,26 @@ class Synthesizer:
         *,
         masks: Masks | MaskSource | None = None,
         threads: int | None = None,
+        provider: str | None = None,
     ) -> None:
         """Verify and open an engine, by default the one inside the package.
 
         masks     where parts without a mask get theirs, and where they may lie; by default they
                   are drawn anywhere; or any function of your own with the form of a `MaskSource`
         threads   of the CPU; all by default
+        provider  what an ONNX engine runs on: cpu (the default), cuda, tensorrt, tensorrt-rtx,
+                  openvino, or auto for the fastest here
 
-        Raises `EngineError` for a damaged engine, and `UsageError` for a kind of defect or a
-        number of steps that it does not have.
+        Raises `EngineError` for a damaged engine or a provider that does not take it, and
+        `UsageError` for a kind of defect or a number of steps that it does not have.
         """
         self.job = job or Job()
         threads = threads if threads is not None else cores()
         calls = max(1, min(threads, self.job.count * self.job.candidates // self.job.batch))
-        self._engine = load_engine(engine or DEFAULT_ENGINE, threads=threads, calls=calls)
+        self._engine = load_engine(
+            engine or DEFAULT_ENGINE, threads=threads, calls=calls, provider=provider
+        )
+        self.provider = self._engine.provider
         try:
             self._maker = Maker(self._engine, self.job)
             self.defect = self._maker.defect

@@ -41,7 +41,7 @@ def test_ratios_are_taken_round_by_round():
         "dual": Way([1.0, 10.0, 1.0], rows=6, stages={"step": 0.5}),
         "replay": Way([0.5, 5.0, 0.5], rows=4, stages={"step": 0.25}),
     }
-    report = Report(4, 1, 2, 1, 32, 1000, 0, ways)
+    report = Report(4, 1, 2, 1, "cpu", 32, 1000, 0, ways)
     assert report.speedup("dual") == 2
     assert report.speedup("replay") == 4
     assert report.shares("dual") == {"step": 0.5, "idle": 0.5}

@@ -6,18 +6,26 @@ import json
 import re
 import shutil
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import get_args
 
+import numpy as np
 import onnxruntime as ort
 import pytest
+from conftest import FakeEngine, records
+from test_engine_conformance import random_rows
 
+from defectrt import doctor, trials
 from defectrt import engine as module
+from defectrt.cli_engines import ProviderName
 from defectrt.engine import load_engine
-from defectrt.errors import EngineError, MissingExtraError, UsageError
+from defectrt.errors import EngineError, InputError, MissingExtraError, UsageError
 from defectrt.manifest import read_manifest
 from defectrt.onnx_engine import OnnxEngine
 from defectrt.providers import PROVIDERS, Provider, installed
 from defectrt.signature import signatures
+from defectrt.trials import Trial, choose, draw_rows, try_providers
 
 AZURE = Provider("azure", "AzureExecutionProvider", "onnxruntime-azure", lambda *_: {})
 
@@ -131,3 +139,139 @@ def test_a_backend_is_a_line_in_the_table_and_takes_no_provider(engine, tmp_path
         load_engine(other, provider="cpu")
     with load_engine(other, threads=1) as opened:
         assert type(opened).__name__ == OnnxEngine.__name__
+
+
+class Tried(FakeEngine):
+    """An engine on a provider: openvino computes something else, cuda does not open."""
+
+    def __init__(self, directory, manifest, *, threads, provider):
+        if provider == "cuda":
+            raise EngineError("no device")
+        super().__init__()
+        self.provider = provider
+
+    def step(self, rows):
+        latent, attention = super().step(rows)
+        return latent * (1 + 0.01 * (self.provider == "openvino")), attention
+
+
+@pytest.fixture
+def several(monkeypatch):
+    monkeypatch.setattr(trials, "OnnxEngine", Tried)
+    for place in ("defectrt.trials.installed", "defectrt.providers.installed"):
+        monkeypatch.setattr(place, lambda: ["cpu", "cuda", "tensorrt", "openvino"])
+
+
+def test_every_provider_is_tried_and_wrong_ones_are_found(several, tmp_path):
+    manifest = FakeEngine().manifest
+    cpu, cuda, tensorrt, openvino = try_providers(tmp_path, manifest)
+    assert (cpu.fault, cpu.error, tensorrt.fault) == ("", 0, "")
+    assert min(cpu.rate, tensorrt.rate) > 0
+    assert cuda.fault == "no device"
+    assert openvino.fault == "openvino is 0.01 off the CPU"
+
+
+def test_rows_to_try_with_are_rows_of_a_defect():
+    manifest = FakeEngine().manifest
+    rows = draw_rows(manifest, 3)
+    latent, _ = FakeEngine().step(rows)
+    assert latent.shape == (3, 3, 16, 16)
+    outside = np.broadcast_to(rows.mask == 0, latent.shape)
+    np.testing.assert_array_equal(latent[outside], rows.latent[outside])
+    assert 0 < rows.mask.mean() < 1
+
+
+@pytest.mark.parametrize(
+    ("rates", "best"),
+    [
+        ({"cpu": 10}, "cpu"),
+        ({"cpu": 10, "openvino": 11}, "cpu"),
+        ({"cpu": 10, "openvino": 15}, "openvino"),
+        ({"cpu": 10, "openvino": 15, "cuda": 200}, "cuda"),
+        ({"cuda": 200}, "cuda"),
+    ],
+)
+def test_the_fastest_is_chosen_if_it_is_clearly_faster_than_the_cpu(rates, best):
+    broken = Trial("tensorrt", fault="no device")
+    assert choose([*(Trial(*item) for item in rates.items()), broken]).provider == best
+
+
+def test_none_that_works_is_an_error_with_all_reasons():
+    with pytest.raises(EngineError, match=r"no provider runs this engine: cuda: a; openvino: b"):
+        choose([Trial("cuda", fault="a"), Trial("openvino", fault="b")])
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_auto_takes_what_was_chosen(engine, several, monkeypatch):
+    monkeypatch.setattr(trials, "choose", lambda tried: next(t for t in tried if t.rate))
+    with load_engine(engine, threads=1, provider="auto") as opened:
+        assert opened.provider == "cpu"
+    monkeypatch.setattr(trials, "choose", lambda tried: tried[1])
+    with pytest.raises(EngineError, match="could not start cuda"):
+        load_engine(engine, provider="auto")
+
+
+def test_doctor_says_which_provider_to_use_and_why(several, tmp_path, monkeypatch):
+    found = list(doctor._trials(tmp_path, FakeEngine().manifest))
+    assert [f.text.partition(":")[0] for f in found if f.level == "ok"][:2] == ["cpu", "tensorrt"]
+    notes = [f.text for f in found if f.level == "note"]
+    assert notes == ["cuda cannot run it: no device", "openvino cannot run it: openvino is 0.01 "
+                     "off the CPU"]  # fmt: skip
+    assert found[-1].text.startswith("use --provider ")
+    monkeypatch.setattr(trials, "installed", lambda: ["cpu"])
+    *_, last = doctor._trials(tmp_path, FakeEngine().manifest)
+    assert last.text == "use --provider cpu: the only one here"
+
+
+def test_the_command_line_knows_the_names():
+    assert get_args(ProviderName) == (*PROVIDERS, "auto")
+
+
+def test_a_job_says_what_it_ran_on_and_goes_on_with_nothing_else(go, fake_engine):
+    out, summary = go()
+    assert summary.provider == "cpu"
+    assert json.loads((out / "job.json").read_text())["provider"] == "cpu"
+    assert {r["provider"] for r in records(out)} == {"cpu"}
+    assert '"provider":"cpu"' in (out / "report.html").read_text()
+    fake_engine[1].provider = "openvino"
+    with pytest.raises(InputError, match=r"another job \(provider: 'cpu' -> 'openvino'\)"):
+        go()
+
+
+@pytest.fixture
+def bound(monkeypatch):
+    """The CPU with its memory bound, as a GPU's is."""
+    monkeypatch.setitem(PROVIDERS, "cpu", replace(PROVIDERS["cpu"], device="cpu"))
+
+
+def test_bound_memory_gives_the_same_bits(engine, bound, monkeypatch):
+    manifest = read_manifest(engine)
+    with OnnxEngine(engine, manifest, threads=1) as one:
+        monkeypatch.undo()
+        with OnnxEngine(engine, manifest, threads=1) as two:
+            assert type(one._sessions["denoiser"]) is not type(two._sessions["denoiser"])
+            for n, seed in ((1, 0), (4, 1), (4, 2), (2, 3)):
+                rows = random_rows(manifest, n, seed)
+                for a, b in zip(one.step(rows), two.step(rows), strict=True):
+                    np.testing.assert_array_equal(a, b)
+                np.testing.assert_array_equal(one.decode(rows.latent), two.decode(rows.latent))
+
+
+def test_what_bound_memory_gave_stays_when_it_is_used_again(engine, bound):
+    manifest = read_manifest(engine)
+    some, others = random_rows(manifest, 3), random_rows(manifest, 3, seed=1)
+    with OnnxEngine(engine, manifest, threads=1) as opened:
+        latent, attention = opened.step(some)
+        kept = latent.copy(), attention.copy()
+        opened.step(others)
+        np.testing.assert_array_equal(latent, kept[0])
+        np.testing.assert_array_equal(attention, kept[1])
+
+
+def test_threads_take_turns_at_bound_memory(engine, bound):
+    manifest = read_manifest(engine)
+    batches = [random_rows(manifest, 1 + i % 3, seed=i) for i in range(24)]
+    with OnnxEngine(engine, manifest, threads=1) as opened, ThreadPoolExecutor(4) as pool:
+        expected = [opened.step(rows)[0] for rows in batches]
+        for got, wanted in zip(pool.map(opened.step, batches), expected, strict=True):
+            np.testing.assert_array_equal(got[0], wanted)
