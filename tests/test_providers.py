@@ -125,8 +125,9 @@ def test_a_backend_whose_package_is_missing_names_the_extra(engine, tmp_path, mo
     monkeypatch.delitem(sys.modules, "defectrt.onnx_engine")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     monkeypatch.delitem(sys.modules, "defectrt.providers")
+    trust = read_manifest(other).fingerprint
     with pytest.raises(MissingExtraError, match=r"needs the package onnx.*'defectrt\[gpu\]'"):
-        load_engine(other)
+        load_engine(other, trust=trust)
 
 
 def test_a_backend_is_a_line_in_the_table_and_takes_no_provider(engine, tmp_path, monkeypatch):
@@ -137,7 +138,7 @@ def test_a_backend_is_a_line_in_the_table_and_takes_no_provider(engine, tmp_path
     monkeypatch.setitem(module._BACKENDS, "aoti", module._Backend("onnx_engine", "OnnxEngine"))
     with pytest.raises(UsageError, match="a provider is chosen for ONNX engines only"):
         load_engine(other, provider="cpu")
-    with load_engine(other, threads=1) as opened:
+    with load_engine(other, threads=1, trust=read_manifest(other).fingerprint) as opened:
         assert type(opened).__name__ == OnnxEngine.__name__
 
 
