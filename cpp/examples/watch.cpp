@@ -50,6 +50,7 @@ void paint(defectrt::Session &session, const fs::path &path) {
                        picture->width,         picture->height,
                        DEFECTRT_GREY,          8};
     request.mask = {mask->pixels.data(), static_cast<std::ptrdiff_t>(mask->width)};
+    request.split = 1;  // pieces far apart are defects of their own
     request.seed = defectrt_sample_seed(0, path.filename().c_str(), 0);
     try {
         defectrt::Result result(request);

@@ -1,17 +1,63 @@
 #include "engine.hpp"
 
 #include "error.hpp"
+#include "exit.hpp"
 #include "text.hpp"
 
 namespace defectrt::internal {
+namespace {
+
+/// An engine that nobody enters once the process is exiting.
+class Watched final : public Engine {
+public:
+    explicit Watched(std::unique_ptr<const Engine> engine) : engine_(std::move(engine)) {}
+    ~Watched() override {
+        const Call call;
+        // what it would need to let go is no longer there
+        if (!call) (void)engine_.release();
+        engine_.reset();
+    }
+    Watched(const Watched &) = delete;
+    Watched &operator=(const Watched &) = delete;
+
+    const Manifest &manifest() const override { return engine_->manifest(); }
+
+    Floats encode(const Floats &pixels, std::size_t rows, Stop &stop) const override {
+        const Call call(&stop);
+        call.check();
+        return engine_->encode(pixels, rows, stop);
+    }
+    Floats decode(const Floats &latent, std::size_t rows, Stop &stop) const override {
+        const Call call(&stop);
+        call.check();
+        return engine_->decode(latent, rows, stop);
+    }
+    Stepped step(const Rows &rows, Stop &stop) const override {
+        const Call call(&stop);
+        call.check();
+        return engine_->step(rows, stop);
+    }
+
+private:
+    std::unique_ptr<const Engine> engine_;
+};
+
+std::unique_ptr<const Engine> open(const std::filesystem::path &directory, Manifest manifest,
+                                   int threads) {
+    if (manifest.backend == "onnx") return open_onnx(directory, std::move(manifest), threads);
+    throw engine_error(directory.u8string() + ": this build does not run the backend " +
+                       quote(manifest.backend));
+}
+
+}  // namespace
 
 std::shared_ptr<const Engine> load_engine(const std::filesystem::path &directory, int threads) {
     Manifest manifest = verify(directory);
-    if (manifest.backend != "onnx") {
-        throw engine_error(directory.u8string() + ": this build does not run the backend " +
-                           quote(manifest.backend));
-    }
-    return open_onnx(directory, std::move(manifest), threads);
+    const Call call;
+    call.check();
+    auto engine = std::make_shared<Watched>(open(directory, std::move(manifest), threads));
+    watch_exit();
+    return engine;
 }
 
 }  // namespace defectrt::internal

@@ -44,7 +44,7 @@ public:
 std::shared_ptr<const Engine> load_engine(const std::filesystem::path &directory, int threads);
 
 /// Open graphs that `verify` has already checked.
-std::shared_ptr<const Engine> open_onnx(const std::filesystem::path &directory, Manifest manifest,
+std::unique_ptr<const Engine> open_onnx(const std::filesystem::path &directory, Manifest manifest,
                                         int threads);
 
 /// The version of the ONNX Runtime that is loaded.

@@ -360,9 +360,9 @@ private:
 
 }  // namespace
 
-std::shared_ptr<const Engine> open_onnx(const std::filesystem::path &directory, Manifest manifest,
+std::unique_ptr<const Engine> open_onnx(const std::filesystem::path &directory, Manifest manifest,
                                         int threads) {
-    return std::make_shared<OnnxEngine>(directory, std::move(manifest), threads);
+    return std::make_unique<OnnxEngine>(directory, std::move(manifest), threads);
 }
 
 std::string onnxruntime_version() { return OrtGetApiBase()->GetVersionString(); }

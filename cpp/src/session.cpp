@@ -4,6 +4,7 @@
 #include <new>
 
 #include "error.hpp"
+#include "exit.hpp"
 
 namespace defectrt::internal {
 
@@ -47,7 +48,11 @@ void Task::tell(std::uint32_t done, std::uint32_t total) {
     done_ = done;
     total_ = total;
     stop.check();
-    if (progress != nullptr && progress(user, done, total) != 0) stop.ask();
+    if (progress != nullptr) {
+        const Call call;
+        call.check();
+        if (progress(user, done, total) != 0) stop.ask();
+    }
     stop.check();
 }
 

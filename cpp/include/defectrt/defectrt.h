@@ -19,7 +19,12 @@
  *            functions are added at the end, which raises `DEFECTRT_API_REVISION`; what they are
  *            given as 0 means what there was before. Numbers are never reused.
  *
- * Nothing here throws, aborts, prints, exits, installs a handler, or reads the environment.
+ * Exit       A process may end with sessions open. exit() (or a return from main) then cancels what
+ *            is under way, and waits until no thread is inside an engine or, for ten seconds, in a
+ *            progress callback. From then on calls that need an engine end as CANCELLED. The shared
+ *            library stays in memory after dlclose.
+ *
+ * Nothing here throws, aborts, prints, exits, installs a signal handler, or reads the environment.
  */
 #ifndef DEFECTRT_DEFECTRT_H
 #define DEFECTRT_DEFECTRT_H
