@@ -57,9 +57,10 @@ def test_every_fault_is_in_one_message(write):
     assert "learning_rat: unknown key; did you mean learning_rate?" in str(caught.value)
 
 
-def test_a_lora_of_the_autoencoder_is_refused():
-    with pytest.raises(InputError, match="lora: there is none for the autoencoder"):
-        TrainConfig(lora=4, objective="autoencoder")
+@pytest.mark.parametrize("objective", ["autoencoder", "decoder"])
+def test_a_lora_of_the_autoencoder_is_refused(objective):
+    with pytest.raises(InputError, match=f"lora: there is none for the {objective}"):
+        TrainConfig(lora=4, objective=objective)
 
 
 def test_what_is_written_down_reads_back_the_same(write):

@@ -56,14 +56,14 @@ def weights(run, part="unet"):
 def run_tiny(samples, run, config=CONFIG, **options):
     model = new_model(SIZES["tiny"])
     train(model, samples, config, run, quiet=True, **options)
-    return weights(run, "vae" if config.objective == "autoencoder" else "unet")
+    return weights(run, "vae" if config.of_vae else "unet")
 
 
-@pytest.mark.parametrize("objective", ["autoencoder", "denoise", "disentangle"])
+@pytest.mark.parametrize("objective", loop.OBJECTIVES)
 def test_it_trains_its_own_part_and_nothing_else(samples, tmp_path, objective):
     run_tiny(samples, tmp_path / "run", but(CONFIG, objective=objective))
     before, after = new_model(SIZES["tiny"]), open_model(tmp_path / "run" / "model")
-    own = "vae" if objective == "autoencoder" else "unet"
+    own = "vae" if objective in ("autoencoder", "decoder") else "unet"
     for part in ("unet", "vae", "text_encoder"):
         old, new = (getattr(m, part).state_dict() for m in (before, after))
         same = all(torch.equal(old[k], new[k]) for k in old)
@@ -71,7 +71,7 @@ def test_it_trains_its_own_part_and_nothing_else(samples, tmp_path, objective):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("objective", ["autoencoder", "denoise", "disentangle"])
+@pytest.mark.parametrize("objective", loop.OBJECTIVES)
 def test_the_loss_falls(samples, tmp_path, objective):
     run_tiny(samples, tmp_path / "run", but(CONFIG, objective=objective, steps=120, batch=8))
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
@@ -88,9 +88,38 @@ def test_the_vae_ends_with_latents_of_unit_scale(samples, tmp_path):
     assert model.encode(torch.from_numpy(batch.pixels)).std() == pytest.approx(1, abs=0.05)
 
 
-@pytest.mark.parametrize("objective", ["autoencoder", "disentangle"])
-def test_a_killed_run_resumes_to_the_same_weights(samples, tmp_path, monkeypatch, objective):
-    config = but(CONFIG, objective=objective)
+def test_a_decoder_leaves_the_latents_as_they_were(samples, tmp_path):
+    run_tiny(samples, tmp_path / "run", but(CONFIG, objective="decoder"))
+    pixels = torch.from_numpy(loop.Crops(samples, 32).batch(0, 4).pixels)
+    before, after = new_model(SIZES["tiny"]), open_model(tmp_path / "run" / "model")
+    latents = before.encode(pixels)
+    assert torch.equal(latents, after.encode(pixels))
+    assert not torch.equal(before.decode(latents), after.decode(latents))
+
+
+def test_the_rate_rises_stays_and_falls():
+    config = but(CONFIG, steps=10, warmup=3, cooldown=4)
+    shares = [loop._share_of_rate(config, step) for step in range(10)]
+    assert shares == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1, 0.8, 0.6, 0.4, 0.2])
+    assert [loop._share_of_rate(but(CONFIG, steps=2), step) for step in range(2)] == [1, 1]
+
+
+def test_a_run_cools_down_to_smaller_changes(samples, tmp_path):
+    warm = run_tiny(samples, tmp_path / "warm", but(CONFIG, ema_decay=0))
+    cool = run_tiny(samples, tmp_path / "cool", but(CONFIG, ema_decay=0, cooldown=CONFIG.steps))
+    start = new_model(SIZES["tiny"]).unet.state_dict()
+    moved = [sum(float((w[k] - start[k]).abs().sum()) for k in w) for w in (warm, cool)]
+    assert moved[1] < 0.8 * moved[0]
+
+
+@pytest.mark.parametrize(
+    ("objective", "precision"),
+    [("autoencoder", "float32"), ("disentangle", "float32"), ("disentangle", "bfloat16")],
+)
+def test_a_killed_run_resumes_to_the_same_weights(
+    samples, tmp_path, monkeypatch, objective, precision
+):
+    config = but(CONFIG, objective=objective, precision=precision)
     whole = run_tiny(samples, tmp_path / "whole", config, checkpoint_every=2)
     calls, step = count(), loop._step
 

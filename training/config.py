@@ -43,10 +43,11 @@ class TrainConfig(_Config):
     """
 
     objective: Annotated[
-        Literal["autoencoder", "denoise", "disentangle"],
+        Literal["autoencoder", "decoder", "denoise", "disentangle"],
         Field(
             description="disentangle: the fine-tune (Eq. 5). denoise: a base (Eq. 2). "
-            "autoencoder: the VAE of a model made with new-model."
+            "autoencoder: the VAE of a model made with new-model. decoder: its second half, for a "
+            "sharper picture of the same latents; a U-Net that was trained on them still fits."
         ),
     ] = "disentangle"
     steps: Annotated[int, Field(ge=1, description="Optimisation steps in all.")] = 500
@@ -63,6 +64,14 @@ class TrainConfig(_Config):
         ),
     ] = 5e-6
     warmup: Annotated[int, Field(ge=0, description="Steps over which the rate rises.")] = 0
+    cooldown: Annotated[
+        int,
+        Field(
+            ge=0,
+            description="Steps at the end over which the rate falls to nothing. May be set anew "
+            "with --resume, as steps may.",
+        ),
+    ] = 0
     weight_decay: Annotated[float, Field(ge=0, description="Of the optimiser.")] = 1e-2
     optimizer: Annotated[
         Literal["adamw", "adafactor"],
@@ -136,10 +145,15 @@ class TrainConfig(_Config):
     ] = None
     seed: Annotated[int, Field(ge=0, description="Seed of crops and noise.")] = 0
 
+    @property
+    def of_vae(self) -> bool:
+        """Whether the VAE is trained, or a part of it, and not the U-Net."""
+        return self.objective in ("autoencoder", "decoder")
+
     @model_validator(mode="after")
     def _go_together(self) -> TrainConfig:
-        if self.lora and self.objective == "autoencoder":
-            raise ValueError("lora: there is none for the autoencoder; leave it out")
+        if self.lora and self.of_vae:
+            raise ValueError(f"lora: there is none for the {self.objective}; leave it out")
         return self
 
 

@@ -63,9 +63,9 @@ class Previews:
                        root mean square in the latent, outside the mask
         defects_shown  share of samples in which a defect appears, as a label would have it
 
-        For an autoencoder there is only ``error``, the root mean square of pixels in [-1,1].
+        For a VAE or its decoder there is only ``error``, the root mean square of pixels in [-1,1].
         """
-        paint = self._restore if self._config.objective == "autoencoder" else self._paint
+        paint = self._restore if self._config.of_vae else self._paint
         figures, columns = paint()
         picture = grid(columns, self._batch.kinds)
         path, data = self._folder / f"{step:06d}.png", BytesIO()

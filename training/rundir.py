@@ -96,7 +96,8 @@ def open_run(
 
     ``attach`` are texts to put beside the record, by file name.
 
-    ``steps`` may differ, to go on for longer. Raises `InputError` listing every difference.
+    ``steps`` and ``cooldown`` may differ, to go on for longer. Raises `InputError` listing every
+    difference.
     """
     path = run / "run.json"
     for directory in (run, run / "checkpoints"):
@@ -121,7 +122,9 @@ def _compare(path: Path, made: dict[str, Any], resume: bool) -> None:
     now = made["config"]
     started = TrainConfig().model_dump(mode="json") | was
     changed = [
-        f"{k}: {started[k]} -> {now[k]}" for k in now if k != "steps" and started[k] != now[k]
+        f"{k}: {started[k]} -> {now[k]}"
+        for k in now
+        if k not in ("steps", "cooldown") and started[k] != now[k]
     ]
     if processes != made["processes"]:
         changed.append(f"processes: {processes} -> {made['processes']}")

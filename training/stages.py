@@ -49,8 +49,11 @@ def make_stage(
 ) -> Stage:
     """The stage of ``config.objective``, on ``device``, ready to train."""
     model.vae.to(device)
+    stage: Stage
     if config.objective == "autoencoder":
-        stage: Stage = _Autoencoder(model.vae, model, device)
+        stage = _Autoencoder(model.vae, model, device)
+    elif config.objective == "decoder":
+        stage = _Decoder(model.vae, model, device)
     else:
         stage = _Denoiser(model, samples, config, device)
     if config.gradient_checkpointing:
@@ -82,6 +85,19 @@ class _Autoencoder(Stage):
         vae.register_to_config(scaling_factor=1.0)
         pixels = torch.from_numpy(crops.batch(0, 64).pixels).to(self.device)
         vae.register_to_config(scaling_factor=float(1 / self.model.encode(pixels).std()))
+
+
+class _Decoder(_Autoencoder):
+    """The second half alone: latents stay what they are, so U-Nets trained on them still fit."""
+
+    def __init__(self, module: nn.Module, model: StableDiffusion, device: torch.device) -> None:
+        super().__init__(module, model, device)
+        for first_half in (module.encoder, module.quant_conv):
+            if first_half is not None:
+                first_half.requires_grad_(False)
+
+    def finish(self, crops: Crops) -> None:
+        """Leave the scaling factor, which belongs to the latents."""
 
 
 class _Denoiser(Stage):

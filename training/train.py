@@ -34,7 +34,7 @@ __all__ = ["OBJECTIVES", "TrainConfig", "train"]
 
 #: Parameters up to which speed counts for more than memory.
 _SMALL = 100_000_000
-OBJECTIVES = ("autoencoder", "denoise", "disentangle")
+OBJECTIVES = ("autoencoder", "decoder", "denoise", "disentangle")
 
 
 def train(
@@ -59,9 +59,10 @@ def train(
     ``run`` also gets ``run.json`` (configuration, prompts, dataset hashes), ``log.jsonl``,
     ``checkpoints/``, the texts of ``attach`` under their names and, every ``preview_every`` steps
     and at the end, ``previews/``. With ``resume`` a stopped run goes on from its newest checkpoint
-    and ends with the weights it would have had; ``steps`` may differ, to go on for longer or to
-    end where the checkpoint is. Ctrl-C and SIGTERM finish the step, save, and raise `Cancelled`.
-    Started several times by ``accelerate launch``, every process calls this; the first one writes.
+    and ends with the weights it would have had; ``steps`` and ``cooldown`` may differ, to go on
+    for longer or to end where the checkpoint is. Ctrl-C and SIGTERM finish the step, save, and
+    raise `Cancelled`. Started several times by ``accelerate launch``, every process calls this; the
+    first one writes.
     Raises `TrainingError` if the loss is no longer finite, `OutputError` if the disk is full or
     another process trains in ``run``.
     """
@@ -71,7 +72,7 @@ def train(
     with ExitStack() as stack:
         if first:
             stack.enter_context(locked(run))
-            base = model.vae if config.objective == "autoencoder" else model.unet
+            base = model.vae if config.of_vae else model.unet
             made = record(config, samples, base, base_model, accelerator.num_processes)
             open_run(run, made, resume, attach or {})
         accelerator.wait_for_everyone()
@@ -218,11 +219,17 @@ def _update(loop: _Loop) -> None:
     if state.scaler is None:  # float16's scaler passes over such a step itself
         _check_finite(norm, "gradient", loop)
     for group in state.optimizer.param_groups:
-        group["lr"] = config.learning_rate * min(1.0, (state.step + 1) / (config.warmup + 1))
+        group["lr"] = config.learning_rate * _share_of_rate(config, state.step)
     loop.optimizer.step()
     loop.optimizer.zero_grad()
     state.step += 1
     state.ema.update(state.module, state.step)
+
+
+def _share_of_rate(config: TrainConfig, step: int) -> float:
+    """Up over the first steps, then 1, then down: the trapezoid of Zhai et al. 2022, sec. 3.5."""
+    up, down = (step + 1) / (config.warmup + 1), (config.steps - step) / (config.cooldown + 1)
+    return min(1.0, up, down)
 
 
 def _check_finite(value: torch.Tensor, name: str, loop: _Loop) -> None:
