@@ -66,6 +66,38 @@ def test_equals_equation_5_as_printed(batch):
     torch.testing.assert_close(sum(terms.values()), whole)
 
 
+class Settled:
+    """Predicts ``p`` for a defect and ``p_bg`` where no defect is in mind."""
+
+    def __init__(self, p, p_bg):
+        self.p, self.p_bg = p.requires_grad_(), p_bg
+
+    def __call__(self, latent, timestep, mask, inside, outside):
+        if len(latent) == 2 * B:
+            return torch.cat([self.p, torch.zeros_like(self.p)])
+        assert torch.equal(inside, outside)
+        assert not mask.any()
+        self.seen = latent
+        return self.p_bg
+
+
+@pytest.mark.parametrize("w", [1.5, 3.0])
+def test_guidance_settles_where_sampling_with_it_would_be(batch, w):
+    alpha = ALPHAS[batch["timestep"]].view(-1, 1, 1, 1)
+    wanted = target("epsilon", batch["z0"], batch["noise"], alpha)
+    p_bg = torch.randn(B, C, S, S, generator=torch.Generator().manual_seed(2))
+    settled = Settled(p_bg + w * (wanted - p_bg), p_bg)
+    assert disentangle(settled, **batch, guidance=w)["matching"] < 1e-10
+    assert torch.equal(settled.seen, noised(batch["z0"], batch["noise"], alpha))
+    assert disentangle(Settled(wanted.clone(), p_bg), **batch)["matching"] < 1e-10
+    # gradient descent goes there: below it p is pulled up by 1/w of the distance
+    short = Settled(wanted.clone(), p_bg)
+    disentangle(short, **batch, guidance=w, by_area=False)["matching"].backward()
+    away = -short.p.grad * short.p.numel() / 2
+    m = batch["mask"]
+    torch.testing.assert_close(away, m * (settled.p - short.p) / w, atol=1e-5, rtol=1e-4)
+
+
 def test_prompts_go_to_their_branches(batch):
     predict = Recorder()
     disentangle(predict, **batch)

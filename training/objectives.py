@@ -69,6 +69,7 @@ def disentangle(
     prediction_type: str = "epsilon",
     by_area: bool = True,
     prior_weight: float | None = None,
+    guidance: float = 1.0,
 ) -> dict[str, Tensor]:
     """The disentanglement loss, Eq. 5: ``{"matching": …, "regularizer": …}``, to be added.
 
@@ -78,6 +79,12 @@ def disentangle(
     With a ``prior_weight`` λ there is a third, ``prior``: λ times the regularizer's share of the
     rows whose mask is empty, which are good pictures. There it is ‖ε - ε_θ(z_t, t, C_bg)‖², so
     this is DreamBooth's prior preservation with real good pictures as the prior; λ = 1 is Eq. 5.
+
+    A ``guidance`` w > 1 trains in what classifier-free guidance of scale w would do at run time,
+    where it would cost a second evaluation a step. To what the defect's prediction p should be,
+    (1 - 1/w)(p - p_bg) is added without a gradient ("model guidance", Tang et al. 2025), p_bg
+    being the prediction for the same latent with no defect in mind; p then settles at
+    p_bg + w (p' - p_bg), with p' as Eq. 5 alone has it.
 
     z0 [B,C,h,w]; mask [B,1,h,w] in {0,1}; timestep [B] int64; alphas [T]. One batch of 2B rows.
     """
@@ -91,7 +98,15 @@ def disentangle(
         prompts.background.repeat(2, 1, 1),
     )
     defect, background = prediction.float().chunk(2)
-    matching = (defect - target(prediction_type, z0, noise, alpha)).square()
+    wanted = target(prediction_type, z0, noise, alpha)
+    if guidance > 1:
+        with torch.no_grad():
+            ground = prompts.background
+            plain = predict(
+                noised(z0, noise, alpha), timestep, torch.zeros_like(mask), ground, ground
+            )
+            wanted = wanted + (1 - 1 / guidance) * (defect - plain.float())
+    matching = (defect - wanted).square()
     regularizer = (background - target(prediction_type, z0_m, noise_m, alpha)).square()
     terms = {"matching": masked_mean(matching, mask, by_area=by_area)}
     if prior_weight is None:

@@ -142,7 +142,11 @@ class _Denoiser(Stage):
         if self.config.objective == "denoise":
             return denoise(*inputs, prediction_type=kind, by_area=by_area)
         return disentangle(
-            *inputs, prediction_type=kind, by_area=by_area, prior_weight=self._prior_weight
+            *inputs,
+            prediction_type=kind,
+            by_area=by_area,
+            prior_weight=self._prior_weight,
+            guidance=self.config.guidance,
         )
 
     def _encode(self, batch: Batch, generator: torch.Generator) -> Tensor:
