@@ -5,8 +5,13 @@
 #include <cstring>
 #include <fstream>
 #include <functional>
+#include <memory>
 #include <set>
 #include <stdexcept>
+
+#ifndef _WIN32
+#include <dirent.h>
+#endif
 
 #include "digest.hpp"
 #include "error.hpp"
@@ -510,16 +515,31 @@ std::string file_fault(const fs::path &directory, const std::string &name,
     return *hash == entry.sha256 ? "" : name + " does not have the hash in the manifest";
 }
 
-std::vector<std::string> unlisted(const fs::path &directory, const Manifest &manifest) {
+/// Names of everything in a directory.
+std::set<std::string> names_in(const fs::path &directory) {
     std::set<std::string> names;
-    std::error_code failed;
-    fs::directory_iterator it(directory, failed), end;
-    for (; !failed && it != end; it.increment(failed)) {
-        names.insert(it->path().filename().u8string());
+#ifdef _WIN32
+    for (const auto &entry : fs::directory_iterator(directory)) {
+        names.insert(entry.path().filename().u8string());
     }
-    if (failed) {
-        throw engine_error(directory.u8string() + ": cannot be listed (" + failed.message() + ")");
+#else
+    // libstdc++'s iterator ends the process when memory runs out
+    const std::unique_ptr<DIR, int (*)(DIR *)> open(opendir(directory.c_str()), closedir);
+    errno = open == nullptr ? errno : 0;
+    while (const dirent *entry = open == nullptr ? nullptr : readdir(open.get())) {
+        const std::string name = entry->d_name;
+        if (name != "." && name != "..") names.insert(name);
+        errno = 0;
     }
+    if (errno != 0) {
+        throw engine_error(directory.u8string() + ": cannot be listed (" + reason() + ")");
+    }
+#endif
+    return names;
+}
+
+std::vector<std::string> unlisted(const fs::path &directory, const Manifest &manifest) {
+    std::set<std::string> names = names_in(directory);
     names.erase(manifest_name);
     for (const char *name : litter) names.erase(name);
     for (const auto &file : manifest.files) names.erase(file.first);
