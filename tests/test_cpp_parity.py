@@ -236,6 +236,18 @@ def test_the_engine_that_hostile_ones_are_made_of_passes_until_its_graphs_are_op
         library.open(HOSTILE / "engine")
 
 
+def test_the_filters_of_cpp_are_tested_with_what_opencv_makes():
+    import runpy
+
+    script = clibrary.ROOT / "cpp" / "tests" / "make_filter_vectors.py"
+    vectors = script.with_name("filters.txt").read_text(encoding="utf-8").split()
+    made = runpy.run_path(str(script))["text"]().split()
+    assert len(made) == len(vectors)
+    for word, expected in zip(made, vectors, strict=True):
+        # another build of OpenCV may round the last digit otherwise
+        assert word == expected or abs(float(word) - float(expected)) <= 1e-5
+
+
 def test_names_mean_the_same_to_both():
     """What Python's reader takes for a word character is what the C++ table says."""
     import runpy

@@ -2,6 +2,8 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <fstream>
+#include <sstream>
 
 #include "digest.hpp"
 #include "error.hpp"
@@ -9,6 +11,7 @@
 #include "json.hpp"
 #include "manifest.hpp"
 #include "noise.hpp"
+#include "spots.hpp"
 
 using namespace defectrt::internal;
 
@@ -22,7 +25,89 @@ std::string sha256(const std::string &text, std::size_t piece) {
     return digest.hex();
 }
 
+/// The picture that make_filter_vectors.py gave to OpenCV.
+Pixels picture(std::size_t height, std::size_t width, std::size_t channels) {
+    Pixels out(height, width, channels);
+    for (std::size_t i = 0; i < out.values.size(); ++i) {
+        out.values[i] = static_cast<float>((i * 7919 + 104729) % 1009) / 1009.0F;
+    }
+    return out;
+}
+
+Mask mask(std::size_t height, std::size_t width, float share) {
+    const Pixels values = picture(height, width, 1);
+    Mask out(height, width);
+    std::transform(values.values.begin(), values.values.end(), out.values.begin(),
+                   [&](float v) { return v < share ? 1 : 0; });
+    return out;
+}
+
+/// Corner, size and area of every piece.
+std::vector<float> pieces_of(const Mask &mask, std::int64_t gap) {
+    defectrt_picture picture{};
+    picture.width = static_cast<std::uint32_t>(mask.width);
+    picture.height = static_cast<std::uint32_t>(mask.height);
+    const defectrt_mask view{mask.values.data(), static_cast<std::ptrdiff_t>(mask.width)};
+    std::vector<float> out;
+    for (const Spot &spot : pieces(picture, view, gap, 1000)) {
+        const Box box = bounds(spot, spot.box).value();
+        std::int64_t area = 0;
+        for (std::int64_t y = box.top; y < box.bottom; ++y) {
+            spot.each(y, box.left, box.right, [&](std::int64_t) { ++area; });
+        }
+        for (const std::int64_t v :
+             {box.top, box.left, box.bottom - box.top, box.right - box.left, area}) {
+            out.push_back(static_cast<float>(v));
+        }
+    }
+    return out;
+}
+
+/// What ours makes of a line of filters.txt.
+std::vector<float> filtered(const std::string &name, std::size_t height, std::size_t width,
+                            std::size_t channels, const std::vector<double> &how) {
+    const auto size = [&](std::size_t i) { return static_cast<std::size_t>(how.at(i)); };
+    const auto share = static_cast<float>(how.at(0));
+    if (name == "resize") return resize(picture(height, width, channels), size(0)).values;
+    if (name == "linear") {
+        return resize_linear(picture(height, width, channels), size(0), size(1)).values;
+    }
+    if (name == "blur") return blur(picture(height, width, channels), how.at(0)).values;
+    if (name == "distance") return distance_to(mask(height, width, share)).values;
+    if (name == "pieces") {
+        return pieces_of(mask(height, width, share), static_cast<std::int64_t>(how.at(1)));
+    }
+    const Mask kept = without_specks(mask(height, width, share), static_cast<int>(how.at(1)));
+    return {kept.values.begin(), kept.values.end()};
+}
+
 }  // namespace
+
+TEST(Filters, MakeWhatOpenCvMakes) {
+    std::ifstream file(DEFECTRT_TEST_VECTORS);
+    std::map<std::string, int> lines;
+    for (std::string line; std::getline(file, line);) {
+        const std::size_t colon = line.find(':');
+        std::istringstream given(line.substr(0, colon)), wanted(line.substr(colon + 1));
+        std::string name;
+        std::size_t height = 0, width = 0, channels = 0;
+        given >> name >> height >> width >> channels;
+        const std::vector<double> how{std::istream_iterator<double>(given), {}};
+        const std::vector<float> expected{std::istream_iterator<float>(wanted), {}};
+        const std::vector<float> made = filtered(name, height, width, channels, how);
+        SCOPED_TRACE(line.substr(0, colon));
+        ASSERT_EQ(made.size(), expected.size());
+        for (std::size_t i = 0; i < made.size(); ++i) {
+            // written with six digits
+            ASSERT_NEAR(made[i], expected[i], 6e-6 * std::max(1.0F, std::abs(expected[i])))
+                << "value " << i;
+        }
+        ++lines[name];
+    }
+    for (const char *name : {"resize", "linear", "blur", "distance", "specks", "pieces"}) {
+        EXPECT_GE(lines[name], 4) << name;
+    }
+}
 
 TEST(Sha256, HasTheValuesOfFips180) {
     EXPECT_EQ(sha256("", 1), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
