@@ -97,16 +97,19 @@ _PALE = ((0.75, 0.74, 0.70), (0.62, 0.60, 0.52))
 
 
 def particle(surface: Surface, form: Field, light: Light, rng: Rng) -> Surface:
-    """Something that lies on the surface: a lump of another colour, and its shadow beside it."""
+    """Something that lies on the surface: a lump of another colour, and its shadow beside it.
+
+    Never black, or it would be taken for a hole.
+    """
     radius = max(float(form.max()), 1.0)
     dx, dy, _ = light.direction / np.cos(light.elevation)
     reach = 0.22 * radius
     lump = np.clip(_moved(form, reach * dy, reach * dx) - reach, 0, None)
     cover = np.clip(lump / 0.8, 0, 1)
     shadow = 0.65 * np.clip(form / 1.5, 0, 1) * (1 - cover)
-    own = np.array(_MATTER[rng.integers(len(_MATTER))])
-    if abs(own.mean() - _mean(surface)) < 0.2:
-        own = own + (0.4 if _mean(surface) < 0.45 else -0.35)
+    ground = surface.colour.mean(axis=(0, 1))
+    foreign = [m for m in _MATTER if np.linalg.norm(m - ground) > _FOREIGN]
+    own = np.array(foreign[rng.integers(len(foreign))])
     facets = 1 + 0.12 * noise(rng, len(form), 0.3 * radius, 0.3 * radius)
     colour = surface.colour * (1 - shadow)[..., None]
     colour = colour + cover[..., None] * (np.clip(own, 0.04, 0.95) * facets[..., None] - colour)
@@ -119,11 +122,13 @@ def particle(surface: Surface, form: Field, light: Light, rng: Rng) -> Surface:
     )
 
 
-#: Sand, chip of blue plastic, red rubber, soot, swarf.
+#: Sand, chip of blue plastic, red rubber, green paint, swarf.
 _MATTER = (
-    (0.85, 0.80, 0.68), (0.15, 0.32, 0.68), (0.70, 0.18, 0.12), (0.10, 0.10, 0.11),
+    (0.85, 0.80, 0.68), (0.15, 0.32, 0.68), (0.70, 0.18, 0.12), (0.20, 0.52, 0.25),
     (0.80, 0.81, 0.83),
 )  # fmt: skip
+#: Matter differs from its surface by more than this, a distance in RGB of [0,1].
+_FOREIGN = 0.45
 
 
 def _moved(field: Field, y: float, x: float) -> Field:
