@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -12,7 +11,14 @@ from defectrt.training.model import StableDiffusion
 
 from .source import Part
 
-__all__ = ["Backend"]
+__all__ = ["Backend", "Say"]
+
+
+class Say(Protocol):
+    """Tell whoever waits what is being done."""
+
+    def __call__(self, what: str, *, new: bool = True) -> None:
+        """``new`` begins a stage; otherwise it is more about the one at hand."""
 
 
 class Backend(Protocol):
@@ -32,7 +38,7 @@ class Backend(Protocol):
     def prepare(self, model: StableDiffusion) -> None:
         """Change the model's weights into those that the engine holds, to be compared with it."""
 
-    def export(self, part: Part, directory: Path, say: Callable[[str], None]) -> None:
+    def export(self, part: Part, directory: Path, say: Say) -> None:
         """Write a graph; ``say`` is told before each stage what it is."""
 
     def target(self) -> Target | None:

@@ -83,9 +83,15 @@ def build(
 def _export(
     backend: Backend, source: Source, side: int, directory: Path, progress: Progress
 ) -> None:
-    stages = iter(range(backend.stages))
+    stage = -1
+
+    def say(what: str, *, new: bool = True) -> None:
+        nonlocal stage
+        stage += new
+        progress.update(stage, now=what)
+
     for part in source.parts(side):
-        backend.export(part, directory, lambda what: progress.update(next(stages), now=what))
+        backend.export(part, directory, say)
 
 
 def _manifest(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from defectrt.manifest import Manifest
 from defectrt.onnx_engine import OnnxEngine
 from defectrt.training.model import StableDiffusion
 
+from .backend import Say
 from .source import Part
 
 __all__ = [
@@ -69,7 +70,7 @@ class Onnx:
             for parameter in part.parameters():
                 parameter.copy_(parameter.half())
 
-    def export(self, part: Part, directory: Path, say: Callable[[str], None]) -> None:
+    def export(self, part: Part, directory: Path, say: Say) -> None:
         """Write ``<name>.onnx``, and ``prompts.safetensors`` with the denoiser."""
         say(f"exporting {part.name}")
         denoiser = part.name == "denoiser"

@@ -20,10 +20,14 @@ from .source import Source, random_rows
 __all__ = ["compare", "reference_step"]
 
 
-def _batches(prompts: int) -> list[int]:
-    """Sizes of batches, several of them, with a row for every prompt."""
-    sizes = [1, 3, 8]
-    return sizes + [8] * ceil(max(0, prompts - sum(sizes)) / 8)
+def _batches(prompts: int, image_size: int) -> list[int]:
+    """Sizes of batches, several of them, with a row for every prompt.
+
+    Large pictures come in small batches: a row of 512 px takes gigabytes.
+    """
+    sizes = [1, 3, 8] if image_size <= 256 else [1, 2]
+    most = sizes[-1]
+    return sizes + [most] * ceil(max(0, prompts - sum(sizes)) / most)
 
 
 def compare(source: Source, engine: Engine, side: int, tolerance: float) -> dict[str, float]:
@@ -37,7 +41,7 @@ def compare(source: Source, engine: Engine, side: int, tolerance: float) -> dict
     errors: dict[str, float] = {}
     size, first = source.record.image_size, 0
     with torch.no_grad():
-        for count in _batches(len(source.embeddings)):
+        for count in _batches(len(source.embeddings), size):
             pixels = torch.rand(count, 3, size, size, generator=generator) * 2 - 1
             rows = random_rows(source, count, generator, first)
             first += count

@@ -109,13 +109,13 @@ def test_one_wrong_prompt_of_many_is_found(source, engine, prompt):
 def test_every_prompt_is_compared_inside_and_outside(source, prompts):
     many = replace(source, embeddings=torch.zeros(prompts, 1, 1))
     inside, outside, first = set(), set(), 0
-    for count in proof._batches(prompts):
+    for count in proof._batches(prompts, 64):
         rows = random_rows(many, count, torch.Generator(), first)
         inside |= set(rows["inside"].tolist())
         outside |= set(rows["outside"].tolist())
         first += count
     assert inside == outside == set(range(prompts))
-    assert len(set(proof._batches(prompts))) == 3
+    assert len(set(proof._batches(prompts, 64))) == 3
 
 
 @pytest.mark.parametrize("part", ["encode", "decode", "step"])

@@ -96,10 +96,12 @@ def attention_map(q: Tensor, k_in: Tensor, content: Tensor) -> Tensor:
 
     q [B,H,N,d]; k_in [B,H,L,d]; content [B,L], 1 for tokens that name the defect and 0 for
     begin, end and padding. Returns [B,N] in [0,1]: the softmax runs over all tokens of the
-    prompt, so begin and padding tokens act as the sink they are in trained models.
+    prompt, so begin and padding tokens act as the sink they are in trained models. The softmax and
+    the map are float32 at least.
     """
-    weights = (q @ k_in.mT / q.shape[-1] ** 0.5).softmax(-1)
-    return (weights * content[:, None, None, :].to(q.dtype)).sum(-1).mean(1)
+    wide = torch.promote_types(q.dtype, torch.float32)
+    weights = (q @ k_in.mT / q.shape[-1] ** 0.5).softmax(-1, dtype=wide)
+    return (weights * content[:, None, None, :].to(wide)).sum(-1).mean(1)
 
 
 def resize_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:

@@ -1,0 +1,89 @@
+"""Building an engine of Stable Diffusion 1.5's size without a GPU: time, peak memory, size.
+
+    python benchmarks/build_sd15.py --precision float16 --capability 89
+
+Random weights, 512 px. The process that exports and checks, and the builder's own, are measured
+apart. A row goes to results/build_sd15.csv.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import resource
+import tempfile
+from pathlib import Path
+from time import monotonic
+
+from fit_sd15 import conditions, peak_gb, sd15
+
+RESULTS = Path(__file__).with_name("results") / "build_sd15.csv"
+PROMPTS = [
+    {"role": "background", "name": "background", "text": "good"},
+    {"role": "masked", "name": "masked", "text": ""},
+    {"role": "defect", "name": "hole", "text": "hole"},
+]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--precision", default="float16")
+    parser.add_argument("--capability", type=int, action="append", required=True)
+    parser.add_argument("--rows", type=int, nargs=3, default=(1, 8, 32))
+    parser.add_argument("--folder", type=Path, help="where to work; needs 12 GB")
+    parser.add_argument("--note", default="", help="what else the machine was doing")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=args.folder) as folder:
+        row = measure(Path(folder), args) | conditions(args.note)
+    new = not RESULTS.exists()
+    with RESULTS.open("a", newline="") as file:
+        writer = csv.DictWriter(file, row, lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+    print(row)
+
+
+def measure(folder, args):
+    from defectrt.export import build as building
+    from defectrt.export.tensorrt_rtx import TensorRTRTX
+
+    run = folder / "run"
+    sd15().save(run / "model")
+    (run / "run.json").write_text(json.dumps({"image_size": 512, "prompts": PROMPTS}))
+
+    class Timed(building.Progress):
+        """Notes when each stage begins, and the peak by then."""
+
+        def update(self, done, **figures):
+            if not seconds or done > len(seconds) - 1:
+                seconds.append(monotonic())
+                print(f"{monotonic() - start:7.0f} s {peak_gb():5.1f} GB", end=" ", flush=True)
+            print(done, figures, flush=True)
+
+    building.Progress, seconds, start = Timed, [], monotonic()
+    backend = TensorRTRTX(tuple(args.capability), args.precision, tuple(args.rows))
+    out = building.build(run, folder / "engine", backend)
+    took = [round(b - a) for a, b in zip(seconds, seconds[1:], strict=False)]
+    names = ("encoder", "decoder", "denoiser")
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9
+    manifest = json.loads((out / "engine.json").read_text())
+    return {
+        "backend": f"tensorrt-rtx {manifest['provenance']['tools']['tensorrt-rtx']}",
+        "precision": args.precision,
+        "capabilities": " ".join(map(str, args.capability)),
+        "rows": " ".join(map(str, args.rows)),
+        **{f"export_{name}_s": took[2 * i] for i, name in enumerate(names)},
+        **{f"build_{name}_s": took[2 * i + 1] for i, name in enumerate(names)},
+        "check_s": took[6],
+        "whole_s": round(monotonic() - start),
+        "peak_export_gb": round(peak_gb(), 2),
+        "peak_builder_gb": round(children, 2),
+        **{f"{n}_mb": round((out / f"{n}.engine").stat().st_size / 1e6, 1) for n in names},
+        **{f"error_{k}": f"{v:.1e}" for k, v in manifest["provenance"]["run"]["self_check"].items()},
+    }
+
+
+if __name__ == "__main__":
+    main()
