@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from defectrt.errors import DefectRTError, EngineError, UsageError
-from defectrt.tensorrt_library import library
+from defectrt.tensorrt_engine import library
 
 if TYPE_CHECKING:
     import tensorrt
@@ -36,7 +36,7 @@ class Plan:
     tf32              whether float32 products may be rounded to TF32
     timing_cache      file of measured times to use and to add to; TensorRT-RTX measures nothing
     weight_streaming  whether the weights may stay in host memory while it runs
-    plugins           modules to import for the plugins that the graph names
+    plugin            compute capability to compile this project's attention for, if it is used
     """
 
     backend: str
@@ -45,7 +45,7 @@ class Plan:
     tf32: bool = True
     timing_cache: Path | None = None
     weight_streaming: bool = False
-    plugins: tuple[str, ...] = ()
+    plugin: int | None = None
 
 
 def serialise(
@@ -59,6 +59,8 @@ def serialise(
     log = _log(trt)
     builder: tensorrt.Builder = trt.Builder(log)
     typed = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+    if plan.plugin:
+        typed |= 1 << int(trt.NetworkDefinitionCreationFlag.PREFER_AOT_PYTHON_PLUGINS)
     network: tensorrt.INetworkDefinition = builder.create_network(typed)
     parser: tensorrt.OnnxParser = trt.OnnxParser(network, log)
     if not parser.parse_from_file(os.fspath(graph)):
@@ -178,9 +180,12 @@ def _work(graph: Path, out: Path, plan: Plan, connection: Connection) -> None:
     """In the child: says phases as texts, and at the end None or the error."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent has it too, and kills
     try:
-        for module in plan.plugins:
-            importlib.import_module(module)
-        serialise(library(plan.backend), graph, out, plan, connection.send)
+        trt = library(plan.backend)
+        if plan.plugin:
+            from .tensorrt import register_plugin
+
+            register_plugin(trt, importlib.import_module("tensorrt.plugin"), plan.plugin)
+        serialise(trt, graph, out, plan, connection.send)
         connection.send(None)
     except (DefectRTError, OSError) as error:
         connection.send(error)
