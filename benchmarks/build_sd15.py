@@ -13,6 +13,7 @@ import csv
 import json
 import resource
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 from time import monotonic
 
@@ -65,7 +66,7 @@ def measure(folder, args):
     building.Progress, seconds, start = Timed, [], monotonic()
     backend = TensorRTRTX(tuple(args.capability), args.precision, tuple(args.rows))
     out = building.build(run, folder / "engine", backend)
-    took = [round(b - a) for a, b in zip(seconds, seconds[1:], strict=False)]
+    took = [round(b - a) for a, b in pairwise(seconds)]
     names = ("encoder", "decoder", "denoiser")
     children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9
     manifest = json.loads((out / "engine.json").read_text())
@@ -81,7 +82,9 @@ def measure(folder, args):
         "peak_export_gb": round(peak_gb(), 2),
         "peak_builder_gb": round(children, 2),
         **{f"{n}_mb": round((out / f"{n}.engine").stat().st_size / 1e6, 1) for n in names},
-        **{f"error_{k}": f"{v:.1e}" for k, v in manifest["provenance"]["run"]["self_check"].items()},
+        **{
+            f"error_{k}": f"{v:.1e}" for k, v in manifest["provenance"]["run"]["self_check"].items()
+        },
     }
 
 

@@ -24,13 +24,21 @@ class Say(Protocol):
 class Backend(Protocol):
     """How the graphs of a model become the files of an engine."""
 
-    #: As in the manifest.
-    name: Literal["onnx", "aoti", "tensorrt", "tensorrt-rtx"]
-    precision: Literal["float32", "float16", "bfloat16"]
-    #: Largest difference to PyTorch that is allowed, relative to the largest value of an output.
-    tolerance: float
-    #: How often `export` says what it is doing, over all graphs.
-    stages: int
+    @property
+    def name(self) -> Literal["onnx", "aoti", "tensorrt", "tensorrt-rtx"]:
+        """As in the manifest."""
+
+    @property
+    def precision(self) -> Literal["float32", "float16", "bfloat16"]:
+        """As in the manifest."""
+
+    @property
+    def tolerance(self) -> float:
+        """Largest difference to PyTorch allowed, relative to the largest value of an output."""
+
+    @property
+    def stages(self) -> int:
+        """How many stages `export` says that it begins, over all graphs."""
 
     def check(self) -> None:
         """Raise if this machine cannot build it, before anything is opened or written."""

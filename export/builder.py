@@ -130,7 +130,7 @@ def _allow_decomposition(trt: Any, network: tensorrt.INetworkDefinition) -> None
     for layer in (network.get_layer(i) for i in range(network.num_layers)):
         if kind is not None and layer.type == kind:
             layer.__class__ = trt.IAttentionOutputLayer
-            layer.attention.decomposable = True  # type: ignore[attr-defined]
+            layer.attention.decomposable = True
 
 
 def _profile(

@@ -42,6 +42,8 @@ class _Backend(NamedTuple):
 #: By their names in the manifest. A module is imported when one of its engines is opened.
 _BACKENDS = {
     "onnx": _Backend("onnx_engine", "OnnxEngine"),
+    "tensorrt": _Backend("tensorrt_engine", "TensorRTEngine", "tensorrt"),
+    "tensorrt-rtx": _Backend("tensorrt_engine", "TensorRTEngine", "tensorrt-rtx"),
 }
 
 

@@ -11,6 +11,7 @@ import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import fields
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -44,11 +45,7 @@ SUFFIX = {"tensorrt": "plan", "tensorrt-rtx": "engine"}
 def library(backend: str) -> ModuleType:
     """The module of ``tensorrt`` or ``tensorrt-rtx``. Raises `MissingExtraError` without it."""
     with requires(backend):
-        if backend == "tensorrt-rtx":
-            import tensorrt_rtx_bindings as module
-            import tensorrt_rtx_libs  # noqa: F401 - so that a missing one is named
-        else:
-            import tensorrt as module
+        module = import_module({"tensorrt-rtx": "tensorrt_rtx_bindings"}.get(backend, backend))
         if not hasattr(module, "Builder"):  # the folder of a package of types alone
             raise ModuleNotFoundError("no module named 'tensorrt'", name="tensorrt")
     return module
@@ -74,7 +71,9 @@ class TensorRTEngine:
             raise UsageError(f"{calls} calls at once; give 1 or more")
         self.manifest = manifest
         graphs, suffix = signatures(manifest), SUFFIX[manifest.backend]
-        missing = [f"{name}.{suffix}" for name in graphs if f"{name}.{suffix}" not in manifest.files]
+        missing = [
+            f"{name}.{suffix}" for name in graphs if f"{name}.{suffix}" not in manifest.files
+        ]
         if missing:
             raise EngineError(f"{directory}: the manifest lists no {', no '.join(missing)}")
         trt = library(manifest.backend)
@@ -192,16 +191,15 @@ class _Graph:
     def run(self, feeds: Mapping[str, np.ndarray[Any, Any]]) -> list[Floats]:
         """At most ``most`` rows; the arrays returned are the caller's own."""
         count = len(next(iter(feeds.values())))
-        kept = {name: np.ascontiguousarray(array) for name, array in feeds.items()}
-        for name, array in kept.items():
-            self._context.set_input_shape(name, array.shape)
-            self._cuda.upload(self._buffers[name], array, self._stream)
+        kept = {name: np.ascontiguousarray(values) for name, values in feeds.items()}
+        for name, values in kept.items():
+            self._context.set_input_shape(name, values.shape)
+            self._cuda.upload(self._buffers[name], values, self._stream)
         if not self._context.execute_async_v3(int(self._stream)):
             raise EngineError(f"TensorRT failed: {self._log.last()}")
         results = []
-        for name, array in self._signature.outputs.items():
-            shape = [count if side == "B" else int(side) for side in array.shape]
-            result = np.empty(shape, array.kind)
+        for name, (_, sides) in self._signature.outputs.items():
+            result = np.empty([count if s == "B" else int(s) for s in sides], np.float32)
             self._cuda.download(result, self._buffers[name], self._stream)
             results.append(result)
         self._cuda("StreamSynchronize", self._stream)
@@ -218,9 +216,7 @@ class _Graph:
 
 
 def _runtime() -> ModuleType:
-    from cuda.bindings import runtime
-
-    return runtime
+    return import_module("cuda.bindings.runtime")
 
 
 class Card:
@@ -230,11 +226,14 @@ class Card:
     """
 
     def __init__(self) -> None:
+        """Raise `EngineError` if there is none."""
         self._runtime: Any = _runtime()
         try:
             cards = self("GetDeviceCount")
         except EngineError as error:
-            raise EngineError(f"this engine needs an NVIDIA card and its driver: {error}") from error
+            raise EngineError(
+                f"this engine needs an NVIDIA card and its driver: {error}"
+            ) from error
         if not cards:
             raise EngineError("this engine needs an NVIDIA card; there is none")
 
@@ -296,7 +295,10 @@ def _require_signature(
     """A plan whose inputs and outputs are others would read and write past the buffers."""
     names = [plan.get_tensor_name(i) for i in range(plan.num_io_tensors)]
     found = {
-        name: (np.dtype(trt.nptype(plan.get_tensor_dtype(name))), tuple(plan.get_tensor_shape(name)))
+        name: (
+            np.dtype(trt.nptype(plan.get_tensor_dtype(name))),
+            tuple(plan.get_tensor_shape(name)),
+        )
         for name in names
     }
     wanted = {

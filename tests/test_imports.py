@@ -29,7 +29,7 @@ LAYERS = {
     ),
     "export": (
         "defectrt.export",
-        {"torch", "diffusers", "onnx", "onnxscript", "onnx_ir", "safetensors"},
+        {"torch", "diffusers", "onnx", "onnxscript", "onnx_ir", "safetensors", "tensorrt"},
     ),
 }
 #: What the one module of a backend may import besides, when an engine of it is opened.

@@ -1,4 +1,4 @@
-"""The kernel as TensorRT launches it from a plan: no scalar arguments, two arguments less at the end.
+"""The kernel as TensorRT launches it from a plan: pointers alone.
 
 All sizes but the rows are fixed in a plan, so they are compiled in, and only pointers are left. A
 launcher of TensorRT knows nothing of the two pointers to scratch memory that Triton appends to
