@@ -64,7 +64,7 @@ def serialise(
     network: tensorrt.INetworkDefinition = builder.create_network(typed)
     parser: tensorrt.OnnxParser = trt.OnnxParser(network, log)
     if not parser.parse_from_file(os.fspath(graph)):
-        faults = [str(parser.get_error(i).desc()) for i in range(parser.num_errors)]
+        faults = [str(parser.get_error(i)) for i in range(parser.num_errors)]
         raise EngineError(f"{graph.name}: TensorRT does not read the graph: {'; '.join(faults)}")
     _allow_decomposition(trt, network)
     config: tensorrt.IBuilderConfig = builder.create_builder_config()

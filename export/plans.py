@@ -105,8 +105,6 @@ class Plans:
             self.plan(),
             lambda phase: say(f"{what}: {phase}", new=False),
         )
-        for left in typed.iterdir():
-            left.unlink()
 
     def target(self) -> Target:
         """The cards and rows that it is for."""

@@ -15,6 +15,7 @@ import onnx_ir as ir
 import torch
 
 from defectrt.errors import UsageError
+from defectrt.extras import requires
 from defectrt.tensorrt_engine import Card, cache_folder, library
 
 from .builder import Plan
@@ -44,7 +45,8 @@ class TensorRT(Plans):
             raise UsageError("TensorRT builds for the card that is there; leave the capability out")
         self.check_rows()
         library(self.name)
-        self.capabilities = (Card().capability(),)
+        with requires(self.name):
+            self.capabilities = (Card().capability(),)
 
     def plan(self) -> Plan:
         """What the builder is asked for; measured times are kept in the user's cache."""

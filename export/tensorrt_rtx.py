@@ -37,7 +37,7 @@ class TensorRTRTX(Plans):
         if _TURING in self.capabilities and self.precision != "float16":
             raise UsageError(
                 "TensorRT-RTX has no float32 or bfloat16 products for compute capability 75; use "
-                "--precision fp16, or leave 75 out"
+                "--precision float16, or leave 75 out"
             )
         self.check_rows()
         library(self.name)

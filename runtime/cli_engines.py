@@ -133,6 +133,7 @@ def _rows(directory: Path, manifest: Manifest) -> list[tuple[str, str]]:
         ("engine", str(directory)),
         ("backend", f"{manifest.backend}, {manifest.precision}"),
         ("fingerprint", manifest.fingerprint),
+        *_target(manifest),
         ("window", f"{image.width}x{image.height} px"),
         ("latents", f"{latent.channels} x {latent.height} x {latent.width}"),
         ("attention", f"{manifest.attention.height} x {manifest.attention.width}"),
@@ -152,6 +153,25 @@ def _rows(directory: Path, manifest: Manifest) -> list[tuple[str, str]]:
         ("files" if i == 0 else "", f"{name}, {_megabytes(entry.size)}, sha256 {entry.sha256}")
         for i, (name, entry) in enumerate(sorted(manifest.files.items()))
     ]
+    return rows
+
+
+def _target(manifest: Manifest) -> list[tuple[str, str]]:
+    """What compiled graphs are for."""
+    target = manifest.target
+    if target is None:
+        return []
+    from .tensorrt_engine import CARDS
+
+    kinds = {str(capability): f"{capability} ({cards})" for capability, cards in CARDS.items()}
+    rows = [
+        ("runs on" if i == 0 else "", f"{target.device} {kinds.get(name, name)}")
+        for i, name in enumerate(target.capabilities or ["of any kind"])
+    ]
+    rows += [("batches of", ", ".join(map(str, target.rows)) or "any size")]
+    rows += [("needs", ", ".join(f"{k} {v}" for k, v in target.runtime.items()))]
+    if manifest.backend == "tensorrt":
+        rows += [("mind", "plans of this backend have never run on hardware so far")]
     return rows
 
 

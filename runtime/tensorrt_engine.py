@@ -293,17 +293,15 @@ def _require_signature(
     trt: Any, path: Path, plan: tensorrt.ICudaEngine, signature: Signature
 ) -> None:
     """A plan whose inputs and outputs are others would read and write past the buffers."""
-    names = [plan.get_tensor_name(i) for i in range(plan.num_io_tensors)]
-    found = {
-        name: (
-            np.dtype(trt.nptype(plan.get_tensor_dtype(name))),
-            tuple(plan.get_tensor_shape(name)),
-        )
-        for name in names
-    }
+    found = {}
+    for name in (plan.get_tensor_name(i) for i in range(plan.num_io_tensors)):
+        enters = plan.get_tensor_mode(name) == trt.TensorIOMode.INPUT
+        kind = np.dtype(trt.nptype(plan.get_tensor_dtype(name)))
+        found[name] = (enters, kind, tuple(plan.get_tensor_shape(name)))
     wanted = {
-        name: (np.dtype(kind), tuple(-1 if side == "B" else side for side in shape))
-        for name, (kind, shape) in (signature.inputs | signature.outputs).items()
+        name: (enters, np.dtype(kind), tuple(-1 if side == "B" else side for side in shape))
+        for enters, arrays in ((True, signature.inputs), (False, signature.outputs))
+        for name, (kind, shape) in arrays.items()
     }
     if found != wanted:
         faults = [n for n in sorted(found.keys() | wanted) if found.get(n) != wanted.get(n)]

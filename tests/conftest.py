@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from pretended_card import pretended_card
 
 from defectrt.images import encode_png
 from defectrt.job import Job, synthesize
-from defectrt.manifest import Manifest
+from defectrt.manifest import Manifest, hash_file
 from defectrt.schedule import NoiseSchedule
 
 WINDOW, LATENT = 32, 16
@@ -225,6 +227,48 @@ def engine(run, tmp_path_factory):
     from defectrt.export.build import build
 
     return build(run, tmp_path_factory.mktemp("engines") / "tiny", steps=(4, 2), quiet=True)
+
+
+@pytest.fixture(scope="session")
+def rtx(run, tmp_path_factory):
+    """A float16 engine for RTX cards, and the folder of graphs that it was built from."""
+    pytest.importorskip("tensorrt_rtx_bindings", reason="the extra tensorrt-rtx is not installed")
+    from defectrt.export.build import build
+    from defectrt.export.tensorrt_rtx import TensorRTRTX
+
+    folder = tmp_path_factory.mktemp("rtx")
+
+    class Kept(TensorRTRTX):
+        def open(self, directory, manifest):
+            shutil.copytree(self._graphs.name, folder / "graphs")
+            return super().open(directory, manifest)
+
+    backend = Kept("float16", (1, 4, 8), capabilities=(89, 120))
+    return build(run, folder / "engine", backend, steps=(4, 2), quiet=True), folder / "graphs"
+
+
+@pytest.fixture(scope="session")
+def pretended_rtx(engine, tmp_path_factory):
+    """A directory as of an engine for RTX cards, whose plans `pretended_card` can run."""
+    import onnx
+
+    directory = tmp_path_factory.mktemp("pretended") / "engine"
+    directory.mkdir()
+    for name in ("encoder", "denoiser", "decoder"):
+        graph = onnx.load(engine / f"{name}.onnx")
+        (directory / f"{name}.engine").write_bytes(graph.SerializeToString())
+    content = json.loads((engine / "engine.json").read_text())
+    content["backend"] = "tensorrt-rtx"
+    content["files"] = {p.name: hash_file(p).model_dump() for p in directory.iterdir()}
+    content["target"] = {
+        "device": "cuda",
+        "capabilities": ["89", "120"],
+        "rows": [1, 4, 8],
+        "runtime": {"tensorrt-rtx": "pretended"},
+    }
+    (directory / "engine.json").write_text(json.dumps(content))
+    with pretended_card(directory.parent / "cache"):
+        yield directory
 
 
 @pytest.fixture(scope="session")

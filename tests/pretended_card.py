@@ -75,6 +75,8 @@ class Library:
 
     __version__ = "pretended"
 
+    TensorIOMode = SimpleNamespace(INPUT="in", OUTPUT="out")
+
     class ILogger:
         Severity = SimpleNamespace(ERROR=1)
 
@@ -109,6 +111,9 @@ class Plan:
 
     def get_tensor_dtype(self, name):
         return TYPES[self.all[name].type]
+
+    def get_tensor_mode(self, name):
+        return "in" if name in self.inputs else "out"
 
     def get_tensor_shape(self, name):
         return tuple(s if isinstance(s, int) else -1 for s in self.all[name].shape)
