@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from defectrt.cli_engines import ProviderName
+from defectrt.errors import UsageError
 from defectrt.extras import requires
+
+if TYPE_CHECKING:
+    from .backend import Backend
 
 __all__ = ["bench", "build_engine"]
 
@@ -36,29 +40,86 @@ def build_engine(
     half_weights: Annotated[
         bool, typer.Option("--half-weights", help="Store weights as float16: half the size.")
     ] = False,
+    backend: Annotated[
+        Literal["onnx", "tensorrt-rtx", "tensorrt"],
+        typer.Option(
+            help="onnx runs anywhere; tensorrt-rtx on RTX cards, and is built without one; "
+            "tensorrt on the card that is here (never tried on hardware so far)."
+        ),
+    ] = "onnx",
+    precision: Annotated[
+        Literal["float32", "float16", "bfloat16"] | None,
+        typer.Option(help="tensorrt*: of the U-Net; by default float16. Norms stay float32."),
+    ] = None,
+    compute_capability: Annotated[
+        list[int] | None,
+        typer.Option(
+            help="tensorrt-rtx: cards it is for: 75, 80, 86, 89 (RTX 40), 120 (RTX 50), 121; "
+            "repeat for more. One engine serves all."
+        ),
+    ] = None,
+    rows: Annotated[
+        tuple[int, int] | None,
+        typer.Option(help="tensorrt*: usual and most rows of a batch; by default 8 32."),
+    ] = None,
+    weight_streaming: Annotated[
+        bool,
+        typer.Option("--weight-streaming", help="tensorrt: weights may stay in host memory."),
+    ] = False,
+    standard_attention: Annotated[
+        bool,
+        typer.Option(
+            "--standard-attention", help="tensorrt: its own cross-attention, not our kernel."
+        ),
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an engine.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
     """Turn a fine-tuned model into an engine directory.
 
     The engine needs no torch. Before it is finished, it is compared with the model on random
-    rows; if they differ, nothing is written.
+    rows; if they differ, nothing is written. For a card, what is compared is the graphs that its
+    plans were built from, on the CPU.
 
     Examples:
 
       defectrt build-engine runs/hole --out engines/hole
 
       defectrt build-engine runs/hole --out engines/hole --steps 50 --steps 20 --overwrite
+
+      defectrt build-engine runs/hole --out engines/hole-rtx --backend tensorrt-rtx \\
+        --compute-capability 89 --compute-capability 120
     """
+    plans = {"tensorrt", "tensorrt-rtx"}
+    options: dict[str, tuple[object, set[str]]] = {
+        "--half-weights": (half_weights, {"onnx"}),
+        "--precision": (precision, plans),
+        "--compute-capability": (compute_capability, {"tensorrt-rtx"}),
+        "--rows": (rows, plans),
+        "--weight-streaming": (weight_streaming, {"tensorrt"}),
+        "--standard-attention": (standard_attention, {"tensorrt"}),
+    }
+    if foreign := [
+        name for name, (given, known) in options.items() if given and backend not in known
+    ]:
+        raise UsageError(f"--backend {backend} takes no {', no '.join(foreign)}")
     with requires("export"):
         from .build import build
         from .graphs import Onnx
+        from .tensorrt import TensorRT
+        from .tensorrt_rtx import TensorRTRTX
 
+    common = (precision or "float16", (1, *(rows or (8, 32))))
+    chosen: Backend = Onnx(half_weights)
+    if backend == "tensorrt-rtx":
+        chosen = TensorRTRTX(*common, capabilities=tuple(compute_capability or ()))
+    elif backend == "tensorrt":
+        chosen = TensorRT(*common, plugin=not standard_attention, weight_streaming=weight_streaming)
     typer.echo(
         build(
             run,
             out,
-            Onnx(half_weights),
+            chosen,
             steps=tuple(steps or (50, 20, 10)),
             convention=convention,
             map_side=map_size,

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from pretended_card import pretended_card
 
 from defectrt.images import encode_png
 from defectrt.job import Job, synthesize
@@ -248,6 +247,17 @@ def rtx(run, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def rtx_here(run, tmp_path_factory):
+    """An exact engine for the card that is here."""
+    from defectrt.export.build import build
+    from defectrt.export.tensorrt_rtx import TensorRTRTX
+    from defectrt.tensorrt_engine import Card
+
+    backend = TensorRTRTX("float32", (1, 4, 8), capabilities=(Card().capability(),))
+    return build(run, tmp_path_factory.mktemp("here") / "rtx", backend, steps=(4, 2), quiet=True)
+
+
+@pytest.fixture(scope="session")
 def pretended_rtx(engine, tmp_path_factory):
     """A directory as of an engine for RTX cards, whose plans `pretended_card` can run."""
     import onnx
@@ -267,8 +277,7 @@ def pretended_rtx(engine, tmp_path_factory):
         "runtime": {"tensorrt-rtx": "pretended"},
     }
     (directory / "engine.json").write_text(json.dumps(content))
-    with pretended_card(directory.parent / "cache"):
-        yield directory
+    return directory
 
 
 @pytest.fixture(scope="session")

@@ -5,17 +5,22 @@ A new backend is a line in ``BACKENDS``.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, fields, replace
 from importlib.util import find_spec
+from typing import Literal
 
 import numpy as np
 import pytest
+from pretended_card import pretended_card
 
 from defectrt.engine import load_engine
 from defectrt.errors import EngineError, InputError, UsageError
+from defectrt.manifest import read_manifest
 from defectrt.providers import installed
 from defectrt.rows import Prompts, Rows
 from defectrt.sampler import generate, invert, run
+from defectrt.tensorrt_engine import CARDS, Card
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,7 @@ class Backend:
                PyTorch; relative to the largest value
     rounding   largest difference between a row in a batch and the row alone
     needs      packages without which it cannot be tried
+    card       it needs a card that TensorRT-RTX builds for, or a pretended one
     """
 
     fixture: str
@@ -35,6 +41,7 @@ class Backend:
     tolerance: float = 1e-5
     rounding: float = 1e-5
     needs: tuple[str, ...] = ()
+    card: Literal["real", "pretended"] | None = None
 
 
 BACKENDS = {
@@ -43,12 +50,36 @@ BACKENDS = {
     "onnx-cuda": Backend("engine", "cuda", tolerance=1e-3),
     "onnx-tensorrt": Backend("engine", "tensorrt", tolerance=1e-3),
     "onnx-tensorrt-rtx": Backend("engine", "tensorrt-rtx", tolerance=1e-3),
+    "tensorrt-rtx, pretended": Backend("pretended_rtx", card="pretended"),
+    "tensorrt-rtx": Backend(
+        "rtx_here",
+        tolerance=1e-3,
+        rounding=1e-4,
+        needs=("cuda.bindings", "tensorrt_rtx_bindings"),
+        card="real",
+    ),
 }
+
+
+def importable(name):
+    try:
+        return find_spec(name) is not None
+    except ModuleNotFoundError:  # the package that it is in
+        return False
+
+
+def has_card():
+    try:
+        return Card().capability() in CARDS
+    except EngineError:
+        return False
 
 
 def missing(backend):
     """What a backend lacks here; nothing if it can be tried."""
-    packages = [name for name in backend.needs if find_spec(name) is None]
+    packages = [name for name in backend.needs if not importable(name)]
+    if backend.card == "real" and not (packages or has_card()):
+        packages = ["an RTX card"]
     return packages + [f"provider {p}" for p in {backend.provider} - {None, *installed()}]
 
 
@@ -67,13 +98,20 @@ def backend(request):
 
 
 @pytest.fixture(scope="module")
-def directory(backend, request):
-    return request.getfixturevalue(backend.fixture)
+def directory(backend, request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cache")
+    with pretended_card(folder) if backend.card == "pretended" else nullcontext():
+        yield request.getfixturevalue(backend.fixture)
+
+
+def open_engine(directory, backend, **options):
+    options |= {"provider": backend.provider, "trust": read_manifest(directory).fingerprint}
+    return load_engine(directory, **options)
 
 
 @pytest.fixture(scope="module")
 def opened(backend, directory):
-    with load_engine(directory, threads=1, provider=backend.provider) as opened:
+    with open_engine(directory, backend, threads=1) as opened:
         yield opened
 
 
@@ -305,13 +343,13 @@ def test_wrong_pictures_and_empty_batches_are_refused(opened):
 
 
 @pytest.mark.parametrize("threads", [0, -1])
-def test_threads_that_there_cannot_be(directory, threads):
+def test_threads_that_there_cannot_be(directory, backend, threads):
     with pytest.raises(UsageError, match=f"{threads} threads; give 1 or more"):
-        load_engine(directory, threads=threads)
+        open_engine(directory, backend, threads=threads)
 
 
 def test_a_closed_engine_says_so(directory, backend):
-    opened = load_engine(directory, threads=1, provider=backend.provider)
+    opened = open_engine(directory, backend, threads=1)
     opened.close()
     opened.close()
     m = opened.manifest
@@ -325,4 +363,4 @@ def test_a_closed_engine_says_so(directory, backend):
 
 
 def test_it_says_what_computes(opened, backend):
-    assert opened.provider == (backend.provider or "cpu")
+    assert opened.provider == (backend.provider or ("cuda" if backend.card else "cpu"))

@@ -199,8 +199,12 @@ def open_pretended(directory):
     return load_engine(directory, trust=fingerprint(directory))
 
 
-def test_a_call_of_any_rows_is_split_into_what_the_plan_takes(pretended_rtx, engine):
-    with open_pretended(pretended_rtx) as opened, load_engine(engine, threads=1) as reference:
+def test_a_call_of_any_rows_is_split_into_what_the_plan_takes(pretended_rtx, engine, tmp_path):
+    with (
+        pretended_card(tmp_path),
+        open_pretended(pretended_rtx) as opened,
+        load_engine(engine, threads=1) as reference,
+    ):
         assert opened.provider == "cuda"
         for rows in (1, 8, 9, 21):
             batch = random_rows(opened.manifest, rows)
