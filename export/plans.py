@@ -116,10 +116,11 @@ class Plans:
         )
 
     def tools(self) -> dict[str, str]:
-        """The versions of the builder, and of what the graphs were checked with."""
+        """The versions of the builder and of what checked the graphs, and what was checked."""
         return {
             self.name: str(library(self.name).__version__),
             "onnxruntime": onnxruntime.__version__,
+            "checked": "the graphs on the CPU; plans of this backend have never run on hardware",
         }
 
     def open(self, directory: Path, manifest: Manifest) -> OnnxEngine:

@@ -14,7 +14,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal
 
 from . import __version__
-from .errors import DefectRTError
+from .errors import DefectRTError, EngineError, MissingExtraError
 
 if TYPE_CHECKING:
     from .manifest import Manifest
@@ -60,6 +60,7 @@ def examine(engine: Path | None = None) -> Iterator[Finding]:
     yield from _extras()
     yield from _runtime()
     yield from _providers()
+    yield from _plans()
     yield from _engine(engine)
 
 
@@ -153,6 +154,23 @@ def _providers() -> Iterator[Finding]:
         except Exception as error:  # ONNX Runtime's own errors share no narrower base
             level: Level = "fault" if name == "CPUExecutionProvider" else "note"
             yield Finding(level, "provider", f"{name} is there and does not work: {_short(error)}")
+
+
+def _plans() -> Iterator[Finding]:
+    """TensorRT and TensorRT-RTX, where they are installed: what they could run on here."""
+    from .tensorrt_engine import Card, library
+
+    for backend in ("tensorrt-rtx", "tensorrt"):
+        try:
+            name = f"{backend} {library(backend).__version__}"
+            capability = Card().capability()
+        except (MissingExtraError, ImportError):
+            continue  # said above, among the extras
+        except EngineError as error:
+            yield Finding("note", "backend", f"{name} can build engines and run none: {error}")
+        else:
+            text = f"{name}, a card of compute capability {capability}; never tried on hardware yet"
+            yield Finding("ok", "backend", text)
 
 
 def _try(ort: Any, provider: str) -> float:
