@@ -217,7 +217,8 @@ def test_nothing_is_opened_before_everything_is_verified(good, monkeypatch):
         load_engine(good)
 
 
-def test_a_backend_of_another_build_is_named(tmp_path):
+def test_a_backend_of_another_build_is_named(tmp_path, monkeypatch):
+    monkeypatch.delitem(engine._BACKENDS, "tensorrt")
     hostile({"replace": ['"backend": "onnx"', '"backend": "tensorrt"']}, tmp_path / "engine")
     with pytest.raises(EngineError, match="does not run the backend 'tensorrt'"):
         load_engine(tmp_path / "engine")

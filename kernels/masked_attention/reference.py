@@ -100,7 +100,7 @@ def attention_map(q: Tensor, k_in: Tensor, content: Tensor) -> Tensor:
     the map are float32 at least.
     """
     wide = torch.promote_types(q.dtype, torch.float32)
-    weights = (q @ k_in.mT / q.shape[-1] ** 0.5).softmax(-1, dtype=wide)
+    weights = (q @ k_in.mT / q.shape[-1] ** 0.5).to(wide).softmax(-1)
     return (weights * content[:, None, None, :].to(wide)).sum(-1).mean(1)
 
 
