@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Build and test libdefectrt: release (shared and static), sanitizers, fuzz targets, the installed
-# package and a project that uses it.
+# Build and test libdefectrt: release (shared and static), the installed package and a project that
+# uses it, the optional parts, sanitizers, fuzzers.
 #
 #   cpp/ci.sh [BUILD]          default .cache/ci-cpp
 #
@@ -16,9 +16,13 @@ python=${PYTHON:-python3}
 export ONNXRUNTIME_ROOT=${ONNXRUNTIME_ROOT:-$root/.cache/onnxruntime-sdk}
 
 missing=()
-for pair in cmake:cmake ninja:ninja-build c++:g++ npm:npm pkg-config:pkg-config; do
+for pair in cmake:cmake ninja:ninja-build c++:g++ npm:npm pkg-config:pkg-config clang++:clang; do
     command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
 done
+fuzzer() {  # the path of libFuzzer's library, or of what clang would like to see there
+    clang++ -print-file-name="libclang_rt.fuzzer-$(uname -m).a" 2>/dev/null
+}
+[ -e "$(fuzzer)" ] || missing+=(libclang-rt-dev)
 [ -e /usr/include/gtest/gtest.h ] || missing+=(libgtest-dev)
 if [ ${#missing[@]} -gt 0 ]; then
     [ "$(id -u)" = 0 ] || { echo "install: ${missing[*]}" >&2; exit 1; }
@@ -63,12 +67,29 @@ c++ -std=c++17 cpp/examples/consumer/main.cpp $(pkg-config --cflags --libs defec
 LD_LIBRARY_PATH=$(pkg-config --variable=libdir defectrt):$ONNXRUNTIME_ROOT/lib \
     "$build/by-pkg-config" cpp/tests/engine | grep -x spot
 
+# TensorRT's headers can be had, its libraries cannot: both flavours are compiled, never run.
+cpp/cmake/fetch-tensorrt-headers.sh "$root/.cache/tensorrt-headers" "$python"
+for rtx in OFF ON; do
+    cmake -S . -B "$build/tensorrt-$rtx" -G Ninja --log-level=ERROR -DDEFECTRT_WERROR=ON \
+        "${launcher[@]}" -DDEFECTRT_WITH_TENSORRT=ON -DDEFECTRT_TENSORRT_RTX=$rtx \
+        -DTENSORRT_ROOT="$root/.cache/tensorrt-headers" -DDEFECTRT_TESTS=OFF \
+        -DCMAKE_BUILD_TYPE=Debug
+    targets=(defectrt_tensorrt defectrt_objects)
+    [ $rtx = OFF ] || targets=(defectrt_tensorrt)
+    cmake --build "$build/tensorrt-$rtx" --parallel "$jobs" --target "${targets[@]}" -- --quiet
+done
+
 checked=(-DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_CXX_FLAGS_RELWITHDEBINFO="-O1 -g1"
     -DDEFECTRT_SHARED=OFF -DDEFECTRT_EXAMPLES=OFF)
 export LSAN_OPTIONS=suppressions=$root/cpp/tests/lsan.supp:print_suppressions=0
 export UBSAN_OPTIONS=print_stacktrace=1
-make address "${checked[@]}" -DDEFECTRT_SANITIZE=address,undefined -DDEFECTRT_FUZZ=ON
+make address "${checked[@]}" -DDEFECTRT_SANITIZE=address,undefined
 check address
 export TSAN_OPTIONS=suppressions=$root/cpp/tests/tsan.supp:halt_on_error=1:report_mutex_bugs=0
 make thread "${checked[@]}" -DDEFECTRT_SANITIZE=thread
-check thread -R 'Tasks|Session|Synthesize'
+check thread -R 'Tasks|Session|Synthesize|Exit'
+
+# 30 s each, from a fixed seed, on top of the corpus.
+make fuzz "${checked[@]}" -DDEFECTRT_SANITIZE=address,undefined -DDEFECTRT_FUZZ=ON \
+    -DDEFECTRT_TESTS=OFF -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++
+check fuzz

@@ -47,6 +47,12 @@ std::shared_ptr<const Engine> load_engine(const std::filesystem::path &directory
 std::unique_ptr<const Engine> open_onnx(const std::filesystem::path &directory, Manifest manifest,
                                         int threads);
 
+#ifdef DEFECTRT_WITH_TENSORRT
+/// Open plans that `verify` has already checked and that are trusted.
+std::unique_ptr<const Engine> open_tensorrt(const std::filesystem::path &directory,
+                                            Manifest manifest);
+#endif
+
 /// The version of the ONNX Runtime that is loaded.
 std::string onnxruntime_version();
 
