@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from defectrt import __version__
-from defectrt.errors import OutputError, UsageError
+from defectrt.errors import Cancelled, OutputError, UsageError
 from defectrt.manifest import FORMAT_VERSION, MANIFEST, DatasetEntry, Manifest, dump, hash_file
 from defectrt.progress import Progress
 from defectrt.schedule import Convention, Schedule
@@ -44,8 +44,8 @@ def build(
 
     backend makes the files, `Onnx` by default; steps are the schedules to include, the first being
     the default; defects the kinds to include, by default all that the run was trained on. Raises
-    `EngineError` if the engine and PyTorch differ by more than the backend's tolerance, and then
-    leaves nothing behind.
+    `EngineError` if the engine and PyTorch differ by more than the backend's tolerance, `Cancelled`
+    after Ctrl-C, and then leaves nothing behind.
     """
     backend = backend or Onnx()
     if out.exists() and not overwrite:
@@ -73,6 +73,8 @@ def build(
             dump(manifest.model_copy(update={"provenance": provenance}), partial)
             _replace(partial, out)
             progress.update(backend.stages + 2, **{k: float(v) for k, v in errors.items()})
+    except KeyboardInterrupt:
+        raise Cancelled(f"stopped; {out} was not written") from None
     except OSError as error:
         raise OutputError(f"{out}: the engine cannot be written: {error}") from error
     finally:

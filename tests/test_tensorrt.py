@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import fields
@@ -18,6 +19,7 @@ import pytest
 import torch
 from onnx import TensorProto, checker, helper, numpy_helper, save
 from pretended_card import pretended_card
+from test_cli import defectrt
 from test_engine_conformance import random_rows
 
 from defectrt.engine import load_engine
@@ -190,6 +192,54 @@ def test_norms_stay_float32_and_everything_else_becomes_narrow():
     assert out.dtype == torch.float16
     assert seen == [torch.float16]
     torch.testing.assert_close(out.double(), exact, atol=0.2, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--compute-capability", 89], "--backend onnx takes no --compute-capability"),
+        (["--precision", "float16", "--rows", 4, 8], "onnx takes no --precision, no --rows"),
+        (
+            ["--backend", "tensorrt-rtx", "--half-weights", "--weight-streaming"],
+            "--backend tensorrt-rtx takes no --half-weights, no --weight-streaming",
+        ),
+        (["--backend", "tensorrt", "--compute-capability", 90], "takes no --compute-capability"),
+    ],
+)
+def test_options_of_other_backends_are_refused(options, message):
+    result = defectrt("build-engine", "run", "--out", "engine", *options)
+    assert result.returncode == 2
+    assert message in " ".join(result.stderr.split())
+
+
+@pytest.mark.slow
+def test_a_card_that_cannot_be_is_refused_before_the_run_is_opened(tmp_path):
+    words = ["build-engine", tmp_path / "no-run", "--out", tmp_path / "engine"]
+    result = defectrt(*words, "--backend", "tensorrt-rtx", "--compute-capability", 90)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "nothing for compute capability 90" in result.stderr
+    assert "89 (GeForce RTX 40" in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_ctrl_c_while_it_builds_leaves_nothing(trt, run, tmp_path):
+    options = ["--backend", "tensorrt-rtx", "--compute-capability", "89"]
+    command = ["build-engine", str(run), "--out", str(tmp_path / "engine"), *options]
+    with subprocess.Popen(
+        [sys.executable, "-m", "defectrt", *command],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        seen = []
+        for line in process.stderr:
+            seen.append(line)
+            if "now building encoder" in line:
+                os.killpg(process.pid, signal.SIGINT)
+    assert process.returncode == 130, seen
+    assert "was not written" in seen[-1]
+    assert not list(tmp_path.iterdir())
 
 
 # --- the host's side, on a pretended card
