@@ -43,8 +43,8 @@ def build_engine(
     backend: Annotated[
         Literal["onnx", "tensorrt-rtx", "tensorrt"],
         typer.Option(
-            help="onnx runs anywhere; tensorrt-rtx on RTX cards, and is built without one; tensorrt "
-            "on the card that is here. Neither of these two has run on hardware so far."
+            help="onnx runs anywhere; tensorrt-rtx on RTX cards, and is built without one; "
+            "tensorrt on the card that is here. The last two have not run on hardware so far."
         ),
     ] = "onnx",
     precision: Annotated[
