@@ -58,7 +58,7 @@ def dent(surface: Surface, form: Field, light: Light, rng: Rng) -> Surface:
     inside = np.clip(form / radius, 0, 1)
     bowl = inside * inside * (3 - 2 * inside)
     # pressed flat a little, and shining where the skin was pulled smooth
-    height = surface.height * (1 - 0.4 * bowl) - rng.uniform(0.7, 1.0) * radius * bowl
+    height = surface.height * (1 - 0.6 * bowl) - rng.uniform(0.4, 0.6) * radius * bowl
     shine = np.maximum(surface.gloss, 0.45 * np.minimum(4 * inside, 1))
     return replace(surface, height=height, gloss=shine)
 
