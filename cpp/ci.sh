@@ -79,6 +79,16 @@ for rtx in OFF ON; do
         cpp/CMakeFiles/defectrt_objects.dir/src/{engine,c_api}.cpp.o -- --quiet
 done
 
+# With libtorch, out of the Python's wheel; what it opens is tested from there (test_cpp_aoti.py).
+if torch=$("$python" -c 'import torch; print(torch.utils.cmake_prefix_path)' 2>/dev/null); then
+    make torch -DDEFECTRT_WITH_TORCH=ON -DCMAKE_PREFIX_PATH="$torch" -DDEFECTRT_TESTS=OFF \
+        -DDEFECTRT_STATIC=OFF -DDEFECTRT_EXAMPLES=OFF
+    cmake -DNM="$(command -v nm)" -DLIBRARY="$build/torch/cpp/libdefectrt.so" \
+        -DLIST=cpp/tests/symbols.txt -P cpp/tests/symbols.cmake
+else
+    echo "$python has no torch: the part for AOTInductor engines is not compiled" >&2
+fi
+
 checked=(-DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_CXX_FLAGS_RELWITHDEBINFO="-O1 -g1"
     -DDEFECTRT_SHARED=OFF -DDEFECTRT_EXAMPLES=OFF)
 export LSAN_OPTIONS=suppressions=$root/cpp/tests/lsan.supp:print_suppressions=0

@@ -41,15 +41,18 @@ def build_engine(
         bool, typer.Option("--half-weights", help="Store weights as float16: half the size.")
     ] = False,
     backend: Annotated[
-        Literal["onnx", "tensorrt-rtx", "tensorrt"],
+        Literal["onnx", "aoti", "tensorrt-rtx", "tensorrt"],
         typer.Option(
-            help="onnx runs anywhere; tensorrt-rtx on RTX cards, and is built without one; "
-            "tensorrt on the card that is here. The last two have not run on hardware so far."
+            help="onnx runs anywhere; aoti is compiled for this machine, and needs torch; "
+            "tensorrt-rtx on RTX cards, and is built without one; tensorrt on the card that is "
+            "here. No engine for a card has run on hardware so far."
         ),
     ] = "onnx",
     precision: Annotated[
         Literal["float32", "float16", "bfloat16"] | None,
-        typer.Option(help="tensorrt*: of the U-Net; by default float16. Norms stay float32."),
+        typer.Option(
+            help="Of the U-Net, on cards; by default float16. tensorrt*: norms stay float32."
+        ),
     ] = None,
     compute_capability: Annotated[
         list[int] | None,
@@ -72,14 +75,26 @@ def build_engine(
             "--standard-attention", help="tensorrt: its own cross-attention, not our kernel."
         ),
     ] = False,
+    device: Annotated[
+        Literal["cpu", "cuda"] | None,
+        typer.Option(help="aoti: what to compile for; by default the CPU."),
+    ] = None,
+    bucket: Annotated[
+        list[int] | None,
+        typer.Option(
+            help="aoti: size of a batch that is run, others are padded or split; repeat for more. "
+            "By default any on a CPU; 2, 4 … 32 on a GPU, a CUDA graph each."
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an engine.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
     """Turn a fine-tuned model into an engine directory.
 
-    The engine needs no torch. Before it is finished, it is compared with the model on random
-    rows; if they differ, nothing is written. For a card, what is compared is the graphs that its
-    plans were built from, on the CPU.
+    Before it is finished, the engine is compared with the model on random rows; if they differ,
+    nothing is written. For TensorRT, what is compared is the graphs that its plans were built from,
+    on the CPU. An engine of the backend onnx needs no torch. All others are machine code, and run
+    only where their fingerprint is trusted.
 
     Examples:
 
@@ -89,11 +104,15 @@ def build_engine(
 
       defectrt build-engine runs/hole --out engines/hole-rtx --backend tensorrt-rtx \\
         --compute-capability 89 --compute-capability 120
+
+      defectrt build-engine runs/hole --out engines/hole-cpu --backend aoti
     """
     plans = {"tensorrt", "tensorrt-rtx"}
     options: dict[str, tuple[object, set[str]]] = {
         "--half-weights": (half_weights, {"onnx"}),
-        "--precision": (precision, plans),
+        "--precision": (precision, {"aoti", *plans}),
+        "--device": (device, {"aoti"}),
+        "--bucket": (bucket, {"aoti"}),
         "--compute-capability": (compute_capability, {"tensorrt-rtx"}),
         "--rows": (rows, plans),
         "--weight-streaming": (weight_streaming, {"tensorrt"}),
@@ -104,6 +123,7 @@ def build_engine(
     ]:
         raise UsageError(f"--backend {backend} takes no {', no '.join(foreign)}")
     with requires("export"):
+        from .aoti import Aoti
         from .build import build
         from .graphs import Onnx
         from .tensorrt import TensorRT
@@ -111,7 +131,9 @@ def build_engine(
 
     common = (precision or "float16", (1, *(rows or (8, 32))))
     chosen: Backend = Onnx(half_weights)
-    if backend == "tensorrt-rtx":
+    if backend == "aoti":
+        chosen = Aoti.of(device or "cpu", precision, tuple(bucket or ()))
+    elif backend == "tensorrt-rtx":
         chosen = TensorRTRTX(*common, capabilities=tuple(compute_capability or ()))
     elif backend == "tensorrt":
         chosen = TensorRT(*common, plugin=not standard_attention, weight_streaming=weight_streaming)

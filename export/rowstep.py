@@ -40,6 +40,11 @@ def masked_cross_attention(
     return concatenated_softmax(*inputs)
 
 
+def _has_kernels(x: Tensor) -> bool:
+    """Whether the operators of `defectrt.kernels` are kernels there, and not their references."""
+    return x.is_cuda
+
+
 @dataclass
 class _Row:
     """What the processors need: the mask, each row's prompts, and where the maps go.
@@ -78,7 +83,7 @@ class _PromptTable(nn.Module):
         q = split_heads(attn.to_q(hidden_states), attn.heads)
         mask = level_mask(masking.mask, q.shape[2])
         mapped = mask.shape[-1] <= masking.largest_map
-        if q.is_cuda:
+        if _has_kernels(q):
             return project_out(attn, self._fused(q, masking, mask, mapped))
         (k_in, v_in), (k_out, v_out) = (
             [split_heads(table.index_select(0, prompt), attn.heads) for table in (self.k, self.v)]
@@ -137,7 +142,7 @@ class RowStep(nn.Module):
         anchor: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Shapes as in `defectrt.rows.Rows`; returns (z' [B,C,h,w], attention [B,1,r,r])."""
-        content = self.content if latent.is_cuda else self.content.index_select(0, inside)
+        content = self.content if _has_kernels(latent) else self.content.index_select(0, inside)
         row = _Row(mask, inside, outside, content, self.map_side)
         prediction = self.unet(
             latent.to(self.unet.dtype),
@@ -148,7 +153,7 @@ class RowStep(nn.Module):
         )[0].to(latent)
         alpha = self.alphas.index_select(0, timestep).view(-1, 1, 1, 1)
         epsilon = to_epsilon(self.prediction_type, prediction, latent, alpha)
-        if latent.is_cuda:
+        if _has_kernels(latent):
             return row_step(latent, epsilon, a, b, region, anchor), self._mean(row.maps)
         a, b = (x.view(-1, 1, 1, 1) for x in (a, b))
         return region * (a * latent + b * epsilon) + anchor, self._mean(row.maps)

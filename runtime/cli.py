@@ -169,6 +169,7 @@ def synthesize(
             "doctor finds it. One that does not take the whole engine is an error."
         ),
     ] = None,
+    trust: cli_engines.Trust = None,
     wait: Annotated[
         bool, typer.Option("--wait", help="Wait if another process is writing to OUT.")
     ] = False,
@@ -238,6 +239,7 @@ def synthesize(
         formats=parse_formats(formats),
         threads=threads,
         provider=provider,
+        trust=trust,
         wait=wait,
         quiet=quiet,
     )

@@ -14,10 +14,20 @@ from .errors import DefectRTError, EngineError
 if TYPE_CHECKING:
     from .manifest import Manifest
 
-__all__ = ["ProviderName", "doctor", "info", "verify"]
+__all__ = ["ProviderName", "Trust", "doctor", "info", "verify"]
 
 #: What ``--provider`` may say; written out, so that a help text needs no ONNX Runtime.
 ProviderName: TypeAlias = Literal["cpu", "cuda", "tensorrt", "tensorrt-rtx", "openvino", "auto"]
+
+#: ``--trust``, and what a line computer sets once.
+Trust: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        envvar="DEFECTRT_TRUST",
+        help="Fingerprints of engines that may run though they are machine code (all but ONNX), "
+        "divided by commas; `defectrt info` shows them.",
+    ),
+]
 
 _MARKS = {"ok": "ok   ", "note": "note ", "fault": "FAULT"}
 
@@ -26,6 +36,7 @@ def doctor(
     engine: Annotated[
         Path | None, typer.Option(help="Engine directory to test; by default the one inside.")
     ] = None,
+    trust: Trust = None,
     as_json: Annotated[bool, typer.Option("--json", help="The findings as JSON.")] = False,
 ) -> None:
     """Look at what is installed here and what of it works.
@@ -44,7 +55,7 @@ def doctor(
     from .doctor import examine
 
     findings = []
-    for finding in examine(engine):
+    for finding in examine(engine, trust):
         findings.append(finding)
         if not as_json:
             typer.echo(f"{_MARKS[finding.level]}  {finding.topic:<12} {finding.text}")

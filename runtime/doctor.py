@@ -50,10 +50,11 @@ class Finding:
     advice: str = ""
 
 
-def examine(engine: Path | None = None) -> Iterator[Finding]:
+def examine(engine: Path | None = None, trust: str | None = None) -> Iterator[Finding]:
     """Look at everything, one finding after another; raises nothing.
 
-    ``engine`` is the one to test, by default the one inside the package.
+    ``engine`` is the one to test, by default the one inside the package; ``trust`` as in
+    `defectrt.engine.load_engine`.
     """
     yield _system()
     yield from _packages()
@@ -61,7 +62,7 @@ def examine(engine: Path | None = None) -> Iterator[Finding]:
     yield from _runtime()
     yield from _providers()
     yield from _plans()
-    yield from _engine(engine)
+    yield from _engine(engine, trust)
 
 
 def _system() -> Finding:
@@ -191,7 +192,7 @@ def _try(ort: Any, provider: str) -> float:
     return perf_counter() - start
 
 
-def _engine(directory: Path | None) -> Iterator[Finding]:
+def _engine(directory: Path | None, trust: str | None) -> Iterator[Finding]:
     """Verify an engine and make one defect with it."""
     try:
         from .engine import DEFAULT_ENGINE
@@ -205,14 +206,15 @@ def _engine(directory: Path | None) -> Iterator[Finding]:
         manifest = verify(where)
         kinds = ", ".join(manifest.defects)
         yield Finding("ok", "engine", f"{name} is intact ({manifest.backend}); it makes: {kinds}")
-        yield _self_test(where, manifest.defects[0], min(map(int, manifest.schedule.tables)))
+        steps = min(map(int, manifest.schedule.tables))
+        yield _self_test(where, manifest.defects[0], steps, trust)
         if manifest.backend == "onnx":
             yield from _trials(where, manifest)
     except DefectRTError as error:
         yield Finding("fault", "engine", str(error), "pip install --force-reinstall defectrt")
 
 
-def _self_test(directory: Path, defect: str, steps: int) -> Finding:
+def _self_test(directory: Path, defect: str, steps: int, trust: str | None) -> Finding:
     """One defect on a drawn picture: it must show, and nothing else may change."""
     import numpy as np
 
@@ -221,7 +223,8 @@ def _self_test(directory: Path, defect: str, steps: int) -> Finding:
 
     picture = np.random.default_rng(0).normal(150, 6, (96, 96, 3)).clip(0, 255).astype(np.uint8)
     start = perf_counter()
-    with Synthesizer(directory, Job(defect=defect, steps=steps, candidates=2)) as synthesizer:
+    job = Job(defect=defect, steps=steps, candidates=2)
+    with Synthesizer(directory, job, trust=trust) as synthesizer:
         result = synthesizer(picture)
     seconds = perf_counter() - start
     if result.fault:

@@ -44,6 +44,7 @@ _BACKENDS = {
     "onnx": _Backend("onnx_engine", "OnnxEngine"),
     "tensorrt": _Backend("tensorrt_engine", "TensorRTEngine", "tensorrt"),
     "tensorrt-rtx": _Backend("tensorrt_engine", "TensorRTEngine", "tensorrt-rtx"),
+    "aoti": _Backend("aoti_engine", "AotiEngine", extra="gpu"),
 }
 
 

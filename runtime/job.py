@@ -91,6 +91,7 @@ def synthesize(
     formats: Sequence[Format] = ("mvtec",),
     threads: int | None = None,
     provider: str | None = None,
+    trust: str | None = None,
     wait: bool = False,
     quiet: bool = False,
 ) -> Summary:
@@ -101,7 +102,8 @@ def synthesize(
     it, one that suits the kind of defect is drawn.
     Pictures that cannot be used are listed in the summary; the rest goes on. ``formats`` besides
     the MVTec AD layout are written at the end (see `defectrt.formats`). ``provider`` is what an
-    ONNX engine runs on, see `defectrt.engine.load_engine`; it decides the last bits, so a job
+    ONNX engine runs on, and ``trust`` has the fingerprints of other engines that may run, see
+    `defectrt.engine.load_engine`. The provider decides the last bits, so a job
     goes on with the one it began with. Whatever stopped a job, the same call goes on with it and
     ends with the same files; another process that is writing to ``out`` is an `OutputError`,
     unless told to ``wait`` for it. Ctrl-C finishes the samples at hand and raises `Cancelled`.
@@ -115,7 +117,9 @@ def synthesize(
     requested = len(entries) * job.count
     threads = threads if threads is not None else cores()
     calls = max(1, min(threads, requested * job.candidates // job.batch))
-    with load_engine(engine, threads=threads, calls=calls, provider=provider) as opened:
+    with load_engine(
+        engine, threads=threads, calls=calls, provider=provider, trust=trust
+    ) as opened:
         maker = Maker(opened, job)
         band = math.ceil(job.grow + job.feather)
         mask_source = options.open(maker.defect, opened.manifest.image.height, job.seed, band)

@@ -100,6 +100,7 @@ class Synthesizer:
         masks: Masks | MaskSource | None = None,
         threads: int | None = None,
         provider: str | None = None,
+        trust: str | None = None,
     ) -> None:
         """Verify and open an engine, by default the one inside the package.
 
@@ -108,15 +109,21 @@ class Synthesizer:
         threads   of the CPU; all by default
         provider  what an ONNX engine runs on: cpu (the default), cuda, tensorrt, tensorrt-rtx,
                   openvino, or auto for the fastest here
+        trust     fingerprints of engines that may run though they are machine code: all but ONNX
 
-        Raises `EngineError` for a damaged engine or a provider that does not take it, and
-        `UsageError` for a kind of defect or a number of steps that it does not have.
+        Raises `EngineError` for an engine that is damaged or not trusted or a provider that does
+        not take it, and `UsageError` for a kind of defect or a number of steps that it does not
+        have.
         """
         self.job = job or Job()
         threads = threads if threads is not None else cores()
         calls = max(1, min(threads, self.job.count * self.job.candidates // self.job.batch))
         self._engine = load_engine(
-            engine or DEFAULT_ENGINE, threads=threads, calls=calls, provider=provider
+            engine or DEFAULT_ENGINE,
+            threads=threads,
+            calls=calls,
+            provider=provider,
+            trust=trust,
         )
         self.provider = self._engine.provider
         try:

@@ -21,7 +21,7 @@ class UnavailableError(Exception):
 
 
 class EngineOptions(c.Structure):
-    _fields_ = [("struct_size", c.c_size_t), ("threads", c.c_int32)]
+    _fields_ = [("struct_size", c.c_size_t), ("threads", c.c_int32), ("trust", c.c_char_p)]
 
 
 class Options(c.Structure):
@@ -141,11 +141,11 @@ class Library:
             getattr(self.c, f"defectrt_{kind}_error")(handle, text, c.c_size_t(len(text)))
             raise StatusError(status, text.value.decode())
 
-    def open(self, directory, threads=0):
+    def open(self, directory, threads=0, trust=None):
         engine = c.c_void_p()
         assert self.c.defectrt_engine_create(c.byref(engine)) == 0
         try:
-            options = EngineOptions(c.sizeof(EngineOptions), threads)
+            options = EngineOptions(c.sizeof(EngineOptions), threads, (trust or "").encode())
             path = str(directory).encode()
             status = self.c.defectrt_engine_open(engine, path, c.byref(options))
             self.check(status, "engine", engine)

@@ -281,6 +281,16 @@ def pretended_rtx(engine, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def aoti_engine(run, tmp_path_factory):
+    """The same run, compiled for this processor; its batches are padded to 2 rows, or 5."""
+    from defectrt.export.aoti import Aoti
+    from defectrt.export.build import build
+
+    out = tmp_path_factory.mktemp("engines") / "compiled"
+    return build(run, out, Aoti(buckets=(2, 5)), steps=(4, 2), quiet=True)
+
+
+@pytest.fixture(scope="session")
 def magnetic_tile():
     """The real dataset, if DEFECTRT_DATA names the folder that holds ``magnetic_tile``."""
     folder = Path(os.environ.get("DEFECTRT_DATA", "")) / "magnetic_tile"

@@ -34,6 +34,7 @@ class Backend:
     rounding   largest difference between a row in a batch and the row alone
     needs      packages without which it cannot be tried
     card       it needs a card that TensorRT-RTX builds for, or a pretended one
+    slow       its build takes long
     """
 
     fixture: str
@@ -42,11 +43,13 @@ class Backend:
     rounding: float = 1e-5
     needs: tuple[str, ...] = ()
     card: Literal["real", "pretended"] | None = None
+    slow: bool = False
 
 
 BACKENDS = {
     "onnx": Backend("engine"),
     "onnx-cpu": Backend("engine", "cpu"),
+    "aoti-cpu": Backend("aoti_engine", needs=("torch",), slow=True),
     "onnx-cuda": Backend("engine", "cuda", tolerance=1e-3),
     "onnx-tensorrt": Backend("engine", "tensorrt", tolerance=1e-3),
     "onnx-tensorrt-rtx": Backend("engine", "tensorrt-rtx", tolerance=1e-3),
@@ -92,7 +95,11 @@ def test_the_backend_is_tried_here(name):
         pytest.skip(f"{name} was not tried: {', '.join(missing(BACKENDS[name]))} missing")
 
 
-@pytest.fixture(scope="module", params=HERE.values(), ids=HERE)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(b, marks=pytest.mark.slow if b.slow else ()) for b in HERE.values()],
+    ids=HERE,
+)
 def backend(request):
     return request.param
 

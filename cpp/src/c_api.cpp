@@ -92,6 +92,8 @@ T &given(T *pointer, const char *name) {
 template <class T>
 constexpr size_t first_size = sizeof(T);
 template <>
+constexpr size_t first_size<defectrt_engine_options> = offsetof(defectrt_engine_options, trust);
+template <>
 constexpr size_t first_size<defectrt_request> = offsetof(defectrt_request, spots);
 
 /// A caller's struct as this library knows it; members that an older program does not have are 0.
@@ -425,12 +427,22 @@ const char *defectrt_version(void) { return DEFECTRT_VERSION_TEXT; }
 int32_t defectrt_api_version(void) { return DEFECTRT_API_VERSION; }
 
 size_t defectrt_build_info(char *buffer, size_t size) {
+    static const char backends[] = "onnx"
+#ifdef DEFECTRT_WITH_TORCH
+                                   " aoti"
+#endif
+#if defined(DEFECTRT_TENSORRT_RTX)
+                                   " tensorrt-rtx"
+#elif defined(DEFECTRT_WITH_TENSORRT)
+                                   " tensorrt"
+#endif
+        ;
     size_t length = 0;
     guarded(nullptr, [&] {
         length = copy_text("defectrt " DEFECTRT_VERSION_TEXT ", api " +
                                std::to_string(DEFECTRT_API_VERSION) + "." +
-                               std::to_string(DEFECTRT_API_REVISION) +
-                               ", backends onnx, ONNX Runtime " + onnxruntime_version() +
+                               std::to_string(DEFECTRT_API_REVISION) + ", backends " + backends +
+                               ", ONNX Runtime " + onnxruntime_version() +
                                ", compiler " DEFECTRT_COMPILER_TEXT,
                            buffer, size);
     });
@@ -454,12 +466,14 @@ defectrt_status defectrt_engine_open(defectrt_engine *engine, const char *direct
                                      const defectrt_engine_options *options) {
     return guarded(engine == nullptr ? nullptr : &engine->error, [&] {
         given(engine, "engine");
-        const int32_t threads =
-            options == nullptr ? 0 : read_struct(options, "options").threads;
+        const defectrt_engine_options chosen =
+            options == nullptr ? defectrt_engine_options{} : read_struct(options, "options");
+        const int32_t threads = chosen.threads;
         if (threads < 0 || threads > 4096) {
             throw usage_error("threads: 1 to 4096, or 0 for all cores");
         }
-        std::shared_ptr<const Engine> opened = load_engine(directory_path(directory), threads);
+        std::shared_ptr<const Engine> opened = load_engine(
+            directory_path(directory), threads, chosen.trust == nullptr ? "" : chosen.trust);
         {
             const std::lock_guard<std::mutex> lock(engine->mutex);
             engine->open.swap(opened);

@@ -3,6 +3,7 @@
 #include "error.hpp"
 #include "exit.hpp"
 #include "text.hpp"
+#include "trust.hpp"
 
 namespace defectrt::internal {
 namespace {
@@ -43,19 +44,37 @@ private:
 };
 
 std::unique_ptr<const Engine> open(const std::filesystem::path &directory, Manifest manifest,
-                                   int threads) {
+                                   int threads, [[maybe_unused]] const std::string &trust) {
     if (manifest.backend == "onnx") return open_onnx(directory, std::move(manifest), threads);
+#ifdef DEFECTRT_WITH_TORCH
+    if (manifest.backend == "aoti") {
+        require_trust(directory, manifest, trust);
+        return open_aoti(directory, std::move(manifest), threads);
+    }
+#endif
+#ifdef DEFECTRT_WITH_TENSORRT
+#ifdef DEFECTRT_TENSORRT_RTX
+    constexpr const char *plans = "tensorrt-rtx";
+#else
+    constexpr const char *plans = "tensorrt";
+#endif
+    if (manifest.backend == plans) {
+        require_trust(directory, manifest, trust);
+        return open_tensorrt(directory, std::move(manifest));
+    }
+#endif
     throw engine_error(directory.u8string() + ": this build does not run the backend " +
                        quote(manifest.backend));
 }
 
 }  // namespace
 
-std::shared_ptr<const Engine> load_engine(const std::filesystem::path &directory, int threads) {
+std::shared_ptr<const Engine> load_engine(const std::filesystem::path &directory, int threads,
+                                          const std::string &trust) {
     Manifest manifest = verify(directory);
     const Call call;
     call.check();
-    auto engine = std::make_shared<Watched>(open(directory, std::move(manifest), threads));
+    auto engine = std::make_shared<Watched>(open(directory, std::move(manifest), threads, trust));
     watch_exit();
     return engine;
 }

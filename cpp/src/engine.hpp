@@ -40,8 +40,10 @@ public:
     virtual Stepped step(const Rows &rows, Stop &stop) const = 0;
 };
 
-/// Verify an engine directory, then open it. threads of a step; 0 for all cores.
-std::shared_ptr<const Engine> load_engine(const std::filesystem::path &directory, int threads);
+/// Verify an engine directory, then open it. threads of a step; 0 for all cores. `trust` has the
+/// fingerprints of those that may be opened though they are machine code.
+std::shared_ptr<const Engine> load_engine(const std::filesystem::path &directory, int threads,
+                                          const std::string &trust);
 
 /// Open graphs that `verify` has already checked.
 std::unique_ptr<const Engine> open_onnx(const std::filesystem::path &directory, Manifest manifest,
@@ -51,6 +53,12 @@ std::unique_ptr<const Engine> open_onnx(const std::filesystem::path &directory, 
 /// Open plans that `verify` has already checked and that are trusted.
 std::unique_ptr<const Engine> open_tensorrt(const std::filesystem::path &directory,
                                             Manifest manifest);
+#endif
+
+#ifdef DEFECTRT_WITH_TORCH
+/// Load programs that `verify` has already checked and that are trusted.
+std::unique_ptr<const Engine> open_aoti(const std::filesystem::path &directory, Manifest manifest,
+                                        int threads);
 #endif
 
 /// The version of the ONNX Runtime that is loaded.

@@ -49,7 +49,7 @@ extern "C" {
 #endif
 
 #define DEFECTRT_API_VERSION 1
-#define DEFECTRT_API_REVISION 1
+#define DEFECTRT_API_REVISION 2
 
 /* ---- status ------------------------------------------------------------------------------- */
 
@@ -101,6 +101,12 @@ typedef struct defectrt_engine defectrt_engine;
 typedef struct defectrt_engine_options {
     size_t struct_size;
     int32_t threads; /* CPU threads of a step, shared by all sessions; 0: all cores */
+    /*
+     * Since revision 2. Engines of other backends than onnx are machine code, which may do anything
+     * that the process may do, and are opened only if their fingerprint (64 hexadecimal digits, see
+     * `defectrt info`) stands here; several are divided by commas or spaces. NULL: none.
+     */
+    const char *trust;
 } defectrt_engine_options;
 
 typedef struct defectrt_engine_info {
@@ -123,7 +129,7 @@ DEFECTRT_API defectrt_status defectrt_engine_create(defectrt_engine **engine);
  *
  * directory is UTF-8. options may be NULL. A handle that is open already lets go of its engine if
  * the new one opens; sessions made of the former go on with it.
- * USAGE (NULL, options), ENGINE (with every fault in the text), NO_MEMORY.
+ * USAGE (NULL, options), ENGINE (with every fault in the text; not trusted), NO_MEMORY.
  */
 DEFECTRT_API defectrt_status defectrt_engine_open(defectrt_engine *engine, const char *directory,
                                                   const defectrt_engine_options *options);

@@ -100,13 +100,16 @@ private:
 /// An engine directory, verified and opened.
 class Engine {
 public:
-    explicit Engine(const std::string &directory, std::int32_t threads = 0) {
+    /// `trust`: see defectrt_engine_options.
+    explicit Engine(const std::string &directory, std::int32_t threads = 0,
+                    const std::string &trust = "") {
         defectrt_engine *made = nullptr;
         detail::check(defectrt_engine_create(&made), "out of memory");
         handle_.reset(made);
         defectrt_engine_options options{};
         options.struct_size = sizeof options;
         options.threads = threads;
+        options.trust = trust.c_str();
         check(defectrt_engine_open(made, directory.c_str(), &options));
     }
 

@@ -1,0 +1,165 @@
+"""libdefectrt with libtorch: compiled engines give the same pictures, and are trusted alike.
+
+DEFECTRT_TORCH_LIBRARY names the library, built with -DDEFECTRT_WITH_TORCH=ON (cpp/ci.sh does).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import clibrary
+import numpy as np
+import pytest
+from test_aoti import BAD_MEMBERS, CODE, GOOD, entry
+
+from defectrt.engine import load_engine
+from defectrt.errors import EngineError, UsageError
+from defectrt.maker import Good, Job, Maker
+from defectrt.manifest import dump, read_manifest, verify
+from defectrt.refine import Refinement
+from defectrt.scheduler import Scheduler, Task
+
+LIBRARY = os.environ.get("DEFECTRT_TORCH_LIBRARY")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not LIBRARY, reason="set DEFECTRT_TORCH_LIBRARY to a libdefectrt with torch"
+    ),
+]
+LOOSE = {"min_coverage": 0.0, "max_leak": 1e6}
+
+#: In a process of its own, in which nobody else has loaded libtorch.
+PROGRAM = """
+import sys, numpy as np, clibrary
+library, engine, trust, given, out = sys.argv[1:]
+library, data = clibrary.Library(library), np.load(given)
+handle = library.open(engine, 1, trust)
+loose = {"min_change": 1e-3, "min_area": 1, "min_coverage": 0.0, "max_leak": 1e6}
+session = library.session(handle, defect=b"spot", background=int(data["dual"]), **loose)
+size, candidates = int(data["latent"]), int(data["candidates"])
+made = library.synthesize(session, data["picture"], [data["mask"]], 5, candidates, size)
+library.c.defectrt_session_destroy(session)
+library.c.defectrt_engine_destroy(handle)
+assert "torch" not in sys.modules
+np.savez(out, picture=made[0], band=made[2], latent=made[3])
+"""
+
+
+@pytest.fixture(scope="module")
+def library():
+    return clibrary.Library(LIBRARY)
+
+
+class Recorder:
+    """An engine that keeps the latents it decodes."""
+
+    def __init__(self, engine):
+        self.engine, self.latents = engine, []
+        self.manifest, self.encode, self.step = engine.manifest, engine.encode, engine.step
+        self.calls = engine.calls
+
+    def decode(self, latent):
+        self.latents.append(latent.copy())
+        return self.engine.decode(latent)
+
+
+@pytest.mark.parametrize(("dual", "candidates"), [(False, 1), (True, 1), (False, 7)])
+def test_pictures(aoti_engine, tmp_path, dual, candidates):
+    rng = np.random.default_rng(3)
+    picture = rng.normal(150, 12, (60, 80, 3)).clip(0, 255).astype(np.uint8)
+    mask = np.zeros((60, 80), bool)
+    mask[20:30, 30:44] = True
+    trust = verify(aoti_engine).fingerprint
+    refinement = Refinement(min_change=1e-3, min_area=1)
+    way = "dual" if dual else "replay"
+    job = Job(defect="spot", candidates=candidates, background=way, refinement=refinement, **LOOSE)
+    with load_engine(aoti_engine, threads=1, trust=trust) as engine:
+        recorder = Recorder(engine)
+        work = Maker(recorder, job).sample(Good("x", picture), 0, [mask], 5)
+        (task,) = Scheduler(recorder, batch=job.batch).run([Task(work)])
+        expected = task.result()
+    given, out = tmp_path / "given.npz", tmp_path / "out.npz"
+    size = recorder.latents[0][0].size
+    np.savez(given, picture=picture, mask=mask, dual=dual, latent=size, candidates=candidates)
+    command = [sys.executable, "-c", PROGRAM, LIBRARY, aoti_engine, trust, given, out]
+    subprocess.run(command, check=True, cwd=Path(__file__).parent)
+    made = np.load(out)
+    latents = [z.reshape(-1) for batch in recorder.latents for z in batch]
+    assert min(np.abs(made["latent"] - z).max() for z in latents) <= 1e-5
+    assert np.abs(made["picture"].astype(int) - expected.picture.astype(int)).max() <= 1
+    assert np.array_equal(made["band"] > 0, expected.band)
+    assert np.array_equal(made["picture"][made["band"] == 0], picture[made["band"] == 0])
+    assert (made["picture"] != picture).any()
+
+
+def refused(library, directory, trust, error):
+    """What C says, after Python has said the same kind of thing."""
+    with pytest.raises(error):
+        load_engine(directory, trust=trust)
+    with pytest.raises(clibrary.StatusError) as said:
+        library.open(directory, 1, trust)
+    assert said.value.status == clibrary.CODES[error.__name__]
+    return str(said.value)
+
+
+def test_it_is_opened_by_its_fingerprint_only(library, aoti_engine):
+    mine = verify(aoti_engine).fingerprint
+    for trust in (None, "", "0" * 64):
+        text = refused(library, aoti_engine, trust, EngineError)
+        assert "is machine code" in text
+        assert text.endswith(mine)
+    for trust in ("yes", mine[:-1], f"{mine} no"):
+        assert "no fingerprint" in refused(library, aoti_engine, trust, UsageError)
+    for trust in (f"{'0' * 64}, {mine}", mine.upper(), f"\t{mine}\n"):
+        library.c.defectrt_engine_destroy(library.open(aoti_engine, 1, trust))
+
+
+def changed(engine, directory, members=None, **update):
+    """A copy with another denoiser or other words in the manifest, and its fingerprint."""
+    shutil.copytree(engine, directory)
+    manifest = read_manifest(directory)
+    if members is not None:
+        with zipfile.ZipFile(directory / "denoiser.pt2", "w") as file:
+            for name in members:
+                file.writestr(name, b"no library")
+        files = manifest.files | {"denoiser.pt2": entry(directory / "denoiser.pt2")}
+        update["files"] = files
+    dump(manifest.model_copy(update=update), directory)
+    return verify(directory).fingerprint
+
+
+@pytest.mark.parametrize("bad", BAD_MEMBERS)
+def test_an_archive_that_holds_something_else(library, aoti_engine, tmp_path, bad):
+    trust = changed(aoti_engine, tmp_path / "e", (*GOOD, bad))
+    text = refused(library, tmp_path / "e", trust, EngineError)
+    assert "denoiser.pt2: not a program of AOTInductor: it holds" in text
+
+
+def test_an_archive_without_a_library_and_one_that_is_none(library, aoti_engine, tmp_path):
+    trust = changed(aoti_engine, tmp_path / "a", GOOD[1:])
+    assert "holds no library" in refused(library, tmp_path / "a", trust, EngineError)
+    trust = changed(aoti_engine, tmp_path / "b", [f"{CODE}/a.so"])
+    text = refused(library, tmp_path / "b", trust, EngineError)
+    assert "denoiser.pt2: AOTInductor cannot load the program" in text
+
+
+@pytest.mark.parametrize(
+    ("update", "message"),
+    [
+        ({"runtime": {"torch": "1.0.0"}}, "compiled with PyTorch 1.0.0"),
+        ({"runtime": {}}, "compiled with PyTorch unknown"),
+        ({"capabilities": ["avx2", "avx1024"]}, "a processor with avx1024"),
+        ({"device": "cuda"}, "sees none here"),
+        (None, "does not say what it was compiled for"),
+    ],
+)
+def test_another_machine_or_version_is_refused(library, aoti_engine, tmp_path, update, message):
+    target = read_manifest(aoti_engine).target
+    target = target.model_copy(update=update) if update is not None else None
+    trust = changed(aoti_engine, tmp_path / "e", target=target)
+    assert message in refused(library, tmp_path / "e", trust, EngineError)
