@@ -159,8 +159,10 @@ def _providers() -> Iterator[Finding]:
 
 def _plans() -> Iterator[Finding]:
     """TensorRT and TensorRT-RTX, where they are installed: what they could run on here."""
-    from .tensorrt_engine import Card, library
-
+    try:
+        from .tensorrt_engine import Card, library
+    except ImportError:  # numpy, which was found missing above
+        return
     for backend in ("tensorrt-rtx", "tensorrt"):
         try:
             name = f"{backend} {library(backend).__version__}"

@@ -165,7 +165,7 @@ def test_doctor_names_a_damaged_engine_and_exits_1(damaged):
 
 
 def test_doctor_speaks_json(monkeypatch):
-    monkeypatch.setattr(doctor, "_engine", lambda directory: [])
+    monkeypatch.setattr(doctor, "_engine", lambda directory, trust: [])
     result = run("doctor", "--json")
     assert result.exit_code == 0
     found = json.loads(result.stdout)
