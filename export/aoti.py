@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, Literal, Self
@@ -127,9 +128,7 @@ class Aoti:
         version = version.partition("\n")[0]
         if self.device == "cpu":
             return {"compiler": version}
-        import triton
-
-        return {"compiler": version, "triton": triton.__version__}
+        return {"compiler": version, "triton": metadata.version("triton")}
 
     def open(self, directory: Path, manifest: Manifest) -> AotiEngine:
         """What was compiled a moment ago needs no trust."""
