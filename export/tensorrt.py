@@ -9,6 +9,7 @@ through TensorRT-RTX, whose API is the same.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import onnx_ir as ir
@@ -60,9 +61,15 @@ class TensorRT(Plans):
             plugin=capability if self.plugin else None,
         )
 
-    def rewrite(self, graph: ir.Model) -> ir.Model:
-        """With the plugin in place of the function, if it is wanted."""
-        return use_plugin(graph) if self.plugin else graph
+    @property
+    def apart(self) -> bool:
+        """The CPU has no plugin."""
+        return self.plugin or super().apart
+
+    def rewrite(self, path: Path) -> None:
+        """Put the plugin in place of the function, if it is wanted."""
+        if self.plugin:
+            ir.save(use_plugin(ir.load(path)), path)
 
 
 def use_plugin(graph: ir.Model) -> ir.Model:

@@ -354,7 +354,7 @@ def test_without_a_card_an_engine_says_so(rtx):
 
 @pytest.mark.slow
 def test_the_graphs_types_are_what_is_promised(rtx):
-    graph = ir.load(rtx[1] / "typed" / "denoiser.onnx").graph
+    graph = ir.load(rtx[1] / "denoiser.onnx").graph
     types = {}
     for node in graph.all_nodes():
         types.setdefault(node.op_type, set()).add(node.outputs[0].dtype)
@@ -456,7 +456,7 @@ def test_the_plugin_takes_the_place_of_the_attention(rtx):
     from onnxscript import script
     from onnxscript.values import Opset
 
-    path = rtx[1] / "typed" / "denoiser.onnx"
+    path = rtx[1] / "denoiser.onnx"
     model = use_plugin(ir.load(path))
     nodes = [node for node in model.graph.all_nodes() if node.op_type == "TableAttention"]
     assert len(nodes) == 10
