@@ -84,7 +84,7 @@ def measure(folder, args):
     building.Progress, seconds, peaks, start = Timed, [], [], monotonic()
     builders = Builders()
     builders.start()
-    backend = TensorRTRTX(tuple(args.capability), args.precision, tuple(args.rows))
+    backend = TensorRTRTX(args.precision, tuple(args.rows), tuple(args.capability))
     out = building.build(run, folder / "engine", backend)
     took = [round(b - a) for a, b in pairwise(seconds)]
     names = ("encoder", "decoder", "denoiser")

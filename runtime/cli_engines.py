@@ -172,14 +172,17 @@ def _target(manifest: Manifest) -> list[tuple[str, str]]:
     target = manifest.target
     if target is None:
         return []
-    from .tensorrt_engine import CARDS
+    from .tensorrt_engine import CARDS, SUFFIX
 
     kinds = {str(capability): f"{capability} ({cards})" for capability, cards in CARDS.items()}
     rows = [
         ("runs on" if i == 0 else "", f"{target.device} {kinds.get(name, name)}")
         for i, name in enumerate(target.capabilities or ["of any kind"])
     ]
-    rows += [("batches of", ", ".join(map(str, target.rows)) or "any size")]
+    sizes = ", ".join(map(str, target.rows)) or "any size"
+    if manifest.backend in SUFFIX and target.rows:
+        sizes = f"1 to {max(target.rows)} rows"
+    rows += [("batches of", sizes)]
     rows += [("needs", ", ".join(f"{k} {v}" for k, v in target.runtime.items()))]
     if manifest.backend == "tensorrt":
         rows += [("mind", "plans of this backend have never run on hardware so far")]

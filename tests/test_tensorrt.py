@@ -340,6 +340,7 @@ def test_an_engine_says_which_cards_it_is_for(rtx):
     ).stdout
     assert "89 (GeForce RTX 40, RTX Ada, L4, L40)" in shown
     assert "120 (GeForce RTX 50" in shown
+    assert "1 to 8 rows" in shown
 
 
 @pytest.mark.slow
