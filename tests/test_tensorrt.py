@@ -450,6 +450,46 @@ def test_a_plan_of_a_wrong_graph_is_not_finished(rtx, run, tmp_path, monkeypatch
 # --- the attention as a plugin of TensorRT
 
 
+def test_tensorrt_builds_for_the_card_that_is_there(tmp_path, monkeypatch):
+    monkeypatch.setattr("defectrt.export.tensorrt.library", lambda backend: None)
+    with pretended_card(tmp_path, capability=90):
+        backend = TensorRT(rows=(1, 4, 8), weight_streaming=True)
+        backend.check()
+        assert backend.plan() == Plan(
+            "tensorrt",
+            (1, 4, 8),
+            timing_cache=tmp_path / "defectrt" / "tensorrt" / "90.timing",
+            weight_streaming=True,
+            plugin=90,
+        )
+    with pretended_card(tmp_path, cards=0), pytest.raises(EngineError, match="there is none"):
+        TensorRT().check()
+
+
+@pytest.mark.slow
+def test_all_of_tensorrts_build_but_tensorrt_itself(run, tmp_path, monkeypatch):
+    """What the builder would be handed names the plugin; what is checked does not."""
+    handed = {}
+
+    def hand(graph, out, plan, phase):
+        nodes = [node.op_type for node in ir.load(graph).graph.all_nodes()]
+        handed[graph.stem] = nodes.count("TableAttention"), nodes.count("MaskedCrossAttention")
+        out.write_bytes(b"plan")
+
+    monkeypatch.setattr(plans, "build_apart", hand)
+    monkeypatch.setattr("defectrt.export.tensorrt.library", lambda backend: None)
+    with pretended_card(tmp_path / "cache", capability=90) as (_, trt):
+        monkeypatch.setattr(plans, "library", lambda backend: trt)
+        out = build(run, tmp_path / "engine", TensorRT("bfloat16"), steps=(4,), quiet=True)
+    assert handed == {"encoder": (0, 0), "decoder": (0, 0), "denoiser": (10, 0)}
+    manifest = verify(out)
+    assert manifest.backend == "tensorrt"
+    assert manifest.target.capabilities == ["90"]
+    assert set(manifest.files) == {"encoder.plan", "denoiser.plan", "decoder.plan"}
+    assert "never run" in manifest.provenance.tools["checked"]
+    assert [path.name for path in tmp_path.iterdir()] == ["engine"]
+
+
 @pytest.mark.slow
 def test_the_plugin_takes_the_place_of_the_attention(rtx):
     """With a body for the plugin in ONNX's own operators, the graph computes the same."""
