@@ -432,9 +432,9 @@ size_t defectrt_build_info(char *buffer, size_t size) {
                                    " aoti"
 #endif
 #if defined(DEFECTRT_TENSORRT_RTX)
-                                   " tensorrt-rtx"
+                                   " tensorrt-rtx (compiled, never run)"
 #elif defined(DEFECTRT_WITH_TENSORRT)
-                                   " tensorrt"
+                                   " tensorrt (compiled, never run)"
 #endif
         ;
     size_t length = 0;
