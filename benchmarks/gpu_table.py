@@ -1,7 +1,7 @@
 """The plain loop, the plain loop compiled, and our engines: one table, correctness first.
 
     python benchmarks/gpu_table.py                          SD 1.5's shapes, 512 px, on a GPU
-    python benchmarks/gpu_table.py --cpu --small            anywhere, in about a minute
+    python benchmarks/gpu_table.py --cpu --small            anywhere, in some minutes
     python benchmarks/gpu_table.py --engine out/engine      a built engine too, on its own weights
 
 Weights are random: they take the same time. Every contender does the same row step on the same
@@ -25,10 +25,12 @@ import sys
 import time
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from diffusers.utils import logging as diffusers_logging
@@ -37,8 +39,11 @@ from torch import Tensor, nn
 
 from defectrt.engine import load_engine
 from defectrt.export.fused import fuse_geglu, fuse_group_norm
+from defectrt.export.graphs import export_graph, move_prompt_tables, save_graph
 from defectrt.export.rowstep import RowStep, map_size
+from defectrt.providers import installed, open_session, require
 from defectrt.rows import Rows
+from defectrt.signature import Array, Signature
 from defectrt.training.attention import Masking
 from defectrt.training.model import MaskedUNet, StableDiffusion
 
@@ -190,7 +195,7 @@ class Contender:
     """One line of the table for each bucket: a name, its step, and evaluations a picture."""
 
     name: str
-    step: Callable[..., tuple[Tensor, Tensor]]
+    step: Callable[..., tuple[Tensor, ...]]
     evaluations: int
     buckets: list[int]
     errors: dict[int, float] = field(default_factory=dict)
@@ -234,8 +239,37 @@ def captured(bench: Bench, step: Callable[..., Any]) -> Callable[..., Any]:
     return replay
 
 
+def onnx_step(bench: Bench, provider: str) -> Callable[..., tuple[Tensor, ...]]:
+    """Our row step as an ONNX engine has it, on these weights, in float32."""
+    module = RowStep(bench.model, bench.embeddings, bench.content, bench.side).cpu()
+    names = [f.name for f in fields(Rows)]
+    rows = {name: x.cpu() for name, x in zip(names, bench.rows(2), strict=True)}
+    inputs = {
+        name: Array(np.float32 if x.is_floating_point() else np.int64, ("B", *x.shape[1:]))
+        for name, x in rows.items()
+    }
+    side = bench.side
+    outputs = {
+        "next_latent": inputs["latent"],
+        "attention": Array(np.float32, ("B", 1, side, side)),
+    }
+    with TemporaryDirectory() as folder:
+        graph = export_graph(module, rows, list(outputs), function=True)
+        move_prompt_tables(graph, Path(folder))
+        save_graph(graph, Path(folder), "denoiser")
+        path, signature = Path(folder) / "denoiser.onnx", Signature(inputs, outputs)
+        session = open_session(path, require(provider), signature, torch.get_num_threads())
+
+    def step(*given: Tensor) -> tuple[Tensor, ...]:
+        feeds = {name: x.cpu().numpy() for name, x in zip(names, given, strict=True)}
+        found = session.run(list(outputs), feeds)
+        return tuple(torch.from_numpy(x).to(bench.device) for x in found)
+
+    return step
+
+
 def contenders(bench: Bench, buckets: list[int], compile_buckets: list[int]) -> list[Contender]:
-    """The plain loop, the same compiled, and our row step without and with the compiler."""
+    """The plain loop, also compiled; our row step, also compiled, and as an ONNX graph."""
     plain = Plain(bench, bench.dtype)
     graph = ", CUDA graph" * (bench.device == "cuda")
     eager = captured(bench, row_step(bench, compiled=False))
@@ -249,6 +283,11 @@ def contenders(bench: Bench, buckets: list[int], compile_buckets: list[int]) -> 
         ours = torch.compile(row_step(bench, compiled=True), dynamic=False)
         name = f"row step, kernels, torch.compile{graph}"
         found.append(Contender(name, captured(bench, ours), 2 * bench.steps, compile_buckets))
+    for provider in installed():
+        if (provider == "cpu") == (bench.device == "cpu"):
+            step = onnx_step(bench, provider)
+            name = f"row step, ONNX Runtime on {provider}"
+            found.append(Contender(name, step, 2 * bench.steps, buckets))
     return found
 
 
@@ -330,7 +369,7 @@ def autoencoder(bench: Bench) -> None:
 
 
 @torch.no_grad()
-def whole_loop(bench: Bench, plain: Callable[..., tuple[Tensor, Tensor]]) -> float:
+def whole_loop(bench: Bench, plain: Callable[..., tuple[Tensor, ...]]) -> float:
     """Seconds of one picture through the plain loop, every evaluation run: Eqs. 8 and 9."""
     tables = bench.model.noise_schedule.tables(bench.steps)
     z, _, mask, *_ = bench.rows(1)
@@ -446,7 +485,7 @@ def main(argv: list[str] | None = None) -> int:
         print("PyTorch finds no NVIDIA GPU here; add --cpu, and --small", file=sys.stderr)
         return 2
     diffusers_logging.set_verbosity_error()
-    chosen = [] if arguments.cpu else [1, 16]
+    chosen = [1, 4] if arguments.cpu else [1, 16]
     bench = open_bench(arguments)
     autoencoder(bench)
     entrants = contenders(

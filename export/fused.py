@@ -7,6 +7,7 @@ memory traffic.
 
 from __future__ import annotations
 
+import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 from diffusers.models.activations import GEGLU
 from diffusers.models.resnet import ResnetBlock2D
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from defectrt.kernels.geglu import geglu
 from defectrt.kernels.group_norm_silu import group_norm_silu
 
-__all__ = ["fuse_geglu", "fuse_group_norm"]
+__all__ = ["fuse_geglu", "fuse_group_norm", "split_geglu"]
 
 
 class _Geglu(nn.Module):
@@ -27,6 +28,20 @@ class _Geglu(nn.Module):
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         return geglu(hidden_states, self.proj.weight, self.proj.bias)
+
+
+class _SplitGeglu(nn.Module):
+    """A GEGLU layer as two products of half the width, whose results need not be cut apart."""
+
+    def __init__(self, layer: GEGLU) -> None:
+        super().__init__()
+        weights, biases = layer.proj.weight.chunk(2), layer.proj.bias.chunk(2)
+        self.weight, self.gate_weight = (nn.Parameter(w.clone(), False) for w in weights)
+        self.bias, self.gate_bias = (nn.Parameter(b.clone(), False) for b in biases)
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        gate = F.gelu(F.linear(hidden_states, self.gate_weight, self.gate_bias))
+        return F.linear(hidden_states, self.weight, self.bias) * gate
 
 
 class _NormSilu(nn.Module):
@@ -41,8 +56,20 @@ class _NormSilu(nn.Module):
         return group_norm_silu(x, norm.num_groups, norm.weight, norm.bias, norm.eps)
 
 
-def fuse_geglu(unet: UNet2DConditionModel) -> int:
+def fuse_geglu(unet: nn.Module) -> int:
     """Replace every GEGLU layer in place; returns how many there were."""
+    return _replace_geglu(unet, _Geglu)
+
+
+def split_geglu(unet: nn.Module) -> int:
+    """Split every GEGLU layer in place; returns how many there were.
+
+    ONNX Runtime's CPU provider is 3 to 4 % faster so (docs/performance.md).
+    """
+    return _replace_geglu(unet, _SplitGeglu)
+
+
+def _replace_geglu(unet: nn.Module, kind: type[_Geglu] | type[_SplitGeglu]) -> int:
     found = [
         (parent, name)
         for parent in unet.modules()
@@ -50,7 +77,7 @@ def fuse_geglu(unet: UNet2DConditionModel) -> int:
         if isinstance(child, GEGLU) and child.proj.bias is not None
     ]
     for parent, name in found:
-        setattr(parent, name, _Geglu(getattr(parent, name)))
+        setattr(parent, name, kind(getattr(parent, name)))
     return len(found)
 
 

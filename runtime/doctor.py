@@ -149,6 +149,10 @@ def _providers() -> Iterator[Finding]:
     except Exception as error:  # a broken build fails in whatever way
         yield Finding("fault", "onnxruntime", f"cannot be used: {_short(error)}")
         return
+    if "CUDAExecutionProvider" not in names and Path("/dev/nvidiactl").exists():
+        text = "an NVIDIA GPU is here, and this ONNX Runtime has no provider for it"
+        advice = f"pip uninstall -y {ort.package_name} && pip install onnxruntime-gpu"
+        yield Finding("note", "provider", text, advice)
     for name in names:
         try:
             yield Finding("ok", "provider", f"{name} works ({1e3 * _try(ort, name):.1f} ms)")

@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import onnxruntime as ort
 
-from .errors import EngineError, UsageError
+from .errors import DefectRTError, EngineError, UsageError
 from .signature import Array, Signature
 
 __all__ = ["PROVIDERS", "Provider", "installed", "open_session", "require"]
@@ -27,6 +30,9 @@ _SIZES = frozenset(
 _TYPES = {np.float32: "tensor(float)", np.int64: "tensor(int64)"}
 #: Rows of a batch for which a TensorRT graph is built, least, best and most.
 _PROFILE = {"min": 1, "opt": 4, "max": 64}
+#: Plugins that this process has loaded.
+_loaded: set[str] = set()
+_loading = Lock()
 
 
 @dataclass(frozen=True)
@@ -35,10 +41,11 @@ class Provider:
 
     name      ours
     ort       ONNX Runtime's
-    package   brings it; builds of ONNX Runtime replace one another
+    package   brings it; builds of ONNX Runtime replace one another, a plugin stands beside one
     options   of a graph with so many threads
     sizes     ONNX Runtime may keep operators on sizes on the CPU
     device    has memory of its own, by this name, which inputs and outputs are bound to
+    plugin    module of the package, if that is a plugin
     """
 
     name: str
@@ -47,6 +54,7 @@ class Provider:
     options: Callable[[Signature, int], Mapping[str, str]]
     sizes: bool = False
     device: str | None = None
+    plugin: str = ""
 
 
 def _none(signature: Signature, threads: int) -> dict[str, str]:
@@ -93,10 +101,11 @@ PROVIDERS: dict[str, Provider] = {
         Provider(
             "tensorrt-rtx",
             "NvTensorRTRTXExecutionProvider",
-            "onnxruntime-trt-rtx",
+            "onnxruntime-ep-nv-tensorrt-rtx",
             _profiles("nv"),
             True,
             "cuda",
+            "onnxruntime_ep_nv_tensorrt_rtx",
         ),
         Provider("openvino", "OpenVINOExecutionProvider", "onnxruntime-openvino", _openvino),
     )
@@ -104,25 +113,27 @@ PROVIDERS: dict[str, Provider] = {
 
 
 def installed() -> list[str]:
-    """Our names of the providers that the installed ONNX Runtime lists; listed is not working."""
+    """Our names of the providers that are installed; that is not yet working."""
     there = ort.get_available_providers()
-    return [p.name for p in PROVIDERS.values() if p.ort in there]
+    return [
+        p.name for p in PROVIDERS.values() if p.ort in there or (p.plugin and find_spec(p.plugin))
+    ]
 
 
 def require(name: str) -> Provider:
     """The provider of that name.
 
-    Raises `UsageError` for a name that nobody knows, and `EngineError` if the installed ONNX
-    Runtime does not have it, with the package that brings it.
+    Raises `UsageError` for a name that nobody knows, and `EngineError` if it is not installed,
+    with the line that brings it.
     """
     if name not in PROVIDERS:
         raise UsageError(f"provider {name!r}: one of {', '.join(PROVIDERS)}")
     provider, there = PROVIDERS[name], installed()
     if name not in there:
+        first = "" if provider.plugin else f"pip uninstall -y {ort.package_name} && "
         raise EngineError(
             f"this ONNX Runtime ({ort.__version__}) has no provider {name!r}; it has: "
-            f"{', '.join(there)}; run: pip uninstall -y {ort.package_name} && pip install "
-            f"{provider.package}"
+            f"{', '.join(there)}; run: {first}pip install {provider.package}"
         )
     return provider
 
@@ -139,10 +150,16 @@ def open_session(
     options.log_severity_level = 3
     options.intra_op_num_threads = threads
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    chosen = [(provider.ort, dict(provider.options(signature, threads)))]
+    settings = dict(provider.options(signature, threads))
+    chosen = [(provider.ort, settings)]
     try:
+        if provider.ort not in ort.get_available_providers():
+            options.add_provider_for_devices(_plugged(provider), settings)
+            chosen = []
         session = ort.InferenceSession(str(path), sess_options=options, providers=chosen)
         session.disable_fallback()
+    except DefectRTError:
+        raise
     except Exception as error:  # ONNX Runtime's own errors share no narrower base
         raise EngineError(
             f"{path}: ONNX Runtime cannot open the graph on {provider.name}: {error}"
@@ -155,6 +172,22 @@ def open_session(
     _check_signature(path, session, signature)
     _check_placement(path, session, provider)
     return session
+
+
+def _plugged(provider: Provider) -> list[ort.OrtEpDevice]:
+    """The device of a plugin, which is loaded once a process."""
+
+    def devices() -> list[ort.OrtEpDevice]:
+        return [device for device in ort.get_ep_devices() if device.ep_name == provider.ort]
+
+    with _loading:
+        if not devices() and provider.name not in _loaded:
+            library = import_module(provider.plugin).get_library_path()
+            ort.register_execution_provider_library(provider.ort, library)
+            _loaded.add(provider.name)
+    if not devices():
+        raise EngineError(f"{provider.name} finds no device here that it can use")
+    return devices()[:1]
 
 
 def _check_placement(path: Path, session: ort.InferenceSession, provider: Provider) -> None:

@@ -97,11 +97,12 @@ def test_without_a_gpu_they_say_so(benchmark, monkeypatch, capsys, script):
 def test_the_table_runs_on_a_cpu(benchmark, tmp_path, capsys):
     table = benchmark("gpu_table")
     arguments = ["--cpu", "--small", "--steps", "2", "--repeats", "2", "--buckets", "1", "3"]
-    arguments += ["--json", str(tmp_path / "lines"), "--engine", str(DEFAULT_ENGINE)]
+    arguments += ["--compile", "--json", str(tmp_path / "lines"), "--engine", str(DEFAULT_ENGINE)]
     assert table.main(arguments) == 0
     lines = [json.loads(x) for x in (tmp_path / "lines").read_text().splitlines()]
-    assert [x["rows"] for x in lines] == [1, 1, 3, 1, 3]
-    assert all(x["error"] < 1e-5 for x in lines[:3])
+    assert [x["rows"] for x in lines] == [1, 1, 3, 1, 3, 1, 3]
+    assert all(x["error"] < 1e-5 for x in lines[:5])
+    assert [x["contender"] for x in lines[3:5]] == ["row step, ONNX Runtime on cpu"] * 2
     for x in lines:
         assert 0 < x["p50_ms"] <= x["p99_ms"]
         assert {"commit", "device", "torch", "precision", "peak_TFLOPs"} <= set(x)
@@ -118,7 +119,8 @@ def test_a_wrong_contender_is_not_timed(benchmark, monkeypatch, capsys):
         unet.conv_out.bias += 0.01
 
     monkeypatch.setattr(table, "fuse_geglu", broken)
-    assert table.main(["--cpu", "--small", "--steps", "2", "--repeats", "2", "--buckets", "1"]) == 1
+    assert table.main(["--cpu", "--small", "--steps", "2", "--repeats", "2", "--buckets", "1",
+                       "--compile"]) == 1  # fmt: skip
     out = capsys.readouterr()
     assert "not timed, because wrong" in out.err
     assert "p50" not in out.out

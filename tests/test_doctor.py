@@ -134,6 +134,18 @@ def test_a_provider_that_is_listed_need_not_work(monkeypatch, got, answer, messa
         assert found.level == "fault"
 
 
+def test_a_gpu_that_this_onnx_runtime_cannot_use_is_noted(monkeypatch):
+    import onnxruntime as ort
+
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    monkeypatch.setattr(doctor.Path, "exists", lambda path: True)
+    note, cpu = doctor._providers()
+    assert (note.level, cpu.level) == ("note", "ok")
+    assert note.advice == "pip uninstall -y onnxruntime && pip install onnxruntime-gpu"
+    monkeypatch.setattr(doctor.Path, "exists", lambda path: False)
+    assert [found.level for found in doctor._providers()] == ["ok"]
+
+
 @pytest.fixture
 def damaged(tmp_path):
     """The engine inside with one bit less in one file, and a file that nobody listed."""

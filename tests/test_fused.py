@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers.models.attention_processor import Attention
 
-from defectrt.export.fused import fuse_geglu, fuse_group_norm
+from defectrt.export.fused import fuse_geglu, fuse_group_norm, split_geglu
 from defectrt.export.rowstep import RowStep, _PromptTable, _Row, map_size
 from defectrt.training.model import SIZES, new_model
 
@@ -53,6 +53,17 @@ def test_fused_operators_change_rounding_only(model, step):
     assert fuse_geglu(step.unet) == 0
     for fused, before in zip(step(*inputs), plain, strict=True):
         torch.testing.assert_close(fused, before, rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_split_geglu_changes_rounding_only(model, step):
+    inputs = rows(model)
+    plain = step(*inputs)
+    kinds = [type(m).__name__ for m in model.unet.modules()]
+    assert split_geglu(step) == kinds.count("GEGLU") > 0
+    assert fuse_geglu(step.unet) == 0
+    for split, before in zip(step(*inputs), plain, strict=True):
+        torch.testing.assert_close(split, before, rtol=0, atol=1e-5)
 
 
 @torch.no_grad()

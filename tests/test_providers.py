@@ -8,6 +8,7 @@ import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import get_args
 
 import numpy as np
@@ -55,7 +56,7 @@ def test_a_name_that_nobody_knows(engine):
     [
         ("cuda", "onnxruntime-gpu"),
         ("tensorrt", "onnxruntime-gpu"),
-        ("tensorrt-rtx", "onnxruntime-trt-rtx"),
+        ("tensorrt-rtx", "onnxruntime-ep-nv-tensorrt-rtx"),
         ("openvino", "onnxruntime-openvino"),
     ],
 )
@@ -63,8 +64,34 @@ def test_a_provider_that_is_not_there_is_named_with_what_brings_it(
     engine, monkeypatch, name, package
 ):
     monkeypatch.setattr(ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
-    with pytest.raises(EngineError, match=rf"no provider '{name}'; it has: cpu; .* {package}$"):
+    with pytest.raises(
+        EngineError, match=rf"no provider '{name}'; it has: cpu; .* {package}$"
+    ) as e:
         load_engine(engine, provider=name)
+    assert ("pip uninstall" in str(e.value)) == (
+        name != "tensorrt-rtx"
+    )  # a plugin replaces nothing
+
+
+def test_a_plugin_is_loaded_once_and_needs_a_device(engine, monkeypatch):
+    loaded = []
+    plugin = SimpleNamespace(get_library_path=lambda: "lib.so")
+    monkeypatch.setitem(sys.modules, PROVIDERS["tensorrt-rtx"].plugin, plugin)
+    monkeypatch.setattr("defectrt.providers.find_spec", lambda name: object())
+    monkeypatch.setattr("defectrt.providers._loaded", set())
+    monkeypatch.setattr(ort, "register_execution_provider_library", lambda *a: loaded.append(a))
+    assert "tensorrt-rtx" in installed()
+    for _ in range(2):
+        with pytest.raises(EngineError, match=r"^tensorrt-rtx finds no device here"):
+            load_engine(engine, provider="tensorrt-rtx")
+    assert loaded == [("NvTensorRTRTXExecutionProvider", "lib.so")]
+
+
+def test_a_plugin_that_cannot_be_loaded_is_an_error(engine, monkeypatch):
+    monkeypatch.setattr("defectrt.providers.find_spec", lambda name: object())
+    monkeypatch.setitem(sys.modules, PROVIDERS["tensorrt-rtx"].plugin, None)
+    with pytest.raises(EngineError, match="cannot open the graph on tensorrt-rtx: import of"):
+        load_engine(engine, provider="tensorrt-rtx")
 
 
 def test_a_provider_that_does_not_start_is_an_error(engine, monkeypatch):
