@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import sys
 from pathlib import Path
@@ -124,3 +126,26 @@ def test_a_wrong_contender_is_not_timed(benchmark, monkeypatch, capsys):
     out = capsys.readouterr()
     assert "not timed, because wrong" in out.err
     assert "p50" not in out.out
+
+
+def test_the_profile_counts_products_as_they_are(benchmark):
+    flops = benchmark("onnx_profile").flops
+    assert flops("Conv", [[4, 8, 9, 9], [16, 8, 3, 3]], [[4, 16, 9, 9]]) == 2 * 4 * 81 * 16 * 72
+    assert flops("MatMul", [[4, 5, 7], [7, 3]], [[4, 5, 3]]) == 2 * 4 * 5 * 7 * 3
+    queries, keys = [2, 3, 10, 4], [2, 3, 6, 4]
+    assert flops("Attention", [queries, keys, keys], [queries]) == 2 * 2 * (2 * 3 * 10 * 6 * 4)
+    assert flops("Add", [[4]], [[4]]) == 0
+
+
+def test_the_profile_is_of_the_whole_denoiser(benchmark, monkeypatch, capsys):
+    module = benchmark("onnx_profile")
+    monkeypatch.setattr(module, "ceilings", lambda: (1e11, 1e10))
+    monkeypatch.setattr(sys, "argv", ["onnx_profile", "--head", "--rows", "1", "--repeats", "2"])
+    module.main()
+    lines = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    parts = {line["part"]: line for line in lines}
+    assert {"convolution", "matrix product", "attention", "moving and sizes"} < set(parts)
+    assert sum(float(line["share"]) for line in lines) == pytest.approx(1, abs=0.01)
+    assert int(parts["convolution"]["operators"]) > 50
+    assert all((line["GFLOP_s"] != "") == (line["part"] in module.PRODUCTS.values())
+               for line in lines)  # fmt: skip
