@@ -153,7 +153,7 @@ def open_session(
     settings = dict(provider.options(signature, threads))
     chosen = [(provider.ort, settings)]
     try:
-        if provider.ort not in ort.get_available_providers():
+        if provider.plugin and provider.ort not in ort.get_available_providers():
             options.add_provider_for_devices(_plugged(provider), settings)
             chosen = []
         session = ort.InferenceSession(str(path), sess_options=options, providers=chosen)
