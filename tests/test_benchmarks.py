@@ -8,6 +8,7 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -149,3 +150,20 @@ def test_the_profile_is_of_the_whole_denoiser(benchmark, monkeypatch, capsys):
     assert int(parts["convolution"]["operators"]) > 50
     assert all((line["GFLOP_s"] != "") == (line["part"] in module.PRODUCTS.values())
                for line in lines)  # fmt: skip
+
+
+@pytest.mark.parametrize("wrong", [0.01, float("nan")])
+def test_a_compiled_program_that_is_wrong_is_not_timed(benchmark, wrong):
+    compiled = benchmark("compiled")
+    right = [np.ones((2, 3), np.float32)]
+    compiled.check("aoti", right, right)
+    with pytest.raises(SystemExit, match=r"aoti is .* from PyTorch: nothing to compare"):
+        compiled.check("aoti", [right[0] + np.float32(wrong)], right)
+
+
+def test_ways_take_turns(benchmark):
+    taken = []
+    ways = {name: lambda example, name=name: taken.append(name) for name in "ab"}
+    times = benchmark("compiled").measure(ways, {}, rounds=2)
+    assert "".join(taken) == "ababab"
+    assert [len(times[name]) for name in "ab"] == [2, 2]
