@@ -590,6 +590,7 @@ for kind, width in (("HALF", 40), ("BF16", 80), ("FLOAT", 64)):
     assert launch.block_x in (128, 256), launch
     head = ptx[ptx.index(".entry"):ptx.index(".reqntid")]
     assert head.count(".param") == 7, head
+    assert ".file" not in ptx  # would name a path of the machine that built it
     path = pathlib.Path(sys.argv[1], kind + ".ptx")
     path.write_text(ptx)
     tool = triton.knobs.nvidia.ptxas.path

@@ -70,7 +70,9 @@ def compile_plugin(
         {(i,): [["tt.divisibility", 16]] for i in range(len(pointers))},
     )
     options = {"num_warps": chosen.warps, "num_stages": chosen.stages}
-    compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+    with triton.knobs.compilation.scope():
+        triton.knobs.compilation.disable_line_info = True  # a plan names no files of its maker
+        compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
     meta = compiled.metadata
     ptx = without_scratch(compiled.asm["ptx"], meta.name, len(pointers))
     return Compiled(meta.name, ptx, chosen.BLOCK_N, 32 * meta.num_warps, meta.shared)
