@@ -14,20 +14,18 @@ import threading
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
 
 from .engine import cores
-from .errors import EngineError, UsageError
+from .errors import EngineError
+from .graph_engine import GraphEngine
 from .manifest import FileEntry, Manifest, Target
-from .rows import Floats, Rows
-from .signature import check, signatures
+from .rows import Floats
 
 __all__ = ["MOST_ROWS", "AotiEngine", "batches", "capabilities", "unpack"]
 
@@ -43,7 +41,7 @@ _MARKS = re.compile(
 _CHUNK = 1 << 20
 
 
-class AotiEngine:
+class AotiEngine(GraphEngine):
     """An engine directory opened with AOTInductor's runtime; see `defectrt.engine.Engine`."""
 
     def __init__(
@@ -54,70 +52,31 @@ class AotiEngine:
         On a CPU ``calls`` calls may run at once and share the threads; on a GPU one may. Raises
         `EngineError` if they were compiled for another machine or PyTorch.
         """
-        if threads is not None and threads < 1:
-            raise UsageError(f"{threads} threads; give 1 or more, or none for all cores")
-        if calls < 1:
-            raise UsageError(f"{calls} calls at once; give 1 or more")
+        super().__init__(manifest, threads, calls)
         target = _fitting(directory, manifest)
-        graphs = signatures(manifest)
-        missing = [f"{name}.pt2" for name in graphs if f"{name}.pt2" not in manifest.files]
-        if missing:
-            raise EngineError(f"{directory}: the manifest lists no {', no '.join(missing)}")
-        self.manifest, self.provider = manifest, target.device
+        files = self._files(directory, "pt2")
+        self.provider = target.device
         self.calls = calls if target.device == "cpu" else 1
         self._rows = sorted(target.rows)
         self._each = max(1, (threads or cores()) // self.calls)
-        self._inputs = {name: list(graph.inputs) for name, graph in graphs.items()}
         self._folder = TemporaryDirectory(prefix="defectrt-")
-        self._programs: dict[str, _Program | _Captured] = {}
         try:
-            for name in graphs:
-                file = f"{name}.pt2"
-                place = unpack(directory / file, manifest.files[file], Path(self._folder.name))
-                program = _Program(directory / file, place, self.calls, target.device)
-                self._programs[name] = program if target.device == "cpu" else _Captured(program)
+            for name, path in files.items():
+                place = unpack(path, manifest.files[path.name], Path(self._folder.name))
+                program = _Program(path, place, self.calls, target.device)
+                self._graphs[name] = program if target.device == "cpu" else _Captured(program)
         except BaseException:
             self.close()
             raise
 
-    def encode(self, pixels: Floats) -> Floats:
-        """pixels [B,3,H,W] float32 in [-1,1] -> scaled latents [B,C,h,w]."""
-        return self._run("encoder", {"pixels": pixels})[0]
-
-    def decode(self, latent: Floats) -> Floats:
-        """Scaled latents [B,C,h,w] -> pixels [B,3,H,W], about [-1,1]."""
-        return self._run("decoder", {"latent": latent})[0]
-
-    def step(self, rows: Rows) -> tuple[Floats, Floats]:
-        """One row step: (z' [B,C,h,w], attention [B,1,r,r])."""
-        feeds = {f.name: getattr(rows, f.name) for f in fields(rows)}
-        latent, attention = self._run("denoiser", feeds)
-        return latent, attention
-
     def close(self) -> None:
         """Free the programs and their copies."""
-        self._programs.clear()
+        super().close()
         self._folder.cleanup()
 
-    def __enter__(self) -> Self:
-        """Close at the end of the block."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close."""
-        self.close()
-
-    def _run(self, graph: str, feeds: dict[str, Any]) -> list[Floats]:
-        if graph not in self._programs:
-            raise EngineError("the engine is closed")
-        check(self.manifest, graph, feeds)
-        arrays = [feeds[name] for name in self._inputs[graph]]
-        program, parts = self._programs[graph], []
+    def _compute(self, name: str, feeds: dict[str, Any]) -> list[Floats]:
+        arrays = [feeds[key] for key in self._signatures[name].inputs]
+        program, parts = self._graphs[name], []
         try:
             with _threads(self._each):
                 for start, count, size in batches(len(arrays[0]), self._rows):
@@ -127,7 +86,7 @@ class AotiEngine:
                     )
                     parts.append([output[:count].numpy() for output in outputs])
         except RuntimeError as error:
-            raise EngineError(f"{graph}: AOTInductor failed: {error}") from error
+            raise EngineError(f"{name}: AOTInductor failed: {error}") from error
         return [
             np.concatenate(part) if len(parts) > 1 else part[0] for part in zip(*parts, strict=True)
         ]

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, field, fields
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
+from .closing import Closing
 from .errors import InputError, OutputError
 from .files import ADVICE
 
@@ -72,7 +72,7 @@ class Entry:
 _COLUMNS = ", ".join(f.name for f in fields(Entry))
 
 
-class Journal:
+class Journal(Closing):
     """An open journal."""
 
     def __init__(self, path: Path, job: dict[str, Any], *, wait: bool = False) -> None:
@@ -129,19 +129,6 @@ class Journal:
     def close(self) -> None:
         """Let go of the file."""
         self._db.close()
-
-    def __enter__(self) -> Self:
-        """Close at the end of the block."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close."""
-        self.close()
 
     def _open(self, job: dict[str, Any]) -> None:
         """Take the file for this process alone, with every line on disk before going on."""

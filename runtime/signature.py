@@ -58,10 +58,9 @@ def signatures(manifest: Manifest) -> dict[str, Signature]:
     }
 
 
-def check(manifest: Manifest, graph: str, feeds: Mapping[str, Any]) -> None:
+def check(manifest: Manifest, graph: Signature, feeds: Mapping[str, Any]) -> None:
     """Raise `InputError` with all that is wrong with the inputs of a graph."""
-    inputs = signatures(manifest)[graph].inputs
-    if faults := _faults(inputs, feeds) or _range_faults(manifest, feeds):
+    if faults := _faults(graph.inputs, feeds) or _range_faults(manifest, feeds):
         raise InputError("; ".join(faults))
 
 

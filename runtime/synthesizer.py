@@ -13,12 +13,12 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .closing import Closing
 from .engine import DEFAULT_ENGINE, Engine, cores, load_engine
 from .errors import Cancelled, EngineError, InputError
 from .images import MAX_PIXELS, Bits, Mask
@@ -85,7 +85,7 @@ class State:
     steps: int
 
 
-class Synthesizer:
+class Synthesizer(Closing):
     """An engine, open and set up for a job; puts defects into arrays.
 
     Several threads may use it at once. A result depends on its part, its number, the engine and
@@ -185,19 +185,6 @@ class Synthesizer:
         """Free the engine."""
         self._closed = True
         self._engine.close()
-
-    def __enter__(self) -> Self:
-        """Close at the end of the block."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close."""
-        self.close()
 
     def _open(self, masks: Masks | MaskSource) -> MaskSource:
         if not isinstance(masks, Masks):
@@ -312,7 +299,7 @@ def _as_mask(given: ArrayLike, size: tuple[int, ...], name: str) -> Mask:
     return np.asarray(mask != 0, bool)
 
 
-class _Watched:
+class _Watched(Closing):
     """An engine that says how far it is, and stops when it is told to; see `Engine`."""
 
     def __init__(
@@ -350,12 +337,6 @@ class _Watched:
 
     def close(self) -> None:
         """The engine is not ours to close."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
 
     def _check(self) -> None:
         if self._cancel and self._cancel.is_set():

@@ -10,19 +10,19 @@ import os
 import sys
 import warnings
 from collections.abc import Mapping
-from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import EngineError, UsageError
+from .errors import EngineError
 from .extras import requires
+from .graph_engine import GraphEngine
 from .manifest import Manifest
-from .rows import Floats, Rows
-from .signature import Signature, check, signatures
+from .rows import Floats
+from .signature import Signature
 
 if TYPE_CHECKING:
     import tensorrt
@@ -51,11 +51,10 @@ def library(backend: str) -> ModuleType:
     return module
 
 
-class TensorRTEngine:
+class TensorRTEngine(GraphEngine):
     """An engine directory opened on the first card; see `defectrt.engine.Engine`."""
 
     provider = "cuda"
-    calls = 1
 
     def __init__(
         self, directory: Path, manifest: Manifest, *, threads: int | None = None, calls: int = 1
@@ -65,67 +64,30 @@ class TensorRTEngine:
         Raises `EngineError` without a card, or if the plans are for other cards or another
         version.
         """
-        if threads is not None and threads < 1:
-            raise UsageError(f"{threads} threads; give 1 or more, or none for all cores")
-        if calls < 1:
-            raise UsageError(f"{calls} calls at once; give 1 or more")
-        self.manifest = manifest
-        graphs, suffix = signatures(manifest), SUFFIX[manifest.backend]
-        missing = [
-            f"{name}.{suffix}" for name in graphs if f"{name}.{suffix}" not in manifest.files
-        ]
-        if missing:
-            raise EngineError(f"{directory}: the manifest lists no {', no '.join(missing)}")
+        super().__init__(manifest, threads, calls)
+        self.calls = 1
+        files = self._files(directory, SUFFIX[manifest.backend])
         trt = library(manifest.backend)
         self._cuda = Card()
         _require_card(directory, manifest, self._cuda.capability())
         self._log = _log(trt)
         self._runtime: tensorrt.Runtime = trt.Runtime(self._log)
         self._stream = self._cuda("StreamCreate")
-        self._graphs: dict[str, _Graph] = {}
         try:
-            for name, signature in graphs.items():
-                file = f"{name}.{suffix}"
-                self._graphs[name] = self._open(trt, directory / file, signature)
+            for name, path in files.items():
+                self._graphs[name] = self._open(trt, path, self._signatures[name])
         except BaseException:
             self.close()
             raise
-
-    def encode(self, pixels: Floats) -> Floats:
-        """pixels [B,3,H,W] float32 in [-1,1] -> scaled latents [B,C,h,w]."""
-        return self._run("encoder", {"pixels": pixels})[0]
-
-    def decode(self, latent: Floats) -> Floats:
-        """Scaled latents [B,C,h,w] -> pixels [B,3,H,W], about [-1,1]."""
-        return self._run("decoder", {"latent": latent})[0]
-
-    def step(self, rows: Rows) -> tuple[Floats, Floats]:
-        """One row step: (z' [B,C,h,w], attention [B,1,r,r])."""
-        feeds = {f.name: getattr(rows, f.name) for f in fields(rows)}
-        latent, attention = self._run("denoiser", feeds)
-        return latent, attention
 
     def close(self) -> None:
         """Free the plans and their memory; what TensorRT-RTX compiled is kept for next time."""
         for graph in self._graphs.values():
             graph.close()
-        self._graphs.clear()
+        super().close()
         if self._stream is not None:
             self._cuda("StreamDestroy", self._stream)
             self._stream = None
-
-    def __enter__(self) -> Self:
-        """Close at the end of the block."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close."""
-        self.close()
 
     def _open(self, trt: Any, path: Path, signature: Signature) -> _Graph:
         plan: tensorrt.ICudaEngine | None = self._runtime.deserialize_cuda_engine(path.read_bytes())
@@ -143,11 +105,8 @@ class TensorRTEngine:
         cache = cache_folder(self.manifest.backend) / f"{digest}.cache"
         return _Graph(self._cuda, self._stream, self._log, plan, signature, cache)
 
-    def _run(self, name: str, feeds: dict[str, Any]) -> list[Floats]:
-        if name not in self._graphs:
-            raise EngineError("the engine is closed")
-        check(self.manifest, name, feeds)
-        graph = self._graphs[name]
+    def _compute(self, name: str, feeds: dict[str, Any]) -> list[Floats]:
+        graph: _Graph = self._graphs[name]
         count = len(next(iter(feeds.values())))
         parts = [
             graph.run({k: v[first : first + graph.most] for k, v in feeds.items()})

@@ -175,7 +175,7 @@ def test_a_failure_of_onnx_runtime_is_one_of_the_engine(engine, monkeypatch):
             raise RuntimeError("out of memory")
 
     with load_engine(engine, threads=1) as opened:
-        monkeypatch.setitem(opened._sessions, "denoiser", Failing())
+        monkeypatch.setitem(opened._graphs, "denoiser", Failing())
         with pytest.raises(EngineError, match="denoiser: ONNX Runtime failed: out of memory"):
             opened.step(random_rows(opened.manifest, 1))
 

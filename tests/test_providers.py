@@ -277,7 +277,7 @@ def test_bound_memory_gives_the_same_bits(engine, bound, monkeypatch):
     with OnnxEngine(engine, manifest, threads=1) as one:
         monkeypatch.undo()
         with OnnxEngine(engine, manifest, threads=1) as two:
-            assert type(one._sessions["denoiser"]) is not type(two._sessions["denoiser"])
+            assert type(one._graphs["denoiser"]) is not type(two._graphs["denoiser"])
             for n, seed in ((1, 0), (4, 1), (4, 2), (2, 3)):
                 rows = random_rows(manifest, n, seed)
                 for a, b in zip(one.step(rows), two.step(rows), strict=True):
