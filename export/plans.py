@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from copy import deepcopy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -161,9 +160,8 @@ class _Narrowed(nn.Module):
 
     def __init__(self, module: nn.Module, dtype: torch.dtype) -> None:
         super().__init__()
-        model = replace(module.model, vae=deepcopy(module.model.vae))
-        narrow(model.vae, dtype)
-        self.module, self.dtype = type(module)(model), dtype
+        narrow(module.vae, dtype)
+        self.module, self.dtype = module, dtype
 
     def forward(self, **inputs: Tensor) -> Tensor:
         return self.module(*(x.to(self.dtype) for x in inputs.values())).float()

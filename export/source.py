@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -49,7 +50,7 @@ class Source:
         return (int(self.model.unet.config.in_channels), side, side)
 
     def parts(self, map_side: int) -> Iterator[Part]:
-        """Encoder, decoder and denoiser, made one at a time: each copies what it changes."""
+        """Encoder, decoder and denoiser, made one at a time."""
         size = self.record.image_size
         yield Part(
             "encoder",
@@ -79,7 +80,8 @@ class Part:
     """One graph of an engine.
 
     name     ``encoder``, ``decoder`` or ``denoiser``
-    module   takes the inputs by name, the batch being the first dimension of each
+    module   takes the inputs by name, the batch being the first dimension of each; its weights
+             are copies, so a backend may cast and move them
     outputs  their names
     example  inputs of that many rows
     """
@@ -141,20 +143,21 @@ def _select(record: _Record, defects: Sequence[str]) -> _Record:
     return record.model_copy(update={"prompts": prompts})
 
 
-class _Encoder(nn.Module):
+class _Vae(nn.Module):
+    """The VAE one way, with a copy of its own."""
+
     def __init__(self, model: StableDiffusion) -> None:
         super().__init__()
-        self.model, self.vae = model, model.vae
+        self.vae = deepcopy(model.vae)
+        self.model = replace(model, vae=self.vae)
 
+
+class _Encoder(_Vae):
     def forward(self, pixels: Tensor) -> Tensor:
         return self.model.encode(pixels)
 
 
-class _Decoder(nn.Module):
-    def __init__(self, model: StableDiffusion) -> None:
-        super().__init__()
-        self.model, self.vae = model, model.vae
-
+class _Decoder(_Vae):
     def forward(self, latent: Tensor) -> Tensor:
         return self.model.decode(latent)
 

@@ -264,6 +264,18 @@ def test_the_model_stays_as_it_was():
     assert all(torch.equal(before[k], after[k]) for k in before)
 
 
+@torch.no_grad()
+def test_a_backend_may_change_its_graphs_and_the_model_stays_as_it_was(run):
+    source = open_run(run)
+    parts = (source.model.unet, source.model.vae)
+    before = [{k: v.clone() for k, v in part.state_dict().items()} for part in parts]
+    for part in source.parts(map_size(source.model)):
+        for weight in part.module.parameters():
+            weight.zero_()
+    for part, weights in zip(parts, before, strict=True):
+        assert all(torch.equal(v, weights[k]) for k, v in part.state_dict().items())
+
+
 def test_very_many_training_pictures_are_named_by_kind():
     few = [DatasetEntry(name=f"hole/{i}.png", sha256=f"{i:064x}") for i in range(1000)]
     assert _short(few) == few
