@@ -90,8 +90,9 @@ def disentangle(
     """
     alpha = alphas[timestep].view(-1, 1, 1, 1)
     z0_m, noise_m = (1 - mask) * z0, (1 - mask) * noise
+    z_t = noised(z0, noise, alpha)
     prediction = predict(
-        torch.cat([noised(z0, noise, alpha), noised(z0_m, noise_m, alpha)]),
+        torch.cat([z_t, noised(z0_m, noise_m, alpha)]),
         timestep.repeat(2),
         mask.repeat(2, 1, 1, 1),
         torch.cat([prompts.defect, prompts.masked]),
@@ -102,9 +103,7 @@ def disentangle(
     if guidance > 1:
         with torch.no_grad():
             ground = prompts.background
-            plain = predict(
-                noised(z0, noise, alpha), timestep, torch.zeros_like(mask), ground, ground
-            )
+            plain = predict(z_t, timestep, torch.zeros_like(mask), ground, ground)
             wanted = wanted + (1 - 1 / guidance) * (defect - plain.float())
     matching = (defect - wanted).square()
     regularizer = (background - target(prediction_type, z0_m, noise_m, alpha)).square()
