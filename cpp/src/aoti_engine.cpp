@@ -176,16 +176,10 @@ public:
           device_(target_.device == "cuda" ? at::kCUDA : at::kCPU),
           threads_(threads > 0 ? threads : static_cast<int>(cores())) {
         std::sort(target_.rows.begin(), target_.rows.end());
-        std::vector<std::string> missing;
-        for (const char *name : names) {
-            const std::string file = std::string(name) + ".pt2";
-            if (manifest_.files.count(file) == 0) missing.push_back("no " + file);
+        require_files(directory, manifest_, ".pt2");
+        for (std::size_t i = 0; i < graph_names.size(); ++i) {
+            programs_[i] = load(directory, graph_names[i]);
         }
-        if (!missing.empty()) {
-            throw engine_error(directory.string() + ": the manifest lists " +
-                               join(missing, ", "));
-        }
-        for (std::size_t i = 0; i < names.size(); ++i) programs_[i] = load(directory, names[i]);
     }
 
     const Manifest &manifest() const override { return manifest_; }
@@ -224,8 +218,6 @@ public:
     }
 
 private:
-    static constexpr std::array<const char *, 3> names{"encoder", "denoiser", "decoder"};
-
     static std::vector<std::int64_t> shape(const Shape &s) {
         return {s.channels, s.height, s.width};
     }
@@ -272,7 +264,7 @@ private:
             } catch (const std::bad_alloc &) {
                 throw;
             } catch (const std::exception &error) {
-                throw engine_error(std::string(names[program]) + ": AOTInductor failed: " +
+                throw engine_error(std::string(graph_names[program]) + ": AOTInductor failed: " +
                                    first_line(error.what()));
             }
             start += count;

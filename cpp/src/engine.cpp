@@ -69,6 +69,18 @@ std::unique_ptr<const Engine> open(const std::filesystem::path &directory, Manif
 
 }  // namespace
 
+void require_files(const std::filesystem::path &directory, const Manifest &manifest,
+                   const std::string &suffix) {
+    std::vector<std::string> missing;
+    for (const char *graph : graph_names) {
+        const std::string file = graph + suffix;
+        if (manifest.files.count(file) == 0) missing.push_back("no " + file);
+    }
+    if (!missing.empty()) {
+        throw engine_error(directory.u8string() + ": the manifest lists " + join(missing, ", "));
+    }
+}
+
 std::shared_ptr<const Engine> load_engine(const std::filesystem::path &directory, int threads,
                                           const std::string &trust) {
     Manifest manifest = verify(directory);

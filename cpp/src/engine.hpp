@@ -1,6 +1,7 @@
 // One interface to every backend (runtime/engine.py).
 #pragma once
 
+#include <array>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -44,6 +45,13 @@ public:
 /// fingerprints of those that may be opened though they are machine code.
 std::shared_ptr<const Engine> load_engine(const std::filesystem::path &directory, int threads,
                                           const std::string &trust);
+
+/// The graphs of an engine.
+inline constexpr std::array<const char *, 3> graph_names{"encoder", "denoiser", "decoder"};
+
+/// Refuse a manifest that does not list every graph's file, its name and the suffix.
+void require_files(const std::filesystem::path &directory, const Manifest &manifest,
+                   const std::string &suffix);
 
 /// Open graphs that `verify` has already checked.
 std::unique_ptr<const Engine> open_onnx(const std::filesystem::path &directory, Manifest manifest,

@@ -303,16 +303,8 @@ public:
                             [&](OrtEnv **out) {
                                 return ort_.CreateEnv(ORT_LOGGING_LEVEL_FATAL, "defectrt", out);
                             })) {
-        std::vector<std::string> missing;
+        require_files(directory, manifest_, ".onnx");
         const auto all = graphs(manifest_);
-        for (const Graph &graph : all) {
-            const std::string file = std::string(graph.name) + ".onnx";
-            if (manifest_.files.count(file) == 0) missing.push_back("no " + file);
-        }
-        if (!missing.empty()) {
-            throw engine_error(directory.u8string() + ": the manifest lists " +
-                               join(missing, ", "));
-        }
         const auto options = make<OrtSessionOptions>(
             ort_, ort_.ReleaseSessionOptions, "ONNX Runtime cannot start",
             [&](OrtSessionOptions **out) { return ort_.CreateSessionOptions(out); });

@@ -278,16 +278,8 @@ void require_card(const fs::path &directory, const Manifest &manifest) {
 class TensorRtEngine final : public Engine {
 public:
     TensorRtEngine(const fs::path &directory, Manifest manifest) : manifest_(std::move(manifest)) {
+        require_files(directory, manifest_, suffix);
         const auto all = graphs(manifest_);
-        std::vector<std::string> missing;
-        for (const Graph &graph : all) {
-            const std::string file = std::string(graph.name) + suffix;
-            if (manifest_.files.count(file) == 0) missing.push_back("no " + file);
-        }
-        if (!missing.empty()) {
-            throw engine_error(directory.u8string() + ": the manifest lists " +
-                               join(missing, ", "));
-        }
         require_card(directory, manifest_);
         stream_.emplace();
         runtime_.reset(nvinfer1::createInferRuntime(log_));
