@@ -9,7 +9,6 @@ apart. A row goes to results/build_sd15.csv.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import multiprocessing
 import re
@@ -19,7 +18,7 @@ from itertools import pairwise
 from pathlib import Path
 from time import monotonic, sleep
 
-from fit_sd15 import conditions, peak_gb, sd15
+from fit_sd15 import conditions, keep, peak_gb, sd15
 
 RESULTS = Path(__file__).with_name("results") / "build_sd15.csv"
 PROMPTS = [
@@ -39,13 +38,7 @@ def main():
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         row = measure(Path(folder), args) | conditions(args.note)
-    new = not RESULTS.exists()
-    with RESULTS.open("a", newline="") as file:
-        writer = csv.DictWriter(file, row, lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
-    print(row)
+    keep(row, RESULTS)
 
 
 class Builders(threading.Thread):

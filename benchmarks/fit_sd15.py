@@ -144,6 +144,17 @@ def conditions(note):
     }
 
 
+def keep(row, results):
+    """Add a row to a file of results, and show it."""
+    new = not results.exists()
+    with results.open("a", newline="") as file:
+        writer = csv.DictWriter(file, row, lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+    print(row, flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("variants", nargs="+", choices=VARIANTS)
@@ -162,13 +173,7 @@ def main():
             process.join()
             raise SystemExit(f"{name}: the process ended with {process.exitcode}") from None
         process.join()
-        new = not RESULTS.exists()
-        with RESULTS.open("a", newline="") as file:
-            writer = csv.DictWriter(file, row, lineterminator="\n")
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
-        print(row, flush=True)
+        keep(row, RESULTS)
 
 
 if __name__ == "__main__":

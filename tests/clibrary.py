@@ -191,3 +191,33 @@ class Library:
         if status:
             raise StatusError(status, result.message.decode())
         return out, label, band, z, result
+
+
+class Recorder:
+    """An engine that keeps the latents it decodes."""
+
+    def __init__(self, engine):
+        self.engine, self.latents = engine, []
+        self.manifest, self.encode, self.step = engine.manifest, engine.encode, engine.step
+        self.calls = engine.calls
+
+    def decode(self, latent):
+        self.latents.append(latent.copy())
+        return self.engine.decode(latent)
+
+
+def in_python(directory, picture, spots, seed, job, **options):
+    """The sample as Python makes it, and all latents that were decoded.
+
+    Imported here: a process that holds the library alone shall not have Python's runtime too.
+    """
+    from defectrt.engine import load_engine
+    from defectrt.maker import Good, Maker
+    from defectrt.scheduler import Scheduler, Task
+
+    with load_engine(directory, **options) as engine:
+        recorder = Recorder(engine)
+        maker = Maker(recorder, job)
+        work = maker.sample(Good("x", picture), 0, spots, seed)
+        (task,) = Scheduler(recorder, batch=job.batch).run([Task(work)])
+        return task.result(), recorder.latents

@@ -19,10 +19,9 @@ from test_aoti import BAD_MEMBERS, CODE, GOOD, entry
 
 from defectrt.engine import load_engine
 from defectrt.errors import EngineError, UsageError
-from defectrt.maker import Good, Job, Maker
+from defectrt.maker import Job
 from defectrt.manifest import dump, read_manifest, verify
 from defectrt.refine import Refinement
-from defectrt.scheduler import Scheduler, Task
 
 LIBRARY = os.environ.get("DEFECTRT_TORCH_LIBRARY")
 pytestmark = [
@@ -55,19 +54,6 @@ def library():
     return clibrary.Library(LIBRARY)
 
 
-class Recorder:
-    """An engine that keeps the latents it decodes."""
-
-    def __init__(self, engine):
-        self.engine, self.latents = engine, []
-        self.manifest, self.encode, self.step = engine.manifest, engine.encode, engine.step
-        self.calls = engine.calls
-
-    def decode(self, latent):
-        self.latents.append(latent.copy())
-        return self.engine.decode(latent)
-
-
 @pytest.mark.parametrize(("dual", "candidates"), [(False, 1), (True, 1), (False, 7)])
 def test_pictures(aoti_engine, tmp_path, dual, candidates):
     rng = np.random.default_rng(3)
@@ -78,18 +64,16 @@ def test_pictures(aoti_engine, tmp_path, dual, candidates):
     refinement = Refinement(min_change=1e-3, min_area=1)
     way = "dual" if dual else "replay"
     job = Job(defect="spot", candidates=candidates, background=way, refinement=refinement, **LOOSE)
-    with load_engine(aoti_engine, threads=1, trust=trust) as engine:
-        recorder = Recorder(engine)
-        work = Maker(recorder, job).sample(Good("x", picture), 0, [mask], 5)
-        (task,) = Scheduler(recorder, batch=job.batch).run([Task(work)])
-        expected = task.result()
+    expected, decoded = clibrary.in_python(
+        aoti_engine, picture, [mask], 5, job, threads=1, trust=trust
+    )
     given, out = tmp_path / "given.npz", tmp_path / "out.npz"
-    size = recorder.latents[0][0].size
+    size = decoded[0][0].size
     np.savez(given, picture=picture, mask=mask, dual=dual, latent=size, candidates=candidates)
     command = [sys.executable, "-c", PROGRAM, LIBRARY, aoti_engine, trust, given, out]
     subprocess.run(command, check=True, cwd=Path(__file__).parent)
     made = np.load(out)
-    latents = [z.reshape(-1) for batch in recorder.latents for z in batch]
+    latents = [z.reshape(-1) for batch in decoded for z in batch]
     assert min(np.abs(made["latent"] - z).max() for z in latents) <= 1e-5
     assert np.abs(made["picture"].astype(int) - expected.picture.astype(int)).max() <= 1
     assert np.array_equal(made["band"] > 0, expected.band)

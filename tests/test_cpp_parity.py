@@ -10,12 +10,11 @@ import pytest
 from test_manifest import CASES, HOSTILE, hostile
 
 from defectrt.engine import load_engine
-from defectrt.maker import Good, Job, Maker
+from defectrt.maker import Job
 from defectrt.masks import pieces
 from defectrt.noise import sample_seed
 from defectrt.placement import paste
 from defectrt.refine import Refinement
-from defectrt.scheduler import Scheduler, Task
 
 pytestmark = pytest.mark.slow
 METHODS = ["change", "attention", "both", "none"]
@@ -27,29 +26,6 @@ def library():
         return clibrary.Library(clibrary.build())
     except clibrary.UnavailableError as reason:
         pytest.skip(str(reason))
-
-
-class Recorder:
-    """An engine that keeps the latents it decodes."""
-
-    def __init__(self, engine):
-        self.engine, self.latents = engine, []
-        self.manifest, self.encode, self.step = engine.manifest, engine.encode, engine.step
-        self.calls = engine.calls
-
-    def decode(self, latent):
-        self.latents.append(latent.copy())
-        return self.engine.decode(latent)
-
-
-def in_python(directory, picture, spots, seed, job):
-    """The sample, and all latents that were decoded."""
-    with load_engine(directory) as engine:
-        recorder = Recorder(engine)
-        maker = Maker(recorder, job)
-        work = maker.sample(Good("x", picture), 0, spots, seed)
-        (task,) = Scheduler(recorder, batch=job.batch).run([Task(work)])
-        return task.result(), recorder.latents
 
 
 def spots_of(size, boxes):
@@ -130,7 +106,7 @@ def test_pictures(library, engine, name):
         **loose,
     )
     seed = sample_seed(3, "x", 0)
-    expected, latents = in_python(engine, picture, spots, seed, job)
+    expected, latents = clibrary.in_python(engine, picture, spots, seed, job)
     assert expected.fault is None
 
     handle = library.open(engine)
@@ -195,7 +171,7 @@ def test_pieces(library, engine, seed):
         assert np.array_equal(a, b)
     job = Job(defect="spot", refinement=Refinement(min_change=1e-3, min_area=1))
     job = replace(job, min_coverage=0.0, max_leak=1e6)
-    expected, _ = in_python(engine, picture, spots, seed, job)
+    expected, _ = clibrary.in_python(engine, picture, spots, seed, job)
     assert split[4].strokes == len(expected.figures["strokes"])
     assert np.abs(split[0].astype(int) - expected.picture.astype(int)).max() <= 1
 
@@ -205,7 +181,7 @@ def test_without_a_defect_both_say_so(library, engine):
     mask = np.zeros((40, 40), bool)
     mask[10:20, 10:20] = True
     job = Job(defect="spot", refinement=Refinement(min_area=10_000))
-    expected, _ = in_python(engine, picture, [mask], 1, job)
+    expected, _ = clibrary.in_python(engine, picture, [mask], 1, job)
     assert expected.fault == "no defect appeared"
     handle = library.open(engine)
     session = library.session(handle, defect=b"spot", min_area=10_000)
