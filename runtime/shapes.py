@@ -30,7 +30,7 @@ Points = NDArray[np.float64]
 LINES = {"scratch": (0.025, 0.02), "crack": (0.12, 0.55)}
 #: Kinds of spots: smallest and largest radius as a share of the model's window, and how ragged.
 _SPOTS = {
-    "dent": (0.12, 0.20, 0.06),
+    "dent": (0.14, 0.22, 0.06),
     "hole": (0.07, 0.13, 0.14),
     "particle": (0.07, 0.13, 0.22),
     "stain": (0.14, 0.26, 0.30),
@@ -66,7 +66,7 @@ def stroke(points: Points, shape: tuple[int, int], width: float) -> Field:
 
 
 def blob(rng: Rng, centre: Points, shape: tuple[int, int], radius: float, rough: float) -> Field:
-    """Depth [H,W] in px of a rounded shape: positive inside, growing towards the middle."""
+    """Depth [H,W] in px of a rounded shape: positive inside, ``radius`` in the middle."""
     y, x = np.mgrid[: shape[0], : shape[1]]
     y, x = y - centre[0], x - centre[1]
     angle = np.arctan2(y, x)
@@ -74,7 +74,8 @@ def blob(rng: Rng, centre: Points, shape: tuple[int, int], radius: float, rough:
     for k in range(2, 7):
         wave = np.cos(k * angle + rng.uniform(0, 2 * np.pi))
         edge += radius * rough * rng.normal() / k * wave
-    depth: Field = edge - np.hypot(y, x / rng.uniform(0.7, 1.0))
+    away = np.hypot(y, x / rng.uniform(0.7, 1.0))
+    depth: Field = radius * (1 - away / np.maximum(edge, 0.1 * radius))
     return depth
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from defectrt.shapes import LINES, draw_mask, draw_shape, perlin
+from defectrt.shapes import LINES, blob, draw_mask, draw_shape, perlin
 
 KINDS = ["scratch", "crack", "hole", "particle", "dent", "stain", "something else"]
 
@@ -32,6 +32,15 @@ def test_lines_are_long_and_spots_are_round(kind):
         contour = max(cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0], key=len)
         ratios.append(mask.sum() / (np.pi * cv2.minEnclosingCircle(contour)[1] ** 2))
     assert (np.median(ratios) < 0.25) == (kind in LINES)
+
+
+def test_a_ragged_spot_is_as_deep_in_the_middle_from_every_side():
+    """Or a dent of that form would have creases that meet in its middle like the rays of a star."""
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        depth = blob(rng, np.array([40.0, 40.0]), (81, 81), 30.0, 0.3)
+        assert depth[40, 40] == 30
+        assert depth[39:42, 39:42].min() > 26
 
 
 def test_the_same_seed_draws_the_same_and_places_vary():

@@ -34,20 +34,35 @@ def test_a_defect_changes_its_mask_and_no_more(family, kind):
     assert moved[mask].mean() > 4
 
 
-def test_a_dent_has_one_bright_and_one_dark_side_and_they_follow_the_light():
-    """The wall that faces the light is the far one; turn the light, and they change places."""
+def dented(azimuth, colour=0.5):
+    """What a dent in the middle changes of a flat surface, [64,64]; the light comes from x."""
     y, x = np.mgrid[:64, :64].astype(np.float32) - 31.5
     form = np.maximum(14 - np.hypot(y, x), 0).astype(np.float32)
     flat = np.zeros((64, 64), np.float32)
-    surface = Surface(flat, np.full((64, 64, 3), 0.5, np.float32), flat, np.ones(3, np.float32))
+    skin = np.full((64, 64, 3), colour, np.float32)
+    surface, light = Surface(flat, skin, flat, np.ones(3, np.float32)), Light(azimuth, 0.9)
+    bad = KINDS["dent"](surface, form, light, np.random.default_rng(0))
+    return (shade(bad, light) - shade(surface, light))[..., 0]
+
+
+def test_a_dent_has_one_bright_and_one_dark_side_and_they_follow_the_light():
+    """The wall that faces the light is the far one; turn the light, and they change places."""
 
     def left_minus_right(azimuth):
-        light = Light(azimuth, 0.9)
-        lit = shade(KINDS["dent"](surface, form, light, np.random.default_rng(0)), light)
-        return float((lit[:, :32] - lit[:, :31:-1]).mean())
+        change = dented(azimuth)
+        return float((change[:, :32] - change[:, :31:-1]).mean())
 
     assert left_minus_right(0.0) > 0.01
     assert left_minus_right(np.pi) == pytest.approx(-left_minus_right(0.0), abs=1e-4)
+
+
+@pytest.mark.parametrize("colour", [0.1, 0.3, 0.6])
+def test_the_bright_side_of_a_dent_shows_as_well_as_the_dark_one(colour):
+    """On dark and on light skin: a dent that is dark all over is taken for a stain."""
+    change = dented(0.0, colour)
+    assert 0.5 < change.clip(0).sum() / (-change).clip(0).sum() < 4
+    assert change.max() > 0.1
+    assert change.min() < -0.04
 
 
 def test_a_scratch_lays_bare_what_lies_below_its_own_surface():

@@ -55,11 +55,12 @@ def crack(surface: Surface, form: Field, light: Light, rng: Rng) -> Surface:
 def dent(surface: Surface, form: Field, light: Light, rng: Rng) -> Surface:
     """A smooth hollow in the skin, which stays whole: nothing but shading."""
     radius = max(float(form.max()), 1.0)
-    inside = np.clip(form / radius, 0, 1)
-    bowl = inside * inside * (3 - 2 * inside)
-    # pressed flat a little, and shining where the skin was pulled smooth
-    height = surface.height * (1 - 0.6 * bowl) - rng.uniform(0.4, 0.6) * radius * bowl
-    shine = np.maximum(surface.gloss, 0.45 * np.minimum(4 * inside, 1))
+    away = 1 - np.clip(form / radius, 0, 1)
+    bowl = (1 - away**2) ** 1.5
+    # shallow, or all of it would turn away from the light; pressed flat, and shining where the
+    # skin was pulled smooth
+    height = surface.height * (1 - 0.9 * bowl) - rng.uniform(0.26, 0.38) * radius * bowl
+    shine = np.maximum(surface.gloss, 0.8 * np.sqrt(bowl))
     return replace(surface, height=height, gloss=shine)
 
 
