@@ -22,12 +22,12 @@ import numpy as np
 import onnxruntime
 import torch
 
-from defectrt.aoti_engine import unpack
+from defectrt.engines.aoti_engine import unpack
+from defectrt.engines.manifest import hash_file
 from defectrt.export.aoti import compile_program, export_program
 from defectrt.export.graphs import Onnx
 from defectrt.export.rowstep import RowStep, map_size
 from defectrt.export.source import Part
-from defectrt.manifest import hash_file
 from defectrt.training.model import SIZES, new_model
 
 TOLERANCE = 1e-4

@@ -41,9 +41,9 @@ def scene():
 
 class Python:
     def __init__(self, engine, kind, steps):
-        from defectrt.engine import load_engine
-        from defectrt.maker import Good, Job, Maker
-        from defectrt.scheduler import Scheduler, Task
+        from defectrt.engines.loading import load_engine
+        from defectrt.synthesis.maker import Good, Job, Maker
+        from defectrt.synthesis.scheduler import Scheduler, Task
 
         self.engine = load_engine(engine, threads=1)
         job = Job(defect=kind, steps=steps, min_coverage=0, max_leak=1e6)
@@ -94,7 +94,7 @@ def main():
     parser.add_argument("--steps", type=int, default=0)
     parser.add_argument("--serve", choices=SIDES)
     given = parser.parse_args()
-    from defectrt.manifest import read_manifest
+    from defectrt.engines.manifest import read_manifest
 
     manifest = read_manifest(Path(given.engine))
     steps = given.steps or manifest.schedule.default_steps

@@ -37,14 +37,14 @@ from diffusers.utils import logging as diffusers_logging
 from roofline import SD15, TOKENS, count
 from torch import Tensor, nn
 
-from defectrt.engine import load_engine
+from defectrt.diffusion.rows import Rows
+from defectrt.engines.loading import load_engine
+from defectrt.engines.manifest import read_manifest
+from defectrt.engines.providers import installed, open_session, require
+from defectrt.engines.signature import Array, Signature
 from defectrt.export.fused import fuse_geglu, fuse_group_norm
 from defectrt.export.graphs import export_graph, move_prompt_tables, save_graph
 from defectrt.export.rowstep import RowStep, map_size
-from defectrt.manifest import read_manifest
-from defectrt.providers import installed, open_session, require
-from defectrt.rows import Rows
-from defectrt.signature import Array, Signature
 from defectrt.training.attention import Masking
 from defectrt.training.model import MaskedUNet, StableDiffusion
 

@@ -26,9 +26,9 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
-from defectrt.engine import DEFAULT_ENGINE
-from defectrt.manifest import verify
-from defectrt.trials import draw_rows
+from defectrt.engines.loading import DEFAULT_ENGINE
+from defectrt.engines.manifest import verify
+from defectrt.engines.trials import draw_rows
 
 ROOT = Path(__file__).parent
 FIELDS = ["part", "operators", "ms", "share", "floor_ms", "GFLOP_s", "cpu_ms", "rows", "repeats",

@@ -18,9 +18,9 @@ from unittest.mock import patch
 import torch
 from torch import nn
 
-from defectrt.aoti_engine import MOST_ROWS, AotiEngine
+from defectrt.engines.aoti_engine import MOST_ROWS, AotiEngine
+from defectrt.engines.manifest import Manifest, Target
 from defectrt.errors import EngineError, MissingExtraError, UsageError
-from defectrt.manifest import Manifest, Target
 from defectrt.training.model import StableDiffusion
 
 from .backend import Say

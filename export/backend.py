@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, Protocol
 
-from defectrt.engine import Engine
-from defectrt.manifest import Manifest, Target
+from defectrt.engines.engine import Engine
+from defectrt.engines.manifest import Manifest, Target
 from defectrt.training.model import StableDiffusion
 
 from .source import Part

@@ -20,16 +20,25 @@ import torch
 from diffusers import DDIMInverseScheduler, DDIMScheduler
 from torch import Tensor
 
-from defectrt.engine import Engine, load_engine
+from defectrt.diffusion.noise import normal, sample_seed
+from defectrt.diffusion.sampler import Background
+from defectrt.engines.engine import Engine
+from defectrt.engines.loading import load_engine
 from defectrt.errors import EngineError, UsageError
-from defectrt.images import Bits, Mask, composite, encode_png, feather, from_model, to_model
-from defectrt.maker import Good, Job, Maker
-from defectrt.masks import latent_mask
-from defectrt.noise import normal, sample_seed
+from defectrt.pictures.images import (
+    Bits,
+    Mask,
+    composite,
+    encode_png,
+    feather,
+    from_model,
+    to_model,
+)
+from defectrt.pictures.masks import latent_mask
 from defectrt.progress import Progress
-from defectrt.refine import Refinement
-from defectrt.sampler import Background
-from defectrt.scheduler import Call, Scheduler, Task, Work
+from defectrt.synthesis.maker import Good, Job, Maker
+from defectrt.synthesis.refine import Refinement
+from defectrt.synthesis.scheduler import Call, Scheduler, Task, Work
 from defectrt.training.model import SIZES, MaskedUNet, StableDiffusion, new_model, open_model
 
 from .build import build

@@ -11,10 +11,17 @@ from pathlib import Path
 import torch
 
 from defectrt import __version__
+from defectrt.diffusion.schedule import Convention, Schedule
+from defectrt.engines.manifest import (
+    FORMAT_VERSION,
+    MANIFEST,
+    DatasetEntry,
+    Manifest,
+    dump,
+    hash_file,
+)
 from defectrt.errors import Cancelled, OutputError, UsageError
-from defectrt.manifest import FORMAT_VERSION, MANIFEST, DatasetEntry, Manifest, dump, hash_file
 from defectrt.progress import Progress
-from defectrt.schedule import Convention, Schedule
 
 from .backend import Backend
 from .graphs import Onnx

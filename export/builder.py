@@ -17,8 +17,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from defectrt.engines.tensorrt_engine import library
 from defectrt.errors import DefectRTError, EngineError, UsageError
-from defectrt.tensorrt_engine import library
 
 if TYPE_CHECKING:
     import tensorrt

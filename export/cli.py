@@ -182,7 +182,7 @@ def bench(
       defectrt bench runs/scratch --pictures 16 --steps 50 --json
     """
     with requires("export"):
-        from defectrt.engine import cores
+        from defectrt.engines.engine import cores
 
         from .bench import bench as measure
 

@@ -21,8 +21,8 @@ from onnxscript.values import Opset
 from safetensors.numpy import save
 from torch import Tensor, nn
 
-from defectrt.manifest import Manifest
-from defectrt.onnx_engine import OnnxEngine
+from defectrt.engines.manifest import Manifest
+from defectrt.engines.onnx_engine import OnnxEngine
 from defectrt.training.model import StableDiffusion
 
 from .backend import Say

@@ -12,10 +12,10 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
+from defectrt.engines.manifest import Manifest, Target
+from defectrt.engines.onnx_engine import OnnxEngine
+from defectrt.engines.tensorrt_engine import SUFFIX, library
 from defectrt.errors import UsageError
-from defectrt.manifest import Manifest, Target
-from defectrt.onnx_engine import OnnxEngine
-from defectrt.tensorrt_engine import SUFFIX, library
 from defectrt.training.model import StableDiffusion
 
 from .backend import Say

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from defectrt.engine import Engine
+from defectrt.diffusion.rows import Rows
+from defectrt.diffusion.schedule import to_epsilon
+from defectrt.engines.engine import Engine
 from defectrt.errors import EngineError
-from defectrt.rows import Rows
-from defectrt.schedule import to_epsilon
 from defectrt.training.attention import Masking
 from defectrt.training.model import MaskedUNet
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
+from defectrt.diffusion.schedule import to_epsilon
 from defectrt.errors import UsageError
 from defectrt.kernels.branch_step import row_step
 from defectrt.kernels.masked_attention import (
@@ -18,7 +19,6 @@ from defectrt.kernels.masked_attention import (
     masked_attention,
     masked_attention_map,
 )
-from defectrt.schedule import to_epsilon
 from defectrt.training.attention import level_mask, mask_cross_attention, project_out, split_heads
 from defectrt.training.model import StableDiffusion
 
@@ -141,7 +141,7 @@ class RowStep(nn.Module):
         region: Tensor,
         anchor: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Shapes as in `defectrt.rows.Rows`; returns (z' [B,C,h,w], attention [B,1,r,r])."""
+        """Shapes as in `defectrt.diffusion.rows.Rows`; (z' [B,C,h,w], attention [B,1,r,r])."""
         content = self.content if _has_kernels(latent) else self.content.index_select(0, inside)
         row = _Row(mask, inside, outside, content, self.map_side)
         prediction = self.unet(

@@ -13,8 +13,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from torch import Tensor, nn
 
+from defectrt.engines.manifest import DatasetEntry, PromptList
 from defectrt.errors import InputError, UsageError
-from defectrt.manifest import DatasetEntry, PromptList
 from defectrt.training.model import StableDiffusion, open_model
 
 from .rowstep import RowStep

@@ -15,9 +15,9 @@ from typing import Any, ClassVar
 import onnx_ir as ir
 import torch
 
+from defectrt.engines.tensorrt_engine import Card, cache_folder, library
 from defectrt.errors import UsageError
 from defectrt.extras import requires
-from defectrt.tensorrt_engine import Card, cache_folder, library
 
 from .builder import Plan
 from .plans import Plans

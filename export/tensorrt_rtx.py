@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from defectrt.engines.tensorrt_engine import CARDS, library
 from defectrt.errors import UsageError
-from defectrt.tensorrt_engine import CARDS, library
 
 from .builder import Plan
 from .plans import Plans

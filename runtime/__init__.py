@@ -12,9 +12,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .datasets.sources import Masks
     from .job import Job, Summary, synthesize
-    from .refine import Refinement
-    from .sources import Masks
+    from .synthesis.refine import Refinement
     from .synthesizer import Part, Result, State, Synthesizer
 
 __version__ = "0.1.0"
@@ -35,9 +35,9 @@ __all__ = [
 #: Modules that are loaded when one of their names is first asked for, so that the command line
 #: starts fast.
 _MODULES = {
-    "Masks": "sources",
+    "Masks": "datasets.sources",
     "Part": "synthesizer",
-    "Refinement": "refine",
+    "Refinement": "synthesis.refine",
     "Result": "synthesizer",
     "State": "synthesizer",
     "Synthesizer": "synthesizer",

@@ -197,11 +197,11 @@ def synthesize(
 
       defectrt synthesize --images good --defect crack --out data --format coco,yolo
     """
-    from .formats import parse_formats
+    from .datasets.formats import parse_formats
+    from .datasets.sources import Masks
     from .job import Job
     from .job import synthesize as run
-    from .refine import Refinement
-    from .sources import Masks
+    from .synthesis.refine import Refinement
 
     job = Job(
         defect=defect,

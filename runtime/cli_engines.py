@@ -12,7 +12,7 @@ import typer
 from .errors import DefectRTError, EngineError
 
 if TYPE_CHECKING:
-    from .manifest import Manifest
+    from .engines.manifest import Manifest
 
 __all__ = ["ProviderName", "Trust", "doctor", "info", "verify"]
 
@@ -86,8 +86,8 @@ def info(
 
       defectrt info --json
     """
-    from .engine import DEFAULT_ENGINE
-    from .manifest import read_manifest
+    from .engines.loading import DEFAULT_ENGINE
+    from .engines.manifest import read_manifest
 
     directory = engine or DEFAULT_ENGINE
     manifest = read_manifest(directory)
@@ -116,8 +116,8 @@ def verify(
 
       defectrt verify engines/hole --json
     """
-    from .engine import DEFAULT_ENGINE
-    from .manifest import verify as check
+    from .engines.loading import DEFAULT_ENGINE
+    from .engines.manifest import verify as check
 
     directory = engine or DEFAULT_ENGINE
     verdict: dict[str, Any] = {"directory": str(directory), "intact": True, "fault": None}
@@ -172,7 +172,7 @@ def _target(manifest: Manifest) -> list[tuple[str, str]]:
     target = manifest.target
     if target is None:
         return []
-    from .tensorrt_engine import CARDS, SUFFIX
+    from .engines.tensorrt_engine import CARDS, SUFFIX
 
     kinds = {str(capability): f"{capability} ({cards})" for capability, cards in CARDS.items()}
     rows = [

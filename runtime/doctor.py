@@ -17,7 +17,7 @@ from . import __version__
 from .errors import DefectRTError, EngineError, MissingExtraError
 
 if TYPE_CHECKING:
-    from .manifest import Manifest
+    from .engines.manifest import Manifest
 
 __all__ = ["Finding", "examine"]
 
@@ -54,7 +54,7 @@ def examine(engine: Path | None = None, trust: str | None = None) -> Iterator[Fi
     """Look at everything, one finding after another; raises nothing.
 
     ``engine`` is the one to test, by default the one inside the package; ``trust`` as in
-    `defectrt.engine.load_engine`.
+    `defectrt.engines.loading.load_engine`.
     """
     yield _system()
     yield from _packages()
@@ -164,7 +164,7 @@ def _providers() -> Iterator[Finding]:
 def _plans() -> Iterator[Finding]:
     """TensorRT and TensorRT-RTX, where they are installed: what they could run on here."""
     try:
-        from .tensorrt_engine import Card, library
+        from .engines.tensorrt_engine import Card, library
     except ImportError:  # numpy, which was found missing above
         return
     for backend in ("tensorrt-rtx", "tensorrt"):
@@ -201,8 +201,8 @@ def _try(ort: Any, provider: str) -> float:
 def _engine(directory: Path | None, trust: str | None) -> Iterator[Finding]:
     """Verify an engine and make one defect with it."""
     try:
-        from .engine import DEFAULT_ENGINE
-        from .manifest import verify
+        from .engines.loading import DEFAULT_ENGINE
+        from .engines.manifest import verify
     except ImportError as error:  # a package that was found missing above
         yield Finding("fault", "engine", f"cannot be tested: {_short(error)}")
         return
@@ -224,7 +224,7 @@ def _self_test(directory: Path, defect: str, steps: int, trust: str | None) -> F
     """One defect on a drawn picture: it must show, and nothing else may change."""
     import numpy as np
 
-    from .maker import Job
+    from .synthesis.maker import Job
     from .synthesizer import Synthesizer
 
     picture = np.random.default_rng(0).normal(150, 6, (96, 96, 3)).clip(0, 255).astype(np.uint8)
@@ -244,7 +244,7 @@ def _self_test(directory: Path, defect: str, steps: int, trust: str | None) -> F
 
 def _trials(directory: Path, manifest: Manifest) -> Iterator[Finding]:
     """Every provider on the engine itself, and which one to use."""
-    from .trials import choose, try_providers
+    from .engines.trials import choose, try_providers
 
     trials = []
     for trial in try_providers(directory, manifest):

@@ -1,7 +1,8 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and what is in them."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable
 from contextlib import suppress
@@ -10,12 +11,26 @@ from typing import BinaryIO
 
 from .errors import OutputError
 
-__all__ = ["ADVICE", "PARTIAL", "sync_folder", "unwritable", "write_lines", "write_whole"]
+__all__ = [
+    "ADVICE",
+    "PARTIAL",
+    "sha256_of",
+    "sync_folder",
+    "unwritable",
+    "write_lines",
+    "write_whole",
+]
 
 #: Suffix of a file that is being written; its name also starts with a dot.
 PARTIAL = ".partial"
 #: What to do when a job could not write.
 ADVICE = "what is there is whole, run the same command again to go on"
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_whole(path: Path, data: bytes) -> None:

@@ -16,18 +16,20 @@ from typing import Any
 
 import numpy as np
 
-from .dataset import Dataset
-from .engine import DEFAULT_ENGINE, cores, load_engine
+from .datasets.dataset import Dataset
+from .datasets.formats import Format, finish, parse_formats
+from .datasets.journal import Entry
+from .datasets.sources import Masks
+from .engines.engine import cores
+from .engines.loading import DEFAULT_ENGINE, load_engine
+from .engines.manifest import MANIFEST
 from .errors import Cancelled, InputError, NothingDoneError, OutputError, PartialError, UsageError
-from .formats import Format, finish, parse_formats
-from .images import find_pictures, read_picture
-from .journal import Entry
-from .maker import Good, Job, Maker, Sample
-from .manifest import MANIFEST, hash_file
-from .masks import MaskSource, Placed, digest
+from .files import sha256_of
+from .pictures.images import find_pictures, read_picture
+from .pictures.masks import MaskSource, Placed, digest
 from .progress import Progress
-from .scheduler import Call, Scheduler, Task, Work
-from .sources import Masks
+from .synthesis.maker import Good, Job, Maker, Sample
+from .synthesis.scheduler import Call, Scheduler, Task, Work
 
 __all__ = ["Job", "Summary", "synthesize"]
 
@@ -101,9 +103,9 @@ def synthesize(
     (see `defectrt.Masks`); a folder alone holds one for every picture, of the same path; without
     it, one that suits the kind of defect is drawn.
     Pictures that cannot be used are listed in the summary; the rest goes on. ``formats`` besides
-    the MVTec AD layout are written at the end (see `defectrt.formats`). ``provider`` is what an
-    ONNX engine runs on, and ``trust`` has the fingerprints of other engines that may run, see
-    `defectrt.engine.load_engine`. The provider decides the last bits, so a job
+    the MVTec AD layout are written at the end, see `defectrt.datasets.formats`. ``provider`` is
+    what an ONNX engine runs on, and ``trust`` has the fingerprints of other engines that may run,
+    see `defectrt.engines.loading.load_engine`. The provider decides the last bits, so a job
     goes on with the one it began with. Whatever stopped a job, the same call goes on with it and
     ends with the same files; another process that is writing to ``out`` is an `OutputError`,
     unless told to ``wait`` for it. Ctrl-C finishes the samples at hand and raises `Cancelled`.
@@ -127,7 +129,7 @@ def synthesize(
             "defect": maker.defect,
             "steps": len(maker.schedule),
             "category": category,
-            "engine": hash_file(engine / MANIFEST).sha256,
+            "engine": sha256_of(engine / MANIFEST),
             "provider": opened.provider,
             "kinds": opened.manifest.defects,
             "pictures": digest(entry.source for entry in entries),
@@ -261,7 +263,7 @@ class _Run:
             except UnicodeEncodeError as error:
                 raise InputError(f"{entry.path}: the name is not UTF-8; rename the file") from error
             picture = read_picture(entry.path)
-            record = {"source": entry.source, "source_sha256": hash_file(entry.path).sha256}
+            record = {"source": entry.source, "source_sha256": sha256_of(entry.path)}
             name = _number(entry.index, len(self._entries))
             record["good"] = self._dataset.add_good(entry.index, name, picture)
             return Good(entry.source, picture), record

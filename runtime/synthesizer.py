@@ -19,15 +19,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .closing import Closing
-from .engine import DEFAULT_ENGINE, Engine, cores, load_engine
+from .datasets.sources import Masks
+from .diffusion.rows import Floats, Rows
+from .engines.engine import Engine, cores
+from .engines.loading import DEFAULT_ENGINE, load_engine
+from .engines.manifest import Manifest
 from .errors import Cancelled, EngineError, InputError
-from .images import MAX_PIXELS, Bits, Mask
-from .maker import Good, Job, Maker, Sample
-from .manifest import Manifest
-from .masks import MaskSource
-from .rows import Floats, Rows
-from .scheduler import Call, Scheduler, Task, Work
-from .sources import Masks
+from .pictures.images import MAX_PIXELS, Bits, Mask
+from .pictures.masks import MaskSource
+from .synthesis.maker import Good, Job, Maker, Sample
+from .synthesis.scheduler import Call, Scheduler, Task, Work
 
 __all__ = ["Part", "Result", "State", "Synthesizer"]
 
@@ -56,7 +57,7 @@ class Result:
     label          [H,W], where the defect is
     mask           [H,W], where it was asked for
     band           [H,W], where the picture may differ from the part's
-    figures        see `defectrt.maker.Maker.sample`
+    figures        see `defectrt.synthesis.maker.Maker.sample`
     fault          why there is no defect, if so; the picture is the part's then
     """
 

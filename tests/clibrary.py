@@ -211,9 +211,9 @@ def in_python(directory, picture, spots, seed, job, **options):
 
     Imported here: a process that holds the library alone shall not have Python's runtime too.
     """
-    from defectrt.engine import load_engine
-    from defectrt.maker import Good, Maker
-    from defectrt.scheduler import Scheduler, Task
+    from defectrt.engines.loading import load_engine
+    from defectrt.synthesis.maker import Good, Maker
+    from defectrt.synthesis.scheduler import Scheduler, Task
 
     with load_engine(directory, **options) as engine:
         recorder = Recorder(engine)

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from defectrt.images import encode_png
+from defectrt.diffusion.schedule import NoiseSchedule
+from defectrt.engines.manifest import Manifest, hash_file
 from defectrt.job import Job, synthesize
-from defectrt.manifest import Manifest, hash_file
-from defectrt.schedule import NoiseSchedule
+from defectrt.pictures.images import encode_png
 
 WINDOW, LATENT = 32, 16
 
@@ -249,9 +249,9 @@ def rtx(run, tmp_path_factory):
 @pytest.fixture(scope="session")
 def rtx_here(run, tmp_path_factory):
     """An exact engine for the card that is here."""
+    from defectrt.engines.tensorrt_engine import Card
     from defectrt.export.build import build
     from defectrt.export.tensorrt_rtx import TensorRTRTX
-    from defectrt.tensorrt_engine import Card
 
     backend = TensorRTRTX("float32", (1, 4, 8), capabilities=(Card().capability(),))
     return build(run, tmp_path_factory.mktemp("here") / "rtx", backend, steps=(4, 2), quiet=True)

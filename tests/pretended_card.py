@@ -14,7 +14,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from defectrt import tensorrt_engine
+from defectrt.engines import tensorrt_engine
 
 #: Fewest, usual and most rows of a pretended plan.
 ROWS = (1, 4, 8)

@@ -14,10 +14,11 @@ import pytest
 import torch
 from diffusers.models.attention_processor import Attention
 
-from defectrt import aoti_engine as runtime
-from defectrt.aoti_engine import AotiEngine, batches, capabilities, unpack
 from defectrt.cli import main
-from defectrt.engine import load_engine
+from defectrt.engines import aoti_engine as runtime
+from defectrt.engines.aoti_engine import AotiEngine, batches, capabilities, unpack
+from defectrt.engines.loading import load_engine
+from defectrt.engines.manifest import FileEntry, Manifest, Target, dump, read_manifest, verify
 from defectrt.errors import EngineError, UsageError
 from defectrt.export import aoti as module
 from defectrt.export import rowstep
@@ -25,7 +26,6 @@ from defectrt.export.aoti import Aoti, export_program, for_gpu
 from defectrt.export.build import build
 from defectrt.export.rowstep import map_size
 from defectrt.export.source import open_run
-from defectrt.manifest import FileEntry, Manifest, Target, dump, read_manifest, verify
 
 CODE = "e/data/aotinductor/model"
 

@@ -9,9 +9,9 @@ from conftest import save
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from defectrt.bank import read_bank, transplant
+from defectrt.datasets.bank import read_bank, transplant
 from defectrt.errors import InputError
-from defectrt.shapes import draw_shape, tight
+from defectrt.pictures.shapes import draw_shape, tight
 
 
 def count(mask):

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from conftest import LATENT, WINDOW, FakeEngine
 
-from defectrt.maker import Good, Job, Maker, _fault, _score
-from defectrt.noise import normal
-from defectrt.refine import Refinement
-from defectrt.scheduler import Scheduler, Task
+from defectrt.diffusion.noise import normal
+from defectrt.synthesis.maker import Good, Job, Maker, _fault, _score
+from defectrt.synthesis.refine import Refinement
+from defectrt.synthesis.scheduler import Scheduler, Task
 
 #: What the parts of these tests are, as grey and as the engine sees it.
 GREY, LEVEL = 153, 0.2

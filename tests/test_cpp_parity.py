@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from test_manifest import CASES, HOSTILE, hostile
 
-from defectrt.engine import load_engine
-from defectrt.maker import Job
-from defectrt.masks import pieces
-from defectrt.noise import sample_seed
-from defectrt.placement import paste
-from defectrt.refine import Refinement
+from defectrt.diffusion.noise import sample_seed
+from defectrt.engines.loading import load_engine
+from defectrt.pictures.masks import pieces
+from defectrt.pictures.placement import paste
+from defectrt.synthesis.maker import Job
+from defectrt.synthesis.refine import Refinement
 
 pytestmark = pytest.mark.slow
 METHODS = ["change", "attention", "both", "none"]

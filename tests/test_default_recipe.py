@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from defectrt.engine import load_engine
+from defectrt.engines.loading import load_engine
 
 RECIPE = Path(__file__).parents[1] / "examples" / "default_engine"
 STAGES = ("autoencoder", "decoder", "base", "fine-tune")

@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from defectrt import cli, doctor
-from defectrt.engine import DEFAULT_ENGINE
+from defectrt.engines.loading import DEFAULT_ENGINE
 from defectrt.errors import DefectRTError, EngineError
 
 runner = CliRunner()

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from pretended_card import pretended_card
 
-from defectrt.engine import load_engine
+from defectrt.diffusion.rows import Prompts, Rows
+from defectrt.diffusion.sampler import generate, invert, run
+from defectrt.engines.loading import load_engine
+from defectrt.engines.manifest import read_manifest
+from defectrt.engines.providers import installed
+from defectrt.engines.tensorrt_engine import CARDS, Card
 from defectrt.errors import EngineError, InputError, UsageError
-from defectrt.manifest import read_manifest
-from defectrt.providers import installed
-from defectrt.rows import Prompts, Rows
-from defectrt.sampler import generate, invert, run
-from defectrt.tensorrt_engine import CARDS, Card
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,9 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from defectrt.engine import load_engine
+from defectrt.engines.loading import load_engine
+from defectrt.engines.manifest import DatasetEntry, read_manifest, verify
+from defectrt.engines.onnx_engine import OnnxEngine
 from defectrt.errors import EngineError, InputError, OutputError, UsageError
 from defectrt.export import build as module
 from defectrt.export import proof
@@ -21,8 +23,6 @@ from defectrt.export.build import _short, build
 from defectrt.export.graphs import Onnx
 from defectrt.export.rowstep import RowStep, map_size
 from defectrt.export.source import open_run, random_rows
-from defectrt.manifest import DatasetEntry, read_manifest, verify
-from defectrt.onnx_engine import OnnxEngine
 from defectrt.training.model import SIZES, ModelSize, new_model
 
 

@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools.coco import COCO
 
-from defectrt import formats
-from defectrt.errors import InputError, OutputError, UsageError
-from defectrt.formats import (
+from defectrt.datasets import formats
+from defectrt.datasets.formats import (
     MAX_GAP,
     finish,
     instances,
@@ -24,9 +23,10 @@ from defectrt.formats import (
     run_lengths,
     split,
 )
-from defectrt.images import read_picture
-from defectrt.outline import outline
-from defectrt.records import read_folder
+from defectrt.datasets.records import read_folder
+from defectrt.errors import InputError, OutputError, UsageError
+from defectrt.pictures.images import read_picture
+from defectrt.pictures.outline import outline
 
 KINDS = ["scratch", "hole", "stain"]
 

@@ -16,9 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from defectrt import images
 from defectrt.errors import InputError
-from defectrt.images import (
+from defectrt.pictures import images
+from defectrt.pictures.images import (
     Window,
     composite,
     encode_png,

@@ -1,4 +1,4 @@
-"""Imports only ever point down: export -> training -> kernels -> runtime."""
+"""Imports only ever point down: export -> training -> kernels -> runtime, and within the last."""
 
 from __future__ import annotations
 
@@ -38,6 +38,16 @@ BACKEND_PACKAGES = {
     "tensorrt_engine.py": {"tensorrt", "tensorrt_rtx_bindings", "tensorrt_rtx_libs", "cuda"},
 }
 RUNTIME_PACKAGES = {"numpy", "onnxruntime", "PIL", "cv2", "pydantic", "typer", "rich"}
+#: Rooms of the runtime -> the other rooms they may use.
+ROOMS = {
+    "diffusion": set(),
+    "pictures": {"diffusion"},
+    "engines": {"diffusion"},
+    "synthesis": {"diffusion", "pictures", "engines"},
+    "datasets": {"diffusion", "pictures"},
+}
+#: Modules beside the rooms that rooms may use; all others are doors, and lie above.
+BELOW = {"closing", "errors", "extras", "files", "progress"}
 MAY_USE = {
     "runtime": {"runtime"},
     "kernels": {"kernels"},
@@ -131,3 +141,38 @@ def test_only_the_module_of_a_backend_imports_its_packages():
 )
 def test_an_import_that_points_down_is_allowed(layer, line):
     assert not faults(layer, line)
+
+
+def trespasses(room: str, source: str) -> list[str]:
+    """Imports of a module in a room of the runtime that point up or sideways."""
+    allowed = ROOMS[room] | BELOW | {room}
+    names = sorted(imported(source, f"defectrt.{room}"))
+    own = [name.split(".") for name in names if in_package(name, "defectrt")]
+    return [".".join(parts) for parts in own if len(parts) > 1 and parts[1] not in allowed]
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_rooms_of_the_runtime_look_down(room):
+    modules = sorted((ROOT / "runtime" / room).glob("*.py"))
+    assert len(modules) > 3
+    bad = {m.name: trespasses(room, m.read_text()) for m in modules}
+    assert not {name: found for name, found in bad.items() if found}
+
+
+def test_every_folder_of_the_runtime_is_a_room():
+    assert {m.parent.name for m in (ROOT / "runtime").glob("*/*.py")} == set(ROOMS)
+
+
+@pytest.mark.parametrize(
+    ("room", "line"),
+    [
+        ("diffusion", "from ..engines.engine import Engine"),
+        ("pictures", "from defectrt.engines import manifest"),
+        ("engines", "def f():\n    from .. import job"),
+        ("synthesis", "from ..datasets.journal import Entry"),
+        ("datasets", "from ..synthesis.maker import Job"),
+        ("datasets", "from ..cli import main"),
+    ],
+)
+def test_an_import_out_of_a_room_and_up_is_found(room, line):
+    assert trespasses(room, line)

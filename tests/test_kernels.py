@@ -17,10 +17,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 pytest.importorskip("triton")
 
+from defectrt.diffusion.noise import normal
 from defectrt.kernels import branch_step, geglu, group_norm_silu, masked_attention
 from defectrt.kernels.case import Budget, budget, error
 from defectrt.kernels.masked_attention.cases import AttentionCase
-from defectrt.noise import normal
 
 OPERATORS = ("masked_attention", "branch_step", "geglu", "group_norm_silu")
 DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from conftest import records
 
-from defectrt.images import MAX_PIXELS, read_picture
 from defectrt.job import Job, synthesize
+from defectrt.pictures.images import MAX_PIXELS, read_picture
 
 
 @pytest.mark.slow

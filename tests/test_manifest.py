@@ -16,11 +16,12 @@ from conftest import manifest_dict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from defectrt import engine, errors
-from defectrt import manifest as module
-from defectrt.engine import load_engine
+from defectrt import errors
+from defectrt.engines import loading
+from defectrt.engines import manifest as module
+from defectrt.engines.loading import load_engine
+from defectrt.engines.manifest import Manifest, Target, dump, hash_file, read_manifest, verify
 from defectrt.errors import EngineError, UsageError
-from defectrt.manifest import Manifest, Target, dump, hash_file, read_manifest, verify
 
 HOSTILE = Path(__file__).parent / "hostile_engines"
 CASES = json.loads((HOSTILE / "cases.json").read_text(encoding="utf-8"))["cases"]
@@ -104,7 +105,8 @@ def test_the_engine_that_hostile_ones_are_made_of_is_good(tmp_path):
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c["name"])
 def test_hostile_engines(tmp_path, case, monkeypatch):
     monkeypatch.setattr(
-        "defectrt.onnx_engine.OnnxEngine.__init__", lambda *a, **k: pytest.fail("it was opened")
+        "defectrt.engines.onnx_engine.OnnxEngine.__init__",
+        lambda *a, **k: pytest.fail("it was opened"),
     )
     hostile(case, tmp_path / "engine")
     with pytest.raises(errors.DefectRTError) as error:
@@ -151,7 +153,7 @@ def test_a_file_that_cannot_be_read_is_named(good, monkeypatch):
     def refuse(path):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(module, "hash_file", refuse)
+    monkeypatch.setattr(module, "sha256_of", refuse)
     with pytest.raises(EngineError, match=r"denoiser.onnx cannot be read \(Permission denied\)"):
         verify(good)
 
@@ -179,8 +181,8 @@ def test_an_engine_that_is_code_is_opened_only_if_it_is_named(good, monkeypatch)
     opened = []
     backend = SimpleNamespace(module="code", name="Code", extra="")
     code = SimpleNamespace(Code=lambda *a, **options: opened.append(a))
-    monkeypatch.setitem(engine._BACKENDS, "aoti", backend)
-    monkeypatch.setattr(engine, "import_module", lambda *a: code)
+    monkeypatch.setitem(loading._BACKENDS, "aoti", backend)
+    monkeypatch.setattr(loading, "import_module", lambda *a: code)
     for trust in (None, "", other, f"{other} {other}"):
         with pytest.raises(EngineError, match=f"machine code.*trust it with: --trust {mine}"):
             load_engine(good, trust=trust)
@@ -211,14 +213,15 @@ def test_of_a_manifest_of_gigabytes_only_the_start_is_read(tmp_path):
 def test_nothing_is_opened_before_everything_is_verified(good, monkeypatch):
     (good / "denoiser.onnx").write_bytes(b"grapH")
     monkeypatch.setattr(
-        "defectrt.onnx_engine.OnnxEngine.__init__", lambda *a, **k: pytest.fail("it was opened")
+        "defectrt.engines.onnx_engine.OnnxEngine.__init__",
+        lambda *a, **k: pytest.fail("it was opened"),
     )
     with pytest.raises(EngineError, match="damaged"):
         load_engine(good)
 
 
 def test_a_backend_of_another_build_is_named(tmp_path, monkeypatch):
-    monkeypatch.delitem(engine._BACKENDS, "tensorrt")
+    monkeypatch.delitem(loading._BACKENDS, "tensorrt")
     hostile({"replace": ['"backend": "onnx"', '"backend": "tensorrt"']}, tmp_path / "engine")
     with pytest.raises(EngineError, match="does not run the backend 'tensorrt'"):
         load_engine(tmp_path / "engine")

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from defectrt.errors import InputError
-from defectrt.masks import MaskFolder, latent_mask, read_mask, reduce_mask
-from defectrt.refine import Refinement, attention_witness, change_witness, refine
+from defectrt.pictures.masks import MaskFolder, latent_mask, read_mask, reduce_mask
+from defectrt.synthesis.refine import Refinement, attention_witness, change_witness, refine
 
 
 def folder(root, *names):

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from defectrt.noise import item_id, normal, philox4x32
+from defectrt.diffusion.noise import item_id, normal, philox4x32
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,10 @@ import pytest
 import torch
 from test_engine_conformance import random_rows
 
-from defectrt.engine import load_engine
+from defectrt.engines.loading import load_engine
+from defectrt.engines.manifest import MANIFEST, hash_file, read_manifest
 from defectrt.errors import EngineError
 from defectrt.export import graphs
-from defectrt.manifest import MANIFEST, hash_file, read_manifest
 
 
 def tampered(engine, directory, name, data):

@@ -12,9 +12,9 @@ import pytest
 import tifffile
 from PIL import Image, ImageOps
 
-from defectrt import tiff as tiff_module
 from defectrt.errors import InputError
-from defectrt.images import (
+from defectrt.pictures import tiff as tiff_module
+from defectrt.pictures.images import (
     composite,
     encode_png,
     feather,
@@ -223,8 +223,10 @@ def test_channels_of_other_meanings_and_other_sizes_are_refused(tmp_path):
 
 def test_a_deep_tiff_that_would_be_a_bomb_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
     tifffile.imwrite(tmp_path / "a.tif", np.zeros((300, 300, 3), np.uint16), photometric="rgb")
-    monkeypatch.setattr("defectrt.images.MAX_PIXELS", 89_999)
-    monkeypatch.setattr("defectrt.images.read_samples", lambda *_: pytest.fail("it was unpacked"))
+    monkeypatch.setattr("defectrt.pictures.images.MAX_PIXELS", 89_999)
+    monkeypatch.setattr(
+        "defectrt.pictures.images.read_samples", lambda *_: pytest.fail("it was unpacked")
+    )
     with pytest.raises(InputError, match="300x300 is more than"):
         read_picture(tmp_path / "a.tif")
 

@@ -17,16 +17,16 @@ import pytest
 from conftest import FakeEngine, records
 from test_engine_conformance import random_rows
 
-from defectrt import doctor, trials
-from defectrt import engine as module
+from defectrt import doctor
 from defectrt.cli_engines import ProviderName
-from defectrt.engine import load_engine
+from defectrt.engines import loading, trials
+from defectrt.engines.loading import load_engine
+from defectrt.engines.manifest import read_manifest
+from defectrt.engines.onnx_engine import OnnxEngine
+from defectrt.engines.providers import PROVIDERS, Provider, installed
+from defectrt.engines.signature import signatures
+from defectrt.engines.trials import Trial, choose, draw_rows, try_providers
 from defectrt.errors import EngineError, InputError, MissingExtraError, UsageError
-from defectrt.manifest import read_manifest
-from defectrt.onnx_engine import OnnxEngine
-from defectrt.providers import PROVIDERS, Provider, installed
-from defectrt.signature import signatures
-from defectrt.trials import Trial, choose, draw_rows, try_providers
 
 AZURE = Provider("azure", "AzureExecutionProvider", "onnxruntime-azure", lambda *_: {})
 
@@ -77,8 +77,8 @@ def test_a_plugin_is_loaded_once_and_needs_a_device(engine, monkeypatch):
     loaded = []
     plugin = SimpleNamespace(get_library_path=lambda: "lib.so")
     monkeypatch.setitem(sys.modules, PROVIDERS["tensorrt-rtx"].plugin, plugin)
-    monkeypatch.setattr("defectrt.providers.find_spec", lambda name: object())
-    monkeypatch.setattr("defectrt.providers._loaded", set())
+    monkeypatch.setattr("defectrt.engines.providers.find_spec", lambda name: object())
+    monkeypatch.setattr("defectrt.engines.providers._loaded", set())
     monkeypatch.setattr(ort, "register_execution_provider_library", lambda *a: loaded.append(a))
     assert "tensorrt-rtx" in installed()
     for _ in range(2):
@@ -88,7 +88,7 @@ def test_a_plugin_is_loaded_once_and_needs_a_device(engine, monkeypatch):
 
 
 def test_a_plugin_that_cannot_be_loaded_is_an_error(engine, monkeypatch):
-    monkeypatch.setattr("defectrt.providers.find_spec", lambda name: object())
+    monkeypatch.setattr("defectrt.engines.providers.find_spec", lambda name: object())
     monkeypatch.setitem(sys.modules, PROVIDERS["tensorrt-rtx"].plugin, None)
     with pytest.raises(EngineError, match="cannot open the graph on tensorrt-rtx: import of"):
         load_engine(engine, provider="tensorrt-rtx")
@@ -147,11 +147,11 @@ def of_backend(engine, directory, backend):
 
 def test_a_backend_whose_package_is_missing_names_the_extra(engine, tmp_path, monkeypatch):
     other = of_backend(engine, tmp_path / "e", "aoti")
-    where = module._Backend("onnx_engine", "OnnxEngine", "gpu")
-    monkeypatch.setitem(module._BACKENDS, "aoti", where)
-    monkeypatch.delitem(sys.modules, "defectrt.onnx_engine")
+    where = loading._Backend("onnx_engine", "OnnxEngine", "gpu")
+    monkeypatch.setitem(loading._BACKENDS, "aoti", where)
+    monkeypatch.delitem(sys.modules, "defectrt.engines.onnx_engine")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    monkeypatch.delitem(sys.modules, "defectrt.providers")
+    monkeypatch.delitem(sys.modules, "defectrt.engines.providers")
     trust = read_manifest(other).fingerprint
     with pytest.raises(MissingExtraError, match=r"needs the package onnx.*'defectrt\[gpu\]'"):
         load_engine(other, trust=trust)
@@ -159,10 +159,10 @@ def test_a_backend_whose_package_is_missing_names_the_extra(engine, tmp_path, mo
 
 def test_a_backend_is_a_line_in_the_table_and_takes_no_provider(engine, tmp_path, monkeypatch):
     other = of_backend(engine, tmp_path / "e", "aoti")
-    monkeypatch.delitem(module._BACKENDS, "aoti", raising=False)
+    monkeypatch.delitem(loading._BACKENDS, "aoti", raising=False)
     with pytest.raises(EngineError, match="this build does not run the backend 'aoti'"):
         load_engine(other)
-    monkeypatch.setitem(module._BACKENDS, "aoti", module._Backend("onnx_engine", "OnnxEngine"))
+    monkeypatch.setitem(loading._BACKENDS, "aoti", loading._Backend("onnx_engine", "OnnxEngine"))
     with pytest.raises(UsageError, match="a provider is chosen for ONNX engines only"):
         load_engine(other, provider="cpu")
     with load_engine(other, threads=1, trust=read_manifest(other).fingerprint) as opened:
@@ -186,7 +186,7 @@ class Tried(FakeEngine):
 @pytest.fixture
 def several(monkeypatch):
     monkeypatch.setattr(trials, "OnnxEngine", Tried)
-    for place in ("defectrt.trials.installed", "defectrt.providers.installed"):
+    for place in ("defectrt.engines.trials.installed", "defectrt.engines.providers.installed"):
         monkeypatch.setattr(place, lambda: ["cpu", "cuda", "tensorrt", "openvino"])
 
 

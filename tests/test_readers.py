@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 from conftest import records, save
 
-from defectrt.formats import finish
-from defectrt.images import read_picture
+from defectrt.datasets.formats import finish
 from defectrt.job import Job, synthesize
+from defectrt.pictures.images import read_picture
 
 READERS = Path(__file__).parents[1] / ".cache" / "readers"
 

@@ -14,11 +14,11 @@ import pytest
 import yaml
 from conftest import records
 
-from defectrt.engine import DEFAULT_ENGINE
-from defectrt.images import feather, read_picture
+from defectrt.engines.loading import DEFAULT_ENGINE
+from defectrt.engines.manifest import verify
 from defectrt.job import Job, synthesize
-from defectrt.manifest import verify
-from defectrt.masks import read_mask
+from defectrt.pictures.images import feather, read_picture
+from defectrt.pictures.masks import read_mask
 from defectrt.training.surfaces import KINDS as DEFECTS
 
 ROOT = Path(__file__).parents[1]

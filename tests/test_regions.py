@@ -8,8 +8,15 @@ import pytest
 from conftest import save
 
 from defectrt.errors import InputError
-from defectrt.images import read_picture
-from defectrt.regions import Everywhere, Foreground, RegionFile, RegionFolder, foreground, shrunk
+from defectrt.pictures.images import read_picture
+from defectrt.pictures.regions import (
+    Everywhere,
+    Foreground,
+    RegionFile,
+    RegionFolder,
+    foreground,
+    shrunk,
+)
 
 
 def scene(form, dtype=np.uint8, channels=3, size=(300, 400), part=(0.6, 0.55, 0.5), seed=0):

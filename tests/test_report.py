@@ -15,8 +15,8 @@ import pytest
 from conftest import write_folder
 from PIL import Image
 
-from defectrt import report
-from defectrt.report import write_report
+from defectrt.datasets import report
+from defectrt.datasets.report import write_report
 
 KINDS = ["crack", "stain"]
 HOSTILE = [

@@ -9,12 +9,12 @@ import pytest
 import torch
 from diffusers import DDIMInverseScheduler, DDIMScheduler
 
-from defectrt import sampler
+from defectrt.diffusion import sampler
+from defectrt.diffusion.noise import normal
+from defectrt.diffusion.rows import Prompts, Rows
+from defectrt.diffusion.sampler import repeat, run
+from defectrt.diffusion.schedule import NoiseSchedule, to_epsilon
 from defectrt.errors import InputError
-from defectrt.noise import normal
-from defectrt.rows import Prompts, Rows
-from defectrt.sampler import repeat, run
-from defectrt.schedule import NoiseSchedule, to_epsilon
 
 B, C, S = 2, 3, 6
 SHAPE = (B, C, S, S)

@@ -7,8 +7,8 @@ import pytest
 import torch
 from diffusers import DDIMInverseScheduler, DDIMScheduler
 
+from defectrt.diffusion.schedule import NoiseSchedule, to_epsilon
 from defectrt.errors import InputError
-from defectrt.schedule import NoiseSchedule, to_epsilon
 
 CONFIGS = [
     {"beta_schedule": "linear"},

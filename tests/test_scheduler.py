@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from conftest import LATENT, WINDOW, FakeEngine
 
+from defectrt.diffusion.rows import Prompts
+from defectrt.diffusion.sampler import generate, invert, run
 from defectrt.errors import EngineError, InputError, UsageError
-from defectrt.maker import Good, Job, Maker
-from defectrt.rows import Prompts
-from defectrt.sampler import generate, invert, run
-from defectrt.scheduler import Call, Decode, Encode, Scheduler, Task
+from defectrt.synthesis.maker import Good, Job, Maker
+from defectrt.synthesis.scheduler import Call, Decode, Encode, Scheduler, Task
 
 
 class Counting(FakeEngine):
@@ -239,7 +239,7 @@ def same(one, two):
 
 
 def real_engine(calls=1):
-    from defectrt.engine import DEFAULT_ENGINE, load_engine
+    from defectrt.engines.loading import DEFAULT_ENGINE, load_engine
 
     return load_engine(DEFAULT_ENGINE, threads=calls, calls=calls)
 

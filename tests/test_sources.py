@@ -13,16 +13,16 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 import defectrt
-from defectrt.bank import read_bank, transplant
+from defectrt.datasets.bank import read_bank, transplant
+from defectrt.datasets.sources import Masks
 from defectrt.errors import InputError, NothingDoneError, PartialError, UsageError
-from defectrt.images import read_picture
 from defectrt.job import Job, synthesize
-from defectrt.masks import MaskFolder, pieces, read_mask
-from defectrt.placement import paste
-from defectrt.refine import Refinement
-from defectrt.regions import Region
-from defectrt.shapes import draw_shape
-from defectrt.sources import Masks
+from defectrt.pictures.images import read_picture
+from defectrt.pictures.masks import MaskFolder, pieces, read_mask
+from defectrt.pictures.placement import paste
+from defectrt.pictures.regions import Region
+from defectrt.pictures.shapes import draw_shape
+from defectrt.synthesis.refine import Refinement
 
 PICTURE = np.full((120, 150, 3), 128, np.uint8)
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from defectrt.strokes import cut
+from defectrt.synthesis.strokes import cut
 
 SIDE, CONTEXT = 32, 8
 

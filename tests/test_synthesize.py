@@ -11,14 +11,14 @@ import pytest
 from conftest import WINDOW, dataset_of, records, save, tree
 
 import defectrt
-from defectrt import maker as maker_module
-from defectrt.dataset import Dataset
+from defectrt.datasets.dataset import Dataset
+from defectrt.diffusion.noise import sample_seed
 from defectrt.errors import NothingDoneError, OutputError, PartialError, UsageError
-from defectrt.images import encode_png, feather, read_picture
 from defectrt.job import Job, Summary, synthesize
-from defectrt.masks import read_mask
-from defectrt.noise import sample_seed
-from defectrt.refine import Refinement
+from defectrt.pictures.images import encode_png, feather, read_picture
+from defectrt.pictures.masks import read_mask
+from defectrt.synthesis import maker as maker_module
+from defectrt.synthesis.refine import Refinement
 
 
 def test_layout(go):

@@ -14,8 +14,8 @@ from conftest import FakeEngine, records, save, write_folder
 import defectrt
 from defectrt import synthesizer as module
 from defectrt.errors import Cancelled, EngineError, InputError, UsageError
-from defectrt.images import read_picture
 from defectrt.job import Job, synthesize
+from defectrt.pictures.images import read_picture
 from defectrt.synthesizer import Part, Synthesizer
 
 

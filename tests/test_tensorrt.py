@@ -22,15 +22,15 @@ from pretended_card import pretended_card
 from test_cli import defectrt
 from test_engine_conformance import random_rows
 
-from defectrt.engine import load_engine
+from defectrt.engines.loading import load_engine
+from defectrt.engines.manifest import read_manifest, verify
+from defectrt.engines.tensorrt_engine import CARDS, library
 from defectrt.errors import EngineError, MissingExtraError, UsageError
 from defectrt.export import plans
 from defectrt.export.build import build
 from defectrt.export.builder import Plan, build_apart, serialise
 from defectrt.export.tensorrt import TensorRT, use_plugin
 from defectrt.export.tensorrt_rtx import TensorRTRTX
-from defectrt.manifest import read_manifest, verify
-from defectrt.tensorrt_engine import CARDS, library
 
 PLAN = Plan("tensorrt-rtx", (1, 2, 4), capabilities=(89,))
 
@@ -316,7 +316,7 @@ def test_a_plan_that_does_not_open_or_is_another_is_refused(pretended_rtx, tmp_p
 
 def reseal(directory):
     """Write what is there now into the manifest."""
-    from defectrt.manifest import hash_file
+    from defectrt.engines.manifest import hash_file
 
     content = json.loads((directory / "engine.json").read_text())
     content["files"] = {n: hash_file(directory / n).model_dump() for n in content["files"]}

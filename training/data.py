@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from defectrt.errors import InputError
-from defectrt.images import MAX_PIXELS, Bits, Mask, Window, read_picture, to_model
+from defectrt.pictures.images import MAX_PIXELS, Bits, Mask, Window, read_picture, to_model
 
 from .layouts import GOOD, Item, MaskRule, from_value, mask_values
 

@@ -18,12 +18,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from defectrt.images import from_model
-from defectrt.noise import normal
-from defectrt.refine import Refinement, refine
-from defectrt.rows import Floats, Prompts, Rows
-from defectrt.sampler import generate, invert, run
-from defectrt.schedule import Convention, to_epsilon
+from defectrt.diffusion.noise import normal
+from defectrt.diffusion.rows import Floats, Prompts, Rows
+from defectrt.diffusion.sampler import generate, invert, run
+from defectrt.diffusion.schedule import Convention, to_epsilon
+from defectrt.pictures.images import from_model
+from defectrt.synthesis.refine import Refinement, refine
 
 from .model import MaskedUNet, StableDiffusion
 

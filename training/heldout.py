@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from defectrt.diffusion.rows import Floats
 from defectrt.errors import InputError
 from defectrt.progress import Progress
-from defectrt.rows import Floats
 
 from .checkpoint import write_file
 from .data import GOOD, Augmentation, Batch, Crops, Sample

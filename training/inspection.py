@@ -20,9 +20,9 @@ from rich.table import Table
 from rich.text import Text
 
 from defectrt.errors import InputError
-from defectrt.images import Mask, read_picture
+from defectrt.pictures.images import Mask, read_picture
 from defectrt.progress import Progress
-from defectrt.refine import Refinement
+from defectrt.synthesis.refine import Refinement
 
 from .data import GOOD, read_mask
 from .dataset import Dataset

@@ -39,7 +39,7 @@ import numpy as np
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from defectrt.errors import InputError
-from defectrt.images import Bits, Mask, find_pictures, read_picture
+from defectrt.pictures.images import Bits, Mask, find_pictures, read_picture
 
 __all__ = [
     "GOOD",

@@ -16,8 +16,8 @@ from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from defectrt.diffusion.schedule import NoiseSchedule
 from defectrt.errors import InputError
-from defectrt.schedule import NoiseSchedule
 
 from .attention import Masking, mask_cross_attention
 

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from defectrt.rows import Floats
+from defectrt.diffusion.rows import Floats
 
 from .checkpoint import write_file
 from .config import TrainConfig

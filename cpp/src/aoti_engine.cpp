@@ -1,4 +1,4 @@
-// The AOTInductor backend: three compiled programs that libtorch runs (runtime/aoti_engine.py).
+// The AOTInductor backend: three compiled programs for libtorch (runtime/engines/aoti_engine.py).
 //
 // On a CPU only what was tried: on a GPU it has never been run.
 #include <ATen/Parallel.h>

@@ -11,7 +11,7 @@ struct Member {
     std::string_view bytes;
 };
 
-/// The members that are code, as views into `bytes` (runtime/aoti_engine.py, `unpack`).
+/// The members that are code, as views into `bytes` (runtime/engines/aoti_engine.py, `unpack`).
 ///
 /// Throws an engine error if the archive holds anything that a program does not: a path that
 /// leaves it, a compressed or repeated member, a pickle. `path` names it.

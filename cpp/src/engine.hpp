@@ -1,4 +1,4 @@
-// One interface to every backend (runtime/engine.py).
+// One interface to every backend (runtime/engines/engine.py).
 #pragma once
 
 #include <array>

@@ -1,5 +1,5 @@
 // The method on one picture: encode, invert once, generate candidates, decode, keep the best
-// (runtime/maker.py).
+// (runtime/synthesis/maker.py).
 #pragma once
 
 #include <functional>

@@ -1,4 +1,4 @@
-// The manifest of an engine directory: guilty until proven innocent (runtime/manifest.py).
+// The manifest of an engine directory: guilty until proven innocent (runtime/engines/manifest.py).
 #pragma once
 
 #include <array>

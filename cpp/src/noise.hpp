@@ -1,4 +1,4 @@
-// Counter-based noise: Philox4x32-10 and Box-Muller, the same numbers as runtime/noise.py.
+// Counter-based noise, Philox4x32-10 and Box-Muller: the numbers of runtime/diffusion/noise.py.
 #pragma once
 
 #include <array>

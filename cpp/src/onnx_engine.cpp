@@ -1,4 +1,4 @@
-// The ONNX backend: three graphs on ONNX Runtime's CPU provider (runtime/onnx_engine.py).
+// The ONNX backend: three graphs on ONNX Runtime's CPU provider (runtime/engines/onnx_engine.py).
 //
 // The C interface is used, not ONNX Runtime's C++ one: that fetches its functions while the
 // process starts, and crashes where the library it finds is older than its headers.

@@ -1,4 +1,4 @@
-// The window the model sees, and the composite onto the original (runtime/images.py).
+// The window the model sees, and the composite onto the original (runtime/pictures/images.py).
 #pragma once
 
 #include <cstdint>

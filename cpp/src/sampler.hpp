@@ -1,4 +1,4 @@
-// Inversion and generation, Eqs. 8 and 9, as row steps (runtime/sampler.py).
+// Inversion and generation, Eqs. 8 and 9, as row steps (runtime/diffusion/sampler.py).
 #pragma once
 
 #include <functional>

@@ -1,4 +1,4 @@
-// A mask in the spots that are painted as a defect each (runtime/masks.py).
+// A mask in the spots that are painted as a defect each (runtime/pictures/masks.py).
 #pragma once
 
 #include <memory>

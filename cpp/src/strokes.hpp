@@ -1,4 +1,4 @@
-// A spot in the strokes that paint it: each fits the window the model sees (runtime/strokes.py).
+// A spot in the strokes that paint it: each fits the model's window (runtime/synthesis/strokes.py).
 #pragma once
 
 #include <vector>

@@ -1,4 +1,4 @@
-// The TensorRT and TensorRT-RTX backends: three plans on one card (runtime/tensorrt_engine.py).
+// The TensorRT and TensorRT-RTX backends: plans on one card (runtime/engines/tensorrt_engine.py).
 //
 // Compiled in CI, never run: no machine of this project has such a card.
 #include <NvInfer.h>

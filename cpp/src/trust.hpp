@@ -1,4 +1,4 @@
-// Engines that are machine code run only if the caller named them (runtime/trust.py).
+// Engines that are machine code run only if the caller named them (runtime/engines/trust.py).
 #pragma once
 
 #include <filesystem>

@@ -19,12 +19,12 @@ from time import perf_counter
 
 import numpy as np
 
-from defectrt.engine import load_engine
-from defectrt.images import place_window, read_picture, to_model
-from defectrt.masks import MaskFolder, latent_mask, read_mask
-from defectrt.noise import item_id, normal
-from defectrt.rows import Prompts
-from defectrt.sampler import generate, invert, run
+from defectrt.diffusion.noise import item_id, normal
+from defectrt.diffusion.rows import Prompts
+from defectrt.diffusion.sampler import generate, invert, run
+from defectrt.engines.loading import load_engine
+from defectrt.pictures.images import place_window, read_picture, to_model
+from defectrt.pictures.masks import MaskFolder, latent_mask, read_mask
 
 
 def rms(difference: np.ndarray, where: np.ndarray) -> float:

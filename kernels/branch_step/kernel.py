@@ -16,7 +16,7 @@ BLOCK = 1024
 
 @triton.jit
 def _normal(element, seed, item, sample):
-    """Element ``element`` of a row's noise, computed in float64, see `defectrt.noise`."""
+    """Element ``element`` of a row's noise, computed in float64, see `defectrt.diffusion.noise`."""
     block = element // 4
     low, high = item & 0xFFFFFFFF, (item >> 32) & 0xFFFFFFFF
     zero = tl.zeros_like(block).to(tl.uint32)

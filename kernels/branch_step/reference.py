@@ -52,7 +52,7 @@ def _scalar(x: Tensor) -> Tensor:
 
 
 def normal(seed: Tensor, item: Tensor, sample: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """`defectrt.noise.normal` of B rows: seed, item, sample [B] int64 -> [B,*shape] float32.
+    """Seed, item, sample [B] int64 -> [B,*shape] float32, see `defectrt.diffusion.noise.normal`.
 
     The integers are read as 64 bits (the sample as 32), whatever their sign.
     """

@@ -1,0 +1,1 @@
+"""What a job reads and writes: where masks come from, the journal, the dataset and its formats."""

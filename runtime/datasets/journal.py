@@ -1,0 +1,188 @@
+"""The journal of a job: what was asked for, and what became of every sample so far.
+
+A SQLite file, so that a line is there whole or not at all, whatever happens to the process or
+the power. One process at a time: the file stays locked while the journal is open, and the
+system frees the lock of a process that died.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from ..closing import Closing
+from ..errors import InputError, OutputError
+from ..files import ADVICE
+
+__all__ = ["JOURNAL", "Entry", "Journal", "State"]
+
+JOURNAL = "job.sqlite"
+#: Of the table; another one is refused.
+_VERSION = 1
+#: "dfrt": for programs that tell files by their content.
+_APPLICATION = 0x64667274
+#: Seconds to wait for another process: a moment, in which a dying one lets go; or for ever.
+_MOMENT, _FOR_EVER = 1.0, 1e6
+
+_TABLES = (
+    "CREATE TABLE job (record TEXT NOT NULL)",
+    """CREATE TABLE sample (
+        picture INTEGER, number INTEGER, source TEXT NOT NULL, state TEXT NOT NULL,
+        reason TEXT NOT NULL, tries INTEGER NOT NULL, rejected INTEGER NOT NULL,
+        seconds REAL NOT NULL, record TEXT NOT NULL, PRIMARY KEY (picture, number)
+    ) WITHOUT ROWID""",
+    f"PRAGMA application_id = {_APPLICATION}",
+    f"PRAGMA user_version = {_VERSION}",
+)
+
+#: ``kept`` is in the dataset, ``dropped`` was made and is not; ``failed`` could not be made.
+State = Literal["kept", "dropped", "failed"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What became of a sample.
+
+    picture   its picture's place in the sorted folder
+    number    its own among the picture's samples
+    source    the picture's path under the folder
+    reason    why it is not kept
+    tries     candidates that were generated for it
+    rejected  candidates that were not fit
+    seconds   from its beginning to its end; its neighbours share them
+    record    its line in the manifest
+    """
+
+    picture: int
+    number: int
+    source: str
+    state: State
+    reason: str = ""
+    tries: int = 0
+    rejected: int = 0
+    seconds: float = 0.0
+    record: dict[str, Any] = field(default_factory=dict)
+
+
+_COLUMNS = ", ".join(f.name for f in fields(Entry))
+
+
+class Journal(Closing):
+    """An open journal."""
+
+    def __init__(self, path: Path, job: dict[str, Any], *, wait: bool = False) -> None:
+        """Open the journal of ``job``, or begin one.
+
+        Raises `OutputError` if another process has it open, unless told to ``wait``, or if it
+        cannot be written; `InputError` if it is damaged or another job's, with what differs.
+        """
+        self._path = path
+        with self._faults():
+            self._db = sqlite3.connect(
+                path, timeout=_FOR_EVER if wait else _MOMENT, isolation_level=None
+            )
+        try:
+            self._open(job)
+        except BaseException:
+            self._db.close()
+            raise
+
+    def settled(self, picture: int) -> set[int]:
+        """Numbers of a picture's samples that need not be made again."""
+        query = "SELECT number FROM sample WHERE picture = ? AND state != 'failed'"
+        return {number for (number,) in self._run(query, picture)}
+
+    def settle(self, entry: Entry) -> None:
+        """Note what became of a sample; on disk when this returns."""
+        *values, record = astuple(entry)
+        marks = ", ".join("?" * (len(values) + 1))
+        query = f"REPLACE INTO sample ({_COLUMNS}) VALUES ({marks})"
+        self._run(query, *values, json.dumps(record))
+
+    def forget(self, entry: Entry) -> None:
+        """Let a sample be made again."""
+        query = "DELETE FROM sample WHERE picture = ? AND number = ?"
+        self._run(query, entry.picture, entry.number)
+
+    def entries(self, state: State) -> Iterator[Entry]:
+        """All samples of a state, in order."""
+        query = f"SELECT {_COLUMNS} FROM sample WHERE state = ? ORDER BY picture, number"
+        with self._faults():
+            for *values, record in self._db.execute(query, (state,)):
+                values.append(dict(json.loads(record)))
+                yield Entry(*values)
+
+    def count(self, state: State) -> int:
+        """Samples in a state."""
+        return int(self._run("SELECT count(*) FROM sample WHERE state = ?", state)[0][0])
+
+    def tries(self) -> tuple[int, int]:
+        """Candidates that were generated and that were not fit, of all samples."""
+        ((tries, rejected),) = self._run("SELECT total(tries), total(rejected) FROM sample")
+        return int(tries), int(rejected)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._db.close()
+
+    def _open(self, job: dict[str, Any]) -> None:
+        """Take the file for this process alone, with every line on disk before going on."""
+        self._run("PRAGMA locking_mode = EXCLUSIVE")
+        self._run("PRAGMA journal_mode = WAL")
+        self._run("PRAGMA synchronous = FULL")
+        self._run("BEGIN IMMEDIATE")
+        if self._run("SELECT 1 FROM sqlite_master"):
+            self._run("COMMIT")
+            self._compare(job)
+            return
+        for statement in _TABLES:
+            self._run(statement)
+        self._run("INSERT INTO job VALUES (?)", json.dumps(job))
+        self._run("COMMIT")
+
+    def _compare(self, job: dict[str, Any]) -> None:
+        """Refuse to go on with anything but the job that was started, and say what differs."""
+        ((version,),) = self._run("PRAGMA user_version")
+        if version != _VERSION:
+            raise InputError(
+                f"{self._path}: a journal of version {version}, this program reads {_VERSION}; "
+                "choose another --out"
+            )
+        with self._faults():
+            ((text,),) = self._run("SELECT record FROM job")
+            before = dict(json.loads(text))
+        now = json.loads(json.dumps(job))
+        changed = [
+            f"{key}: {before.get(key)!r} -> {now.get(key)!r}"
+            for key in sorted(before.keys() | now.keys())
+            if before.get(key) != now.get(key)
+        ]
+        if changed:
+            raise InputError(
+                f"{self._path.parent}: was started as another job ({'; '.join(changed)}); "
+                "go on with the same options, or choose another --out"
+            )
+
+    def _run(self, query: str, *values: Any) -> list[Any]:
+        with self._faults():
+            return self._db.execute(query, values).fetchall()
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        """SQLite's errors as ours."""
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorname.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+                raise OutputError(
+                    f"{self._path.parent}: another process is writing there; wait for it with "
+                    "--wait, or choose another --out"
+                ) from error
+            raise OutputError(f"{self._path}: cannot be written ({error}); {ADVICE}") from error
+        except (sqlite3.DatabaseError, ValueError, TypeError) as error:
+            raise InputError(f"{self._path}: damaged ({error}); choose another --out") from error

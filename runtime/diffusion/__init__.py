@@ -1,0 +1,1 @@
+"""The method's arithmetic: DDIM's schedule and sampler, their rows and their noise."""

@@ -1,0 +1,1 @@
+"""Pictures and masks: read, drawn, placed, found again in another picture."""

@@ -1,0 +1,1 @@
+"""How a defect comes into a picture: strokes, candidates, refinement, and who runs when."""
