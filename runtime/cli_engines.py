@@ -157,7 +157,7 @@ def _rows(directory: Path, manifest: Manifest) -> list[tuple[str, str]]:
         ("steps", f"{', '.join(map(str, steps))}; {schedule.default_steps} by default"),
         ("schedule", f"{schedule.prediction_type}, inversion as in {schedule.convention}"),
         ("base model", made.base_model or "not said"),
-        ("trained on", f"{len(made.dataset)} pictures"),
+        ("trained on", f"{sum(entry.pictures for entry in made.dataset):,} pictures"),
         ("made with", tools or "not said"),
     ]
     rows += [

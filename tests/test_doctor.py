@@ -212,7 +212,7 @@ def test_info_shows_what_an_engine_is():
     result = run("info")
     assert result.exit_code == 0
     window = "{width}x{height} px".format(**manifest["image"])
-    for text in ("onnx, float32", window, "1  ", "by default", "decoder.onnx, "):
+    for text in ("onnx, float32", window, "1  ", "by default", " 8,400 pictures", "decoder.onnx, "):
         assert text in result.stdout
     data = json.loads(run("info", "--json").stdout)
     assert data["files"] == manifest["files"]

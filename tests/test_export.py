@@ -282,6 +282,7 @@ def test_very_many_training_pictures_are_named_by_kind():
     many = [*few, DatasetEntry(name="good/a.png", sha256="f" * 64)]
     hole, good = _short(many)
     assert (hole.name, good.name) == ("hole (1000 pictures)", "good (1 pictures)")
+    assert (hole.pictures, good.pictures, few[0].pictures) == (1000, 1, 1)
     assert good.sha256 == hashlib.sha256(b"f" * 64).hexdigest()
     assert _short(many[::-1])[1] == hole
     assert _short([*many[1:], many[1]])[0] != hole

@@ -4,7 +4,7 @@
 #
 #   examples/default_engine/train.sh OUT [cpu|gpu]
 #
-# cpu: a window of 96 px, three hours on one core. gpu: a window of 256 px.
+# cpu: a window of 96 px, five hours on one core. gpu: a window of 256 px.
 # Stopped at any moment, the same command goes on from the last checkpoint, to the same weights.
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"

@@ -143,10 +143,16 @@ class ScheduleEntry(_Strict):
 
 
 class DatasetEntry(_Strict):
-    """A training picture."""
+    """A training picture, or all of a kind where there are very many: "hole (1200 pictures)"."""
 
     name: str
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+    @property
+    def pictures(self) -> int:
+        """How many it stands for."""
+        many = re.search(r"\(([0-9]{1,9}) pictures\)$", self.name)
+        return int(many[1]) if many else 1
 
 
 class Provenance(_Strict):
