@@ -182,7 +182,7 @@ def _work(graph: Path, out: Path, plan: Plan, connection: Connection) -> None:
     try:
         trt = library(plan.backend)
         if plan.plugin:
-            from .tensorrt import register_plugin
+            from .plugin import register_plugin
 
             register_plugin(trt, importlib.import_module("tensorrt.plugin"), plan.plugin)
         serialise(trt, graph, out, plan, connection.send)

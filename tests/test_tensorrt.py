@@ -29,7 +29,8 @@ from defectrt.errors import EngineError, MissingExtraError, UsageError
 from defectrt.export import plans
 from defectrt.export.build import build
 from defectrt.export.builder import Plan, build_apart, serialise
-from defectrt.export.tensorrt import TensorRT, use_plugin
+from defectrt.export.plugin import use_plugin
+from defectrt.export.tensorrt import TensorRT
 from defectrt.export.tensorrt_rtx import TensorRTRTX
 
 PLAN = Plan("tensorrt-rtx", (1, 2, 4), capabilities=(89,))
@@ -566,7 +567,7 @@ import os, sys
 os.environ["TRITON_INTERPRET"] = "0"
 import pathlib, subprocess, types
 import torch, triton
-from defectrt.export.tensorrt import register_plugin
+from defectrt.export.plugin import register_plugin
 
 class Size(int):
     def constant_value(self): return int(self)
