@@ -6,7 +6,6 @@ folder (`read_pairs`, `read_good`), or pictures made on the spot.
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from defectrt.errors import InputError
+from defectrt.files import sha256_of
 from defectrt.pictures.images import MAX_PIXELS, Bits, Mask, Window, read_picture, to_model
 
 from .layouts import GOOD, Item, MaskRule, from_value, mask_values
@@ -58,7 +58,7 @@ class Sample:
 
     def sha256(self) -> str:
         """Hash of the picture file, for provenance."""
-        return hashlib.sha256(self.path.read_bytes()).hexdigest()
+        return sha256_of(self.path)
 
 
 Decoded = tuple[Bits, Mask]

@@ -8,7 +8,6 @@ a part that it has seen.
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 import re
@@ -23,6 +22,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from defectrt.errors import InputError, OutputError
+from defectrt.files import sha256_of
 
 from .data import GOOD, Sample, check_item
 from .dataset import Dataset
@@ -350,7 +350,7 @@ def _groups(items: Sequence[Item], grouping: SamePart | None) -> list[list[Item]
     by_content: dict[str, int] = {}
     joined: list[list[Item]] = []
     for group in groups:
-        hashes = {hashlib.sha256(item.path.read_bytes()).hexdigest() for item in group}
+        hashes = {sha256_of(item.path) for item in group}
         same = sorted({by_content[h] for h in hashes if h in by_content})
         target = same[0] if same else len(joined)
         if not same:
@@ -415,5 +415,4 @@ def _split(
 
 
 def _entry(item: Item) -> Entry:
-    sha = hashlib.sha256(item.path.read_bytes()).hexdigest()
-    return Entry(name=item.name, kind=item.kind, sha256=sha)
+    return Entry(name=item.name, kind=item.kind, sha256=sha256_of(item.path))
