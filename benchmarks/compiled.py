@@ -28,7 +28,7 @@ from defectrt.export.aoti import compile_program, export_program
 from defectrt.export.graphs import Onnx
 from defectrt.export.rowstep import RowStep, map_size
 from defectrt.export.source import Part
-from defectrt.training.model import SIZES, new_model
+from defectrt.training.models.stable_diffusion import SIZES, new_model
 
 TOLERANCE = 1e-4
 

@@ -41,8 +41,9 @@ def scene():
 
 class Python:
     def __init__(self, engine, kind, steps):
+        from defectrt.config.synthesis import Job
         from defectrt.engines.loading import load_engine
-        from defectrt.synthesis.maker import Good, Job, Maker
+        from defectrt.synthesis.pipeline import Good, Maker
         from defectrt.synthesis.scheduler import Scheduler, Task
 
         self.engine = load_engine(engine, threads=1)
@@ -89,7 +90,7 @@ def serve(side, engine, kind, steps):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--engine", default=str(ROOT / "runtime" / "engines" / "default"))
+    parser.add_argument("--engine", default=str(ROOT / "runtime" / "engines" / "bundled"))
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--steps", type=int, default=0)
     parser.add_argument("--serve", choices=SIDES)

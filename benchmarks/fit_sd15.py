@@ -37,7 +37,7 @@ def sd15():
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    from defectrt.training.model import SIZES, StableDiffusion, new_model
+    from defectrt.training.models.stable_diffusion import SIZES, StableDiffusion, new_model
 
     small = new_model(SIZES["tiny"])
     unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8)
@@ -67,7 +67,7 @@ def sd15():
 def picture(folder):
     import numpy as np
 
-    from defectrt.training.data import Sample
+    from defectrt.training.data.samples.samples import Sample
 
     pixels = np.random.default_rng(0).integers(100, 156, (512, 512, 3)).astype(np.uint8)
     mask = np.zeros((512, 512), bool)
@@ -81,8 +81,8 @@ def measure(name, steps, connection):
     resource.setrlimit(resource.RLIMIT_DATA, (LIMIT_GB * 10**9,) * 2)
     import torch
 
-    from defectrt.training import train as loop
     from defectrt.training.config import load_config
+    from defectrt.training.loop import train as loop
 
     preset, changes = VARIANTS[name]
     seconds, step = [], loop._step

@@ -45,8 +45,8 @@ from defectrt.engines.signature import Array, Signature
 from defectrt.export.fused import fuse_geglu, fuse_group_norm
 from defectrt.export.graphs import export_graph, move_prompt_tables, save_graph
 from defectrt.export.rowstep import RowStep, map_size
-from defectrt.training.attention import Masking
-from defectrt.training.model import MaskedUNet, StableDiffusion
+from defectrt.training.models.attention import Masking
+from defectrt.training.models.stable_diffusion import MaskedUNet, StableDiffusion
 
 #: Different rows that every batch is made of; float64 is computed for these.
 DISTINCT = 4

@@ -26,7 +26,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
-from defectrt.engines.loading import DEFAULT_ENGINE
+from defectrt.engines.loading import BUNDLED_ENGINE
 from defectrt.engines.manifest import verify
 from defectrt.engines.trials import draw_rows
 
@@ -119,7 +119,7 @@ def timed(run):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--engine", type=Path, default=DEFAULT_ENGINE)
+    parser.add_argument("--engine", type=Path, default=BUNDLED_ENGINE)
     parser.add_argument("--rows", type=int, default=4)
     parser.add_argument("--repeats", type=int, default=40)
     parser.add_argument("--note", default="")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from defectrt.pictures.images import encode_png
+from defectrt.images.png import encode_png
 from defectrt.training.surfaces import FAMILIES, draw
 
 #: Training counts from 0 up, a hundred million a seed; this is far above.

@@ -21,7 +21,7 @@ from torch import nn
 from defectrt.engines.aoti_engine import MOST_ROWS, AotiEngine
 from defectrt.engines.manifest import Manifest, Target
 from defectrt.errors import EngineError, MissingExtraError, UsageError
-from defectrt.training.model import StableDiffusion
+from defectrt.training.models.stable_diffusion import StableDiffusion
 
 from .backend import Say
 from .fused import fuse_geglu

@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 
 from defectrt.engines.engine import Engine
 from defectrt.engines.manifest import Manifest, Target
-from defectrt.training.model import StableDiffusion
+from defectrt.training.models.stable_diffusion import StableDiffusion
 
 from .source import Part
 

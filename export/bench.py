@@ -20,26 +20,29 @@ import torch
 from diffusers import DDIMInverseScheduler, DDIMScheduler
 from torch import Tensor
 
-from defectrt.diffusion.noise import normal, sample_seed
+from defectrt.config.synthesis import Job
+from defectrt.diffusion.noise import normal
 from defectrt.diffusion.sampler import Background
+from defectrt.diffusion.seeds import sample_seed
 from defectrt.engines.engine import Engine
 from defectrt.engines.loading import load_engine
 from defectrt.errors import EngineError, UsageError
-from defectrt.pictures.images import (
-    Bits,
-    Mask,
-    composite,
-    encode_png,
-    feather,
-    from_model,
-    to_model,
-)
-from defectrt.pictures.masks import latent_mask
+from defectrt.images.compositing import composite, feather
+from defectrt.images.png import encode_png
+from defectrt.images.types import Bits, Mask
+from defectrt.images.window import from_model, to_model
+from defectrt.masks.resizing import latent_mask
 from defectrt.progress import Progress
-from defectrt.synthesis.maker import Good, Job, Maker
-from defectrt.synthesis.refine import Refinement
+from defectrt.synthesis.pipeline import Good, Maker
+from defectrt.synthesis.refinement import Refinement
 from defectrt.synthesis.scheduler import Call, Scheduler, Task, Work
-from defectrt.training.model import SIZES, MaskedUNet, StableDiffusion, new_model, open_model
+from defectrt.training.models.stable_diffusion import (
+    SIZES,
+    MaskedUNet,
+    StableDiffusion,
+    new_model,
+    open_model,
+)
 
 from .build import build
 

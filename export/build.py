@@ -47,7 +47,7 @@ def build(
     overwrite: bool = False,
     quiet: bool = False,
 ) -> Path:
-    """Build ``out`` from ``run`` (as `defectrt.training.train.train` leaves it).
+    """Build ``out`` from ``run`` (as `defectrt.training.loop.train.train` leaves it).
 
     backend makes the files, `Onnx` by default; steps are the schedules to include, the first being
     the default; defects the kinds to include, by default all that the run was trained on. Raises

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from defectrt.engines.manifest import Manifest
 from defectrt.engines.onnx_engine import OnnxEngine
-from defectrt.training.model import StableDiffusion
+from defectrt.training.models.stable_diffusion import StableDiffusion
 
 from .backend import Say
 from .fused import split_geglu

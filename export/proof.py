@@ -12,8 +12,8 @@ from defectrt.diffusion.rows import Rows
 from defectrt.diffusion.schedule import to_epsilon
 from defectrt.engines.engine import Engine
 from defectrt.errors import EngineError
-from defectrt.training.attention import Masking
-from defectrt.training.model import MaskedUNet
+from defectrt.training.models.attention import Masking
+from defectrt.training.models.stable_diffusion import MaskedUNet
 
 from .source import Source, random_rows
 

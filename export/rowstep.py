@@ -19,8 +19,13 @@ from defectrt.kernels.masked_attention import (
     masked_attention,
     masked_attention_map,
 )
-from defectrt.training.attention import level_mask, mask_cross_attention, project_out, split_heads
-from defectrt.training.model import StableDiffusion
+from defectrt.training.models.attention import (
+    level_mask,
+    mask_cross_attention,
+    project_out,
+    split_heads,
+)
+from defectrt.training.models.stable_diffusion import StableDiffusion
 
 __all__ = ["RowStep", "map_size", "masked_cross_attention"]
 

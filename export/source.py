@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from defectrt.engines.manifest import DatasetEntry, PromptList
 from defectrt.errors import InputError, UsageError
-from defectrt.training.model import StableDiffusion, open_model
+from defectrt.training.models.stable_diffusion import StableDiffusion, open_model
 
 from .rowstep import RowStep
 

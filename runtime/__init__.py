@@ -12,10 +12,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .datasets.sources import Masks
-    from .job import Job, Summary, synthesize
-    from .synthesis.refine import Refinement
-    from .synthesizer import Part, Result, State, Synthesizer
+    from .config.masks import Masks
+    from .synthesis.job import Job, Summary, synthesize
+    from .synthesis.refinement import Refinement
+    from .synthesis.synthesizer import Part, Result, State, Synthesizer
 
 __version__ = "0.1.0"
 

@@ -201,12 +201,12 @@ def _try(ort: Any, provider: str) -> float:
 def _engine(directory: Path | None, trust: str | None) -> Iterator[Finding]:
     """Verify an engine and make one defect with it."""
     try:
-        from .engines.loading import DEFAULT_ENGINE
+        from .engines.loading import BUNDLED_ENGINE
         from .engines.manifest import verify
     except ImportError as error:  # a package that was found missing above
         yield Finding("fault", "engine", f"cannot be tested: {_short(error)}")
         return
-    where = directory or DEFAULT_ENGINE
+    where = directory or BUNDLED_ENGINE
     name = str(directory) if directory else "the engine inside"
     try:
         manifest = verify(where)
@@ -224,8 +224,8 @@ def _self_test(directory: Path, defect: str, steps: int, trust: str | None) -> F
     """One defect on a drawn picture: it must show, and nothing else may change."""
     import numpy as np
 
-    from .synthesis.maker import Job
-    from .synthesizer import Synthesizer
+    from .config.synthesis import Job
+    from .synthesis.synthesizer import Synthesizer
 
     picture = np.random.default_rng(0).normal(150, 6, (96, 96, 3)).clip(0, 255).astype(np.uint8)
     start = perf_counter()

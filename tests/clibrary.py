@@ -212,7 +212,7 @@ def in_python(directory, picture, spots, seed, job, **options):
     Imported here: a process that holds the library alone shall not have Python's runtime too.
     """
     from defectrt.engines.loading import load_engine
-    from defectrt.synthesis.maker import Good, Maker
+    from defectrt.synthesis.pipeline import Good, Maker
     from defectrt.synthesis.scheduler import Scheduler, Task
 
     with load_engine(directory, **options) as engine:

@@ -14,8 +14,8 @@ from PIL import Image
 
 from defectrt.diffusion.schedule import NoiseSchedule
 from defectrt.engines.manifest import Manifest, hash_file
-from defectrt.job import Job, synthesize
-from defectrt.pictures.images import encode_png
+from defectrt.images.png import encode_png
+from defectrt.synthesis.job import Job, synthesize
 
 WINDOW, LATENT = 32, 16
 
@@ -119,7 +119,7 @@ def fake_engine(monkeypatch, tmp_path):
     engine, directory = FakeEngine(), tmp_path / "engine"
     directory.mkdir()
     (directory / "engine.json").write_text("{}")
-    monkeypatch.setattr("defectrt.job.load_engine", lambda path, **options: engine)
+    monkeypatch.setattr("defectrt.synthesis.job.load_engine", lambda path, **options: engine)
     return directory, engine
 
 
@@ -202,9 +202,9 @@ def write_folder(out, kinds, samples, dropped=(), failed=(), category="plate"):
 @pytest.fixture(scope="session")
 def run(tmp_path_factory):
     """A training run of a few steps on drawn spots and lines."""
-    from defectrt.training.data import Sample
-    from defectrt.training.model import SIZES, new_model
-    from defectrt.training.train import TrainConfig, train
+    from defectrt.training.data.samples.samples import Sample
+    from defectrt.training.loop.train import TrainConfig, train
+    from defectrt.training.models.stable_diffusion import SIZES, new_model
 
     folder = tmp_path_factory.mktemp("run")
     rng, samples = np.random.default_rng(0), []
@@ -233,7 +233,7 @@ def rtx(run, tmp_path_factory):
     """A float16 engine for RTX cards, and the folder of graphs that it was built from."""
     pytest.importorskip("tensorrt_rtx_bindings", reason="the extra tensorrt-rtx is not installed")
     from defectrt.export.build import build
-    from defectrt.export.tensorrt_rtx import TensorRTRTX
+    from defectrt.export.tensorrt.tensorrt.tensorrt_rtx import TensorRTRTX
 
     folder = tmp_path_factory.mktemp("rtx")
 
@@ -251,7 +251,7 @@ def rtx_here(run, tmp_path_factory):
     """An exact engine for the card that is here."""
     from defectrt.engines.tensorrt_engine import Card
     from defectrt.export.build import build
-    from defectrt.export.tensorrt_rtx import TensorRTRTX
+    from defectrt.export.tensorrt.tensorrt.tensorrt_rtx import TensorRTRTX
 
     backend = TensorRTRTX("float32", (1, 4, 8), capabilities=(Card().capability(),))
     return build(run, tmp_path_factory.mktemp("here") / "rtx", backend, steps=(4, 2), quiet=True)

@@ -16,7 +16,7 @@ from defectrt.errors import (
     PartialError,
     UsageError,
 )
-from defectrt.job import Job, synthesize
+from defectrt.synthesis.job import Job, synthesize
 
 
 def grey(h=40, w=40, value=99):

@@ -9,9 +9,10 @@ from conftest import save
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from defectrt.datasets.bank import read_bank, transplant
 from defectrt.errors import InputError
-from defectrt.pictures.shapes import draw_shape, tight
+from defectrt.masks.bank import read_bank, transplant
+from defectrt.masks.pieces import tight
+from defectrt.masks.shapes import draw_shape
 
 
 def count(mask):

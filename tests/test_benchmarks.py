@@ -18,7 +18,7 @@ from defectrt.kernels.case import Budget
 from defectrt.kernels.geglu import cases as geglu_cases
 
 ROOT = Path(__file__).parents[1]
-DEFAULT_ENGINE = ROOT / "runtime" / "engines" / "default"
+BUNDLED_ENGINE = ROOT / "runtime" / "engines" / "bundled"
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def test_without_a_gpu_they_say_so(benchmark, monkeypatch, capsys, script):
 def test_the_table_runs_on_a_cpu(benchmark, tmp_path, capsys):
     table = benchmark("gpu_table")
     arguments = ["--cpu", "--small", "--steps", "2", "--repeats", "2", "--buckets", "1", "3"]
-    arguments += ["--compile", "--json", str(tmp_path / "lines"), "--engine", str(DEFAULT_ENGINE)]
+    arguments += ["--compile", "--json", str(tmp_path / "lines"), "--engine", str(BUNDLED_ENGINE)]
     assert table.main(arguments) == 0
     lines = [json.loads(x) for x in (tmp_path / "lines").read_text().splitlines()]
     assert [x["rows"] for x in lines] == [1, 1, 3, 1, 3, 1, 3]

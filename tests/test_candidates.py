@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from conftest import LATENT, WINDOW, FakeEngine
 
+from defectrt.config.synthesis import Job
 from defectrt.diffusion.noise import normal
-from defectrt.synthesis.maker import Good, Job, Maker, _fault, _score
-from defectrt.synthesis.refine import Refinement
+from defectrt.synthesis.acceptance import _fault, _score
+from defectrt.synthesis.pipeline import Good, Maker
+from defectrt.synthesis.refinement import Refinement
 from defectrt.synthesis.scheduler import Scheduler, Task
 
 #: What the parts of these tests are, as grey and as the engine sees it.

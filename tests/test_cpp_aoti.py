@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 from test_aoti import BAD_MEMBERS, CODE, GOOD, entry
 
+from defectrt.config.synthesis import Job
 from defectrt.engines.loading import load_engine
 from defectrt.engines.manifest import dump, read_manifest, verify
 from defectrt.errors import EngineError, UsageError
-from defectrt.synthesis.maker import Job
-from defectrt.synthesis.refine import Refinement
+from defectrt.synthesis.refinement import Refinement
 
 LIBRARY = os.environ.get("DEFECTRT_TORCH_LIBRARY")
 pytestmark = [

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from test_manifest import CASES, HOSTILE, hostile
 
-from defectrt.diffusion.noise import sample_seed
+from defectrt.config.synthesis import Job
+from defectrt.diffusion.seeds import sample_seed
 from defectrt.engines.loading import load_engine
-from defectrt.pictures.masks import pieces
-from defectrt.pictures.placement import paste
-from defectrt.synthesis.maker import Job
-from defectrt.synthesis.refine import Refinement
+from defectrt.masks.pieces import pieces
+from defectrt.masks.placement import paste
+from defectrt.synthesis.refinement import Refinement
 
 pytestmark = pytest.mark.slow
 METHODS = ["change", "attention", "both", "none"]

@@ -10,11 +10,10 @@ import pytest
 from PIL import ExifTags, Image
 
 from defectrt.errors import InputError
-from defectrt.training.data import (
+from defectrt.training.data.samples.crops import Augmentation, Crops
+from defectrt.training.data.samples.samples import (
     GOOD,
-    Augmentation,
     Cache,
-    Crops,
     Sample,
     Stored,
     picture_size,

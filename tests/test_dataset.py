@@ -19,11 +19,11 @@ import pytest
 from conftest import FakeEngine, dataset_of, records, tree
 
 from defectrt import files
-from defectrt.datasets.dataset import Dataset
-from defectrt.datasets.journal import Entry, Journal
 from defectrt.errors import Cancelled, InputError, OutputError, UsageError
-from defectrt.job import Job
-from defectrt.pictures.images import read_picture
+from defectrt.images.reading import read_picture
+from defectrt.output.dataset import Dataset
+from defectrt.output.journal import Entry, Journal
+from defectrt.synthesis.job import Job
 
 PICTURE = np.full((4, 5, 3), 7, np.uint8)
 LABEL = np.eye(4, 5, dtype=bool)
@@ -98,7 +98,7 @@ def test_data_is_on_disk_before_it_has_a_name_and_names_before_the_job_ends(tmp_
     add(dataset, 0)
     assert seen == ["sync", "00.png", "sync", "00_mask.png", "sync", "00.png"]
     folders, sync_folder = [], files.sync_folder
-    monkeypatch.setattr("defectrt.datasets.dataset.sync_folder", lambda f: folders.append(f.name))
+    monkeypatch.setattr("defectrt.output.dataset.sync_folder", lambda f: folders.append(f.name))
     dataset.finish()
     assert {"out", "spot"} <= set(folders)
     seen.clear()

@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from defectrt import cli, doctor
-from defectrt.engines.loading import DEFAULT_ENGINE
+from defectrt.engines.loading import BUNDLED_ENGINE
 from defectrt.errors import DefectRTError, EngineError
 
 runner = CliRunner()
@@ -150,7 +150,7 @@ def test_a_gpu_that_this_onnx_runtime_cannot_use_is_noted(monkeypatch):
 def damaged(tmp_path):
     """The engine inside with one bit less in one file, and a file that nobody listed."""
     engine = tmp_path / "engine"
-    shutil.copytree(DEFAULT_ENGINE, engine)
+    shutil.copytree(BUNDLED_ENGINE, engine)
     data = bytearray((engine / "decoder.onnx").read_bytes())
     data[1000] ^= 1
     (engine / "decoder.onnx").write_bytes(data)
@@ -199,16 +199,16 @@ def test_verify_says_all_faults_and_exits_4(damaged):
 def test_verify_passes_the_engine_inside():
     result = run("verify")
     assert result.exit_code == 0
-    files = len(list(DEFAULT_ENGINE.iterdir())) - 1
-    assert result.stdout.startswith(f"{DEFAULT_ENGINE}: intact, {files} files, ")
+    files = len(list(BUNDLED_ENGINE.iterdir())) - 1
+    assert result.stdout.startswith(f"{BUNDLED_ENGINE}: intact, {files} files, ")
     verdict = json.loads(run("verify", "--json").stdout)
     assert verdict["intact"] is True
-    size = sum(f.stat().st_size for f in DEFAULT_ENGINE.iterdir() if f.name != "engine.json")
+    size = sum(f.stat().st_size for f in BUNDLED_ENGINE.iterdir() if f.name != "engine.json")
     assert verdict["bytes"] == size
 
 
 def test_info_shows_what_an_engine_is():
-    manifest = json.loads((DEFAULT_ENGINE / "engine.json").read_text())
+    manifest = json.loads((BUNDLED_ENGINE / "engine.json").read_text())
     result = run("info")
     assert result.exit_code == 0
     window = "{width}x{height} px".format(**manifest["image"])
@@ -223,7 +223,7 @@ def test_info_shows_what_an_engine_is():
 
 
 def test_info_prints_nothing_that_a_terminal_obeys(tmp_path):
-    shutil.copytree(DEFAULT_ENGINE, tmp_path / "engine")
+    shutil.copytree(BUNDLED_ENGINE, tmp_path / "engine")
     path = tmp_path / "engine" / "engine.json"
     manifest = json.loads(path.read_text())
     manifest["provenance"]["base_model"] = "x\x1b]0;title\x07\ny"

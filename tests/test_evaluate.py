@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from defectrt.training.evaluate import Probe, appearance, outside_error
-from defectrt.training.model import SIZES, new_model
+from defectrt.training.evaluation.probe import Probe, appearance, outside_error
+from defectrt.training.models.stable_diffusion import SIZES, new_model
 
 
 def crops(n=2, size=32):

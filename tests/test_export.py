@@ -23,7 +23,7 @@ from defectrt.export.build import _short, build
 from defectrt.export.graphs import Onnx
 from defectrt.export.rowstep import RowStep, map_size
 from defectrt.export.source import open_run, random_rows
-from defectrt.training.model import SIZES, ModelSize, new_model
+from defectrt.training.models.stable_diffusion import SIZES, ModelSize, new_model
 
 
 def test_the_engine_is_whole_and_says_where_it_comes_from(engine, run):

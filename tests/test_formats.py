@@ -14,19 +14,15 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools.coco import COCO
 
-from defectrt.datasets import formats
-from defectrt.datasets.formats import (
-    MAX_GAP,
-    finish,
-    instances,
-    parse_formats,
-    run_lengths,
-    split,
-)
-from defectrt.datasets.records import read_folder
 from defectrt.errors import InputError, OutputError, UsageError
-from defectrt.pictures.images import read_picture
-from defectrt.pictures.outline import outline
+from defectrt.images.reading import read_picture
+from defectrt.output import formats
+from defectrt.output.coco import run_lengths
+from defectrt.output.formats import finish, parse_formats
+from defectrt.output.instances import MAX_GAP, instances
+from defectrt.output.outline import outline
+from defectrt.output.records import read_folder
+from defectrt.output.split import split
 
 KINDS = ["scratch", "hole", "stain"]
 
@@ -62,17 +58,17 @@ def test_pycocotools_decodes_every_mask_to_the_label(folder):
             1: "scratch",
             2: "hole",
             3: "stain",
-        }
-        for image in coco.loadImgs(coco.getImgIds()):
-            picture = read_picture(folder / image["file_name"])
-            assert picture.shape[:2] == (image["height"], image["width"])
-            found = coco.loadAnns(coco.getAnnIds(imgIds=image["id"]))
+            picture = read_picture(folder / entry["file_name"])
+        for entry in coco.loadImgs(coco.getImgIds()):
+            picture = read_picture(folder / entry["file_name"])
+            assert picture.shape[:2] == (entry["height"], entry["width"])
+            found = coco.loadAnns(coco.getAnnIds(imgIds=entry["id"]))
             masks = [coco.annToMask(a).astype(bool) for a in found]
-            if "/good/" in image["file_name"]:
+            if "/good/" in entry["file_name"]:
                 assert not found
                 continue
-            seen.add(image["file_name"])
-            label = label_of(folder, image["file_name"])
+            seen.add(entry["file_name"])
+            label = label_of(folder, entry["file_name"])
             assert (sum(m.astype(int) for m in masks) == label).all()  # each pixel once
             assert {a["category_id"] for a in found} == {2}
             for a, mask in zip(found, masks, strict=True):

@@ -8,7 +8,7 @@ from diffusers.models.attention_processor import Attention
 
 from defectrt.export.fused import fuse_geglu, fuse_group_norm, split_geglu
 from defectrt.export.rowstep import RowStep, _PromptTable, _Row, map_size
-from defectrt.training.model import SIZES, new_model
+from defectrt.training.models.stable_diffusion import SIZES, new_model
 
 
 @pytest.fixture(scope="module")

@@ -17,17 +17,11 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from defectrt.errors import InputError
-from defectrt.pictures import images
-from defectrt.pictures.images import (
-    Window,
-    composite,
-    encode_png,
-    feather,
-    from_model,
-    place_window,
-    read_picture,
-    to_model,
-)
+from defectrt.images import reading as images
+from defectrt.images.compositing import composite, feather
+from defectrt.images.png import encode_png
+from defectrt.images.reading import read_picture
+from defectrt.images.window import Window, from_model, place_window, to_model
 
 RNG = np.random.default_rng(0)
 

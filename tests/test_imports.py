@@ -116,7 +116,7 @@ def test_imports_point_down(layer):
         ("runtime", "from defectrt.export import onnx"),
         ("runtime", "def f():\n    import diffusers"),
         ("kernels", "from defectrt.errors import InputError"),
-        ("kernels", "from defectrt.training.model import MaskedUNet"),
+        ("kernels", "from defectrt.training.models.stable_diffusion import MaskedUNet"),
         ("training", "from defectrt.export import onnx"),
         ("training", "import onnx"),
     ],
@@ -136,7 +136,7 @@ def test_only_the_module_of_a_backend_imports_its_packages():
     [
         ("runtime", "from .rows import Rows\nimport json"),
         ("training", "from defectrt.kernels.masked_attention import resize_mask"),
-        ("export", "from defectrt.training.model import MaskedUNet"),
+        ("export", "from defectrt.training.models.stable_diffusion import MaskedUNet"),
     ],
 )
 def test_an_import_that_points_down_is_allowed(layer, line):

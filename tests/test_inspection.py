@@ -15,11 +15,11 @@ from datasets import SIZE, folders, loco, mask, mvtec, pairs, picture, visa, wri
 from PIL import Image
 from rich.console import Console
 
-from defectrt.training.data import GOOD
-from defectrt.training.data_cli import _LAYOUT_HELP
-from defectrt.training.dataset import read_dataset
-from defectrt.training.inspection import inspect
-from defectrt.training.layouts import LAYOUTS
+from defectrt.training.cli.train.data import _LAYOUT_HELP
+from defectrt.training.data.samples.dataset import read_dataset
+from defectrt.training.data.samples.inspection import inspect
+from defectrt.training.data.samples.layouts import LAYOUTS
+from defectrt.training.data.samples.samples import GOOD
 
 
 def look(root, **options):

@@ -11,13 +11,7 @@ import pytest
 
 pytest.importorskip("triton")
 
-from defectrt.kernels.resources import (
-    CAPABILITIES,
-    TABLE,
-    everything,
-    fingerprint,
-    sample,
-)
+from defectrt.kernels.resources import CAPABILITIES, TABLE, everything, fingerprint, sample
 
 AGAIN = "run: python -m defectrt.kernels.resources"
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from conftest import records
 
-from defectrt.job import Job, synthesize
-from defectrt.pictures.images import MAX_PIXELS, read_picture
+from defectrt.images.reading import read_picture
+from defectrt.images.types import MAX_PIXELS
+from defectrt.synthesis.job import Job, synthesize
 
 
 @pytest.mark.slow

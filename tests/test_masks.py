@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from defectrt.errors import InputError
-from defectrt.pictures.masks import MaskFolder, latent_mask, read_mask, reduce_mask
-from defectrt.synthesis.refine import Refinement, attention_witness, change_witness, refine
+from defectrt.masks.folder import MaskFolder
+from defectrt.masks.reading import read_mask
+from defectrt.masks.resizing import latent_mask, reduce_mask
+from defectrt.synthesis.refinement import Refinement, attention_witness, change_witness, refine
 
 
 def folder(root, *names):

@@ -9,8 +9,14 @@ import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 
 from defectrt.errors import InputError
-from defectrt.training.attention import Masking
-from defectrt.training.model import SIZES, MaskedUNet, ModelSize, new_model, open_model
+from defectrt.training.models.attention import Masking
+from defectrt.training.models.stable_diffusion import (
+    SIZES,
+    MaskedUNet,
+    ModelSize,
+    new_model,
+    open_model,
+)
 
 TINY = SIZES["tiny"]
 

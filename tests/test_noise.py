@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from defectrt.diffusion.noise import item_id, normal, philox4x32
+from defectrt.diffusion.noise import normal, philox4x32
+from defectrt.diffusion.seeds import item_id
 
 
 @pytest.mark.parametrize(

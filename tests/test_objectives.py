@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from defectrt.training.objectives import (
+from defectrt.training.loop.objectives import (
     PromptEmbeddings,
     denoise,
     disentangle,

@@ -13,16 +13,11 @@ import tifffile
 from PIL import Image, ImageOps
 
 from defectrt.errors import InputError
-from defectrt.pictures import tiff as tiff_module
-from defectrt.pictures.images import (
-    composite,
-    encode_png,
-    feather,
-    from_model,
-    place_window,
-    read_picture,
-    to_model,
-)
+from defectrt.images import tiff as tiff_module
+from defectrt.images.compositing import composite, feather
+from defectrt.images.png import encode_png
+from defectrt.images.reading import read_picture
+from defectrt.images.window import from_model, place_window, to_model
 
 SIZE = 30, 23
 #: Colour model -> (channels stored, channels read).
@@ -223,9 +218,9 @@ def test_channels_of_other_meanings_and_other_sizes_are_refused(tmp_path):
 
 def test_a_deep_tiff_that_would_be_a_bomb_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
     tifffile.imwrite(tmp_path / "a.tif", np.zeros((300, 300, 3), np.uint16), photometric="rgb")
-    monkeypatch.setattr("defectrt.pictures.images.MAX_PIXELS", 89_999)
+    monkeypatch.setattr("defectrt.images.types.MAX_PIXELS", 89_999)
     monkeypatch.setattr(
-        "defectrt.pictures.images.read_samples", lambda *_: pytest.fail("it was unpacked")
+        "defectrt.images.reading.read_samples", lambda *_: pytest.fail("it was unpacked")
     )
     with pytest.raises(InputError, match="300x300 is more than"):
         read_picture(tmp_path / "a.tif")

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from defectrt.pictures import placement
-from defectrt.pictures.placement import find_place, fits, grow, paste, place
+from defectrt.masks import placement
+from defectrt.masks.placement import find_place, fits, grow, paste, place
 
 
 def all_corners(region, shape):

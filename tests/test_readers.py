@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 from conftest import records, save
 
-from defectrt.datasets.formats import finish
-from defectrt.job import Job, synthesize
-from defectrt.pictures.images import read_picture
+from defectrt.images.reading import read_picture
+from defectrt.output.formats import finish
+from defectrt.synthesis.job import Job, synthesize
 
 READERS = Path(__file__).parents[1] / ".cache" / "readers"
 

@@ -14,11 +14,12 @@ import pytest
 import yaml
 from conftest import records
 
-from defectrt.engines.loading import DEFAULT_ENGINE
+from defectrt.engines.loading import BUNDLED_ENGINE
 from defectrt.engines.manifest import verify
-from defectrt.job import Job, synthesize
-from defectrt.pictures.images import feather, read_picture
-from defectrt.pictures.masks import read_mask
+from defectrt.images.compositing import feather
+from defectrt.images.reading import read_picture
+from defectrt.masks.reading import read_mask
+from defectrt.synthesis.job import Job, synthesize
 from defectrt.training.surfaces import KINDS as DEFECTS
 
 ROOT = Path(__file__).parents[1]
@@ -28,7 +29,7 @@ _RECIPE = ("steps", "batch", "learning_rate", "cooldown", "guidance", "seed")
 
 
 def test_the_engine_inside_is_whole_small_and_speaks_of_no_machine():
-    manifest = verify(DEFAULT_ENGINE)
+    manifest = verify(BUNDLED_ENGINE)
     assert set(manifest.defects) == set(DEFECTS)
     sizes = [entry.size for entry in manifest.files.values()]
     assert max(sizes) < 16 << 20
@@ -38,7 +39,7 @@ def test_the_engine_inside_is_whole_small_and_speaks_of_no_machine():
     assert config["objective"] == "disentangle"
     recipe = yaml.safe_load((RECIPE / "fine-tune.yaml").read_text())
     assert {k: config[k] for k in _RECIPE} == {k: recipe[k] for k in _RECIPE}
-    assert not re.search(r'"/\w', (DEFAULT_ENGINE / "engine.json").read_text())
+    assert not re.search(r'"/\w', (BUNDLED_ENGINE / "engine.json").read_text())
 
 
 @pytest.mark.parametrize("defect", ["scratch", "hole"])

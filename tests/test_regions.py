@@ -8,8 +8,8 @@ import pytest
 from conftest import save
 
 from defectrt.errors import InputError
-from defectrt.pictures.images import read_picture
-from defectrt.pictures.regions import (
+from defectrt.images.reading import read_picture
+from defectrt.masks.regions import (
     Everywhere,
     Foreground,
     RegionFile,

@@ -8,8 +8,8 @@ import pytest
 from conftest import save
 
 from defectrt.errors import InputError
-from defectrt.pictures.images import read_picture
-from defectrt.pictures.registration import Golden, carry, register
+from defectrt.images.reading import read_picture
+from defectrt.masks.registration import Golden, carry, register
 
 CORNERS = np.array([[125, 95, 1], [515, 95, 1], [515, 385, 1], [125, 385, 1]], float)
 

@@ -15,8 +15,8 @@ import pytest
 from conftest import write_folder
 from PIL import Image
 
-from defectrt.datasets import report
-from defectrt.datasets.report import write_report
+from defectrt.output import report
+from defectrt.output.report import write_report
 
 KINDS = ["crack", "stain"]
 HOSTILE = [

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from defectrt.config.yaml import read_yaml
 from defectrt.errors import InputError
-from defectrt.training import cli
+from defectrt.training.cli.train import train as cli
 from defectrt.training.config import PRESETS, TrainConfig, dump_config, keys, load_config
-from defectrt.training.yamlfile import read_yaml
 
 NEEDED = {"model": "m", "out": "runs/x"}
 

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from conftest import LATENT, WINDOW, FakeEngine
 
+from defectrt.config.synthesis import Job
 from defectrt.diffusion.rows import Prompts
 from defectrt.diffusion.sampler import generate, invert, run
 from defectrt.errors import EngineError, InputError, UsageError
-from defectrt.synthesis.maker import Good, Job, Maker
+from defectrt.synthesis.pipeline import Good, Maker
 from defectrt.synthesis.scheduler import Call, Decode, Encode, Scheduler, Task
 
 
@@ -239,9 +240,9 @@ def same(one, two):
 
 
 def real_engine(calls=1):
-    from defectrt.engines.loading import DEFAULT_ENGINE, load_engine
+    from defectrt.engines.loading import BUNDLED_ENGINE, load_engine
 
-    return load_engine(DEFAULT_ENGINE, threads=calls, calls=calls)
+    return load_engine(BUNDLED_ENGINE, threads=calls, calls=calls)
 
 
 def job_of(engine, **options):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from defectrt.pictures.shapes import LINES, blob, draw_mask, draw_shape, perlin
+from defectrt.masks.shapes import LINES, blob, draw_mask, draw_shape, perlin
 
 KINDS = ["scratch", "crack", "hole", "particle", "dent", "stain", "something else"]
 

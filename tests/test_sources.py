@@ -13,16 +13,18 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 import defectrt
-from defectrt.datasets.bank import read_bank, transplant
-from defectrt.datasets.sources import Masks
+from defectrt.config.masks import Masks
 from defectrt.errors import InputError, NothingDoneError, PartialError, UsageError
-from defectrt.job import Job, synthesize
-from defectrt.pictures.images import read_picture
-from defectrt.pictures.masks import MaskFolder, pieces, read_mask
-from defectrt.pictures.placement import paste
-from defectrt.pictures.regions import Region
-from defectrt.pictures.shapes import draw_shape
-from defectrt.synthesis.refine import Refinement
+from defectrt.images.reading import read_picture
+from defectrt.masks.bank import read_bank, transplant
+from defectrt.masks.folder import MaskFolder
+from defectrt.masks.pieces import pieces
+from defectrt.masks.placement import paste
+from defectrt.masks.reading import read_mask
+from defectrt.masks.regions import Region
+from defectrt.masks.shapes import draw_shape
+from defectrt.synthesis.job import Job, synthesize
+from defectrt.synthesis.refinement import Refinement
 
 PICTURE = np.full((120, 150, 3), 128, np.uint8)
 

@@ -11,9 +11,9 @@ import pytest
 from datasets import loco, mask, mvtec, picture, visa, write
 
 from defectrt.errors import InputError
-from defectrt.training.data import GOOD, Sample
-from defectrt.training.dataset import read_dataset
-from defectrt.training.splits import (
+from defectrt.training.data.samples.dataset import read_dataset
+from defectrt.training.data.samples.samples import GOOD, Sample
+from defectrt.training.data.samples.splits import (
     SamePart,
     few_shot,
     fold,

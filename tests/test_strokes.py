@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from defectrt.synthesis.strokes import cut
+from defectrt.synthesis.tiles import cut
 
 SIDE, CONTEXT = 32, 8
 

@@ -11,14 +11,16 @@ import pytest
 from conftest import WINDOW, dataset_of, records, save, tree
 
 import defectrt
-from defectrt.datasets.dataset import Dataset
-from defectrt.diffusion.noise import sample_seed
+from defectrt.diffusion.seeds import sample_seed
 from defectrt.errors import NothingDoneError, OutputError, PartialError, UsageError
-from defectrt.job import Job, Summary, synthesize
-from defectrt.pictures.images import encode_png, feather, read_picture
-from defectrt.pictures.masks import read_mask
-from defectrt.synthesis import maker as maker_module
-from defectrt.synthesis.refine import Refinement
+from defectrt.images.compositing import feather
+from defectrt.images.png import encode_png
+from defectrt.images.reading import read_picture
+from defectrt.masks.reading import read_mask
+from defectrt.output.dataset import Dataset
+from defectrt.synthesis import pipeline as maker_module
+from defectrt.synthesis.job import Job, Summary, synthesize
+from defectrt.synthesis.refinement import Refinement
 
 
 def test_layout(go):

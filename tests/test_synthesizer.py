@@ -12,11 +12,11 @@ import pytest
 from conftest import FakeEngine, records, save, write_folder
 
 import defectrt
-from defectrt import synthesizer as module
 from defectrt.errors import Cancelled, EngineError, InputError, UsageError
-from defectrt.job import Job, synthesize
-from defectrt.pictures.images import read_picture
-from defectrt.synthesizer import Part, Synthesizer
+from defectrt.images.reading import read_picture
+from defectrt.synthesis import synthesizer as module
+from defectrt.synthesis.job import Job, synthesize
+from defectrt.synthesis.synthesizer import Part, Synthesizer
 
 
 def picture(shape=(60, 80), seed=0, dtype=np.uint8):
@@ -77,8 +77,8 @@ def test_it_is_what_the_job_makes(fake, fake_engine, tmp_path, drawn):
     for r, one, many in zip(records(tmp_path / "out"), single, at_once, strict=True):
         assert (r["source"], r["sample"], r["seed"]) == (many.name, many.number, many.seed)
         for result in (one, many):
-            image = read_picture(tmp_path / "out" / r["image"])[..., 0]
-            np.testing.assert_array_equal(result.picture, image)
+            written = read_picture(tmp_path / "out" / r["image"])[..., 0]
+            np.testing.assert_array_equal(result.picture, written)
             label = read_picture(tmp_path / "out" / r["label"])[..., 0] > 0
             np.testing.assert_array_equal(result.label, label)
 

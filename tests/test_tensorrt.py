@@ -26,12 +26,12 @@ from defectrt.engines.loading import load_engine
 from defectrt.engines.manifest import read_manifest, verify
 from defectrt.engines.tensorrt_engine import CARDS, library
 from defectrt.errors import EngineError, MissingExtraError, UsageError
-from defectrt.export import plans
 from defectrt.export.build import build
-from defectrt.export.builder import Plan, build_apart, serialise
-from defectrt.export.plugin import use_plugin
-from defectrt.export.tensorrt import TensorRT
-from defectrt.export.tensorrt_rtx import TensorRTRTX
+from defectrt.export.tensorrt.tensorrt import plans
+from defectrt.export.tensorrt.tensorrt.builder import Plan, build_apart, serialise
+from defectrt.export.tensorrt.tensorrt.plugin import use_plugin
+from defectrt.export.tensorrt.tensorrt.tensorrt import TensorRT
+from defectrt.export.tensorrt.tensorrt.tensorrt_rtx import TensorRTRTX
 
 PLAN = Plan("tensorrt-rtx", (1, 2, 4), capabilities=(89,))
 
@@ -452,7 +452,7 @@ def test_a_plan_of_a_wrong_graph_is_not_finished(rtx, run, tmp_path, monkeypatch
 
 
 def test_tensorrt_builds_for_the_card_that_is_there(tmp_path, monkeypatch):
-    monkeypatch.setattr("defectrt.export.tensorrt.library", lambda backend: None)
+    monkeypatch.setattr("defectrt.export.tensorrt.tensorrt.library", lambda backend: None)
     with pretended_card(tmp_path, capability=90):
         backend = TensorRT(rows=(1, 4, 8), weight_streaming=True)
         backend.check()
@@ -478,7 +478,7 @@ def test_all_of_tensorrts_build_but_tensorrt_itself(run, tmp_path, monkeypatch):
         out.write_bytes(b"plan")
 
     monkeypatch.setattr(plans, "build_apart", hand)
-    monkeypatch.setattr("defectrt.export.tensorrt.library", lambda backend: None)
+    monkeypatch.setattr("defectrt.export.tensorrt.tensorrt.library", lambda backend: None)
     with pretended_card(tmp_path / "cache", capability=90) as (_, trt):
         monkeypatch.setattr(plans, "library", lambda backend: trt)
         out = build(run, tmp_path / "engine", TensorRT("bfloat16"), steps=(4,), quiet=True)
@@ -567,7 +567,7 @@ import os, sys
 os.environ["TRITON_INTERPRET"] = "0"
 import pathlib, subprocess, types
 import torch, triton
-from defectrt.export.plugin import register_plugin
+from defectrt.export.tensorrt.plugin import register_plugin
 
 class Size(int):
     def constant_value(self): return int(self)

@@ -14,15 +14,18 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from defectrt.errors import Cancelled, InputError, OutputError, TrainingError
-from defectrt.training import checkpoint, cli, previews, stages
-from defectrt.training import train as loop
+from defectrt.training.cli.train import train as cli
 from defectrt.training.config import load_config
-from defectrt.training.data import GOOD, Batch, Sample
-from defectrt.training.dataset import read_dataset
-from defectrt.training.model import SIZES, new_model, open_model
-from defectrt.training.runs import start
-from defectrt.training.splits import fold, read_split, refuse_seen, write_split
-from defectrt.training.train import TrainConfig, train
+from defectrt.training.data.samples.crops import Batch
+from defectrt.training.data.samples.dataset import read_dataset
+from defectrt.training.data.samples.samples import GOOD, Sample
+from defectrt.training.data.samples.splits import fold, read_split, refuse_seen, write_split
+from defectrt.training.evaluation import previews
+from defectrt.training.loop import checkpoint, stages
+from defectrt.training.loop import train as loop
+from defectrt.training.loop.runs import start
+from defectrt.training.loop.train import TrainConfig, train
+from defectrt.training.models.stable_diffusion import SIZES, new_model, open_model
 
 CONFIG = TrainConfig(steps=6, batch=2, learning_rate=1e-3, window=32, ema_decay=0.5)
 

@@ -9,11 +9,11 @@ from datasets import mask, mvtec, picture, visa, write
 
 from defectrt.errors import InputError
 from defectrt.training.config import RunConfig, TrainConfig, load_config
-from defectrt.training.dataset import read_dataset
-from defectrt.training.heldout import evaluate
-from defectrt.training.model import SIZES, new_model
-from defectrt.training.runs import start
-from defectrt.training.splits import fold, read_split, seen, whole, write_split
+from defectrt.training.data.samples.dataset import read_dataset
+from defectrt.training.data.samples.splits import fold, read_split, seen, whole, write_split
+from defectrt.training.evaluation.heldout import evaluate
+from defectrt.training.loop.runs import start
+from defectrt.training.models.stable_diffusion import SIZES, new_model
 
 TRAINING = TrainConfig(steps=2, batch=2, learning_rate=1e-3, window=32)
 
@@ -114,7 +114,7 @@ def test_options_of_a_dataset_need_one(blank, tmp_path):
 
 
 def test_augmentation_reaches_the_crops(blank, bottle, tmp_path, monkeypatch):
-    from defectrt.training import train as loop
+    from defectrt.training.loop import train as loop
 
     given = []
     real = loop.Crops

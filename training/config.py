@@ -265,7 +265,7 @@ def load_config(
 
     A key replaces the one below it whole. Raises `InputError` listing everything that is wrong.
     """
-    from .yamlfile import read_yaml
+    from defectrt.config.yaml import read_yaml
 
     values = read_yaml(file) if file else {}
     named = values.pop("preset", None)
@@ -296,7 +296,7 @@ def _both(own: dict[str, Any], rest: dict[str, Any]) -> tuple[RunConfig, TrainCo
 
 def dump_config(run: RunConfig, training: TrainConfig) -> str:
     """The configuration as YAML that `load_config` reads back; paths made absolute."""
-    from .yamlfile import write_yaml
+    from defectrt.config.yaml import write_yaml
 
     absolute: dict[str, Any] = {
         "out": run.out.resolve(),

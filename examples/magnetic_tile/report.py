@@ -19,12 +19,16 @@ from time import perf_counter
 
 import numpy as np
 
-from defectrt.diffusion.noise import item_id, normal
+from defectrt.diffusion.noise import normal
 from defectrt.diffusion.rows import Prompts
 from defectrt.diffusion.sampler import generate, invert, run
+from defectrt.diffusion.seeds import item_id
 from defectrt.engines.loading import load_engine
-from defectrt.pictures.images import place_window, read_picture, to_model
-from defectrt.pictures.masks import MaskFolder, latent_mask, read_mask
+from defectrt.images.reading import read_picture
+from defectrt.images.window import place_window, to_model
+from defectrt.masks.folder import MaskFolder
+from defectrt.masks.reading import read_mask
+from defectrt.masks.resizing import latent_mask
 
 
 def rms(difference: np.ndarray, where: np.ndarray) -> float:

@@ -18,7 +18,6 @@ easy as 1, 2, 3", SC 2011.
 
 from __future__ import annotations
 
-import hashlib
 from math import prod
 
 import numpy as np
@@ -26,11 +25,17 @@ from numpy.typing import NDArray
 
 from .rows import Floats
 
-__all__ = ["item_id", "normal", "philox4x32", "sample_seed"]
+__all__ = ["normal", "philox4x32"]
 
 _MULTIPLIERS = np.array([0xD2511F53, 0xCD9E8D57], np.uint64)
+
+
 _WEYL = np.array([0x9E3779B9, 0xBB67AE85], np.uint32)
+
+
 _ROUNDS = 10
+
+
 _LOW = np.uint64(0xFFFFFFFF)
 
 
@@ -68,22 +73,6 @@ def normal(seed: int, item: int, sample: int, shape: tuple[int, ...]) -> Floats:
     radius, angle = np.sqrt(-2 * np.log(u[:, 0::2])), 2 * np.pi * u[:, 1::2]
     pairs = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=-1)
     return pairs.reshape(-1)[:size].reshape(shape).astype(np.float32)
-
-
-def sample_seed(seed: int, source: str, sample: int) -> int:
-    """A sample's own seed: of the job's seed, the picture's name and its number alone.
-
-    53 bits, so that every reader of JSON keeps them: of the first two words of the Philox block
-    (2³² - 1, sample, item low, item high), which no `normal` reaches.
-    """
-    counter = np.array([0xFFFFFFFF, sample & 0xFFFFFFFF, *_words(item_id(source))], np.uint32)
-    low, high = philox4x32(counter, np.array(_words(seed), np.uint32))[:2].tolist()
-    return int(low | high << 32) & (2**53 - 1)
-
-
-def item_id(name: str) -> int:
-    """A 64-bit number for a picture, from its name alone, so that other pictures don't matter."""
-    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
 
 
 def _words(value: int) -> list[int]:

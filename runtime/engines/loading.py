@@ -13,10 +13,10 @@ from .engine import Engine
 from .manifest import Manifest, verify
 from .trust import require_trust
 
-__all__ = ["DEFAULT_ENGINE", "load_engine"]
+__all__ = ["BUNDLED_ENGINE", "load_engine"]
 
 #: The engine that ships with the package.
-DEFAULT_ENGINE = Path(__file__).parent / "default"
+BUNDLED_ENGINE = Path(__file__).parent / "bundled"
 
 
 class _Backend(NamedTuple):

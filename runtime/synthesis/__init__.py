@@ -1,1 +1,1 @@
-"""How a defect comes into a picture: strokes, candidates, refinement, and who runs when."""
+"""How defects come into images: the pipeline of one sample, the scheduler, the job."""

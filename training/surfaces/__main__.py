@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from defectrt.pictures.images import encode_png
+from defectrt.images.png import encode_png
 from defectrt.progress import Progress
 
 from . import FAMILIES, KINDS, draw

@@ -1,7 +1,7 @@
 """Kinds of defect: each changes height, colour and gloss of a surface before the light falls on it.
 
 So a scratch catches the light, a dent shades with the normal, and what is laid bare is what lies
-below that very surface. The outlines are those of `defectrt.pictures.shapes`, from which masks
+below that very surface. The outlines are those of `defectrt.masks.shapes`, from which masks
 are drawn at run time too.
 """
 
@@ -12,13 +12,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from defectrt.pictures.shapes import profile
+from defectrt.masks.shapes import profile
 
 from .light import Field, Light, Rng, Surface, blur, noise
 
 __all__ = ["KINDS"]
 
-#: (surface, form as `defectrt.pictures.shapes.profile` gives it, light, rng) -> the surface, bad
+#: (surface, form as `defectrt.masks.shapes.profile` gives it, light, rng) -> the surface, bad
 Defect = Callable[[Surface, Field, Light, Rng], Surface]
 
 

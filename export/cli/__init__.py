@@ -1,0 +1,1 @@
+"""Commands of export, one a file; no logic."""

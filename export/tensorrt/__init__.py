@@ -1,0 +1,1 @@
+"""Experimental: engines for TensorRT and TensorRT-RTX, built without a card, never run on one."""

@@ -1,0 +1,180 @@
+"""Images from files, at their own bit depth."""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from pathlib import Path
+from typing import TypeVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageCms, ImageFile, UnidentifiedImageError
+
+from ..errors import InputError
+from .tiff import read_info, read_samples
+from .types import MAX_PIXELS, Bits
+
+__all__ = ["read_picture"]
+
+_Word = TypeVar("_Word", np.uint8, np.uint16)
+
+
+#: More than `MAX_PIXELS` of four 16-bit channels take; larger files are not read at all.
+_MAX_BYTES = 1 << 30
+
+
+_ALPHA = {2, 4}
+
+
+#: Rows that are copied at once.
+_BAND = 256
+
+
+#: Pillow's names for 16 bits a channel; BMP's "BGR;16" is 16 bits a pixel.
+_DEEP_COLOUR = re.compile(r"(RGB\w?|LA|CMYK);16")
+
+
+def read_picture(path: Path) -> Bits:
+    """Read a picture of 8 or 16 bits a channel, EXIF orientation applied.
+
+    Palettes become RGB and CMYK becomes RGB (by its own colour profile, if it has 8 bits and one);
+    one-bit pictures become grey; transparency of any kind becomes alpha. Raises `InputError` for
+    what cannot be read whole, for numbers that are not of 8 or 16 bits, for files of several
+    pictures, and for pictures of more than `MAX_PIXELS`.
+    """
+    data = _read_bytes(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd metadata, and of sizes we allow
+            return _decode(data)
+    except InputError as fault:
+        raise InputError(f"{path}: {fault}") from None
+    except UnidentifiedImageError as error:
+        raise InputError(f"{path}: not a picture of a known format") from error
+    except Exception as error:  # Pillow's parsers raise whatever they stumble over
+        raise InputError(f"{path}: damaged or truncated ({error})") from error
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        size = path.stat().st_size
+        if size > _MAX_BYTES:
+            raise InputError(f"{path}: larger than {_MAX_BYTES >> 30} GiB, too large for a picture")
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    if not data:
+        raise InputError(f"{path}: the file is empty")
+    return data
+
+
+def _decode(data: bytes) -> Bits:
+    tiff = read_info(data)
+    if tiff and tiff.is_ours:
+        _check_size(tiff.width, tiff.height)
+        if tiff.directory.next:
+            raise InputError("holds several pictures; save each in a file of its own")
+        orientation = tiff.directory.get(ExifTags.Base.Orientation, 1)
+        return _orient(read_samples(data, tiff), orientation)
+    with _open(data) as image:
+        _check_size(*image.size)
+        frames = getattr(image, "n_frames", 1)
+        if frames > 1 and image.format != "MPO":  # in an MPO the others are previews
+            raise InputError(f"holds {frames} pictures; save each in a file of its own")
+        stored = str([tile[3] for tile in image.tile])
+        image.load()  # a truncated file fails here
+        array = _decode_deep(data, stored) if _DEEP_COLOUR.search(stored) else _as_array(image)
+        return _orient(array, image.getexif().get(ExifTags.Base.Orientation, 1))
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise InputError(
+            f"{width}x{height} is more than {MAX_PIXELS // 1_000_000} megapixels; "
+            "cut it into smaller pictures"
+        )
+
+
+def _open(data: bytes) -> ImageFile.ImageFile:
+    try:
+        return Image.open(io.BytesIO(data))
+    except Image.DecompressionBombError as error:
+        raise InputError(f"more than {MAX_PIXELS // 1_000_000} megapixels ({error})") from error
+
+
+def _orient(array: Bits, orientation: int) -> Bits:
+    """Apply EXIF orientation 1 to 8: from 5 on the axes are swapped, then the flips."""
+    if 5 <= orientation <= 8:
+        array = array.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        array = array[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        array = array[::-1]
+    oriented: Bits = array if array.flags.c_contiguous else array.copy()
+    return oriented
+
+
+def _as_array(image: Image.Image) -> Bits:
+    if image.mode.startswith("I;16"):
+        return _with_clear_value(_in_bands(image, np.uint16), image)
+    grey = image.mode in ("1", "L")
+    if image.has_transparency_data:  # a transparent palette entry or colour, or alpha already
+        image = image.convert("LA" if grey or image.mode == "LA" else "RGBA")
+    elif image.mode == "1":
+        image = image.convert("L")
+    elif image.mode == "CMYK":
+        image = _to_light(image)
+    elif image.mode == "P":
+        image = image.convert("RGB")
+    if image.mode not in ("L", "LA", "RGB", "RGBA"):
+        raise InputError(f"pixel format {image.mode} is not supported; use 8 or 16 bits")
+    return _in_bands(image, np.uint8)
+
+
+def _in_bands(image: Image.Image, dtype: type[_Word]) -> NDArray[_Word]:
+    """[H,W,C] of a picture, some rows at a time, so that it is never in memory three times."""
+    width, height = image.size
+    array = np.empty((height, width, len(image.getbands())), dtype)
+    for row in range(0, height, _BAND):
+        band = array[row : row + _BAND]
+        band[:] = np.asarray(image.crop((0, row, width, row + len(band)))).reshape(band.shape)
+    return array
+
+
+def _with_clear_value(grey: NDArray[np.uint16], image: Image.Image) -> Bits:
+    """16-bit grey of which a PNG may declare one value to be transparent, as grey and alpha."""
+    clear = image.info.get("transparency")
+    if not isinstance(clear, int):
+        return grey
+    alpha = np.where(grey == clear, np.uint16(0), np.uint16(0xFFFF))
+    return np.concatenate([grey, alpha], axis=2)
+
+
+def _to_light(image: Image.Image) -> Image.Image:
+    """CMYK to RGB: by the picture's own colour profile, without one by what ink leaves of white."""
+    profile = image.info.get("icc_profile")
+    if not profile:
+        return image.convert("RGB")
+    try:
+        ink = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        light = ImageCms.profileToProfile(
+            image, ink, ImageCms.createProfile("sRGB"), outputMode="RGB"
+        )
+    except (ImageCms.PyCMSError, OSError) as error:
+        raise InputError(f"its colour profile cannot be used ({error})") from error
+    assert light is not None  # a new image, since it is not asked to work in place
+    return light
+
+
+def _decode_deep(data: bytes, stored: str) -> Bits:
+    """16-bit colour of a PNG, which Pillow would cut to 8 bits; OpenCV keeps it."""
+    array = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if array is None or array.dtype != np.uint16 or array.ndim != 3:
+        raise InputError(f"16-bit colour that cannot be read ({stored})")
+    if "LA" in stored:
+        return np.asarray(array[..., ::3], np.uint16).copy()
+    order = cv2.COLOR_BGR2RGB if array.shape[2] == 3 else cv2.COLOR_BGRA2RGBA
+    return np.asarray(cv2.cvtColor(array, order), np.uint16)

@@ -1,0 +1,212 @@
+"""Masks that are drawn or transplanted, then placed in the region where a defect may be."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from math import exp, log
+from threading import Lock
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..diffusion.seeds import sample_seed
+from ..errors import InputError
+from ..images.types import Bits, Mask
+from .bank import BankEntry, transplant
+from .placement import TRIES, grow, paste, place
+from .regions import Everywhere, Region, RegionSource
+from .shapes import draw_shape
+from .source import MaskSource, Placed, digest
+
+__all__ = ["BankShapes", "DrawnShapes", "LimitedMasks", "PlacedMasks", "Shapes"]
+
+Rng = np.random.Generator
+
+
+Size = tuple[int, int]
+
+
+#: A shape at a scale, and what the manifest says of it.
+Make = Callable[[float], tuple[Mask, dict[str, Any]]]
+
+
+class Shapes(Protocol):
+    """Shapes to be placed: a pure function of its settings and a generator of random numbers."""
+
+    def __call__(self, rng: Rng, size: Size) -> Make:
+        """Choose a shape for a picture of ``size`` (H, W); it is made at the scale that fits."""
+
+    def record(self) -> dict[str, Any]:
+        """What decides the shapes, as plain JSON."""
+
+
+class DrawnShapes:
+    """Shapes that are drawn (see `defectrt.masks.shapes`)."""
+
+    def __init__(self, kind: str, window: int) -> None:
+        """``window`` is the side that the model sees, in px: it sets the scale."""
+        self._kind, self._window = kind, window
+
+    def __call__(self, rng: Rng, size: Size) -> Make:
+        """Another one at every scale; `draw_shape` draws it again from its size and seed."""
+        side = min(self._window, *size)
+
+        def make(scale: float) -> tuple[Mask, dict[str, Any]]:
+            size, seed = max(1, round(scale * side)), int(rng.integers(2**53))
+            shape = draw_shape(self._kind, size, np.random.default_rng(seed))
+            return shape, self.record() | {"size": size, "shape_seed": seed}
+
+        return make
+
+    def record(self) -> dict[str, Any]:
+        """What is drawn."""
+        return {"from": "drawn", "shape": self._kind}
+
+
+class BankShapes:
+    """Shapes from a bank of real defects' masks (see `defectrt.masks.bank`)."""
+
+    def __init__(self, entries: list[BankEntry], scale: tuple[float, float], min_area: int) -> None:
+        """``scale`` is the smallest and the largest; shapes keep ``min_area`` px at least."""
+        self._entries, self._scale, self._min_area = entries, scale, min_area
+
+    def __call__(self, rng: Rng, size: Size) -> Make:
+        """One defect of the bank, turned anew at every scale."""
+        entry = self._entries[rng.integers(len(self._entries))]
+        low, high = self._scale
+        chosen = exp(rng.uniform(log(low), log(high)))
+        mirror = bool(rng.integers(2))
+
+        def make(scale: float) -> tuple[Mask, dict[str, Any]]:
+            angle, own = round(rng.uniform(0, 360), 2), round(chosen * scale, 4)
+            shape = transplant(entry.shape, angle, own, mirror=mirror, min_area=self._min_area)
+            where = {"file": entry.file, "sha256": entry.sha256, "piece": entry.piece}
+            how = {"angle": angle, "scale": own, "mirror": mirror}
+            return shape, {"from": "bank", **where, **how}
+
+        return make
+
+    def record(self) -> dict[str, Any]:
+        """All defects of the bank by their content, and how they may change."""
+        names = digest(f"{e.sha256} {e.piece} {e.file}" for e in self._entries)
+        how = {"scale": list(self._scale), "min_area": self._min_area}
+        return {"from": "bank", "defects": names, **how}
+
+
+class PlacedMasks:
+    """Shapes placed at random, each whole inside its region (see `defectrt.masks.placement`)."""
+
+    def __init__(
+        self,
+        shapes: Shapes,
+        seed: int,
+        regions: RegionSource | None = None,
+        *,
+        margin: int = 0,
+        spots: int = 1,
+        gap: int = 1,
+    ) -> None:
+        """``margin`` px around a shape are legal too; spots are ``gap`` px apart."""
+        self._shapes, self._seed, self._spots = shapes, seed, spots
+        self._regions = _Remembered(regions or Everywhere())
+        self._margin, self._gap = margin, gap
+
+    def __call__(self, source: str, picture: Bits, sample: int) -> list[Placed]:
+        """All spots of one sample. Raises `InputError` if one of them fits nowhere."""
+        region = self._regions(source, picture)
+        free = region.mask if self._spots == 1 else region.mask.copy()
+        seed = sample_seed(self._seed, source, sample)
+        rng = np.random.default_rng(seed)
+        size = picture.shape[0], picture.shape[1]
+        placed = []
+        for spot in range(self._spots):
+            found = place(self._shapes(rng, size), free, rng, self._margin)
+            if found is None:
+                raise InputError(
+                    f"{source}: no place for {'a mask' if not spot else f'mask {spot + 1}'} whole "
+                    f"inside its region, in {TRIES} tries that got smaller"
+                )
+            shape, corner, made = found
+            where = {"corner": list(corner), "seed": seed, "spot": spot}
+            record = made | where | ({"within": region.record} if region.record else {})
+            placed.append(Placed(paste(shape, corner, size), record))
+            if spot + 1 < self._spots:
+                _clear(free, shape, corner, self._gap)
+        return placed
+
+    def record(self) -> dict[str, Any]:
+        """The shapes and the regions; the seed is the job's."""
+        within = self._regions.source.record()
+        rest = {"margin": self._margin, "spots": self._spots}
+        return self._shapes.record() | rest | ({"within": within} if within else {})
+
+
+class LimitedMasks:
+    """Masks from elsewhere, each of which has to lie whole in its region, or the picture is out."""
+
+    def __init__(self, masks: MaskSource, regions: RegionSource) -> None:
+        """Nothing is moved: the masks stay where they are."""
+        self._masks, self._regions = masks, _Remembered(regions)
+
+    def __call__(self, source: str, picture: Bits, sample: int) -> list[Placed]:
+        """The masks. Raises `InputError` if any has a pixel outside its region."""
+        region = self._regions(source, picture)
+        placed = self._masks(source, picture, sample)
+        outside = sum(int((spot.mask & ~region.mask).sum()) for spot in placed)
+        if outside:
+            raise InputError(f"{source}: {outside} px of its mask lie where no defect may be")
+        return [Placed(p.mask, p.record | {"within": region.record}) for p in placed]
+
+    def record(self) -> dict[str, Any]:
+        """The masks and the regions."""
+        return self._masks.record() | {"within": self._regions.source.record()}
+
+
+class _Remembered:
+    """A source of regions that is asked once a picture, as long as the picture is in use.
+
+    Samples of one picture may ask at the same time, from several threads.
+    """
+
+    def __init__(self, source: RegionSource) -> None:
+        self.source = source
+        self._lock = Lock()
+        self._known: dict[int, _Answer] = {}
+
+    def __call__(self, source: str, picture: Bits) -> Region:
+        key = id(picture)
+        with self._lock:
+            answer = self._known.get(key)
+            if answer is None:
+                forget = weakref.ref(picture, lambda _: self._known.pop(key, None))
+                answer = self._known[key] = _Answer(forget)
+        with answer.lock:
+            if answer.region is None and answer.fault is None:
+                try:
+                    answer.region = self.source(source, picture)
+                except InputError as fault:
+                    answer.fault = str(fault)
+        if answer.region is None:
+            raise InputError(answer.fault)
+        return answer.region
+
+
+@dataclass
+class _Answer:
+    """A region, or why there is none; forgotten when the picture goes."""
+
+    picture: weakref.ref[Bits]
+    lock: Lock = field(default_factory=Lock)
+    region: Region | None = None
+    fault: str | None = None
+
+
+def _clear(free: Mask, shape: Mask, corner: tuple[int, int], gap: int) -> None:
+    """Take a shape and ``gap`` px around it out of a region [H,W], in place."""
+    around = grow(shape, gap)
+    top, left = corner[0] - gap, corner[1] - gap
+    y, x = max(0, top), max(0, left)
+    view = free[y : top + around.shape[0], x : left + around.shape[1]]
+    view &= ~around[y - top :, x - left :][: view.shape[0], : view.shape[1]]

@@ -1,0 +1,45 @@
+"""What a source of masks is: where in an image its samples get a defect."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ..images.types import Bits, Mask
+
+__all__ = ["MaskSource", "Placed", "digest"]
+
+
+@dataclass(frozen=True)
+class Placed:
+    """One spot of a sample: its mask [H,W], not empty, and how it came about.
+
+    The record goes into the sample's line of the manifest and is enough to make the mask again:
+    ``from`` names the kind of source, the rest depends on it (file and hash, or seed, …).
+    """
+
+    mask: Mask
+    record: dict[str, Any]
+
+
+class MaskSource(Protocol):
+    """Where masks come from: a pure function of its settings, a picture and a sample's number."""
+
+    def __call__(self, source: str, picture: Bits, sample: int) -> list[Placed]:
+        """The spots of one sample, at least one; each is a defect of its own in the picture.
+
+        ``source`` is the picture's path under its folder, posix; ``picture`` is [H,W,C]. Raises
+        `InputError`, with the reason, if this picture cannot have a mask and is to be skipped.
+        """
+
+    def record(self) -> dict[str, Any]:
+        """What decides the masks, as plain JSON, for the job's record."""
+
+
+def digest(names: Iterable[str]) -> str:
+    """Changes with any of the names or their order."""
+    names = list(names)
+    data = "\n".join(names).encode(errors="surrogateescape")
+    return f"{len(names)}, sha256 {hashlib.sha256(data).hexdigest()[:16]}"

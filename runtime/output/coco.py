@@ -1,0 +1,74 @@
+"""COCO: OUT/coco/instances_{train,val}.json, masks as run lengths: exact."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..files import write_whole
+from ..images.types import Mask
+from .instances import _category, instances
+from .records import Entry, Folder, read_folder
+from .split import split
+
+__all__ = ["run_lengths", "write_coco"]
+
+
+def write_coco(out: Path) -> None:
+    """Write COCO annotations; ``file_name`` starts from OUT. Good pictures have none."""
+    folder = read_folder(out)
+    categories = [
+        {"id": i, "name": kind, "supercategory": "defect"} for i, kind in enumerate(folder.kinds, 1)
+    ]
+    for part, entries in split(folder.entries).items():
+        data = {
+            "info": {"description": f"{folder.category}: made by defectrt"},
+            "licenses": [],
+            **_coco(folder, entries),
+            "categories": categories,
+        }
+        text = json.dumps(data, separators=(",", ":"))
+        write_whole(out / "coco" / f"instances_{part}.json", text.encode() + b"\n")
+
+
+def _coco(folder: Folder, entries: Sequence[Entry]) -> dict[str, list[dict[str, Any]]]:
+    """Images, the good ones first, and the annotations of the others."""
+    goods = dict.fromkeys(sorted({entry.good for entry in entries}), (0, 0))
+    samples: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for image_id, entry in enumerate(entries, len(goods) + 1):
+        label = folder.label(entry)
+        goods[entry.good] = label.shape
+        samples.append(_image(image_id, entry.image, label.shape))
+        head = {"image_id": image_id, "category_id": _category(folder, entry) + 1}
+        for mask in instances(label):
+            annotations.append({"id": len(annotations) + 1} | head | _annotation(mask))
+    images = [_image(i, path, size) for i, (path, size) in enumerate(goods.items(), 1)]
+    return {"images": images + samples, "annotations": annotations}
+
+
+def _image(number: int, path: str, size: tuple[int, ...]) -> dict[str, Any]:
+    return {"id": number, "file_name": path, "height": size[0], "width": size[1]}
+
+
+def run_lengths(mask: Mask) -> list[int]:
+    """COCO's run lengths: down the columns, 0 and 1 in turn, beginning with 0."""
+    flat = mask.ravel(order="F")
+    ends = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    runs = np.diff(ends, prepend=0, append=flat.size)
+    return [0, *runs.tolist()] if flat[0] else list(runs.tolist())
+
+
+def _annotation(mask: Mask) -> dict[str, Any]:
+    ys, xs = np.nonzero(mask)
+    x, y = int(xs.min()), int(ys.min())
+    return {
+        "iscrowd": 0,
+        "area": len(xs),
+        "bbox": [x, y, int(xs.max()) - x + 1, int(ys.max()) - y + 1],
+        "segmentation": {"size": list(mask.shape), "counts": run_lengths(mask)},
+    }

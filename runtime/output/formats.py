@@ -1,0 +1,62 @@
+"""Formats for other tools, each written from what is in the output folder alone.
+
+OUT/folder.yaml                              for anomalib's Folder datamodule; always
+OUT/coco/instances_{train,val}.json          COCO, masks as run lengths: exact
+OUT/yolo/data.yaml                           YOLO-seg
+OUT/yolo/images/{train,val}/<kind>_000.png   its pictures: hard links where the disk has them
+OUT/yolo/labels/{train,val}/<kind>_000.txt   its polygons
+
+All derive from one truth, the label PNG of a sample. An instance is what hangs together in it,
+gaps of up to `MAX_GAP` px included: a scratch that fades here and there is one scratch.
+
+The category of a kind is its place in the engine's list of kinds (see ``defectrt info``),
+from 1 in COCO and from 0 in YOLO, whichever kinds a folder holds.
+
+Bytes depend on the folder's samples only, not on when or in what order they were made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal, TypeAlias, get_args
+
+from ..errors import UsageError
+from .anomalib import write_folder_yaml
+from .coco import write_coco
+from .report import write_report
+from .yolo import write_yolo
+
+__all__ = ["FORMATS", "Format", "finish", "parse_formats"]
+
+Format: TypeAlias = Literal["mvtec", "coco", "yolo"]
+
+
+FORMATS: tuple[Format, ...] = get_args(Format)
+
+
+def parse_formats(text: str) -> list[Format]:
+    """Formats from a list with commas. Raises `UsageError` for an unknown one, or none."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    known: list[Format] = [name for name in FORMATS if name in names]
+    if not names or len(known) < len(set(names)):
+        raise UsageError(f"format {text!r}: choose from {', '.join(FORMATS)}, with commas between")
+    return known
+
+
+def finish(out: str | Path, formats: Sequence[Format] = ("mvtec",)) -> None:
+    """Write all that is made from a finished folder: ``folder.yaml``, the report, ``formats``.
+
+    The MVTec AD layout is the folder itself.
+
+    Raises `InputError` if the folder is not a job's, and `OutputError` if it cannot be written.
+    """
+    out = Path(out)
+    write_folder_yaml(out)
+    write_report(out)
+    for name in formats:
+        if name in _WRITERS:
+            _WRITERS[name](out)
+
+
+_WRITERS: dict[Format, Callable[[Path], None]] = {"coco": write_coco, "yolo": write_yolo}

@@ -1,0 +1,121 @@
+"""What a finished output folder says of itself; every writer of formats reads it from here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ..errors import InputError
+from ..images.reading import read_picture
+from ..images.types import Mask
+
+__all__ = ["Entry", "Folder", "read_folder"]
+
+_TEXTS = ("image", "label", "good", "source", "defect")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A kept sample.
+
+    image, label, good   paths in the output folder, posix: the picture with the defect, where
+                         it is, and the picture without
+    mask                 where it was asked for; None in folders that do not hold it
+    source               the path of the picture it was made from
+    defect               its kind
+    record               its whole line of the manifest
+    """
+
+    image: str
+    label: str
+    good: str
+    source: str
+    defect: str
+    mask: str | None
+    record: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A finished output folder.
+
+    kinds     of defect that its engine makes, in the engine's order
+    entries   kept samples, by the paths of their pictures
+    dropped   lines of samples that were made and not kept
+    failed    lines of samples that could not be made
+    job       what was asked for
+    """
+
+    out: Path
+    category: str
+    kinds: list[str]
+    entries: list[Entry]
+    dropped: list[dict[str, Any]]
+    failed: list[dict[str, Any]]
+    job: dict[str, Any]
+
+    def label(self, entry: Entry) -> Mask:
+        """The label [H,W] of a sample, from its file: the one truth of every format."""
+        return read_picture(self.out / entry.label)[..., 0] > 0
+
+
+def read_folder(out: Path) -> Folder:
+    """Read the job and the manifest of ``out``.
+
+    Raises `InputError` if they are missing or damaged, or name a file outside ``out``.
+    """
+    job = _read_job(out / "job.json")
+    entries = [_entry(r, where) for where, r in _lines(out / "manifest.jsonl")]
+    return Folder(
+        out=out,
+        category=job["category"],
+        kinds=job["kinds"],
+        entries=sorted(entries, key=lambda entry: entry.image),
+        dropped=[record for _, record in _lines(out / "dropped.jsonl")],
+        failed=[record for _, record in _lines(out / "failed.jsonl")],
+        job=job,
+    )
+
+
+def _read_job(path: Path) -> dict[str, Any]:
+    try:
+        job = dict(json.loads(path.read_bytes()))
+        if not isinstance(job["category"], str) or not isinstance(job["kinds"], list):
+            raise TypeError("a value of another kind")
+    except OSError as error:
+        raise InputError(
+            f"{path.parent}: not the output of a job ({path.name} is missing)"
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: damaged ({error})") from error
+    return job
+
+
+def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Where each line of a file is, for messages, and what it says; nothing without the file."""
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            where = f"{path}: line {number}"
+            try:
+                yield where, dict(json.loads(line))
+            except (ValueError, TypeError) as error:
+                raise InputError(f"{where} is damaged ({error})") from error
+
+
+def _entry(record: dict[str, Any], where: str) -> Entry:
+    texts = {key: record.get(key) for key in _TEXTS}
+    if wrong := [key for key, value in texts.items() if not isinstance(value, str)]:
+        raise InputError(f"{where} has no {', '.join(wrong)}")
+    mask = record.get("mask")
+    if mask is not None and not isinstance(mask, str):
+        raise InputError(f"{where}: mask is not a path")
+    for key in ("image", "label", "good", "mask"):
+        path = PurePosixPath(str(record.get(key, "")))
+        if path.is_absolute() or ".." in path.parts or {"\\", ":"} & set(str(path)):
+            raise InputError(f"{where}: {key} leaves the folder")
+    return Entry(**{key: str(value) for key, value in texts.items()}, mask=mask, record=record)

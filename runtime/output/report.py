@@ -1,0 +1,215 @@
+"""``report.html``: every sample at a glance, in one file that opens from disk without a network.
+
+A page of plain HTML, CSS and JavaScript (``report.html`` beside this module) with the samples as
+JSON in it. Pictures are cut out around the defect and embedded, small and lossy; what counts are
+the files, and the page links to them. Names come from outside and are hostile: they reach the
+page as JSON in which ``<`` cannot occur, and the document as text, never as markup.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import math
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ..files import write_whole
+from ..images.reading import read_picture
+from ..images.types import Bits, Mask
+from .records import Entry, Folder, read_folder
+
+__all__ = ["MAX_EMBEDDED", "write_report"]
+
+#: Samples whose pictures are in the page, about 20 kB each; of the others it has the figures.
+MAX_EMBEDDED = 500
+#: px a side of an embedded picture.
+_SIDE = 240
+#: px of a cut-out: at least, and beyond the defect on each side.
+_LEAST, _CONTEXT = 96, 24
+#: How many times stronger a difference is shown.
+_GAIN = 4
+_FIGURES = ("visibility", "coverage", "seam", "refined_area", "mask_area", "changed_area")
+_TEMPLATE = Path(__file__).with_name("report.html")
+_PLACE = "/*DATA*/"
+
+T = TypeVar("T")
+Shown = NDArray[np.uint8]
+
+
+def write_report(out: Path) -> None:
+    """Write ``report.html`` from what is in a finished folder.
+
+    Raises `InputError` if the folder is not a job's, and `OutputError` if it cannot be written.
+    """
+    folder = read_folder(out)
+    chosen = set(_spread(range(len(folder.entries)), MAX_EMBEDDED))
+    samples = [_sample(folder, e, embed=i in chosen) for i, e in enumerate(folder.entries)]
+    data = {
+        "category": folder.category,
+        "kinds": folder.kinds,
+        "provider": str(folder.job.get("provider", "")),
+        "gain": _GAIN,
+        "embedded": len(chosen),
+        "counts": _counts(folder),
+        "reasons": _reasons(folder),
+        "samples": samples,
+    }
+    page = _TEMPLATE.read_text(encoding="utf-8")
+    write_whole(out / "report.html", page.replace(_PLACE, _script_json(data), 1).encode())
+
+
+def _counts(folder: Folder) -> dict[str, int]:
+    kept, dropped, failed = len(folder.entries), len(folder.dropped), len(folder.failed)
+    return {
+        "requested": kept + dropped + failed,
+        "placed": kept + dropped,
+        "generated": kept + dropped,
+        "kept": kept,
+        "failed": failed,
+    }
+
+
+def _reasons(folder: Folder) -> list[dict[str, Any]]:
+    """What is not in the dataset and why; the most frequent reason first."""
+    lines = [("not kept", r) for r in folder.dropped] + [("failed", r) for r in folder.failed]
+    told = [
+        (what, str(r.get("reason")), str(r.get("source")), r.get("sample")) for what, r in lines
+    ]
+    frequent = Counter((what, reason) for what, reason, _, _ in told)
+    return [
+        {
+            "what": what,
+            "reason": reason,
+            "count": count,
+            "samples": [[s, k] for w, r, s, k in told if (w, r) == (what, reason)],
+        }
+        for (what, reason), count in frequent.most_common()
+    ]
+
+
+def _sample(folder: Folder, entry: Entry, *, embed: bool) -> dict[str, Any]:
+    record = entry.record
+    sample: dict[str, Any] = {
+        "kind": entry.defect,
+        "source": entry.source,
+        "number": _finite(record.get("sample")),
+        "seed": str(record.get("seed", "")),
+        "files": {"image": entry.image, "label": entry.label, "good": entry.good},
+    }
+    if entry.mask:
+        sample["files"]["mask"] = entry.mask
+    sample |= {name: _finite(record.get(name)) for name in _FIGURES}
+    return sample | (_pictures(folder, entry) if embed else {})
+
+
+def _finite(value: Any) -> float | None:
+    return value if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def _pictures(folder: Folder, entry: Entry) -> dict[str, Any]:
+    """The cut-outs of a sample as data URIs, and where they lie: [x, y, width, height]."""
+    good, image = (read_picture(folder.out / path) for path in (entry.good, entry.image))
+    label = folder.label(entry)
+    mask = read_picture(folder.out / entry.mask)[..., 0] > 0 if entry.mask else label
+    box = _around(mask | label)
+    before, after = _shown(good[box], good[box]), _shown(image[box], good[box])
+    pictures = {
+        "good": _webp(_resized(before)),
+        "image": _webp(_resized(after)),
+        "difference": _webp(_resized(_difference(good[box], image[box]))),
+        "mask": _png(_resized_mask(mask[box])),
+        "label": _png(_resized_mask(label[box])),
+    }
+    y, x = box
+    return {
+        "box": [x.start, y.start, x.stop - x.start, y.stop - y.start],
+        "size": [label.shape[1], label.shape[0]],
+        "pictures": pictures,
+    }
+
+
+def _around(mask: Mask) -> tuple[slice, slice]:
+    """A square around what is set, or as near to one as the picture allows."""
+    ys, xs = np.nonzero(mask)
+    if not len(ys):
+        return slice(0, mask.shape[0]), slice(0, mask.shape[1])
+    spans = [(int(v.min()), int(v.max()) + 1) for v in (ys, xs)]
+    side = max(_LEAST, max(high - low for low, high in spans) + 2 * _CONTEXT)
+    y, x = (_span(*span, side, size) for span, size in zip(spans, mask.shape, strict=True))
+    return y, x
+
+
+def _span(low: int, high: int, side: int, size: int) -> slice:
+    start = max(0, min((low + high - side) // 2, size - side))
+    return slice(start, min(size, start + side))
+
+
+def _shown(picture: Bits, good: Bits) -> Shown:
+    """8 bits without alpha; 16 bits are stretched to what the good picture uses of them."""
+    colour = _colours(picture)
+    if picture.dtype == np.uint8:
+        return np.asarray(colour, np.uint8)
+    low, high = np.percentile(_colours(good), (0.1, 99.9))
+    return np.asarray(np.clip((colour - low) * (255 / max(1, high - low)), 0, 255), np.uint8)
+
+
+def _colours(picture: Bits) -> Bits:
+    return picture[..., :-1] if picture.shape[2] in (2, 4) else picture
+
+
+def _difference(good: Bits, image: Bits) -> Shown:
+    """Largest difference of the channels, from black over red to yellow."""
+    top = np.iinfo(good.dtype).max
+    amount = np.abs(_colours(image).astype(np.float32) - _colours(good)).max(axis=2) / top
+    grey = np.asarray(np.clip(amount * (255 * _GAIN), 0, 255), np.uint8)
+    return np.asarray(cv2.applyColorMap(grey, cv2.COLORMAP_INFERNO)[..., ::-1], np.uint8)
+
+
+def _resized(picture: Shown) -> Shown:
+    """At most `_SIDE` px a side."""
+    scale = _SIDE / max(picture.shape[:2])
+    if scale >= 1:
+        return picture
+    size = [max(1, round(scale * n)) for n in picture.shape[1::-1]]
+    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _resized_mask(mask: Mask) -> Shown:
+    """Smaller without losing a thin line: grey where a pixel of it lies."""
+    return _resized(mask.astype(np.uint8) * np.uint8(255))
+
+
+def _webp(picture: Shown) -> str:
+    return _uri("webp", np.squeeze(picture), quality=80)
+
+
+def _png(picture: Shown) -> str:
+    return _uri("png", picture, optimize=True)
+
+
+def _uri(kind: str, picture: Shown, **options: Any) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, kind, **options)
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _spread(items: Sequence[T], count: int) -> list[T]:
+    """At most ``count`` of the items, evenly spread."""
+    if len(items) <= count:
+        return list(items)
+    return [items[i * len(items) // count] for i in range(count)]
+
+
+def _script_json(data: dict[str, Any]) -> str:
+    """JSON that cannot end the script it stands in, whatever it holds: all of it is ASCII."""
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

@@ -1,1 +1,0 @@
-"""Pictures and masks: read, drawn, placed, found again in another picture."""

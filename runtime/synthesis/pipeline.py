@@ -1,0 +1,203 @@
+"""The method on one picture: encode, invert once, generate candidates, decode, keep the best.
+
+Written as work for the scheduler; knows nothing of files or folders. A sample is a picture with
+all its spots, a spot is painted in strokes (see `strokes`), one after another, and a stroke is the
+best of several candidates:
+
+    maker = Maker(engine, job)
+    good = Good("part.png", picture)
+    tasks = [Task(maker.sample(good, k, [mask])) for k in range(3)]
+    for task in Scheduler(engine).run(tasks):
+        sample = task.result()
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ..config.synthesis import Job
+from ..diffusion.noise import normal
+from ..diffusion.rows import Floats, Prompts
+from ..diffusion.sampler import generate, invert
+from ..diffusion.seeds import sample_seed
+from ..engines.engine import Engine
+from ..errors import EngineError
+from ..images.types import Bits, Mask
+from .canvas import _Candidate, _Canvas, _View
+from .scheduler import Call, Decode, Encode, Task, Work
+from .tiles import Stroke, cut
+
+__all__ = ["Good", "Maker", "Sample"]
+
+
+class Good:
+    """A good picture [H,W,C] that samples are made of; what they share is computed once.
+
+    The name decides the noise, together with a sample's number and the job's seed.
+    """
+
+    def __init__(self, name: str, picture: Bits) -> None:
+        """Keeps the picture as it is."""
+        self.name, self.picture = name, picture
+        self._inverted: dict[tuple[Any, ...], Task[_Inverted]] = {}
+
+    def inverted(self, view: _View, work: Work[_Inverted]) -> Task[_Inverted]:
+        """The one task that inverts this view of the untouched picture."""
+        key = (view.stroke.window, view.stroke.mask.tobytes())
+        return self._inverted.setdefault(key, Task(work))
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A picture with a defect.
+
+    number    of its good picture's samples
+    seed      its own; with the picture and the masks it makes the sample again
+    picture   [H,W,C], the source's bits outside the band
+    label     [H,W], where the defect is: what changed
+    band      [H,W], where the picture may differ from its source
+    figures   numbers for the manifest, see `Maker.sample`
+    tries     candidates that were generated
+    rejected  candidates that were not fit, each with its reason
+    fault     why this is no sample, if so: nothing could be painted, and the picture is the source
+    """
+
+    good: Good
+    number: int
+    seed: int
+    picture: Bits
+    label: Mask
+    band: Mask
+    figures: dict[str, Any]
+    tries: int
+    rejected: list[str]
+    fault: str | None
+
+
+@dataclass(frozen=True)
+class _Inverted:
+    """A background: z_0 [1,C,h,w], its trajectory, and what z_0 decodes to [3,h,w]."""
+
+    latent: Floats
+    path: list[Floats]
+    decoded: Floats
+
+
+class Maker:
+    """An engine set up for a job."""
+
+    def __init__(self, engine: Engine, job: Job) -> None:
+        """Raises `UsageError` for a defect or a number of steps that the engine does not have."""
+        manifest = engine.manifest
+        if manifest.image.height != manifest.image.width or manifest.image.channels != 3:
+            raise EngineError("the engine's window is not a square of 3 channels")
+        self.job, self.window = job, manifest.image.height
+        self.latent = manifest.latent
+        self._context = max(job.context, math.ceil(job.grow + job.feather))
+        indices = manifest.prompt_indices(job.defect)
+        self._prompts = Prompts(*(np.full(1, i, np.int64) for i in indices))
+        self.schedule = manifest.steps(job.steps)
+        self.defect = manifest.prompts[indices.defect].name
+
+    def sample(
+        self, good: Good, number: int, spots: Sequence[Mask], seed: int | None = None
+    ) -> Work[Sample]:
+        """Paint every spot [H,W] on a good picture.
+
+        ``seed`` is the sample's own; by default it follows from the job's, the picture's name
+        and the sample's number. What could not be painted is left out; a sample is at fault
+        unless every spot shows something. The figures:
+
+        strokes              window, candidate, score, visibility, coverage and seam of each
+        mask_area            px that were asked for
+        refined_area         px of the label
+        changed_area         px that differ from the source
+        outside_error        largest difference to the source outside the band; 0
+        latent_outside_error the same in latents, before it is painted; 0 in ``replay``
+        visibility           mean change in the label, as a share of the full range
+        coverage             share of the mask that is label
+        seam                 mean change that the soft border had to fade out; the worst stroke's
+        """
+        if seed is None:
+            seed = sample_seed(self.job.seed, good.name, number)
+        canvas = yield Call("paint", lambda: _Canvas(good.picture))
+        tries, rejected, missing = 0, list[str](), 0
+        for spot in spots:
+            for stroke in cut(spot, self.window, self._context):
+                view, candidates = yield from self._stroke(good, canvas, stroke, seed)
+                tries += len(candidates)
+                rejected += [c.reason for c in candidates if c.reason]
+                best = max(candidates, key=lambda c: (not c.reason, c.score, -c.number))
+                yield Call("paint", partial(canvas.paint, view, best))
+            missing += not (yield Call("paint", partial(canvas.shows, spot)))
+        figures = yield Call("paint", partial(canvas.figures, spots))
+        fault = ", ".join(dict.fromkeys(rejected)) if missing else None
+        if fault and len(spots) > 1:
+            fault = f"{missing} of {len(spots)} spots: {fault}"
+        return Sample(
+            good=good,
+            number=number,
+            seed=seed,
+            picture=canvas.picture,
+            label=canvas.label,
+            band=canvas.band,
+            figures=figures,
+            tries=tries,
+            rejected=rejected,
+            fault=fault,
+        )
+
+    def _stroke(
+        self, good: Good, canvas: _Canvas, stroke: Stroke, seed: int
+    ) -> Work[tuple[_View, list[_Candidate]]]:
+        """All candidates of one stroke, from one inversion of what is there before it."""
+        view = yield Call("view", lambda: _View(canvas.picture, stroke, self))
+        if canvas.is_untouched(stroke):
+            (inverted,) = yield (good.inverted(view, self._invert(view)),)
+            origin = inverted.decoded
+        else:
+            inverted = yield from self._invert(view)
+            first = yield Call("view", lambda: _View(good.picture, stroke, self))
+            origin = (yield Decode((yield Encode(first.pixels[None]))))[0]
+        noises = (
+            normal(seed, len(canvas.strokes), c, inverted.latent.shape)
+            for c in range(self.job.candidates)
+        )
+        candidates = yield tuple(
+            Task(self._candidate(view, inverted, origin, noise, c))
+            for c, noise in enumerate(noises)
+        )
+        return view, candidates
+
+    def _invert(self, view: _View) -> Work[_Inverted]:
+        z0 = yield Encode(view.pixels[None])
+        path = yield from invert(z0, view.latent_mask, self._prompts, self.schedule)
+        return _Inverted(z0, path, (yield Decode(z0))[0])
+
+    def _candidate(
+        self, view: _View, inverted: _Inverted, origin: Floats, noise: Floats, number: int
+    ) -> Work[_Candidate]:
+        """One try; ``origin`` [3,h,w] is the untouched picture, decoded."""
+        made = yield from generate(
+            inverted.path,
+            view.latent_mask,
+            noise,
+            self._prompts,
+            self.schedule,
+            self.job.background,
+        )
+        after = yield Decode(made.latent)
+        drift = float(np.abs((1 - view.latent_mask) * (made.latent - inverted.latent)).max())
+
+        def assess() -> _Candidate:
+            pixels = origin, inverted.decoded, after[0]
+            return view.assess(number, *pixels, made.attention[0, 0], drift)
+
+        candidate: _Candidate = yield Call("assess", assess)
+        return candidate

@@ -1,0 +1,85 @@
+"""Mask refinement, Eq. 13: the label is where the defect really is, not where it was asked for.
+
+Two witnesses. *Attention* is the paper's: where the latent attended to the words of the defect.
+The paper leaves the average and the norm open (its softmax sums to 1 over the tokens, so a bare
+½ depends on their number); here the map is the mean over heads, layers and steps of the
+attention to the prompt's content tokens, divided by its maximum inside the mask. *Change* is
+ours: the background is known, so the difference to the good picture shows where something is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from ..diffusion.rows import Floats
+from ..errors import InputError
+from ..images.types import Mask, Pixels
+
+__all__ = ["Method", "Refinement", "attention_witness", "change_witness", "refine"]
+
+Method = Literal["attention", "change", "both", "none"]
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """How a mask is refined.
+
+    method      which witness counts; ``both`` wants both; ``none`` keeps the mask as it is
+    threshold   of the normalised attention, 0 to 1; the paper's ½
+    min_change  of the difference, as a share of the full range; smaller changes are no defect
+    smooth      standard deviation in px of the blur that the difference gets first
+    min_area    px; smaller spots are noise
+    """
+
+    method: Method = "change"
+    threshold: float = 0.5
+    min_change: float = 0.03
+    smooth: float = 1.0
+    min_area: int = 4
+
+    def __post_init__(self) -> None:
+        """Refuse impossible values."""
+        if self.method not in ("attention", "change", "both", "none"):
+            raise InputError(f"refinement {self.method!r}: attention, change, both or none")
+        if not (0 <= self.threshold <= 1 and 0 <= self.min_change <= 1 and self.smooth >= 0):
+            raise InputError("refinement: threshold and min_change lie in [0,1], smooth from 0 up")
+
+
+def refine(mask: Mask, attention: Floats, change: Pixels, how: Refinement) -> Mask:
+    """The part of ``mask`` [H,W] in which the defect appeared, maybe none of it.
+
+    attention [r,r] over the same window; change [H,W] in [0,1], the absolute difference.
+    """
+    if how.method == "none":
+        return mask.copy()
+    refined = mask.copy()
+    if how.method in ("attention", "both"):
+        refined &= attention_witness(mask, attention, how.threshold)
+    if how.method in ("change", "both"):
+        refined &= change_witness(change, how.min_change, how.smooth)
+    return _without_specks(refined, how.min_area)
+
+
+def attention_witness(mask: Mask, attention: Floats, threshold: float) -> Mask:
+    """Eq. 13: the attention map, resized, at least ``threshold`` of its maximum in the mask."""
+    size = mask.shape[1], mask.shape[0]
+    inside = np.where(mask, cv2.resize(attention, size, interpolation=cv2.INTER_LINEAR), 0)
+    top = inside.max()
+    return np.asarray(inside >= threshold * top) if top > 0 else np.zeros_like(mask)
+
+
+def change_witness(change: Pixels, min_change: float, smooth: float) -> Mask:
+    """Where the difference, a little smoothed against grain, is at least ``min_change``."""
+    smoothed = cv2.GaussianBlur(change, (0, 0), smooth) if smooth > 0 else change
+    return np.asarray(smoothed >= min_change)
+
+
+def _without_specks(mask: Mask, min_area: int) -> Mask:
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+    keep = stats[:, cv2.CC_STAT_AREA] >= min_area
+    keep[0] = False  # the background
+    return np.asarray(keep[labels]) if count > 1 else mask

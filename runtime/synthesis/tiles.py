@@ -1,0 +1,83 @@
+"""A spot in the strokes that paint it: each fits the window that the model sees.
+
+A spot that fits with context is one stroke at the picture's own resolution, and so is one of up
+to twice that size, scaled. A larger one, a scratch of 3,000 px say, is cut into pieces at the
+picture's resolution, and each piece is painted on a background that shows the ones before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from ..images.types import Mask
+from ..images.window import Window, place_window
+
+__all__ = ["Stroke", "cut"]
+
+#: A spot that needs a window of up to so many times the model's is scaled, not cut.
+_SCALE = 2
+
+_Box = tuple[slice, slice]
+
+
+@dataclass(frozen=True)
+class Stroke:
+    """A square of the picture, and the part of the mask in it that is painted at once.
+
+    mask    [side,side], mirrored beyond the picture's border like the picture
+    """
+
+    window: Window
+    mask: Mask
+
+
+def cut(mask: Mask, side: int, context: int) -> Iterator[Stroke]:
+    """The strokes of a spot [H,W] with at least one pixel, in the order of painting.
+
+    side is the model's window, context the px wanted around each stroke. A spot is cut across
+    its longer side into equal parts, and each part again until it fits; parts go from the top
+    and the left. Along most lines each stroke continues the one before; where a line rises to
+    the right, some are painted first and joined by the next.
+    """
+    box = _bounds(mask, (slice(None), slice(None)))
+    boxes: Iterator[_Box] = iter([box])
+    if max(_size(box)) + 2 * context > _SCALE * side:
+        boxes = _split(mask, box, max(side - 2 * context, side // 2))
+    for part in boxes:
+        piece = np.zeros_like(mask)  # costs nothing where it stays 0
+        piece[part] = mask[part]
+        window = place_window(piece, side, context)
+        yield Stroke(window, window.crop(piece).copy())
+
+
+def _bounds(mask: Mask, box: _Box) -> _Box:
+    """The smallest box around what is set within a box."""
+    y, x = (np.flatnonzero(mask[box].any(axis=axis)) for axis in (1, 0))
+    top, left = box[0].start or 0, box[1].start or 0
+    return (
+        slice(top + int(y[0]), top + int(y[-1]) + 1),
+        slice(left + int(x[0]), left + int(x[-1]) + 1),
+    )
+
+
+def _split(mask: Mask, box: _Box, limit: int) -> Iterator[_Box]:
+    """Boxes of at most ``limit`` px around parts of a mask."""
+    size = _size(box)
+    if max(size) <= limit:
+        yield box
+        return
+    axis = size.index(max(size))
+    count = -(-size[axis] // limit)
+    edges = [box[axis].start + size[axis] * i // count for i in range(count + 1)]
+    for start, end in pairwise(edges):
+        part = (slice(start, end), box[1]) if axis == 0 else (box[0], slice(start, end))
+        if mask[part].any():
+            yield from _split(mask, _bounds(mask, part), limit)
+
+
+def _size(box: _Box) -> tuple[int, int]:
+    return box[0].stop - box[0].start, box[1].stop - box[1].start

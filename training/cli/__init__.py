@@ -1,0 +1,1 @@
+"""Commands of training, one a file; no logic."""

@@ -1,0 +1,162 @@
+"""``defectrt data``: look at a dataset before training on it, and split it, without torch."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from defectrt.errors import InputError, OutputError, PartialError, UsageError
+
+if TYPE_CHECKING:
+    pass
+
+__all__ = ["data"]
+
+data = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Datasets to train on: what they hold, and which pictures to hold out.",
+)
+
+
+#: The names of `layouts.LAYOUTS`, which would bring in half the runtime just for a help text.
+_LAYOUT_HELP = (
+    "How the folder is laid out, recognised if left out: mvtec, loco, loco-classes, visa, pairs "
+    "or folders."
+)
+
+
+_Folder = Annotated[Path, typer.Argument(help="The dataset.", metavar="DIR")]
+
+
+_Layout = Annotated[str | None, typer.Option(help=_LAYOUT_HELP)]
+
+
+_Threshold = Annotated[
+    int | None,
+    typer.Option(help="Mask values from this on are defect, whatever the layout says.", min=1),
+]
+
+
+@data.command()
+def inspect(
+    folder: _Folder,
+    layout: _Layout = None,
+    window: Annotated[
+        int, typer.Option(help="Side of the crops that the model would see, in px.", min=1)
+    ] = 512,
+    mask_threshold: _Threshold = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The report as JSON.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+) -> None:
+    """Show what is understood of a dataset: kinds, sizes, masks, and what is wrong with it.
+
+    Every picture and mask is decoded. Exit codes: 0 nothing is wrong, 7 there are problems, 3 the
+    folder cannot be used at all.
+
+    Examples:
+
+      defectrt data inspect data/bottle
+
+      defectrt data inspect data/tiles --window 256 --json
+    """
+    from ..data.dataset import read_dataset
+    from ..data.inspection import inspect as look
+
+    report = look(read_dataset(folder, layout, mask_threshold=mask_threshold), window, quiet=quiet)
+    if as_json:
+        typer.echo(json.dumps(asdict(report)))
+    else:
+        _console().print(report.render(), soft_wrap=True)
+    if not report.usable:
+        raise InputError(f"{folder}: no picture in it can be used")
+    if report.problems:
+        raise PartialError(
+            f"{folder}: {len(report.problems)} problems; mend them, or make a split: it leaves out "
+            "what cannot be used (defectrt data split)"
+        )
+
+
+@data.command()
+def split(
+    folder: _Folder,
+    out: Annotated[Path, typer.Option(help="File to write, say split.json.")],
+    fold: Annotated[
+        int | None,
+        typer.Option(help="Learn from one of two folds, 0 or 1, and measure on the other."),
+    ] = None,
+    shots: Annotated[
+        int | None, typer.Option(help="Learn from this many pictures of every kind.", min=1)
+    ] = None,
+    group_by: Annotated[
+        str | None,
+        typer.Option(
+            help="Regular expression on the pictures' names: what its group matches is the part "
+            r"that is shown, as in 'part(\d+)'. All pictures of a part go to one side.",
+            metavar="REGEX",
+        ),
+    ] = None,
+    near: Annotated[
+        int | None,
+        typer.Option(
+            help="With --group-by of a number: numbers that follow on each other by less than "
+            "this are one part.",
+            min=1,
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Another seed, another split.", min=0)] = 0,
+    layout: _Layout = None,
+    mask_threshold: _Threshold = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The counts as JSON.")] = False,
+) -> None:
+    """Divide a dataset into pictures to learn from and pictures to measure on.
+
+    OUT holds the name and the hash of every picture, for train --split and for evaluate. Pictures
+    that cannot be used are left out and named there.
+
+    Examples:
+
+      defectrt data split data/bottle --fold 0 --out splits/bottle_0.json
+
+      defectrt data split data/tiles --shots 5 --group-by 'num_(\\d+)' --near 200 --out few.json
+    """
+    from ..data.dataset import read_dataset
+    from ..data.splits import SamePart, few_shot, write_split
+    from ..data.splits import fold as two_folds
+
+    if (fold is None) == (shots is None):
+        raise UsageError("choose one of --fold and --shots")
+    if near is not None and group_by is None:
+        raise UsageError("--near needs --group-by, which finds the numbers")
+    if out.exists():
+        raise OutputError(f"{out}: already there; choose another --out")
+    dataset = read_dataset(folder, layout, mask_threshold=mask_threshold)
+    grouping = SamePart(group_by, near) if group_by else None
+    if fold is not None:
+        made = two_folds(dataset, fold, seed=seed, grouping=grouping)
+    else:
+        made = few_shot(dataset, shots or 1, seed=seed, grouping=grouping)
+    write_split(made, out)
+    for entry in made.left_out:
+        typer.echo(f"left out: {entry.name}: {entry.reason}", err=True)
+    for side, counts in made.counts().items():
+        if missing := [kind for kind in dataset.kinds if kind not in counts]:
+            typer.echo(f"note: no {', '.join(missing)} on the {side} side", err=True)
+    if as_json:
+        typer.echo(json.dumps(made.counts()))
+        return
+    for side, counts in made.counts().items():
+        listed = ", ".join(f"{kind} {n}" for kind, n in sorted(counts.items()))
+        typer.echo(f"{side}: {sum(counts.values())} pictures ({listed})")
+    typer.echo(out)
+
+
+def _console() -> Console:
+    """Tables are not cut off in a pipe."""
+    console = Console()
+    return console if console.is_terminal else Console(width=160)

@@ -1,0 +1,1 @@
+"""Defects to learn from: layouts of datasets, splits, samples, crops."""

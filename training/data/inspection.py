@@ -1,0 +1,283 @@
+"""What a dataset holds, before anyone trains on it: everything decoded once, every fault named."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from statistics import median
+
+import cv2
+import numpy as np
+from rich import box
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from defectrt.errors import InputError
+from defectrt.images.reading import read_picture
+from defectrt.images.types import Mask
+from defectrt.progress import Progress
+from defectrt.synthesis.refinement import Refinement
+
+from .dataset import Dataset
+from .layouts import LAYOUTS, Item, mask_values, smeared
+from .samples import GOOD, read_mask
+
+__all__ = ["KindReport", "Problem", "Report", "inspect"]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why a picture cannot be trained on as it is, or should not be."""
+
+    name: str
+    reason: str
+
+
+@dataclass
+class KindReport:
+    """The pictures of one kind.
+
+    pictures     that are named so, and ``usable``, how many of them can be trained on
+    parts        of the layout's own split, with the number of pictures in each
+    sizes        WIDTHxHEIGHT with the number of pictures, most frequent first
+    formats      such as "8-bit grey", likewise
+    coverage     smallest, median and largest share of a picture that is defect
+    defects      connected areas (8 neighbours) in all, and ``most`` in one picture
+    smallest     px of the smallest area
+    fit          share of the areas that a window shows whole, at the picture's resolution
+    extended     pictures smaller than the window, which mirroring extends
+    smeared      masks with a fringe of in-between values
+    """
+
+    pictures: int = 0
+    usable: int = 0
+    parts: dict[str, int] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
+    formats: dict[str, int] = field(default_factory=dict)
+    coverage: tuple[float, float, float] | None = None
+    defects: int = 0
+    most: int = 0
+    smallest: int | None = None
+    fit: float | None = None
+    extended: int = 0
+    smeared: int = 0
+
+
+@dataclass
+class Report:
+    """What was understood of a dataset; `rows` is for people, ``asdict`` for machines.
+
+    classes  of a layout that has some: name, pixel value, and how much of it is enough
+    unused   pictures in the folder that are none of this layout, and no mask of it
+    """
+
+    root: str
+    layout: str
+    window: int
+    kinds: dict[str, KindReport]
+    problems: list[Problem]
+    classes: list[dict[str, object]]
+    unused: list[str]
+
+    @property
+    def usable(self) -> int:
+        """Pictures that can be trained on."""
+        return sum(kind.usable for kind in self.kinds.values())
+
+    def render(self) -> Group:
+        """For people, to be printed with rich."""
+        lines: list[Text | Table] = [
+            Text(f"{self.root}: laid out as {LAYOUTS[self.layout].about}"),
+            self._table(),
+        ]
+        lines += [Text(line) for line in self._notes()]
+        if self.problems:
+            lines.append(Text(f"{len(self.problems)} problems:"))
+            lines += [Text(f"  {p.name}: {p.reason}") for p in self.problems]
+        return Group(*lines)
+
+    def _table(self) -> Table:
+        table = Table(box=box.SIMPLE, pad_edge=False)
+        heads = ("kind", "pictures", "usable", "size", "covered min/median/max", "defects")
+        for head in (*heads, "smallest", f"fit {self.window} px"):
+            table.add_column(head, justify="left" if head in ("kind", "size") else "right")
+        for name, kind in self.kinds.items():
+            table.add_row(name, str(kind.pictures), str(kind.usable), _sizes(kind), *_figures(kind))
+        return table
+
+    def _notes(self) -> Iterator[str]:
+        kinds = self.kinds.values()
+        formats = sum((Counter(kind.formats) for kind in kinds), Counter[str]())
+        yield "formats: " + ", ".join(f"{name} {n}" for name, n in formats.most_common())
+        parts = sum((Counter(kind.parts) for kind in kinds), Counter[str]())
+        if set(parts) - {""}:
+            named = ((name or "no part", n) for name, n in parts.most_common())
+            yield "the layout's own parts: " + ", ".join(f"{name} {n}" for name, n in named)
+        if extended := sum(kind.extended for kind in kinds):
+            yield f"{extended} pictures are smaller than {self.window} px; mirroring extends them"
+        if fringe := sum(kind.smeared for kind in kinds):
+            yield (
+                f"{fringe} masks are smeared: they count from half their maximum on "
+                "(--mask-threshold 1 takes every value but 0)"
+            )
+        if self.classes:
+            yield "classes: " + ", ".join(
+                f"{c['defect_name']} {c['pixel_value']}" for c in self.classes
+            )
+        if self.unused:
+            shown = ", ".join(self.unused[:3])
+            yield f"{len(self.unused)} other pictures are not used: {shown}" + (
+                ", …" if len(self.unused) > 3 else ""
+            )
+
+
+def inspect(dataset: Dataset, window: int = 512, *, quiet: bool = True) -> Report:
+    """Decode every picture and mask of a dataset and report what is there.
+
+    ``window`` is the side in px of the crops that a model would see.
+    """
+    facts = list(_look_at_all(dataset, quiet=quiet))
+    kinds: dict[str, list[_Facts]] = defaultdict(list)
+    for fact in sorted(facts, key=lambda fact: (fact.item.kind == GOOD, fact.item.kind)):
+        kinds[fact.item.kind].append(fact)
+    problems = [Problem(f.item.name, f.fault) for f in facts if f.fault]
+    prefix = f"{dataset.root}{os.sep}"
+    return Report(
+        root=str(dataset.root),
+        layout=dataset.layout.name,
+        window=window,
+        kinds={kind: _report(of_kind, window) for kind, of_kind in kinds.items()},
+        problems=[Problem(p.name, p.reason.replace(prefix, "")) for p in problems]
+        + [*_specks(facts), *_duplicates(facts)],
+        classes=[c.model_dump() for c in dataset.listing.classes],
+        unused=list(dataset.unused),
+    )
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """One picture: size (H, W), and per defect (height, width, area) in px."""
+
+    item: Item
+    fault: str | None = None
+    size: tuple[int, int] | None = None
+    format: str = ""
+    pixels: str = ""
+    covered: float = 0.0
+    defects: tuple[tuple[int, int, int], ...] = ()
+    smeared: int = 0
+
+
+def _look_at_all(dataset: Dataset, *, quiet: bool) -> Iterator[_Facts]:
+    """In the order of the items; a few at a time, so that memory stays flat."""
+    look = partial(_look, dataset)
+    threads = os.cpu_count() or 1
+    remaining = iter(dataset.items)
+    done = 0
+    with (
+        Progress(len(dataset.items), "inspect", quiet=quiet) as progress,
+        ThreadPoolExecutor(threads) as pool,
+    ):
+        while chunk := list(islice(remaining, 4 * threads)):
+            yield from pool.map(look, chunk)
+            done += len(chunk)
+            progress.update(done)
+
+
+def _look(dataset: Dataset, item: Item) -> _Facts:
+    try:
+        picture = read_picture(item.path)
+    except InputError as fault:
+        return _Facts(item, str(fault).removeprefix(f"{item.path}: "))
+    size = picture.shape[:2]
+    depth = f"{8 * picture.dtype.itemsize}-bit"
+    colour = ("grey", "grey + alpha", "colour", "colour + alpha")[picture.shape[2] - 1]
+    facts = partial(
+        _Facts,
+        item,
+        size=size,
+        format=f"{depth} {colour}",
+        pixels=hashlib.sha256(repr(picture.shape).encode() + picture.tobytes()).hexdigest(),
+    )
+    if item.fault:
+        return facts(fault=item.fault)
+    try:
+        mask = read_mask(item, dataset.listing.rule, size)
+        fringes = sum(smeared(mask_values(path)) for path in item.masks)
+    except InputError as fault:
+        return facts(fault=str(fault))
+    return facts(covered=float(mask.mean()), defects=_areas(mask), smeared=fringes)
+
+
+def _areas(mask: Mask) -> tuple[tuple[int, int, int], ...]:
+    _, _, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    columns = [cv2.CC_STAT_HEIGHT, cv2.CC_STAT_WIDTH, cv2.CC_STAT_AREA]
+    return tuple((int(h), int(w), int(area)) for h, w, area in stats[1:, columns])
+
+
+def _report(facts: Sequence[_Facts], window: int) -> KindReport:
+    usable = [f for f in facts if not f.fault]
+    covered = [f.covered for f in usable if f.item.masks]
+    defects = [d for f in usable for d in f.defects]
+    sizes = [f.size for f in facts if f.size]
+    return KindReport(
+        pictures=len(facts),
+        usable=len(usable),
+        parts=dict(Counter(f.item.part for f in facts).most_common()),
+        sizes=dict(Counter(f"{w}x{h}" for h, w in sizes).most_common()),
+        formats=dict(Counter(f.format for f in facts if f.format).most_common()),
+        coverage=(min(covered), median(covered), max(covered)) if covered else None,
+        defects=len(defects),
+        most=max((len(f.defects) for f in usable), default=0),
+        smallest=min((area for _, _, area in defects), default=None),
+        fit=sum(max(h, w) <= window for h, w, _ in defects) / len(defects) if defects else None,
+        extended=sum(min(size) < window for size in sizes),
+        smeared=sum(f.smeared for f in usable),
+    )
+
+
+def _specks(facts: Sequence[_Facts]) -> Iterator[Problem]:
+    """Masks that hold less than what counts as a defect in a result."""
+    least = Refinement().min_area
+    for fact in facts:
+        area = sum(area for _, _, area in fact.defects)
+        if fact.defects and area < least:
+            yield Problem(fact.item.name, f"only {area} px of the mask are defect")
+
+
+def _duplicates(facts: Sequence[_Facts]) -> Iterator[Problem]:
+    """Pictures of the same pixels; one that is good and defective at once says so."""
+    first: dict[str, Item] = {}
+    for fact in facts:
+        if not fact.pixels:
+            continue
+        before = first.setdefault(fact.pixels, fact.item)
+        if before is not fact.item:
+            as_another = f", which is {before.kind}" if before.kind != fact.item.kind else ""
+            yield Problem(fact.item.name, f"the same picture as {before.name}{as_another}")
+
+
+def _sizes(kind: KindReport) -> str:
+    if len(kind.sizes) <= 1:
+        return next(iter(kind.sizes), "")
+    sides = [tuple(map(int, size.split("x"))) for size in kind.sizes]
+    widths, heights = zip(*sides, strict=True)
+    return f"{min(widths)}-{max(widths)}x{min(heights)}-{max(heights)}"
+
+
+def _figures(kind: KindReport) -> tuple[str, str, str, str]:
+    if kind.coverage is None or kind.fit is None:
+        return "", "", "", ""
+    shares = " / ".join(_percent(share) for share in kind.coverage)
+    return shares, str(kind.defects), f"{kind.smallest} px", f"{100 * kind.fit:.0f} %"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %" if share < 0.1 else f"{100 * share:.0f} %"

@@ -1,0 +1,1 @@
+"""What a model can do, measured on images: probes, previews, held-out figures."""

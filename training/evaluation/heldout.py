@@ -1,0 +1,272 @@
+"""How good a run is, measured on pictures that it has not seen."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from io import BytesIO
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from defectrt.diffusion.rows import Floats
+from defectrt.errors import InputError
+from defectrt.progress import Progress
+
+from ..data.crops import Augmentation, Batch, Crops
+from ..data.samples import GOOD, Sample
+from ..data.splits import refuse_seen
+from ..loop.checkpoint import write_file
+from ..loop.run_directory import writing
+from ..models.stable_diffusion import open_model
+from .previews import grid
+from .probe import Made, Probe, appearance, outside_error
+
+__all__ = ["FEATURES", "Evaluation", "KindFigures", "evaluate", "features", "spread_distance"]
+
+#: What is compared between real and made defects; see `features`.
+FEATURES = ("contrast", "texture", "edge")
+_STILL = Augmentation(flip="none", contrast=0, brightness=0)
+#: Crops of one kind that are made twice, for the diversity.
+_TWICE = 4
+#: A crop must not be filled by its defect by more than this, or there is nothing around it to
+#: compare it with; so many places are tried.
+_FILLED, _TRIES = 0.9, 8
+
+
+@dataclass(frozen=True)
+class KindFigures:
+    """One kind of defect.
+
+    samples       that were made, each under the mask of a held-out defect
+    shown         share of them in which a defect appears
+    latent_error  outside the mask: the root mean square of the background branch against what was
+                  inverted; latents have unit variance
+    outside       outside the mask: the root mean square of the result against the picture, in
+                  grey levels of 255
+    autoencoder   the part of it that is the autoencoder's
+    diversity     mean difference under the mask of two results that differ in their noise, in
+                  grey levels
+    real, made    medians of the `features` of held-out and of made defects
+    distance      between the two distributions of each feature, see `spread_distance`
+    """
+
+    samples: int
+    shown: float
+    latent_error: float
+    outside: float
+    autoencoder: float
+    diversity: float
+    real: dict[str, float]
+    made: dict[str, float]
+    distance: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A run on held-out pictures; ``skipped`` are kinds that were not measured, and why."""
+
+    run: str
+    steps: int
+    seed: int
+    pictures: int
+    kinds: dict[str, KindFigures]
+    skipped: dict[str, str]
+
+
+def evaluate(
+    run: Path,
+    samples: Sequence[Sample],
+    *,
+    out: Path | None = None,
+    count: int = 16,
+    steps: int = 20,
+    batch: int = 4,
+    seed: int = 0,
+    device: str = "cpu",
+    quiet: bool = True,
+) -> Evaluation:
+    """Measure the model of ``run`` on held-out samples, up to ``count`` masks a kind.
+
+    Defects are made on held-out good pictures where there are any, else on the defective ones.
+    ``out`` (by default ``run/evaluation``) gets evaluation.json and samples.png: original, mask
+    and result. Raises `InputError` if the run, or a run that it builds on, has learned from any
+    of the samples, or if they show no kind that it knows.
+    """
+    refuse_seen(samples, run)
+    record = _record(run)
+    texts = {p["name"]: p["text"] for p in record["prompts"] if p["role"] == "defect"}
+    shared = {p["role"]: p["text"] for p in record["prompts"] if p["role"] != "defect"}
+    there = sorted({s.kind for s in samples} - {GOOD})
+    kinds = [kind for kind in there if kind in texts]
+    if not kinds:
+        raise InputError(
+            f"{run}: makes {', '.join(sorted(texts)) or 'no defects'}; the held-out pictures show "
+            f"{', '.join(there) or 'none'}"
+        )
+    probe = Probe(
+        open_model(run / "model"),
+        sorted(set(texts.values())),
+        background_prompt=shared["background"],
+        masked_prompt=shared["masked"],
+        steps=steps,
+        device=device,
+    )
+    window, good = int(record["image_size"]), [s for s in samples if s.kind == GOOD]
+    skipped = {kind: "the run was not trained for it" for kind in there if kind not in texts}
+    figures, columns, rows = {}, list[list[Floats]](), list[str]()
+    with Progress(len(kinds), "evaluate", quiet=quiet) as progress:
+        for done, kind in enumerate(kinds, 1):
+            crops = _crops([s for s in samples if s.kind == kind], good, window, count, seed)
+            if crops is None:
+                skipped[kind] = f"its defects fill the window of {window} px"
+                continue
+            figures[kind], made = _measure(probe, *crops, texts[kind], batch, seed)
+            columns.append(_shown(crops, made))
+            rows += [kind] * len(columns[-1][0])
+            progress.update(done, kind=kind, shown=figures[kind].shown)
+    if not figures:
+        raise InputError(f"{run}: nothing can be measured: every defect fills the window")
+    result = Evaluation(str(run), steps, seed, len(samples), figures, skipped)
+    shown = [np.concatenate(column) for column in zip(*columns, strict=True)]
+    _write(out or run / "evaluation", result, shown, rows)
+    return result
+
+
+def features(pixels: Floats, mask: Floats) -> NDArray[np.float64]:
+    """The `FEATURES` of the defect in each crop, [B,3].
+
+    pixels [B,3,S,S] in about [-1,1]; mask [B,1,S,S] in {0,1}, never all the same. Against the
+    ring of pixels around the mask: *contrast*, how much brighter the defect is, in grey levels;
+    *texture*, the ratio of standard deviations; *edge*, the ratio of the mean gradients along
+    the mask's border.
+    """
+    return np.array([_features(*row) for row in zip(pixels, mask[:, 0], strict=True)])
+
+
+def spread_distance(real: NDArray[np.float64], made: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Wasserstein-1 distance of each column, in units of the real values' standard deviation.
+
+    real [N,F], made [M,F]. 0 is the same distribution; 1 is as far as values usually are apart.
+    """
+    quantiles = (np.arange(200) + 0.5) / 200
+    between = np.abs(np.quantile(real, quantiles, 0) - np.quantile(made, quantiles, 0)).mean(0)
+    return between / np.maximum(real.std(0), 1e-6)
+
+
+_Crops = tuple[Floats, Floats, Floats]
+
+
+def _crops(
+    defects: Sequence[Sample], good: Sequence[Sample], window: int, count: int, seed: int
+) -> _Crops | None:
+    """Real crops with their masks, and the crops to paint on, each up to ``count``; or none."""
+    order = np.random.default_rng(seed).permutation(len(defects)).tolist()
+    found = (_crop(defects[i], window, seed) for i in order)
+    real = list(islice((crop for crop in found if crop is not None), count))
+    if not real:
+        return None
+    pixels = np.concatenate([b.pixels for b in real])
+    mask = np.concatenate([b.mask for b in real])
+    if not good:
+        return pixels, mask, pixels
+    canvas = Crops(good, window, seed=seed, augmentation=_STILL).batch(0, len(real))
+    return pixels, mask, canvas.pixels
+
+
+def _crop(sample: Sample, window: int, seed: int) -> Batch | None:
+    """A crop around the defect with something of its surroundings in view, if there is one."""
+    crops = Crops([sample], window, seed=seed, augmentation=_STILL)
+    tried = (crops.batch(step, 1) for step in range(_TRIES))
+    return next((batch for batch in tried if batch.mask.mean() <= _FILLED), None)
+
+
+def _measure(
+    probe: Probe, real: Floats, mask: Floats, canvas: Floats, text: str, batch: int, seed: int
+) -> tuple[KindFigures, Made]:
+    made = _make(probe, canvas, mask, text, batch, seed)
+    few = slice(0, _TWICE)
+    again = _make(probe, canvas[few], mask[few], text, batch, seed + 1)
+    inside = mask[few]
+    moved = (np.abs(again.after - made.after[few]) * inside).sum() / (3 * inside.sum())
+    of_real, of_made = features(probe.restore(real), mask), features(made.after, mask)
+    return KindFigures(
+        samples=len(real),
+        shown=float(appearance(made.before, made.after, mask).mean()),
+        latent_error=float(made.latent_error.mean()),
+        outside=127.5 * float(outside_error(made.after, canvas, mask).mean()),
+        autoencoder=127.5 * float(outside_error(made.before, canvas, mask).mean()),
+        diversity=127.5 * float(moved),
+        real=_named(np.median(of_real, axis=0)),
+        made=_named(np.median(of_made, axis=0)),
+        distance=_named(spread_distance(of_real, of_made)),
+    ), made
+
+
+def _make(probe: Probe, canvas: Floats, mask: Floats, text: str, batch: int, seed: int) -> Made:
+    parts = [range(i, min(i + batch, len(canvas))) for i in range(0, len(canvas), batch)]
+    made = [
+        probe.make(
+            canvas[p.start : p.stop], mask[p.start : p.stop], [text] * len(p), seed=seed, items=p
+        )
+        for p in parts
+    ]
+    return Made(*(np.concatenate([getattr(m, f) for m in made]) for f in Made.__annotations__))
+
+
+def _features(pixels: Floats, mask: Floats) -> tuple[float, float, float]:
+    """[3,S,S] and [S,S]; the ring is as wide as the mask's reach, at least 4 px."""
+    grey = 127.5 * pixels.mean(axis=0)
+    inside = mask > 0
+    wide = max(4, round(float(np.sqrt(inside.sum())) / 2))
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * wide + 1, 2 * wide + 1))
+    ring = (cv2.dilate(mask, kernel) > 0) & ~inside
+    ring = ring if ring.any() else ~inside
+    slope = np.hypot(cv2.Sobel(grey, -1, 1, 0, scale=1 / 8), cv2.Sobel(grey, -1, 0, 1, scale=1 / 8))
+    border = cv2.morphologyEx(mask, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0
+    return (
+        float(grey[inside].mean() - grey[ring].mean()),
+        float(grey[inside].std() / max(float(grey[ring].std()), 1e-3)),
+        float(slope[border].mean() / max(float(slope[ring].mean()), 1e-3)),
+    )
+
+
+def _named(values: NDArray[np.float64]) -> dict[str, float]:
+    return dict(zip(FEATURES, map(float, values), strict=True))
+
+
+def _shown(crops: _Crops, made: Made) -> list[Floats]:
+    """The first crops of a kind: the picture, the mask, the result."""
+    few = slice(0, _TWICE)
+    _, mask, canvas = crops
+    return [canvas[few], (2 * mask[few] - 1).repeat(3, axis=1), made.after[few]]
+
+
+def _record(run: Path) -> dict[str, Any]:
+    path = run / "run.json"
+    try:
+        record = dict(json.loads(path.read_bytes()))
+        roles = {prompt["role"] for prompt in record["prompts"]}
+        if not {"background", "masked"} <= roles or int(record["image_size"]) < 1:
+            raise ValueError("prompts or size are missing")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: not the record of a run ({error})") from error
+    return record
+
+
+def _write(out: Path, result: Evaluation, columns: Sequence[Floats], rows: Sequence[str]) -> None:
+    data = BytesIO()
+    Image.fromarray(grid(columns, rows)).save(data, "PNG")
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        write_file(out / "samples.png", data.getvalue())
+        write_file(
+            out / "evaluation.json",
+            (json.dumps(asdict(result), indent=1, allow_nan=False) + "\n").encode(),
+        )

@@ -1,0 +1,168 @@
+"""What a model can do, measured on pictures: the background it keeps and the defects it makes.
+
+For use while training and after it. A `Probe` is a model set up for measuring; its `make` puts a
+defect under each mask and says how well everything else survived:
+
+    probe = Probe(model, ["hole", "crack"], steps=20)
+    made = probe.make(batch.pixels, batch.mask, batch.kinds, seed=0)
+    made.latent_error.mean(), appearance(made.before, made.after, batch.mask).mean()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from defectrt.diffusion.noise import normal
+from defectrt.diffusion.rows import Floats, Prompts, Rows
+from defectrt.diffusion.sampler import generate, invert, run
+from defectrt.diffusion.schedule import Convention, to_epsilon
+from defectrt.images.window import from_model
+from defectrt.synthesis.refinement import Refinement, refine
+
+from ..models.stable_diffusion import MaskedUNet, StableDiffusion
+
+__all__ = ["Made", "Probe", "appearance", "outside_error"]
+
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Made:
+    """Defects that a model made in B crops.
+
+    before        [B,3,S,S]: the crops through the autoencoder, in about [-1,1]
+    after         [B,3,S,S]: the same with a defect under the mask
+    latent_error  [B]: root mean square, outside the mask, of z^m_0 denoised from its own
+                  inversion (Eqs. 8 and 9, ``dual``) against z_0; latents have unit variance
+    """
+
+    before: Floats
+    after: Floats
+    latent_error: Floats
+
+
+class Probe:
+    """A model set up for measuring: prompts embedded once, no gradients, float32.
+
+    The model stays as it is, and in the mode (training or not) that it is in.
+    """
+
+    def __init__(
+        self,
+        model: StableDiffusion,
+        kinds: Sequence[str],
+        *,
+        background_prompt: str = "good surface",
+        masked_prompt: str = "",
+        steps: int = 20,
+        convention: Convention = "diffusers",
+        device: str = "cpu",
+    ) -> None:
+        """``kinds`` are the defects' prompts, ``steps`` the DDIM steps each way.
+
+        ``convention`` is that of inversion, by default the one engines are built with.
+        """
+        self._model, self._device = model, device
+        self._net = MaskedUNet(model.unet.to(device))
+        model.vae.to(device)
+        texts = [background_prompt, masked_prompt, *kinds]
+        self._embeddings = model.encode_prompts(texts)[0].to(device)
+        self._index = {kind: i for i, kind in enumerate(kinds, start=2)}
+        schedule = model.noise_schedule
+        self._alphas = torch.tensor(schedule.alphas_cumprod, dtype=torch.float32, device=device)
+        self._schedule = schedule.tables(steps, convention)
+
+    @torch.no_grad()
+    def make(
+        self,
+        pixels: Floats,
+        mask: Floats,
+        kinds: Sequence[str],
+        *,
+        seed: int = 0,
+        items: Sequence[int] | None = None,
+    ) -> Made:
+        """Put a defect of its kind under each mask.
+
+        pixels [B,3,S,S] in [-1,1]; mask [B,1,S,S] in {0,1}. The noise is a function of ``seed``
+        and of the crop's number in ``items`` (by default its place in the batch), so the same
+        crops can be watched over a training.
+        """
+        numbers = range(len(pixels)) if items is None else items
+        z0 = self._encode(pixels)
+        m = nn.functional.max_pool2d(torch.from_numpy(mask), self._model.downscale).numpy()
+        prompts = self._prompts(kinds)
+        path = run(self.step, invert(z0, m, prompts, self._schedule))
+        noise = np.stack([normal(seed, number, 0, z0.shape[1:]) for number in numbers])
+        made = run(self.step, generate(path, m, noise, prompts, self._schedule, "dual"))
+        before, after = self._decode(z0), self._decode(made.latent)
+        return Made(before, after, outside_error(made.background, z0, m))
+
+    def restore(self, pixels: Floats) -> Floats:
+        """pixels [B,3,S,S] in [-1,1] through the autoencoder and back."""
+        with torch.no_grad():
+            return self._decode(self._encode(pixels))
+
+    @torch.no_grad()
+    def step(self, rows: Rows) -> tuple[Floats, Floats]:
+        """One row step; of the attention nothing is kept."""
+        names = ("latent", "mask", "region", "anchor", "a", "b", "timestep")
+        latent, mask, region, anchor, a, b, timestep = (
+            torch.from_numpy(getattr(rows, name)).to(self._device) for name in names
+        )
+        inside, outside = self._embeddings[rows.inside], self._embeddings[rows.outside]
+        prediction = self._net(latent, timestep, mask, inside, outside).float()
+        alpha, a, b = (x.view(-1, 1, 1, 1) for x in (self._alphas[timestep], a, b))
+        epsilon = to_epsilon(self._model.prediction_type, prediction, latent, alpha)
+        z = region * (a * latent + b * epsilon) + anchor
+        return z.cpu().numpy(), np.zeros((len(z), 1, 1, 1), np.float32)
+
+    def _prompts(self, kinds: Sequence[str]) -> Prompts:
+        defect = np.array([self._index[kind] for kind in kinds], np.int64)
+        return Prompts(defect, np.zeros_like(defect), np.ones_like(defect))
+
+    def _encode(self, pixels: Floats) -> Floats:
+        latent: Tensor = self._model.encode(torch.from_numpy(pixels).to(self._device))
+        return latent.float().cpu().numpy()
+
+    def _decode(self, latent: Floats) -> Floats:
+        decoded: Tensor = self._model.decode(torch.from_numpy(latent).to(self._device))
+        return decoded.float().cpu().numpy()
+
+
+def outside_error(result: Floats, original: Floats, mask: Floats) -> Floats:
+    """Root mean square difference where the mask is 0, [B].
+
+    result, original [B,C,h,w]; mask [B,1,h,w] in {0,1}. A mask that covers everything gives 0.
+    """
+    outside = 1 - mask
+    total = (outside * (result - original) ** 2).sum(axis=(1, 2, 3))
+    area = outside.sum(axis=(1, 2, 3)) * result.shape[1]
+    return np.asarray(np.sqrt(total / np.maximum(area, 1)), np.float32)
+
+
+def appearance(before: Floats, after: Floats, mask: Floats, how: Refinement | None = None) -> Flags:
+    """Whether a defect can be seen under each mask, [B].
+
+    before, after [B,3,S,S] in about [-1,1]; mask [B,1,S,S] in {0,1}. The measure is the label's:
+    a sample shows a defect if the part of the mask that changed is not empty, as `Refinement`
+    (by default that of ``defectrt synthesize``) has it. Changes elsewhere do not count, and values
+    that are not finite show nothing.
+    """
+    rows = zip(before, after, mask[:, 0], strict=True)
+    return np.array([_appears(*row, how or Refinement()) for row in rows])
+
+
+def _appears(before: Floats, after: Floats, mask: Floats, how: Refinement) -> bool:
+    if not (np.isfinite(before).all() and np.isfinite(after).all()):
+        return False
+    side = mask.shape[0]
+    change = mask * np.abs(from_model(after, side) - from_model(before, side)).max(axis=2)
+    no_map = np.ones((1, 1), np.float32)
+    return bool(refine(mask > 0, no_map, change, how).any())

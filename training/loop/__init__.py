@@ -1,0 +1,1 @@
+"""Training itself: objectives, the loop, checkpoints, and the directory of a run."""

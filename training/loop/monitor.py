@@ -1,0 +1,119 @@
+"""How a run is doing: its losses, speed, memory and the time left."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from numpy.typing import NDArray
+
+from .checkpoint import write_file
+from .run_directory import writing
+
+__all__ = ["Log"]
+
+
+class Log:
+    """``log.jsonl``: a line every ten steps with the mean losses, speed and memory.
+
+    The same numbers go to ``tensorboard/`` if that is wanted and tensorboard is installed.
+    """
+
+    def __init__(
+        self, run: Path, step: int, steps: int, *, tensorboard: bool = False, every: int = 10
+    ) -> None:
+        """Go on after ``step`` of ``steps``; lines of later steps are going to be repeated."""
+        self._path, self._steps, self._every = run / "log.jsonl", steps, every
+        self._start, self._first = monotonic(), step
+        self._sums: dict[str, float] = {}
+        self._summed = 0
+        with writing(self._path):
+            self._drop_after(step)
+            self._board = _board(run / "tensorboard", step) if tensorboard else None
+
+    def _drop_after(self, step: int) -> None:
+        if not self._path.exists():
+            return
+        lines = self._path.read_bytes().splitlines(keepends=True)
+        kept = [line for line in lines if _step_of(line) <= step]
+        write_file(self._path, b"".join(kept))
+
+    def add(self, step: int, losses: dict[str, float], crops: int) -> dict[str, float | str]:
+        """Take the losses of ``step`` on ``crops`` crops; returns the figures to show."""
+        for name, value in losses.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+        self._summed += 1
+        seconds = (monotonic() - self._start) / (step - self._first)
+        speed, memory = crops / max(seconds, 1e-9), _memory_gb()
+        if step % self._every == 0:
+            means = {name: value / self._summed for name, value in self._sums.items()}
+            self.write(step, means | {"crops_per_s": round(speed, 3), "memory_gb": memory})
+            self._sums, self._summed = {}, 0
+        left = (self._steps - step) * seconds
+        return {**losses, "crops/s": speed, "memory": f"{memory} GB", "left": _clock(left)}
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Time that does not count as training."""
+        start = monotonic()
+        yield
+        self._start += monotonic() - start
+
+    def write(
+        self, step: int, figures: dict[str, Any], picture: NDArray[np.uint8] | None = None
+    ) -> None:
+        """One line, at once on its way to the disk."""
+        with writing(self._path), self._path.open("a") as file:
+            file.write(json.dumps({"step": step} | figures) + "\n")
+        if self._board:
+            for name, value in figures.items():
+                if isinstance(value, int | float):
+                    self._board.add_scalar(name, value, step)
+            if picture is not None:
+                self._board.add_image("preview", picture, step, dataformats="HWC")
+
+    def __enter__(self) -> Log:
+        """Nothing to open."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the TensorBoard events."""
+        if self._board:
+            self._board.close()
+
+
+def _step_of(line: bytes) -> float:
+    """The step of a line; one that a kill tore in two belongs to no step that is kept."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return float("inf")
+
+
+def _board(directory: Path, step: int) -> Any:
+    if find_spec("tensorboard") is None:
+        return None
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(directory), purge_step=step + 1)
+
+
+def _memory_gb() -> float:
+    """The largest allocation so far on the GPU, or what the process holds now."""
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        return round(torch.cuda.max_memory_allocated() / 1e9, 2)
+    return round(psutil.Process().memory_info().rss / 1e9, 2)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

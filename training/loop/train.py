@@ -1,0 +1,357 @@
+"""The training loop: one for the VAE, the base (Eq. 2) and the fine-tune (Eq. 5)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import GradientAccumulationPlugin, patch_environment
+
+from defectrt.errors import Cancelled, InputError, TrainingError
+from defectrt.progress import Progress
+
+from ..config import TrainConfig
+from ..data.crops import Augmentation, Batch, Crops
+from ..data.samples import Sample
+from ..evaluation.previews import Previews
+from ..models.stable_diffusion import StableDiffusion
+from . import checkpoint
+from .checkpoint import Ema, State, trained, write_directory
+from .monitor import Log
+from .run_directory import locked, open_run, record, writing
+from .stages import Stage, make_stage
+
+__all__ = ["OBJECTIVES", "TrainConfig", "train"]
+
+#: Parameters up to which speed counts for more than memory.
+_SMALL = 100_000_000
+OBJECTIVES = ("autoencoder", "decoder", "denoise", "disentangle")
+
+
+def train(
+    model: StableDiffusion,
+    samples: Sequence[Sample],
+    config: TrainConfig,
+    run: Path,
+    *,
+    base_model: str = "",
+    resume: bool = False,
+    checkpoint_every: int = 250,
+    keep_checkpoints: int = 2,
+    preview_every: int = 0,
+    preview_steps: int = 20,
+    tensorboard: bool = False,
+    device: str = "cpu",
+    quiet: bool = False,
+    attach: Mapping[str, str] | None = None,
+) -> Path:
+    """Train ``model`` and write ``run/model``, a plain diffusers directory with averaged weights.
+
+    ``run`` also gets ``run.json`` (configuration, prompts, dataset hashes), ``log.jsonl``,
+    ``checkpoints/``, the texts of ``attach`` under their names and, every ``preview_every`` steps
+    and at the end, ``previews/``. With ``resume`` a stopped run goes on from its newest checkpoint
+    and ends with the weights it would have had; ``steps`` and ``cooldown`` may differ, to go on
+    for longer or to end where the checkpoint is. Ctrl-C and SIGTERM finish the step, save, and
+    raise `Cancelled`. Started several times by ``accelerate launch``, every process calls this; the
+    first one writes.
+    Raises `TrainingError` if the loss is no longer finite, `OutputError` if the disk is full or
+    another process trains in ``run``.
+    """
+    config = _fit(model, config)
+    accelerator = _accelerator(config, device)
+    first = accelerator.is_main_process
+    with ExitStack() as stack:
+        if first:
+            stack.enter_context(locked(run))
+            base = model.vae if config.of_vae else model.unet
+            made = record(config, samples, base, base_model, accelerator.num_processes)
+            open_run(run, made, resume, attach or {})
+        accelerator.wait_for_everyone()
+        loop = _prepare(model, samples, config, accelerator, run / "checkpoints")
+        state = loop.state
+        newest = checkpoint.latest(loop.checkpoints)
+        if resume and newest:
+            checkpoint.load(state, newest)
+        watch = stack.enter_context(
+            _watch(
+                loop,
+                run,
+                _previews(model, samples, loop, run, preview_steps) if preview_every else None,
+                every=preview_every,
+                tensorboard=tensorboard,
+                quiet=quiet,
+            )
+        )
+        stop = stack.enter_context(_interrupt())
+        while state.step < config.steps and not _agreed(accelerator, stop):
+            watch(_step(loop))
+            if first and (state.step % checkpoint_every == 0 or state.step == config.steps):
+                checkpoint.save(state, loop.checkpoints, keep_checkpoints)
+        if state.step < config.steps:
+            if first:
+                checkpoint.save(state, loop.checkpoints, keep_checkpoints)
+            raise Cancelled(f"stopped at step {state.step} of {config.steps}; go on with --resume")
+        state.ema.copy_to(state.module)
+        if first and config.lora:
+            with writing(run / "lora"):
+                write_directory(run / "lora", state.module.save_lora_adapter)
+        loop.stage.finish(loop.crops)
+        if first:
+            with writing(run / "model"):
+                write_directory(run / "model", model.save)
+        accelerator.wait_for_everyone()
+    return run / "model"
+
+
+@dataclass
+class _Loop:
+    """A run in progress: what every process holds."""
+
+    accelerator: Accelerator
+    stage: Stage
+    forward: torch.nn.Module
+    optimizer: Any
+    state: State
+    crops: Crops
+    config: TrainConfig
+    checkpoints: Path
+
+
+def _prepare(
+    model: StableDiffusion,
+    samples: Sequence[Sample],
+    config: TrainConfig,
+    accelerator: Accelerator,
+    checkpoints: Path,
+) -> _Loop:
+    assert config.window is not None
+    crops = Crops(
+        samples,
+        config.window,
+        good=config.good,
+        seed=config.seed,
+        augmentation=Augmentation(config.flip, config.turn, config.contrast, config.brightness),
+    )
+    stage = make_stage(model, samples, config, accelerator.device)
+    own = _optimizer(stage.module, config)
+    forward, optimizer = accelerator.prepare(stage, own)
+    ema = Ema(stage.module, config.ema_decay)
+    state = State(stage.module, own, ema, scaler=accelerator.scaler)
+    return _Loop(accelerator, stage, forward, optimizer, state, crops, config, checkpoints)
+
+
+def _optimizer(module: torch.nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    parameters = list(trained(module).values())
+    if config.optimizer == "adafactor":
+        # one parameter at a time: all at once would hold a second copy of every gradient
+        return torch.optim.Adafactor(
+            parameters, config.learning_rate, weight_decay=config.weight_decay, foreach=False
+        )
+    # all parameters at once is faster, and holds a second copy of their second moments
+    small = sum(p.numel() for p in parameters) < _SMALL
+    return torch.optim.AdamW(
+        parameters, config.learning_rate, weight_decay=config.weight_decay, foreach=small
+    )
+
+
+def _accelerator(config: TrainConfig, device: str) -> Accelerator:
+    kind = torch.device(device).type
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"--device {device}: torch sees no GPU here; take --device cpu")
+    if config.precision == "float16" and kind == "cpu":
+        raise InputError("float16 trains on a GPU only; take --precision bfloat16 or float32")
+    if kind == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    # accelerate keeps its state for the life of the process; every run brings its own settings
+    AcceleratorState._reset_state(reset_partial_state=True)
+    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
+    with patch_environment(**({"accelerate_torch_device": device} if alone else {})):
+        return Accelerator(
+            cpu=kind == "cpu",
+            mixed_precision={"float32": "no", "bfloat16": "bf16", "float16": "fp16"}[
+                config.precision
+            ],
+            gradient_accumulation_plugin=GradientAccumulationPlugin(
+                num_steps=config.accumulate, sync_with_dataloader=False
+            ),
+        )
+
+
+def _step(loop: _Loop) -> dict[str, float]:
+    """One optimisation step; all randomness is a function of (seed, step, process, batch)."""
+    state, config, accelerator = loop.state, loop.config, loop.accelerator
+    ranks = accelerator.num_processes
+    start = state.step * config.accumulate * ranks + accelerator.process_index
+    numbers = range(start, start + config.accumulate * ranks, ranks)
+    batches = [loop.crops.batch(number, config.batch) for number in numbers]
+    shares = _shares(batches, accelerator) if loop.stage.per_defect else [1.0] * len(batches)
+    seen = []
+    for number, batch, share in zip(numbers, batches, shares, strict=True):
+        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + number)
+        with accelerator.accumulate(loop.forward):
+            terms = loop.forward(batch, generator)
+            if loop.stage.per_defect:
+                terms[loop.stage.per_defect] = terms[loop.stage.per_defect] * share
+            values = torch.stack(list(terms.values()))
+            _check_finite(values.sum(), "loss", loop)
+            accelerator.backward(values.sum())
+            seen.append(values.detach())
+            if accelerator.sync_gradients:
+                _update(loop)
+    means = accelerator.reduce(torch.stack(seen).mean(dim=0), "mean")
+    return dict(zip(terms, means.tolist(), strict=True))
+
+
+def _update(loop: _Loop) -> None:
+    """Move the weights along their gradients."""
+    state, config = loop.state, loop.config
+    norm = loop.accelerator.clip_grad_norm_(trained(state.module).values(), 1.0)
+    if state.scaler is None:  # float16's scaler passes over such a step itself
+        _check_finite(norm, "gradient", loop)
+    for group in state.optimizer.param_groups:
+        group["lr"] = config.learning_rate * _share_of_rate(config, state.step)
+    loop.optimizer.step()
+    loop.optimizer.zero_grad()
+    state.step += 1
+    state.ema.update(state.module, state.step)
+
+
+def _share_of_rate(config: TrainConfig, step: int) -> float:
+    """Up over the first steps, then 1, then down: the trapezoid of Zhai et al. 2022, sec. 3.5."""
+    up, down = (step + 1) / (config.warmup + 1), (config.steps - step) / (config.cooldown + 1)
+    return min(1.0, up, down)
+
+
+def _check_finite(value: torch.Tensor, name: str, loop: _Loop) -> None:
+    if torch.isfinite(value):
+        return
+    newest = checkpoint.latest(loop.checkpoints)
+    usable = (
+        f"the last checkpoint is whole: --resume --steps {int(newest.name)} makes a model of it"
+        if newest
+        else "there is no checkpoint yet"
+    )
+    raise TrainingError(
+        f"the {name} is {value.item()} at step {loop.state.step}; {usable}. "
+        "To train further, start again with a lower --learning-rate or --precision float32"
+    )
+
+
+def _shares(batches: Sequence[Batch], accelerator: Accelerator) -> list[float]:
+    """Weights that make a mean over defects in each batch one over all defects of the step.
+
+    Batches have different numbers of defects, and a mean of means would count the lonely ones
+    for more. The backward pass divides by the number of batches, and that is undone here.
+    """
+    counts = torch.tensor([float(b.mask.any(axis=(1, 2, 3)).sum()) for b in batches])
+    mean = accelerator.reduce(counts.mean().to(accelerator.device), "mean").item()
+    return (counts / mean).tolist() if mean else [1.0] * len(batches)
+
+
+def _agreed(accelerator: Accelerator, stop: threading.Event) -> bool:
+    """Whether any process was told to stop; all hear of it in the same step."""
+    if accelerator.num_processes == 1:
+        return stop.is_set()
+    told = torch.tensor(float(stop.is_set()), device=accelerator.device)
+    return bool(accelerator.reduce(told, "sum").item())
+
+
+def _previews(
+    model: StableDiffusion, samples: Sequence[Sample], loop: _Loop, run: Path, steps: int
+) -> Previews | None:
+    if not loop.accelerator.is_main_process:
+        return None
+    device = str(loop.accelerator.device)
+    return Previews(model, samples, loop.config, run, steps=steps, device=device)
+
+
+@contextmanager
+def _watch(
+    loop: _Loop,
+    run: Path,
+    previews: Previews | None,
+    *,
+    every: int,
+    tensorboard: bool,
+    quiet: bool,
+) -> Iterator[Callable[[dict[str, float]], None]]:
+    """What takes each step's losses: the log, the progress line, the previews."""
+    if not loop.accelerator.is_main_process:
+        yield lambda losses: None
+        return
+    state, config = loop.state, loop.config
+    crops = config.batch * config.accumulate * loop.accelerator.num_processes
+    latest: dict[str, float | str] = {}
+    with (
+        Log(run, state.step, config.steps, tensorboard=tensorboard) as log,
+        Progress(config.steps, config.objective, quiet=quiet) as progress,
+    ):
+
+        def watch(losses: dict[str, float]) -> None:
+            figures = log.add(state.step, losses, crops)
+            if previews and (state.step % every == 0 or state.step == config.steps):
+                with log.paused(), state.ema.shown(state.module):
+                    measured, picture = previews.draw(state.step)
+                log.write(state.step, measured, picture)
+                latest.update({k: v for k, v in measured.items() if k != "preview"})
+            if sys.stderr.isatty():  # the bar has a clock of its own
+                figures.pop("left")
+            progress.update(state.step, **figures, **latest)
+
+        yield watch
+
+
+def _fit(model: StableDiffusion, config: TrainConfig) -> TrainConfig:
+    """The configuration with its window, which has to divide through the VAE and the U-Net."""
+    window = config.window or model.window
+    factor = model.downscale * 2 ** (len(model.unet.config.block_out_channels) - 1)
+    if window % factor:
+        raise InputError(
+            f"a window of {window} px does not divide by {factor}, which this model "
+            f"needs; take {max(1, round(window / factor)) * factor}"
+        )
+    if config.prediction not in (None, model.prediction_type):
+        raise InputError(
+            f"the model predicts {model.prediction_type}, the configuration wants "
+            f"{config.prediction}: is it the model that this preset is for?"
+        )
+    return config.model_copy(update={"window": window})
+
+
+@contextmanager
+def _interrupt() -> Iterator[threading.Event]:
+    """An event that Ctrl-C or SIGTERM sets, so that the step at hand is finished first.
+
+    The second time they do what they did before.
+    """
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def told(*_: object) -> None:
+        stop.set()
+        restore()
+
+    for number in before:
+        signal.signal(number, told)
+    try:
+        yield stop
+    finally:
+        restore()

@@ -1,0 +1,1 @@
+"""Networks: Stable Diffusion with masked cross-attention, loaded, made or saved."""
