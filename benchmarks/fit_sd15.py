@@ -64,7 +64,7 @@ def sd15():
     return StableDiffusion(unet, vae, text, small.tokenizer, small.scheduler)
 
 
-def picture(folder):
+def image(folder):
     import numpy as np
 
     from defectrt.training.data.samples.samples import Sample
@@ -100,7 +100,7 @@ def measure(name, steps, connection):
         _, config = load_config(preset, None, options)
         model = sd15()
         parameters = sum(p.numel() for p in model.unet.parameters())
-        loop.train(model, [picture(Path(folder))], config, Path(folder) / "run", quiet=True)
+        loop.train(model, [image(Path(folder))], config, Path(folder) / "run", quiet=True)
         size = sum(p.stat().st_size for p in Path(folder, "run", "checkpoints").rglob("*.*"))
     connection.send(
         {

@@ -8,8 +8,8 @@ Weights are random: they take the same time. Every contender does the same row s
 weights. First each is compared with float64 on rows in mixed phases, and must stay within twice
 the plain form's error; only then is it timed.
 
-A picture is 2·steps + steps evaluations in `dual` (the plain loop) and 2·steps in `replay` (ours),
-one encoding and one decoding. pictures/s is computed from the median of a step and from one
+An image is 2·steps + steps evaluations in `dual` (the plain loop) and 2·steps in `replay` (ours),
+one encoding and one decoding. images/s is computed from the median of a step and from one
 measured encoding and decoding; the plain loop's is also measured whole (`loop`).
 """
 
@@ -196,7 +196,7 @@ class Plain(nn.Module):
 
 @dataclass
 class Contender:
-    """One line of the table for each bucket: a name, its step, and evaluations a picture."""
+    """One line of the table for each bucket: a name, its step, and evaluations an image."""
 
     name: str
     step: Callable[..., tuple[Tensor, ...]]
@@ -340,14 +340,14 @@ def measure(bench: Bench, contender: Contender, bucket: int) -> dict[str, Any]:
         if len(seconds) > 1
         else seconds[0]
     )
-    picture = contender.evaluations * p50 / bucket + bench.encode + bench.decode
+    image = contender.evaluations * p50 / bucket + bench.encode + bench.decode
     return {
         "contender": contender.name,
         "rows": bucket,
         "error": contender.errors[bucket],
         "p50_ms": 1e3 * p50,
         "p99_ms": 1e3 * p99,
-        "pictures_s": 1 / picture,
+        "images_s": 1 / image,
         "memory_MB": memory(bench),
         "of_peak": bench.flops * bucket / p50 / bench.peak,
     }
@@ -376,7 +376,7 @@ def autoencoder(bench: Bench) -> None:
 
 @torch.no_grad()
 def whole_loop(bench: Bench, plain: Callable[..., tuple[Tensor, ...]]) -> float:
-    """Seconds of one picture through the plain loop, every evaluation run: Eqs. 8 and 9."""
+    """Seconds of one image through the plain loop, every evaluation run: Eqs. 8 and 9."""
     tables = bench.model.noise_schedule.tables(bench.steps)
     z, _, mask, *_ = bench.rows(1)
     zero, out = torch.zeros_like(z), 1 - mask
@@ -429,7 +429,7 @@ def built(bench: Bench, directory: Path, buckets: list[int]) -> list[dict[str, A
                     "rows": bucket,
                     "p50_ms": 1e3 * p50,
                     "p99_ms": 1e3 * max(seconds),
-                    "pictures_s": 1 / (2 * bench.steps * p50 / bucket + code),
+                    "images_s": 1 / (2 * bench.steps * p50 / bucket + code),
                 }
             )
     return lines
@@ -464,7 +464,7 @@ def line(row: dict[str, Any]) -> str:
         ("error", ".1e"),
         ("p50_ms", ".2f"),
         ("p99_ms", ".2f"),
-        ("pictures_s", ".3g"),
+        ("images_s", ".3g"),
         ("memory_MB", ",.0f"),
         ("of_peak", ".0%"),
     ):
@@ -473,7 +473,7 @@ def line(row: dict[str, Any]) -> str:
 
 
 HEAD = """
-| contender | rows | error | p50 ms | p99 ms | pictures/s | memory MB | share of peak |
+| contender | rows | error | p50 ms | p99 ms | images/s | memory MB | share of peak |
 |---|---:|---:|---:|---:|---:|---:|---:|"""
 
 
@@ -520,9 +520,9 @@ def main(argv: list[str] | None = None) -> int:
         lines += built(bench, directory, arguments.buckets)
         print("\n".join(line(x) for x in lines[-len(arguments.buckets) :]))
     loop = whole_loop(bench, entrants[0].step)
-    best = max(x["pictures_s"] for x in lines if x["contender"].startswith("row step"))
-    print(f"\nplain loop, one whole picture: {loop:.2f} s, {1 / loop:.3g} pictures/s (loop)")
-    print(f"best row step: {best:.3g} pictures/s, {best * loop:.1f} times the plain loop")
+    best = max(x["images_s"] for x in lines if x["contender"].startswith("row step"))
+    print(f"\nplain loop, one whole image: {loop:.2f} s, {1 / loop:.3g} images/s (loop)")
+    print(f"best row step: {best:.3g} images/s, {best * loop:.1f} times the plain loop")
     if arguments.json:
         arguments.json.write_text("".join(json.dumps(head | x) + "\n" for x in lines))
     return 0

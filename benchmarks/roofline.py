@@ -187,7 +187,7 @@ def table(c: Count, batches: list[int], tflops: float, terabytes: float) -> str:
     share = [f"{100 * 1e3 * b * c.flops / peak / totals[b]:.0f} %" for b in batches]
     lines.append("| share of the peak | | | | " + " | ".join(share) + " |")
     rate = [f"{1e3 * b / (100 * totals[b]):.1f}" for b in batches]
-    lines.append("| pictures/s, 100 evaluations | | | | " + " | ".join(rate) + " |")
+    lines.append("| images/s, 100 evaluations | | | | " + " | ".join(rate) + " |")
     return "\n".join(lines)
 
 

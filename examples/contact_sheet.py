@@ -1,8 +1,8 @@
-"""Show a dataset made by ``defectrt synthesize`` as one picture, around each defect.
+"""Show a dataset made by ``defectrt synthesize`` as one image, around each defect.
 
     python contact_sheet.py OUT SHEET.png [--first 16] [--columns 2] [--context 24]
 
-Each entry: the good picture, the result, the label.
+Each entry: the good image, the result, the label.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from PIL import Image
 
 
 def panel(path: Path, box: tuple[int, int, int, int], side: int, smooth: bool) -> Image.Image:
-    """A part of a picture, as 8-bit RGB, ``side`` px wide."""
+    """A part of an image, as 8-bit RGB, ``side`` px wide."""
     image = Image.open(path)
     if image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
@@ -41,7 +41,7 @@ def main() -> None:
     size = args.columns * (3 * step + gap) - gap
     sheet = Image.new("RGB", (size, rows * (step + gap) - gap), "white")
     for i, r in enumerate(records):
-        w = r["strokes"][0]["window"]  # of a defect in several pieces, the first
+        w = r["tiles"][0]["window"]  # of a defect in several pieces, the first
         reach = w["side"] // 2 + args.context
         good = args.out / r["good"]
         width, height = Image.open(good).size

@@ -1,4 +1,4 @@
-"""Draw the example pictures: good surfaces, of seeds that training never uses.
+"""Draw the example images: good surfaces, of seeds that training never uses.
 
 python examples/draw_images.py [OUT]
 """
@@ -16,12 +16,12 @@ FIRST_SEED = 2**40 + 200
 
 
 def main() -> None:
-    """Write one picture of every family."""
+    """Write one image of every family."""
     out = Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).with_name("images"))
     out.mkdir(parents=True, exist_ok=True)
     for i, family in enumerate(FAMILIES):
-        picture, _ = draw(FIRST_SEED + i, family, 256)
-        (out / f"{family}.png").write_bytes(encode_png(picture))
+        image, _ = draw(FIRST_SEED + i, family, 256)
+        (out / f"{family}.png").write_bytes(encode_png(image))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The scheduler against the plain loop, on the same weights, in turns.
 
-The plain loop is what one writes first: diffusers, one picture at a time, both branches of Eq. 9
-in one batch of two. It must give the engine's picture before anything is timed.
+The plain loop is what one writes first: diffusers, one image at a time, both branches of Eq. 9
+in one batch of two. It must give the engine's image before anything is timed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from defectrt.images.types import Bits, Mask
 from defectrt.images.window import from_model, to_model
 from defectrt.masks.resizing import latent_mask
 from defectrt.progress import Progress
-from defectrt.synthesis.pipeline import Good, Maker
+from defectrt.synthesis.pipeline import Good, Pipeline
 from defectrt.synthesis.refinement import Refinement
 from defectrt.synthesis.scheduler import Call, Scheduler, Task, Work
 from defectrt.training.models.stable_diffusion import (
@@ -48,14 +48,14 @@ from .build import build
 
 __all__ = ["Report", "Way", "bench"]
 
-#: Grey levels by which the plain loop's picture may differ from the engine's.
+#: Grey levels by which the plain loop's image may differ from the engine's.
 _LEVELS = 1
 _WAYS = ("plain loop", "dual", "replay")
 
 
 @dataclass
 class Way:
-    """One way of making the pictures, over all rounds.
+    """One way of making the images, over all rounds.
 
     seconds  a round
     rows     evaluations of the U-Net in a round, without padding
@@ -73,7 +73,7 @@ class Way:
 class Report:
     """What was measured; ``ways`` by name, ``difference`` in grey levels."""
 
-    pictures: int
+    images: int
     steps: int
     batch: int
     threads: int
@@ -83,9 +83,9 @@ class Report:
     difference: int
     ways: dict[str, Way]
 
-    def pictures_per_second(self, way: str) -> float:
+    def images_per_second(self, way: str) -> float:
         """The median of the rounds."""
-        return self.pictures / median(self.ways[way].seconds)
+        return self.images / median(self.ways[way].seconds)
 
     def speedup(self, way: str) -> float:
         """Over the plain loop of the same round; the median of the rounds."""
@@ -102,14 +102,14 @@ class Report:
         """For eyes."""
         lines = [
             f"{self.parameters / 1e6:.1f} M parameters, window {self.window} px, "
-            f"{self.steps} steps each way, {self.pictures} pictures a round, batch {self.batch}, "
+            f"{self.steps} steps each way, {self.images} images a round, batch {self.batch}, "
             f"{self.threads} threads, engine on {self.provider}; "
-            f"pictures within {self.difference} grey levels",
-            f"{'':12}{'pictures/s':>12}{'rows/s':>10}{'× plain':>10}",
+            f"images within {self.difference} grey levels",
+            f"{'':12}{'images/s':>12}{'rows/s':>10}{'× plain':>10}",
         ]
         for name, way in self.ways.items():
-            rate = self.pictures_per_second(name)
-            rows = rate * way.rows / self.pictures
+            rate = self.images_per_second(name)
+            rows = rate * way.rows / self.images
             lines.append(f"{name:12}{rate:12.3f}{rows:10.1f}{self.speedup(name):10.2f}")
         for name in self.ways:
             if name != "plain loop":
@@ -123,7 +123,7 @@ def bench(
     run: Path | None,
     *,
     size: str = "small",
-    pictures: int = 8,
+    images: int = 8,
     steps: int = 10,
     rounds: int = 3,
     batch: int = 4,
@@ -134,13 +134,13 @@ def bench(
     """Time the model of a training run, or one of random weights, which take as long.
 
     ``provider`` is what the engine runs on; the plain loop stays on the CPU. Raises `EngineError`
-    if the plain loop and the engine do not give the same picture.
+    if the plain loop and the engine do not give the same image.
     """
     torch.set_num_threads(threads)
     with TemporaryDirectory() as folder:
         run = run or _random_run(size, Path(folder) / "run")
         build(run, Path(folder) / "engine", steps=(steps,), quiet=True)
-        calls = max(1, min(threads, pictures // batch))
+        calls = max(1, min(threads, images // batch))
         with (
             load_engine(
                 Path(folder) / "engine", threads=threads, calls=calls, provider=provider
@@ -148,7 +148,7 @@ def bench(
             torch.inference_mode(),
         ):
             model = open_model(run / "model")
-            goods = list(_goods(pictures, engine.manifest.image.height))
+            goods = list(_goods(images, engine.manifest.image.height))
             plain = PlainLoop(model, engine, steps)
             difference = _difference(plain, engine, *goods[0])
             ways = {name: Way() for name in _WAYS}
@@ -161,7 +161,7 @@ def bench(
                             _time_ours(way, engine, _job(engine, batch, name), goods)
                         progress.update(n * len(ways) + i + 1, way=name)
             return Report(
-                pictures=pictures,
+                images=images,
                 steps=steps,
                 batch=batch,
                 threads=threads,
@@ -174,7 +174,7 @@ def bench(
 
 
 class PlainLoop:
-    """Eqs. 8 and 9 with diffusers' schedulers and PyTorch, one picture at a time, dual branch."""
+    """Eqs. 8 and 9 with diffusers' schedulers and PyTorch, one image at a time, dual branch."""
 
     def __init__(self, model: StableDiffusion, engine: Engine, steps: int) -> None:
         """Prompts are those of the engine."""
@@ -191,9 +191,9 @@ class PlainLoop:
         self._up.set_timesteps(steps)
         self._down.set_timesteps(steps)
 
-    def __call__(self, picture: Bits, mask: Mask, seed: int) -> tuple[Bits, int]:
-        """The picture with a defect, and how often the U-Net was evaluated."""
-        pixels = torch.from_numpy(to_model(picture, self._window))[None]
+    def __call__(self, image: Bits, mask: Mask, seed: int) -> tuple[Bits, int]:
+        """The image with a defect, and how often the U-Net was evaluated."""
+        pixels = torch.from_numpy(to_model(image, self._window))[None]
         m = torch.from_numpy(latent_mask(mask, *self._size))[None]
         z0 = self._model.encode(pixels)
         z = (1 - m) * z0
@@ -210,7 +210,7 @@ class PlainLoop:
         side = mask.shape[0]
         change = from_model(after, side) - from_model(before, side)
         evaluations = len(self._up.timesteps) + 2 * len(self._down.timesteps)
-        return composite(picture, change, feather(mask, 2.0, 4.0)), evaluations
+        return composite(image, change, feather(mask, 2.0, 4.0)), evaluations
 
     def _epsilon(self, z: Tensor, t: Tensor, m: Tensor, inside: Tensor) -> Tensor:
         outside = self._background.expand(len(z), -1, -1)
@@ -218,7 +218,7 @@ class PlainLoop:
 
 
 def _goods(count: int, side: int) -> Iterator[tuple[Bits, Mask]]:
-    """Grain of one window and a spot in its middle: what they show takes no more or less time."""
+    """Grain of one window and a defect in its middle; what they show takes no more or less time."""
     rng = np.random.default_rng(0)
     mask = np.zeros((side, side), bool)
     mask[side * 3 // 8 : side * 5 // 8, side // 3 : side * 2 // 3] = True
@@ -227,15 +227,15 @@ def _goods(count: int, side: int) -> Iterator[tuple[Bits, Mask]]:
         yield grain.astype(np.uint8), mask
 
 
-def _difference(plain: PlainLoop, engine: Engine, picture: Bits, mask: Mask) -> int:
-    """Grey levels between the plain loop's picture and the engine's, which may be one apart."""
+def _difference(plain: PlainLoop, engine: Engine, image: Bits, mask: Mask) -> int:
+    """Grey levels between the plain loop's image and the engine's, which may be one apart."""
     job = _job(engine, 1, "dual")
-    theirs, _ = plain(picture, mask, sample_seed(job.seed, "0", 0))
-    (task,) = Scheduler(engine, batch=1).run([Task(_picture(Maker(engine, job), 0, picture, mask))])
+    theirs, _ = plain(image, mask, sample_seed(job.seed, "0", 0))
+    (task,) = Scheduler(engine, batch=1).run([Task(_image(Pipeline(engine, job), 0, image, mask))])
     difference = int(np.abs(task.result().astype(int) - theirs).max())
     if difference > _LEVELS:
         raise EngineError(
-            f"the plain loop's picture is {difference} grey levels from the engine's, so there is "
+            f"the plain loop's image is {difference} grey levels from the engine's, so there is "
             "nothing to compare"
         )
     return difference
@@ -243,30 +243,30 @@ def _difference(plain: PlainLoop, engine: Engine, picture: Bits, mask: Mask) -> 
 
 def _job(engine: Engine, batch: int, background: str) -> Job:
     """Every result counts, whatever random weights make of it."""
-    kind, way = engine.manifest.defects[0], cast("Background", background)
+    defect_type, way = engine.manifest.defects[0], cast("Background", background)
     how = Refinement(method="none")
-    return Job(defect=kind, batch=batch, background=way, refinement=how)
+    return Job(defect=defect_type, batch=batch, background=way, refinement=how)
 
 
-def _picture(maker: Maker, number: int, picture: Bits, mask: Mask) -> Work[Bits]:
-    sample = yield from maker.sample(Good(str(number), picture), 0, [mask])
-    yield Call("write", lambda: encode_png(sample.picture))
-    return sample.picture
+def _image(pipeline: Pipeline, number: int, image: Bits, mask: Mask) -> Work[Bits]:
+    sample = yield from pipeline.sample(Good(str(number), image), 0, [mask])
+    yield Call("write", lambda: encode_png(sample.image))
+    return sample.image
 
 
 def _time_plain(way: Way, plain: PlainLoop, goods: Sequence[tuple[Bits, Mask]]) -> None:
     start, way.rows = perf_counter(), 0
-    for i, (picture, mask) in enumerate(goods):
-        made, rows = plain(picture, mask, i)
+    for i, (image, mask) in enumerate(goods):
+        made, rows = plain(image, mask, i)
         encode_png(made)
         way.rows += rows
     way.seconds.append(perf_counter() - start)
 
 
 def _time_ours(way: Way, engine: Engine, job: Job, goods: Sequence[tuple[Bits, Mask]]) -> None:
-    scheduler, maker = Scheduler(engine, batch=job.batch), Maker(engine, job)
+    scheduler, pipeline = Scheduler(engine, batch=job.batch), Pipeline(engine, job)
     start = perf_counter()
-    for task in scheduler.run(Task(_picture(maker, i, *good)) for i, good in enumerate(goods)):
+    for task in scheduler.run(Task(_image(pipeline, i, *good)) for i, good in enumerate(goods)):
         task.result()
     way.seconds.append(perf_counter() - start)
     stats = scheduler.stats
@@ -274,7 +274,7 @@ def _time_ours(way: Way, engine: Engine, job: Job, goods: Sequence[tuple[Bits, M
 
 
 def _random_run(size: str, directory: Path) -> Path:
-    """What a training of one kind of defect leaves, with weights as they were drawn."""
+    """What a training of one type of defect leaves, with weights as they were drawn."""
     if size not in SIZES:
         raise UsageError(f"size {size!r}: one of {', '.join(SIZES)}")
     model = new_model(SIZES[size])

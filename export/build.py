@@ -31,7 +31,7 @@ from .source import Source, open_run
 
 __all__ = ["build"]
 
-#: Training pictures that a manifest names one by one, at most.
+#: Training images that a manifest names one by one, at most.
 _LISTED = 1000
 
 
@@ -50,7 +50,7 @@ def build(
     """Build ``out`` from ``run`` (as `defectrt.training.loop.train.train` leaves it).
 
     backend makes the files, `Onnx` by default; steps are the schedules to include, the first being
-    the default; defects the kinds to include, by default all that the run was trained on. Raises
+    the default; defects the types to include, by default all that the run was trained on. Raises
     `EngineError` if the engine and PyTorch differ by more than the backend's tolerance, `Cancelled`
     after Ctrl-C, and then leaves nothing behind.
     """
@@ -162,21 +162,21 @@ def _manifest(
 
 
 def _short(dataset: Sequence[DatasetEntry]) -> list[DatasetEntry]:
-    """The training pictures; of very many, one entry a kind instead of one a picture.
+    """The training images; of very many, one entry a defect type instead of one an image.
 
-    Its hash is that of the pictures' hashes, sorted, one a line, so that it can still be checked.
+    Its hash is that of the images' hashes, sorted, one a line, so that it can still be checked.
     """
     if len(dataset) <= _LISTED:
         return list(dataset)
-    kinds: dict[str, list[str]] = {}
+    defect_types: dict[str, list[str]] = {}
     for entry in dataset:
-        kinds.setdefault(entry.name.partition("/")[0], []).append(entry.sha256)
+        defect_types.setdefault(entry.name.partition("/")[0], []).append(entry.sha256)
     return [
         DatasetEntry(
-            name=f"{kind} ({len(hashes)} pictures)",
+            name=f"{defect_type} ({len(hashes)} images)",
             sha256=hashlib.sha256("\n".join(sorted(hashes)).encode()).hexdigest(),
         )
-        for kind, hashes in kinds.items()
+        for defect_type, hashes in defect_types.items()
     ]
 
 

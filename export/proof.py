@@ -23,7 +23,7 @@ __all__ = ["compare", "reference_step"]
 def _batches(prompts: int, image_size: int) -> list[int]:
     """Sizes of batches, several of them, with a row for every prompt.
 
-    Large pictures come in small batches: a row of 512 px takes gigabytes.
+    Large images come in small batches: a row of 512 px takes gigabytes.
     """
     sizes = [1, 3, 8] if image_size <= 256 else [1, 2]
     most = sizes[-1]

@@ -93,9 +93,9 @@ class Part:
 
 
 def open_run(run: Path, defects: Sequence[str] = ()) -> Source:
-    """Open a finished run, with all of its kinds of defect or some.
+    """Open a finished run, with all of its types of defect or some.
 
-    Raises `InputError` if it is not finished or not a run, `UsageError` for unknown kinds.
+    Raises `InputError` if it is not finished or not a run, `UsageError` for unknown defect types.
     """
     path = run / "run.json"
     if not (run / "model").is_dir():
@@ -133,7 +133,7 @@ def _read_record(path: Path) -> _Record:
 
 
 def _select(record: _Record, defects: Sequence[str]) -> _Record:
-    """The record with the prompts of some kinds of defect only."""
+    """The record with the prompts of some types of defect only."""
     known = [prompt.name for prompt in record.prompts if prompt.role == "defect"]
     if unknown := [name for name in defects if name not in known]:
         raise UsageError(

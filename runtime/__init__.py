@@ -3,7 +3,7 @@
 summary = defectrt.synthesize(images="good", engine="engine", masks="masks", out="data")
 
 with defectrt.Synthesizer() as synthesizer:
-    result = synthesizer(picture)
+    result = synthesizer(image)
 """
 
 from __future__ import annotations

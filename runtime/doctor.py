@@ -53,7 +53,7 @@ class Finding:
 def examine(engine: Path | None = None, trust: str | None = None) -> Iterator[Finding]:
     """Look at everything, one finding after another; raises nothing.
 
-    ``engine`` is the one to test, by default the one inside the package; ``trust`` as in
+    ``engine`` is the one to test, by default the bundled one; ``trust`` as in
     `defectrt.engines.loading.load_engine`.
     """
     yield _system()
@@ -207,11 +207,13 @@ def _engine(directory: Path | None, trust: str | None) -> Iterator[Finding]:
         yield Finding("fault", "engine", f"cannot be tested: {_short(error)}")
         return
     where = directory or BUNDLED_ENGINE
-    name = str(directory) if directory else "the engine inside"
+    name = str(directory) if directory else "the bundled engine"
     try:
         manifest = verify(where)
-        kinds = ", ".join(manifest.defects)
-        yield Finding("ok", "engine", f"{name} is intact ({manifest.backend}); it makes: {kinds}")
+        defect_types = ", ".join(manifest.defects)
+        yield Finding(
+            "ok", "engine", f"{name} is intact ({manifest.backend}); it makes: {defect_types}"
+        )
         steps = min(map(int, manifest.schedule.tables))
         yield _self_test(where, manifest.defects[0], steps, trust)
         if manifest.backend == "onnx":
@@ -221,21 +223,21 @@ def _engine(directory: Path | None, trust: str | None) -> Iterator[Finding]:
 
 
 def _self_test(directory: Path, defect: str, steps: int, trust: str | None) -> Finding:
-    """One defect on a drawn picture: it must show, and nothing else may change."""
+    """One defect on a drawn image: it must show, and nothing else may change."""
     import numpy as np
 
     from .config.synthesis import Job
     from .synthesis.synthesizer import Synthesizer
 
-    picture = np.random.default_rng(0).normal(150, 6, (96, 96, 3)).clip(0, 255).astype(np.uint8)
+    image = np.random.default_rng(0).normal(150, 6, (96, 96, 3)).clip(0, 255).astype(np.uint8)
     start = perf_counter()
     job = Job(defect=defect, steps=steps, candidates=2)
     with Synthesizer(directory, job, trust=trust) as synthesizer:
-        result = synthesizer(picture)
+        result = synthesizer(image)
     seconds = perf_counter() - start
     if result.fault:
         return Finding("fault", "self-test", f"{defect}: {result.fault}")
-    outside = (result.picture != picture)[~result.band].any()
+    outside = (result.image != image)[~result.band].any()
     if outside:
         return Finding("fault", "self-test", f"{defect}: pixels outside the mask changed")
     text = f"one {defect} in {steps} steps, {result.label.sum()} px, {seconds:.1f} s"

@@ -33,7 +33,7 @@ class UsageError(DefectRTError):
 
 
 class InputError(DefectRTError):
-    """A picture, mask, dataset or configuration cannot be used as it is."""
+    """An image, mask, dataset or configuration cannot be used as it is."""
 
     exit_code = 3
 

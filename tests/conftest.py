@@ -1,4 +1,4 @@
-"""Shared by the tests: small pictures, an engine without a network, and one real tiny engine."""
+"""Shared by the tests: small images, an engine without a network, and one real tiny engine."""
 
 from __future__ import annotations
 
@@ -65,9 +65,9 @@ def manifest_dict(files=None):
 
 
 class FakeEngine:
-    """An engine that paints a dark spot under the mask, in plain arithmetic.
+    """An engine that paints a dark instance under the mask, in plain arithmetic.
 
-    Its latent is the picture, halved; its ε pulls what is under the mask to -0.8 (or, with
+    Its latent is the image, halved; its ε pulls what is under the mask to -0.8 (or, with
     ``blind``, leaves the background as it is, so that no defect appears).
     """
 
@@ -125,17 +125,17 @@ def fake_engine(monkeypatch, tmp_path):
 
 @pytest.fixture
 def parts(tmp_path):
-    """Three good pictures with masks: grey, RGB and 16-bit grey."""
+    """Three good images with masks: grey, RGB and 16-bit grey."""
     rng = np.random.default_rng(0)
     images, masks = tmp_path / "images", tmp_path / "masks"
     for i, (h, w) in enumerate([(60, 80), (48, 40), (50, 50)]):
         grain = rng.normal(0.6, 0.03, (h, w, 3)).clip(0, 1)
-        picture = [
+        image = [
             (grain[..., 0] * 255).astype(np.uint8),
             (grain * 255).astype(np.uint8),
             (grain[..., 0] * 65535).astype(np.uint16),
         ][i]
-        save(images / f"{i}.png", picture)
+        save(images / f"{i}.png", image)
         mask = np.zeros((h, w), np.uint8)
         mask[20:28, 10 + i : 20 + i] = 255
         save(masks / f"{i}_mask.png", mask)
@@ -173,22 +173,22 @@ def save(path, array):
     Image.fromarray(array).save(path)
 
 
-def write_folder(out, kinds, samples, dropped=(), failed=(), category="plate"):
-    """A finished output folder: of each sample (good, picture, label, mask, record)."""
+def write_folder(out, defect_types, samples, dropped=(), failed=(), category="plate"):
+    """A finished output folder: of each sample (good, image, label, mask, record)."""
     out.mkdir()
-    (out / "job.json").write_text(json.dumps({"category": category, "kinds": kinds}))
+    (out / "job.json").write_text(json.dumps({"category": category, "defect_types": defect_types}))
     lines = []
-    for i, (good, picture, label, mask, record) in enumerate(samples):
+    for i, (good, image, label, mask, record) in enumerate(samples):
         name, base = f"{i:03}.png", out / "plate"
-        kind = record["defect"]
+        defect_type = record["defect"]
         split = "test" if i % 5 == 4 else "train"
         paths = {
-            "image": base / "test" / kind / name,
-            "label": base / "ground_truth" / kind / f"{i:03}_mask.png",
+            "image": base / "test" / defect_type / name,
+            "label": base / "ground_truth" / defect_type / f"{i:03}_mask.png",
             "good": base / split / "good" / name,
-            "mask": out / "masks" / kind / name,
+            "mask": out / "masks" / defect_type / name,
         }
-        for path, array in zip(paths.values(), (picture, label, good, mask), strict=True):
+        for path, array in zip(paths.values(), (image, label, good, mask), strict=True):
             path.parent.mkdir(parents=True, exist_ok=True)
             bits = array.astype(np.uint8) * np.uint8(255) if array.dtype == bool else array
             path.write_bytes(encode_png(bits))
@@ -201,19 +201,19 @@ def write_folder(out, kinds, samples, dropped=(), failed=(), category="plate"):
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory):
-    """A training run of a few steps on drawn spots and lines."""
+    """A training run of a few steps on drawn instances and lines."""
     from defectrt.training.data.samples.samples import Sample
     from defectrt.training.loop.train import TrainConfig, train
     from defectrt.training.models.stable_diffusion import SIZES, new_model
 
     folder = tmp_path_factory.mktemp("run")
     rng, samples = np.random.default_rng(0), []
-    for i, kind in enumerate(["spot", "line"]):
-        picture = rng.normal(150, 10, (40, 40, 3)).clip(0, 255).astype(np.uint8)
+    for i, defect_type in enumerate(["spot", "line"]):
+        image = rng.normal(150, 10, (40, 40, 3)).clip(0, 255).astype(np.uint8)
         mask = np.zeros((40, 40), bool)
         mask[10:18, 10 : 18 + 10 * i] = True
-        (folder / f"{i}.bin").write_bytes(picture.tobytes())
-        samples.append(Sample(folder / f"{i}.bin", kind, picture, mask))
+        (folder / f"{i}.bin").write_bytes(image.tobytes())
+        samples.append(Sample(folder / f"{i}.bin", defect_type, image, mask))
     config = TrainConfig(steps=3, batch=2, learning_rate=1e-3, window=32)
     model = new_model(SIZES["tiny"], prediction_type="v_prediction")
     train(model, samples, config, folder / "run", quiet=True, base_model="tiny")

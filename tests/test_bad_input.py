@@ -23,7 +23,7 @@ def grey(h=40, w=40, value=99):
     return np.full((h, w), value, np.uint8)
 
 
-def test_bad_pictures_are_skipped_and_listed_and_the_rest_goes_on(go, parts):
+def test_bad_images_are_skipped_and_listed_and_the_rest_goes_on(go, parts):
     images, masks = parts
     (images / "a_empty.png").write_bytes(b"")
     (images / "b_cut.png").write_bytes((images / "0.png").read_bytes()[:300])
@@ -32,7 +32,7 @@ def test_bad_pictures_are_skipped_and_listed_and_the_rest_goes_on(go, parts):
     save(masks / "d_size.png", np.full((41, 40), 255, np.uint8))
     save(images / "e_blank.png", np.full((40, 40), 99, np.uint8))
     save(masks / "e_blank.png", np.zeros((40, 40), np.uint8))
-    (images / "notes.txt").write_text("not a picture, and not meant as one")
+    (images / "notes.txt").write_text("not an image, and not meant as one")
     _, summary = go()
     assert summary.kept == 3
     assert summary.requested == 8
@@ -42,7 +42,7 @@ def test_bad_pictures_are_skipped_and_listed_and_the_rest_goes_on(go, parts):
         "a_empty.png: the file is empty",
         "b_cut.png: damaged or truncated",
         "c_nomask.png: no mask",
-        "d_size.png: the mask is 40x41, its picture 40x40",
+        "d_size.png: the mask is 40x41, its image 40x40",
         "e_blank.png: the mask is empty",
     ):
         assert part in text
@@ -53,11 +53,11 @@ def test_bad_pictures_are_skipped_and_listed_and_the_rest_goes_on(go, parts):
 def test_folders_that_are_not_there(parts, fake_engine, tmp_path):
     images, masks = parts
     none = tmp_path / "none"
-    with pytest.raises(InputError, match="none: no such folder of pictures"):
+    with pytest.raises(InputError, match="none: no such folder of images"):
         synthesize(none, fake_engine[0], masks, tmp_path / "o", quiet=True)
     with pytest.raises(InputError, match="none: no such folder of masks"):
         synthesize(images, fake_engine[0], none, tmp_path / "o", quiet=True)
-    with pytest.raises(InputError, match="holds no pictures"):
+    with pytest.raises(InputError, match="holds no images"):
         synthesize(fake_engine[0], fake_engine[0], masks, tmp_path / "o", quiet=True)
     assert not (tmp_path / "o").exists()
 
@@ -87,7 +87,7 @@ def test_steps_and_defects_that_the_engine_does_not_have(go, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_nothing_but_bad_pictures(go, parts, fake_engine):
+def test_nothing_but_bad_images(go, parts, fake_engine):
     for i in range(3):
         (parts[0] / f"{i}.png").write_bytes(b"bad")
     out, summary = go()
@@ -107,7 +107,7 @@ def test_a_mask_that_is_damaged(go, parts):
     assert "1_mask.png: damaged or truncated" in summary.failed[0]
 
 
-def test_two_masks_for_one_picture(go, parts):
+def test_two_masks_for_one_image(go, parts):
     save(parts[1] / "1_mask.tif", grey())
     _, summary = go()
     assert summary.failed == ["1.png: more than one mask: 1_mask.png, 1_mask.tif; keep one"]
@@ -125,7 +125,7 @@ def test_a_name_that_is_not_utf_8(go, parts):
     assert summary.failed[0].endswith("the name is not UTF-8; rename the file")
 
 
-def test_what_is_hidden_is_no_picture(go, parts):
+def test_what_is_hidden_is_no_image(go, parts):
     (parts[0] / "._1.png").write_bytes(b"what some systems put beside a file")
     save(parts[0] / ".thumbs" / "1.png", grey())
     (parts[0] / "folder.png").mkdir()
@@ -133,7 +133,7 @@ def test_what_is_hidden_is_no_picture(go, parts):
     assert (summary.requested, summary.failed) == (3, [])
 
 
-def test_masks_and_results_below_the_pictures_are_no_pictures(parts, fake_engine, tmp_path):
+def test_masks_and_results_below_the_images_are_no_images(parts, fake_engine, tmp_path):
     root = tmp_path / "all"
     (root / "sub").mkdir(parents=True)
     parts[0].rename(root / "sub" / "images")
@@ -150,7 +150,7 @@ def test_masks_and_results_below_the_pictures_are_no_pictures(parts, fake_engine
 def test_one_folder_for_two_things(parts, fake_engine, tmp_path):
     images, masks = parts
     for other in ((images, tmp_path / "out"), (masks, images), (images / ".." / "images", masks)):
-        with pytest.raises(UsageError, match="pictures, masks and results need a folder each"):
+        with pytest.raises(UsageError, match="images, masks and results need a folder each"):
             synthesize(images, fake_engine[0], *other, quiet=True)
     assert len(list(images.iterdir())) == 3
 

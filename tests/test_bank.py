@@ -83,7 +83,7 @@ def test_scaling_by_two_is_exact():
     np.testing.assert_array_equal(transplant(shape, 0, 2), shape.repeat(2, 0).repeat(2, 1))
 
 
-def test_a_bank_takes_masks_and_leaves_the_pictures_beside_them(tmp_path):
+def test_a_bank_takes_masks_and_leaves_the_images_beside_them(tmp_path):
     mask = np.zeros((30, 50), np.uint8)
     mask[3:6, 4:9] = 1  # small values are classes
     mask[20:24, 40:49] = 2

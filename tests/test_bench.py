@@ -1,4 +1,4 @@
-"""The engine against the plain loop: the same picture first, then ratios, and no promises."""
+"""The engine against the plain loop: the same image first, then ratios, and no promises."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from defectrt.export.bench import Report, Way, bench
 
 
 @pytest.mark.slow
-def test_both_give_the_same_picture_and_the_counts_are_those_of_the_method():
-    report = bench(None, size="tiny", pictures=3, steps=2, rounds=1, batch=2, quiet=True)
+def test_both_give_the_same_image_and_the_counts_are_those_of_the_method():
+    report = bench(None, size="tiny", images=3, steps=2, rounds=1, batch=2, quiet=True)
     assert report.difference <= 1
     rows = {name: way.rows for name, way in report.ways.items()}
     assert rows == {"plain loop": 3 * 6, "dual": 3 * 6, "replay": 3 * 4}
@@ -23,15 +23,15 @@ def test_both_give_the_same_picture_and_the_counts_are_those_of_the_method():
 
 
 @pytest.mark.slow
-def test_a_plain_loop_that_makes_another_picture_is_not_timed(monkeypatch):
+def test_a_plain_loop_that_makes_another_image_is_not_timed(monkeypatch):
     class Wrong(module.PlainLoop):
-        def __call__(self, picture, mask, seed):
-            made, rows = super().__call__(picture, mask, seed)
+        def __call__(self, image, mask, seed):
+            made, rows = super().__call__(image, mask, seed)
             return np.where(mask[..., None], 255 - made, made), rows
 
     monkeypatch.setattr(module, "PlainLoop", Wrong)
     with pytest.raises(EngineError, match="grey levels"):
-        bench(None, size="tiny", pictures=1, steps=1, rounds=1, quiet=True)
+        bench(None, size="tiny", images=1, steps=1, rounds=1, quiet=True)
 
 
 def test_ratios_are_taken_round_by_round():

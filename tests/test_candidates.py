@@ -1,4 +1,4 @@
-"""Candidates: which are fit, which is best, and that a spot without a defect is not passed over."""
+"""Candidates: which are fit, which is best, and that no instance without a defect is passed over."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from conftest import LATENT, WINDOW, FakeEngine
 from defectrt.config.synthesis import Job
 from defectrt.diffusion.noise import normal
 from defectrt.synthesis.acceptance import _fault, _score
-from defectrt.synthesis.pipeline import Good, Maker
+from defectrt.synthesis.pipeline import Good, Pipeline
 from defectrt.synthesis.refinement import Refinement
 from defectrt.synthesis.scheduler import Scheduler, Task
 
@@ -27,44 +27,44 @@ class Fickle(FakeEngine):
         return np.where(rows.mask > 0, level, rows.latent).astype(np.float32)
 
 
-def spot(y, x, size=64):
+def instance(y, x, size=64):
     mask = np.zeros((size, size), bool)
     mask[y : y + 8, x : x + 8] = True
     return mask
 
 
-def make(engine, spots, seed, candidates):
-    maker = Maker(engine, Job(candidates=candidates))
+def make(engine, instances, seed, candidates):
+    pipeline = Pipeline(engine, Job(candidates=candidates))
     good = Good("part.png", np.full((64, 64, 3), GREY, np.uint8))
-    (task,) = Scheduler(engine).run([Task(maker.sample(good, 0, spots, seed))])
+    (task,) = Scheduler(engine).run([Task(pipeline.sample(good, 0, instances, seed))])
     return task.result()
 
 
-def is_dark(seed, stroke, candidate):
-    """Whether the noise of a candidate is negative under the mask of a spot of 8 px."""
-    noise = normal(seed, stroke, candidate, (3, LATENT, LATENT))
+def is_dark(seed, tile, candidate):
+    """Whether the noise of a candidate is negative under the mask of an instance of 8 px."""
+    noise = normal(seed, tile, candidate, (3, LATENT, LATENT))
     at = slice(LATENT // 2 - 2, LATENT // 2 + 2)
     return noise[:, at, at].mean() < 0
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_the_best_candidate_is_kept_and_the_unfit_are_counted(seed):
-    sample = make(Fickle(), [spot(28, 28)], seed, candidates=5)
+    sample = make(Fickle(), [instance(28, 28)], seed, candidates=5)
     dark = [is_dark(seed, 0, c) for c in range(5)]
     assert sample.tries == 5
     assert len(sample.rejected) == dark.count(False)
     assert (sample.fault is None) == any(dark)
     if any(dark):
-        assert dark[sample.figures["strokes"][0]["candidate"]]
+        assert dark[sample.figures["tiles"][0]["candidate"]]
 
 
-def test_a_sample_with_one_spot_missing_is_not_a_sample():
-    """Were it kept, the picture would show fewer defects than were asked for."""
-    spots = [spot(28, 28), spot(2, 2)]
-    faults = [make(Fickle(), spots, seed, candidates=1).fault for seed in range(12)]
+def test_a_sample_with_one_instance_missing_is_not_a_sample():
+    """Were it kept, the image would show fewer defects than were asked for."""
+    instances = [instance(28, 28), instance(2, 2)]
+    faults = [make(Fickle(), instances, seed, candidates=1).fault for seed in range(12)]
     assert None in faults
-    assert any(fault and fault.startswith("1 of 2 spots: no defect") for fault in faults)
-    assert any(fault and fault.startswith("2 of 2 spots: no defect") for fault in faults)
+    assert any(fault and fault.startswith("1 of 2 instances: no defect") for fault in faults)
+    assert any(fault and fault.startswith("2 of 2 instances: no defect") for fault in faults)
 
 
 def test_too_small_a_change_and_a_leak_are_faults():

@@ -119,7 +119,7 @@ def test_synthesize_speaks_to_eyes_and_machines(engine, parts, tmp_path):
     again = defectrt(*words, "--out", tmp_path / "a", "--quiet")
     assert again.returncode == 7
     assert "4 requested, 3 placed, 3 generated (0 now), 3 kept" in again.stdout
-    assert "0 of 3 candidates rejected, 1 pictures failed" in again.stdout
+    assert "0 of 3 candidates rejected, 1 images failed" in again.stdout
     other = defectrt(*words, "--out", tmp_path / "a", "--seed", "1")
     assert other.returncode == 3
     assert "was started as another job (seed: 0 -> 1)" in other.stderr
@@ -133,7 +133,7 @@ def test_synthesize_speaks_to_eyes_and_machines(engine, parts, tmp_path):
     ("words", "code", "message"),
     [
         (["--engine", "none"], 4, "no such engine directory"),
-        (["--images", "none"], 3, "no such folder of pictures"),
+        (["--images", "none"], 3, "no such folder of images"),
         (["--masks", "none"], 3, "no such folder of masks"),
         (["--out", "/proc/none"], 5, "cannot be written"),
         (["--steps", "3"], 2, "no schedule of 3 steps; it has: 2, 4"),
@@ -144,10 +144,10 @@ def test_synthesize_speaks_to_eyes_and_machines(engine, parts, tmp_path):
         (["--refine", "magic"], 2, "Invalid value for '--refine'"),
         (["--feather", "nan"], 2, "feather"),
         (["--mask-bank", "bank"], 2, "masks, mask-bank and shape exclude each other"),
-        (["--within", "none"], 3, "none: no such region; give a folder, a picture, or"),
+        (["--within", "none"], 3, "none: no such region; give a folder, an image, or"),
         (["--legal", "none.png"], 2, "legal and forbidden need golden"),
         (["--shape", "scrach"], 2, "shape 'scrach': one of blob, crack"),
-        (["--spots", "0"], 2, "Invalid value for '--spots'"),
+        (["--instances", "0"], 2, "Invalid value for '--instances'"),
     ],
 )
 def test_one_clear_message_and_the_right_code(engine, parts, tmp_path, words, code, message):
@@ -188,7 +188,7 @@ def test_debug_shows_where_an_expected_error_arose(tmp_path):
     result = defectrt("--debug", *words)
     assert result.returncode == 3
     assert "Traceback" in result.stderr
-    assert result.stderr.endswith("images: no such folder of pictures\n")
+    assert result.stderr.endswith("images: no such folder of images\n")
 
 
 def test_commands_that_cannot_be_loaded_are_one_line(monkeypatch, capsys):
@@ -236,13 +236,13 @@ def test_from_nothing_to_a_dataset(tmp_path):
     """new-model, train the VAE, a base, the fine-tune; build-engine; synthesize."""
     rng = np.random.default_rng(0)
     for i in range(3):
-        picture = rng.normal(150, 10, (40, 40, 3)).clip(0, 255).astype(np.uint8)
-        save(tmp_path / "good" / f"{i}.png", picture)
+        image = rng.normal(150, 10, (40, 40, 3)).clip(0, 255).astype(np.uint8)
+        save(tmp_path / "good" / f"{i}.png", image)
         mask = np.zeros((40, 40), np.uint8)
         mask[10:20, 10:20] = 255
         save(tmp_path / "masks" / f"{i}.png", mask)
-        picture[10:20, 10:20] //= 3
-        save(tmp_path / "spot" / f"{i}.png", picture)
+        image[10:20, 10:20] //= 3
+        save(tmp_path / "spot" / f"{i}.png", image)
         save(tmp_path / "spot" / f"{i}_mask.png", mask)
     assert defectrt("new-model", "--size", "tiny", "--out", tmp_path / "m0").returncode == 0
     model, data = tmp_path / "m0", ["--good", tmp_path / "good", "--batch", 2, "--steps", 2]
@@ -250,7 +250,7 @@ def test_from_nothing_to_a_dataset(tmp_path):
         run = tmp_path / objective
         result = defectrt(
             "train", "--model", model, "--out", run, "--objective", objective, *data,
-            "--defect", f"spot={tmp_path / 'spot'}",
+            "--defect", f"spot={tmp_path / 'instance'}",
         )  # fmt: skip
         assert result.returncode == 0, result.stderr
         assert result.stdout.strip() == str(run / "model")

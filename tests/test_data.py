@@ -1,4 +1,4 @@
-"""Training pictures: what is recognised, what is refused, and crops that keep masks exact."""
+"""Training images: what is recognised, what is refused, and crops that keep masks exact."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from defectrt.training.data.samples.samples import (
     Cache,
     Sample,
     Stored,
-    picture_size,
+    image_size,
     read_good,
     read_pairs,
 )
 
 
-def picture(h=40, w=50, seed=0):
+def image(h=40, w=50, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (h, w, 3), np.uint8)
 
 
-def spot(h=40, w=50, y=10, x=20, size=6):
+def instance(h=40, w=50, y=10, x=20, size=6):
     mask = np.zeros((h, w), np.uint8)
     mask[y : y + size, x : x + size] = 255
     return mask
@@ -47,17 +47,17 @@ def write(path, image):
     ],
 )
 def test_layouts(tmp_path, images, mask):
-    write(tmp_path / images, picture())
-    write(tmp_path / mask, spot())
+    write(tmp_path / images, image())
+    write(tmp_path / mask, instance())
     (sample,) = read_pairs(tmp_path, "hole")
-    assert sample.kind == "hole"
-    assert sample.picture.shape == (40, 50, 3)
+    assert sample.defect_type == "hole"
+    assert sample.image.shape == (40, 50, 3)
     assert sample.mask.sum() == 36
 
 
 def test_any_value_but_zero_is_defect_unless_a_threshold_is_named(tmp_path):
-    write(tmp_path / "a.jpg", picture())
-    write(tmp_path / "a.png", np.minimum(spot(), 3))
+    write(tmp_path / "a.jpg", image())
+    write(tmp_path / "a.png", np.minimum(instance(), 3))
     assert read_pairs(tmp_path, "hole")[0].mask.sum() == 36
     with pytest.raises(InputError, match="empty"):
         read_pairs(tmp_path, "hole", mask_threshold=128)
@@ -67,47 +67,47 @@ def test_colours_are_red_green_blue(tmp_path):
     red = np.zeros((8, 8, 3), np.uint8)
     red[..., 2] = 255  # OpenCV writes blue, green, red
     write(tmp_path / "a.png", red)
-    assert read_good(tmp_path)[0].picture[0, 0].tolist() == [255, 0, 0]
+    assert read_good(tmp_path)[0].image[0, 0].tolist() == [255, 0, 0]
 
 
 def test_every_fault_is_listed_at_once(tmp_path):
-    write(tmp_path / "ok.jpg", picture())
-    write(tmp_path / "ok.png", spot())
-    write(tmp_path / "lone.jpg", picture())
-    write(tmp_path / "small.jpg", picture())
-    write(tmp_path / "small.png", spot(20, 20, 1, 1))
-    write(tmp_path / "blank.jpg", picture())
-    write(tmp_path / "blank.png", spot() * 0)
+    write(tmp_path / "ok.jpg", image())
+    write(tmp_path / "ok.png", instance())
+    write(tmp_path / "lone.jpg", image())
+    write(tmp_path / "small.jpg", image())
+    write(tmp_path / "small.png", instance(20, 20, 1, 1))
+    write(tmp_path / "blank.jpg", image())
+    write(tmp_path / "blank.png", instance() * 0)
     (tmp_path / "cut.jpg").write_bytes(b"\xff\xd8\xff")
-    write(tmp_path / "cut.png", spot())
+    write(tmp_path / "cut.png", instance())
     with pytest.raises(InputError) as error:
         read_pairs(tmp_path, "hole")
     lines = str(error.value).splitlines()
     assert len(lines) == 4
     assert any("lone.jpg: no mask" in line for line in lines)
-    assert any("20x20, its picture 50x40" in line for line in lines)
+    assert any("20x20, its image 50x40" in line for line in lines)
     assert any("blank.png: the mask is empty" in line for line in lines)
-    assert any("cut.jpg: not a picture" in line for line in lines)
+    assert any("cut.jpg: not an image" in line for line in lines)
 
 
 @pytest.mark.parametrize("read", [read_good, lambda d: read_pairs(d, "hole")])
 def test_empty_and_missing_folders(tmp_path, read):
-    with pytest.raises(InputError, match="no pictures"):
+    with pytest.raises(InputError, match="no images"):
         read(tmp_path)
     with pytest.raises(InputError, match="no such folder"):
         read(tmp_path / "none")
 
 
-def marked(h, w, kind="hole", seed=0):
-    """A picture whose red channel shows its mask, so that a crop can be checked against itself."""
+def marked(h, w, defect_type="hole", seed=0):
+    """An image whose red channel shows its mask, so that a crop can be checked against itself."""
     rng = np.random.default_rng(seed)
     mask = np.zeros((h, w), bool)
-    if kind != GOOD:
+    if defect_type != GOOD:
         y, x = rng.integers(0, [max(1, h - 5), max(1, w - 5)])
         mask[y : y + 5, x : x + 4] = True
     image = np.zeros((h, w, 3), np.uint8)
     image[..., 0] = np.where(mask, 220, 30)
-    return Sample(None, kind, image, mask)
+    return Sample(None, defect_type, image, mask)
 
 
 @pytest.mark.parametrize("size", [(64, 48), (32, 32), (20, 70), (10, 9)])
@@ -130,16 +130,19 @@ def test_crops_are_a_function_of_seed_and_step():
     assert not np.array_equal(a.batch(7, 4).pixels, c.batch(7, 4).pixels)
 
 
-def test_shares_of_kinds():
+def test_shares_of_defect_types():
     samples = [marked(64, 64, "hole", s) for s in range(9)]
     samples += [marked(64, 64, "crack", 1), marked(64, 64, GOOD), marked(64, 64, GOOD)]
-    kinds = Crops(samples, 32, good=0.2).batch(0, 2000).kinds
-    share = {kind: kinds.count(kind) / 2000 for kind in ("hole", "crack", GOOD)}
+    defect_types = Crops(samples, 32, good=0.2).batch(0, 2000).defect_types
+    share = {
+        defect_type: defect_types.count(defect_type) / 2000
+        for defect_type in ("hole", "crack", GOOD)
+    }
     assert share == pytest.approx({"hole": 0.4, "crack": 0.4, GOOD: 0.2}, abs=0.04)
 
 
 def test_nothing_to_train_on():
-    with pytest.raises(InputError, match="no pictures to train on"):
+    with pytest.raises(InputError, match="no images to train on"):
         Crops([], 32)
 
 
@@ -147,7 +150,7 @@ def test_nothing_is_varied_that_is_not_to_be():
     samples = [marked(32, 32, seed=1)]
     still = Augmentation(flip="none", contrast=0, brightness=0)
     batch = Crops(samples, 32, augmentation=still).batch(0, 8)
-    expected = samples[0].picture.transpose(2, 0, 1) / 127.5 - 1
+    expected = samples[0].image.transpose(2, 0, 1) / 127.5 - 1
     np.testing.assert_allclose(batch.pixels, np.broadcast_to(expected, (8, 3, 32, 32)), atol=1e-6)
     with pytest.raises(InputError, match="flip 'up': one of both, horizontal"):
         Augmentation(flip="up")
@@ -176,34 +179,34 @@ def test_sixteen_bits_and_grey_lose_nothing(tmp_path):
     deep[0] = 40_001
     cv2.imwrite(str(tmp_path / "a.png"), deep)
     (sample,) = read_good(tmp_path)
-    assert sample.picture.dtype == np.uint16
+    assert sample.image.dtype == np.uint16
     batch = Crops([sample], 32, augmentation=Augmentation("none", False, 0, 0)).batch(0, 1)
     rows = np.unique(batch.pixels[0].mean(axis=(0, 2)))
     assert rows == pytest.approx([40_000 / 32767.5 - 1, 40_001 / 32767.5 - 1], abs=1e-6)
 
 
-def test_pictures_are_decoded_when_needed_and_few_are_kept(tmp_path):
+def test_images_are_decoded_when_needed_and_few_are_kept(tmp_path):
     for i in range(4):
-        cv2.imwrite(str(tmp_path / f"{i}.png"), picture(32, 32, i))
+        cv2.imwrite(str(tmp_path / f"{i}.png"), image(32, 32, i))
     reads = []
 
     def read(i):
         reads.append(i)
-        return picture(32, 32, i), np.zeros((32, 32), bool)
+        return image(32, 32, i), np.zeros((32, 32), bool)
 
-    one = 32 * 32 * 4  # a picture and its mask
+    one = 32 * 32 * 4  # an image and its mask
     cache = Cache(limit=2 * one)
     samples = [Stored(tmp_path / f"{i}.png", GOOD, partial(read, i), cache) for i in range(4)]
     assert reads == []
     for i in (0, 1, 0, 2, 0, 1):
-        samples[i].picture, samples[i].mask
+        samples[i].image, samples[i].mask
     assert reads == [0, 1, 2, 1]  # 1 was the one not used for longest when 2 came
     large = Stored(tmp_path / "0.png", GOOD, partial(read, 3), Cache(limit=1))
-    assert large.picture.shape[:2] == large.mask.shape
+    assert large.image.shape[:2] == large.mask.shape
     assert reads == [0, 1, 2, 1, 3]  # decoded once though larger than the limit
 
 
-def test_a_picture_too_large_is_refused_by_its_header(tmp_path):
+def test_a_image_too_large_is_refused_by_its_header(tmp_path):
     import struct
     import zlib
 
@@ -218,6 +221,6 @@ def test_a_picture_too_large_is_refused_by_its_header(tmp_path):
 def test_a_turned_photograph_has_the_size_it_is_seen_in(tmp_path):
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
-    Image.fromarray(picture(20, 30)).save(tmp_path / "a.jpg", exif=exif)
-    assert picture_size(tmp_path / "a.jpg") == (30, 20)
-    assert read_good(tmp_path)[0].picture.shape == (30, 20, 3)
+    Image.fromarray(image(20, 30)).save(tmp_path / "a.jpg", exif=exif)
+    assert image_size(tmp_path / "a.jpg") == (30, 20)
+    assert read_good(tmp_path)[0].image.shape == (30, 20, 3)

@@ -20,12 +20,12 @@ from conftest import FakeEngine, dataset_of, records, tree
 
 from defectrt import files
 from defectrt.errors import Cancelled, InputError, OutputError, UsageError
-from defectrt.images.reading import read_picture
+from defectrt.images.reading import read_image
 from defectrt.output.dataset import Dataset
 from defectrt.output.journal import Entry, Journal
 from defectrt.synthesis.job import Job
 
-PICTURE = np.full((4, 5, 3), 7, np.uint8)
+IMAGE = np.full((4, 5, 3), 7, np.uint8)
 LABEL = np.eye(4, 5, dtype=bool)
 
 
@@ -33,21 +33,21 @@ def opened(out, job=None, *, category="parts", defect="spot", wait=False):
     return Dataset(out, category, defect, job or {"seed": 0}, wait=wait)
 
 
-def add(dataset, picture, number=0, state="kept"):
-    source, record = f"{picture}.png", {"source": f"{picture}.png", "sample": number}
+def add(dataset, image, number=0, state="kept"):
+    source, record = f"{image}.png", {"source": f"{image}.png", "sample": number}
     if state == "kept":
-        record = dataset.write(f"{picture}{number}", PICTURE, LABEL, LABEL) | record
-    dataset.journal.settle(Entry(picture, number, source, state, "none", record=record))
+        record = dataset.write(f"{image}{number}", IMAGE, LABEL, LABEL) | record
+    dataset.journal.settle(Entry(image, number, source, state, "none", record=record))
 
 
 def kept(dataset):
-    return [(e.picture, e.number) for e in dataset.journal.entries("kept")]
+    return [(e.image, e.number) for e in dataset.journal.entries("kept")]
 
 
 def test_what_is_written(tmp_path):
     dataset = opened(tmp_path / "out")
-    assert dataset.add_good(0, "a0", PICTURE) == "parts/train/good/a0.png"
-    assert dataset.add_good(4, "a4", PICTURE) == "parts/test/good/a4.png"
+    assert dataset.add_good(0, "a0", IMAGE) == "parts/train/good/a0.png"
+    assert dataset.add_good(4, "a4", IMAGE) == "parts/test/good/a4.png"
     add(dataset, 1)
     add(dataset, 0)
     add(dataset, 2, state="dropped")
@@ -55,9 +55,9 @@ def test_what_is_written(tmp_path):
     assert not (tmp_path / "out" / "manifest.jsonl").exists()
     dataset.finish()
     base = tmp_path / "out" / "parts"
-    np.testing.assert_array_equal(read_picture(base / "train/good/a0.png"), PICTURE)
-    np.testing.assert_array_equal(read_picture(base / "test/spot/00.png"), PICTURE)
-    label = read_picture(base / "ground_truth/spot/00_mask.png")
+    np.testing.assert_array_equal(read_image(base / "train/good/a0.png"), IMAGE)
+    np.testing.assert_array_equal(read_image(base / "test/spot/00.png"), IMAGE)
+    label = read_image(base / "ground_truth/spot/00_mask.png")
     np.testing.assert_array_equal(label[..., 0], LABEL.astype(np.uint8) * 255)
     assert records(tmp_path / "out") == [
         {
@@ -114,15 +114,15 @@ def test_the_journal_is_on_disk_when_a_sample_is_settled(tmp_path):
 
 def test_a_sample_counts_only_in_the_journal(tmp_path):
     dataset = opened(tmp_path / "out")
-    dataset.write("a0", PICTURE, LABEL, LABEL)
+    dataset.write("a0", IMAGE, LABEL, LABEL)
     dataset.journal.close()
     assert not kept(opened(tmp_path / "out"))
 
 
 def test_a_sample_whose_file_is_gone_is_made_again(tmp_path):
     dataset = opened(tmp_path / "out")
-    for picture in range(3):
-        add(dataset, picture)
+    for image in range(3):
+        add(dataset, image)
     dataset.journal.close()
     (tmp_path / "out/parts/test/spot/00.png").unlink()
     (tmp_path / "out/parts/ground_truth/spot/20_mask.png").unlink()
@@ -392,7 +392,7 @@ def test_dropped_samples_are_not_made_again_and_still_told(go, fake_engine):
     assert json.loads((out / "dropped.jsonl").read_text().splitlines()[0])["refined_area"] == 0
 
 
-def test_a_picture_that_was_mended_is_made_by_the_next_run(go, parts):
+def test_a_image_that_was_mended_is_made_by_the_next_run(go, parts):
     whole, _ = go("whole")
     data = (parts[0] / "1.png").read_bytes()
     (parts[0] / "1.png").write_bytes(data[:99])
@@ -406,10 +406,10 @@ def test_a_picture_that_was_mended_is_made_by_the_next_run(go, parts):
     assert dataset_of(out) == dataset_of(whole)
 
 
-def test_other_pictures_are_another_job(go, parts):
+def test_other_images_are_another_job(go, parts):
     go()
     (parts[0] / "00.png").write_bytes((parts[0] / "0.png").read_bytes())
-    with pytest.raises(InputError, match=r"another job \(pictures: '3, sha256 .*-> '4, sha256"):
+    with pytest.raises(InputError, match=r"another job \(images: '3, sha256 .*-> '4, sha256"):
         go()
 
 
@@ -451,7 +451,7 @@ def test_a_disk_that_fails_is_said_and_nothing_is_lost(go, monkeypatch, code, ca
 
 
 def failing(patch, call, n, fault):
-    """Let the n-th call of a kind fail, half-way if it writes; all later ones too."""
+    """Let the n-th call of a defect type fail, half-way if it writes; all later ones too."""
     owner, name = {
         "write": (files, "_write"),
         "fsync": (files.os, "fsync"),
@@ -489,7 +489,7 @@ def test_a_disk_that_is_full_for_the_journal(go, monkeypatch, parts):
     assert dataset_of(out) == dataset_of(whole)
 
 
-def test_pictures_on_a_share_that_went_away_are_tried_again(go, parts, monkeypatch):
+def test_images_on_a_share_that_went_away_are_tried_again(go, parts, monkeypatch):
     whole, _ = go("whole")
     real = Path.read_bytes
 

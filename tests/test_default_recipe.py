@@ -1,4 +1,4 @@
-"""The recipe of the engine inside, from nothing to an engine, with a model that knows nothing."""
+"""The recipe of the bundled engine, from nothing to an engine, with a model that knows nothing."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def test_the_recipe_ends_with_an_engine_and_leaves_alone_what_is_done(recipe, tm
     first = run()
     assert first.returncode == 0, first.stderr
     with load_engine(out / "engine") as engine:
-        kinds = {p.name for p in engine.manifest.prompts if p.role == "defect"}
-        assert kinds == {"scratch", "crack", "dent", "hole", "stain", "particle"}
+        defect_types = {p.name for p in engine.manifest.prompts if p.role == "defect"}
+        assert defect_types == {"scratch", "crack", "dent", "hole", "stain", "particle"}
         assert sorted(engine.manifest.schedule.tables) == ["10", "20", "50"]
     # what is finished is left alone
     written = {stage: (out / stage / "run.json").stat().st_mtime_ns for stage in STAGES}

@@ -148,7 +148,7 @@ def test_a_gpu_that_this_onnx_runtime_cannot_use_is_noted(monkeypatch):
 
 @pytest.fixture
 def damaged(tmp_path):
-    """The engine inside with one bit less in one file, and a file that nobody listed."""
+    """The bundled engine with one bit less in one file, and a file that nobody listed."""
     engine = tmp_path / "engine"
     shutil.copytree(BUNDLED_ENGINE, engine)
     data = bytearray((engine / "decoder.onnx").read_bytes())
@@ -212,7 +212,7 @@ def test_info_shows_what_an_engine_is():
     result = run("info")
     assert result.exit_code == 0
     window = "{width}x{height} px".format(**manifest["image"])
-    for text in ("onnx, float32", window, "1  ", "by default", " 8,400 pictures", "decoder.onnx, "):
+    for text in ("onnx, float32", window, "1  ", "by default", " 8,400 images", "decoder.onnx, "):
         assert text in result.stdout
     data = json.loads(run("info", "--json").stdout)
     assert data["files"] == manifest["files"]

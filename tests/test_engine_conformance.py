@@ -213,16 +213,16 @@ def test_shapes_and_types(opened, n):
 
 
 @pytest.mark.parametrize("n", [2, 5])
-def test_every_picture_of_a_batch_is_the_picture_alone(opened, backend, n):
+def test_every_image_of_a_batch_is_the_image_alone(opened, backend, n):
     m, rng = opened.manifest, np.random.default_rng(0)
     shape = (n, m.image.channels, m.image.height, m.image.width)
     pixels = rng.uniform(-1, 1, shape).astype(np.float32)
     latent = opened.encode(pixels)
     decoded = opened.decode(latent)
     for i in range(n):
-        code, picture = opened.encode(pixels[i : i + 1]), opened.decode(latent[i : i + 1])
+        code, image = opened.encode(pixels[i : i + 1]), opened.decode(latent[i : i + 1])
         np.testing.assert_allclose(code[0], latent[i], atol=backend.rounding)
-        np.testing.assert_allclose(picture[0], decoded[i], atol=backend.rounding)
+        np.testing.assert_allclose(image[0], decoded[i], atol=backend.rounding)
 
 
 def test_a_view_counts_by_its_values_not_by_how_it_lies_in_memory(opened):
@@ -337,7 +337,7 @@ def test_wrong_rows_are_refused_by_name(opened, change, message):
         opened.step(replace(rows, **change(rows)))
 
 
-def test_wrong_pictures_and_empty_batches_are_refused(opened):
+def test_wrong_images_and_empty_batches_are_refused(opened):
     with pytest.raises(InputError, match="pixels is float32"):
         opened.encode(np.zeros((1, 1, 32, 32), np.float32))
     with pytest.raises(InputError, match="latent is float32"):

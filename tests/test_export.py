@@ -63,7 +63,7 @@ def test_the_same_run_gives_the_same_engine(run, engine, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_kinds_of_defect_can_be_chosen(run, tmp_path):
+def test_the_defect_types_of_defect_can_be_chosen(run, tmp_path):
     one = build(run, tmp_path / "e", steps=(2,), defects=("spot",), quiet=True)
     manifest = verify(one)
     assert manifest.defects == ["spot"]
@@ -276,13 +276,13 @@ def test_a_backend_may_change_its_graphs_and_the_model_stays_as_it_was(run):
         assert all(torch.equal(v, weights[k]) for k, v in part.state_dict().items())
 
 
-def test_very_many_training_pictures_are_named_by_kind():
+def test_very_many_training_images_are_named_by_defect_type():
     few = [DatasetEntry(name=f"hole/{i}.png", sha256=f"{i:064x}") for i in range(1000)]
     assert _short(few) == few
     many = [*few, DatasetEntry(name="good/a.png", sha256="f" * 64)]
     hole, good = _short(many)
-    assert (hole.name, good.name) == ("hole (1000 pictures)", "good (1 pictures)")
-    assert (hole.pictures, good.pictures, few[0].pictures) == (1000, 1, 1)
+    assert (hole.name, good.name) == ("hole (1000 images)", "good (1 images)")
+    assert (hole.images, good.images, few[0].images) == (1000, 1, 1)
     assert good.sha256 == hashlib.sha256(b"f" * 64).hexdigest()
     assert _short(many[::-1])[1] == hole
     assert _short([*many[1:], many[1]])[0] != hole

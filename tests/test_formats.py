@@ -15,7 +15,7 @@ from hypothesis.extra.numpy import arrays
 from pycocotools.coco import COCO
 
 from defectrt.errors import InputError, OutputError, UsageError
-from defectrt.images.reading import read_picture
+from defectrt.images.reading import read_image
 from defectrt.output import formats
 from defectrt.output.coco import run_lengths
 from defectrt.output.formats import finish, parse_formats
@@ -24,7 +24,7 @@ from defectrt.output.outline import outline
 from defectrt.output.records import read_folder
 from defectrt.output.split import split
 
-KINDS = ["scratch", "hole", "stain"]
+DEFECT_TYPES = ["scratch", "hole", "stain"]
 
 
 @pytest.fixture
@@ -41,12 +41,12 @@ def folder(tmp_path):
                 label[0, 0] = True
             record = {"source": f"s{i}.png", "sample": k, "defect": "hole"}
             samples.append((good, good[::-1], label, np.ones(shape, bool), record))
-    return write_folder(tmp_path / "out", KINDS, samples)
+    return write_folder(tmp_path / "out", DEFECT_TYPES, samples)
 
 
 def label_of(out, image):
     path = image.replace("/test/", "/ground_truth/").replace(".png", "_mask.png")
-    return read_picture(out / path)[..., 0] > 0
+    return read_image(out / path)[..., 0] > 0
 
 
 def test_pycocotools_decodes_every_mask_to_the_label(folder):
@@ -58,10 +58,10 @@ def test_pycocotools_decodes_every_mask_to_the_label(folder):
             1: "scratch",
             2: "hole",
             3: "stain",
-            picture = read_picture(folder / entry["file_name"])
+        }
         for entry in coco.loadImgs(coco.getImgIds()):
-            picture = read_picture(folder / entry["file_name"])
-            assert picture.shape[:2] == (entry["height"], entry["width"])
+            image = read_image(folder / entry["file_name"])
+            assert image.shape[:2] == (entry["height"], entry["width"])
             found = coco.loadAnns(coco.getAnnIds(imgIds=entry["id"]))
             masks = [coco.annToMask(a).astype(bool) for a in found]
             if "/good/" in entry["file_name"]:
@@ -89,8 +89,8 @@ def test_yolo_labels_draw_the_label(folder):
         text = (base / "labels" / image.parent.name / f"{image.stem}.txt").read_text()
         drawn = []
         for line in text.splitlines():
-            kind, *numbers = line.split()
-            assert kind == "1"
+            defect_type, *numbers = line.split()
+            assert defect_type == "1"
             points = np.array(numbers, float).reshape(-1, 2) * label.shape[::-1]
             assert len(points) >= 3
             assert (np.round(points) == points.astype(int)).all()
@@ -211,7 +211,7 @@ def test_the_same_bytes_again_and_in_whatever_order(folder):
     assert again == first
 
 
-def test_a_picture_that_changes_sides_is_not_left_on_the_other(folder):
+def test_a_image_that_changes_sides_is_not_left_on_the_other(folder):
     path = folder / "manifest.jsonl"
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(lines[:6]))
@@ -222,7 +222,7 @@ def test_a_picture_that_changes_sides_is_not_left_on_the_other(folder):
     assert len(names) == len(set(names)) == 40
 
 
-def test_without_hard_links_pictures_are_copied(folder, monkeypatch):
+def test_without_hard_links_images_are_copied(folder, monkeypatch):
     def none(source, target):
         raise OSError("not on this disk")
 
@@ -245,7 +245,7 @@ def test_a_finished_job_is_given_more_formats_without_any_work(go, fake_engine):
 
 
 def test_nothing_kept_is_no_fault(tmp_path):
-    out = write_folder(tmp_path / "out", KINDS, [])
+    out = write_folder(tmp_path / "out", DEFECT_TYPES, [])
     finish(out, formats.FORMATS)
     assert not (out / "folder.yaml").exists()
     assert not COCO(out / "coco" / "instances_val.json").getImgIds()
@@ -259,7 +259,7 @@ def test_nothing_kept_is_no_fault(tmp_path):
         ({"label": "/etc/passwd"}, "label leaves the folder"),
         ({"good": "a\\..\\b"}, "good leaves the folder"),
         ({"good": None}, "line 3 has no good"),
-        ({"defect": "rust"}, "of a kind that its engine does not make"),
+        ({"defect": "rust"}, "of a defect type that its engine does not make"),
         ({"label": "plate/none.png"}, "cannot be read"),
     ],
     ids=str,
@@ -273,7 +273,9 @@ def test_a_manifest_is_not_believed(folder, change, message):
         finish(folder, formats.FORMATS)
 
 
-@pytest.mark.parametrize("text", ["{", "[1]", '{"category": "a"}', '{"category": 1, "kinds": []}'])
+@pytest.mark.parametrize(
+    "text", ["{", "[1]", '{"category": "a"}', '{"category": 1, "defect_types": []}']
+)
 def test_a_damaged_job_is_said(folder, text):
     (folder / "job.json").write_text(text)
     with pytest.raises(InputError, match=r"job\.json: damaged"):

@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
-from datasets import mask, picture, write
+from datasets import image, mask, write
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -23,12 +23,12 @@ QUICK = {"count": 3, "steps": 2, "batch": 2}
 
 @pytest.fixture
 def unseen(tmp_path):
-    """Three spots, a line, a dent (which the run does not know) and two good ones."""
-    for i, kind in enumerate(("spot", "spot", "spot", "line", "dent")):
-        write(tmp_path / "data" / kind / f"{i}.jpg", picture(500 + i))
-        write(tmp_path / "data" / kind / f"{i}.png", mask())
+    """Three instances, a line, a dent (which the run does not know) and two good ones."""
+    for i, defect_type in enumerate(("spot", "spot", "spot", "line", "dent")):
+        write(tmp_path / "data" / defect_type / f"{i}.jpg", image(500 + i))
+        write(tmp_path / "data" / defect_type / f"{i}.png", mask())
     for i in range(2):
-        write(tmp_path / "data" / "good" / f"{i}.jpg", picture(600 + i))
+        write(tmp_path / "data" / "good" / f"{i}.jpg", image(600 + i))
     return read_dataset(tmp_path / "data")
 
 
@@ -63,51 +63,54 @@ def test_the_distance_is_in_units_of_the_real_spread():
 
 
 @pytest.mark.slow
-def test_a_run_is_measured_on_held_out_pictures(run, unseen, tmp_path):
+def test_a_run_is_measured_on_held_out_images(run, unseen, tmp_path):
     samples = unseen.read(unseen.items)
     result = evaluate(run, samples, out=tmp_path / "out", **QUICK)
     assert result.skipped == {"dent": "the run was not trained for it"}
-    assert {kind: f.samples for kind, f in result.kinds.items()} == {"spot": 3, "line": 1}
-    spot = result.kinds["spot"]
-    assert 0 <= spot.shown <= 1
-    assert spot.outside >= spot.autoencoder * 0.5 > 0
-    assert spot.diversity > 0
-    assert spot.real.keys() == spot.distance.keys() == set(FEATURES)
+    assert {defect_type: f.samples for defect_type, f in result.defect_types.items()} == {
+        "spot": 3,
+        "line": 1,
+    }
+    instance = result.defect_types["spot"]
+    assert 0 <= instance.shown <= 1
+    assert instance.outside >= instance.autoencoder * 0.5 > 0
+    assert instance.diversity > 0
+    assert instance.real.keys() == instance.distance.keys() == set(FEATURES)
     assert evaluate(run, samples, out=tmp_path / "again", **QUICK) == result
     assert json.loads((tmp_path / "out" / "evaluation.json").read_text()) == asdict(result)
     with Image.open(tmp_path / "out" / "samples.png") as image:
-        assert image.size == (3 * 96, 4 * 96)  # 3 spots and a line: picture, mask, result
+        assert image.size == (3 * 96, 4 * 96)  # 3 instances and a line: image, mask, result
 
 
 def test_what_the_run_has_seen_is_refused(run, unseen):
     record = json.loads((run / "run.json").read_text())
     path = run.parent / "0.bin"
     assert record["dataset"][0]["name"] == "spot/0.bin"
-    again = Sample(path, "spot", picture(0), mask() > 0)
-    with pytest.raises(InputError, match=r"learned from 1 of the pictures.*0\.bin"):
+    again = Sample(path, "spot", image(0), mask() > 0)
+    with pytest.raises(InputError, match=r"learned from 1 of the images.*0\.bin"):
         evaluate(run, [*unseen.read(unseen.items), again])
 
 
-def test_kinds_that_a_run_does_not_make_are_no_measure(run, unseen):
-    dents = [item for item in unseen.items if item.kind == "dent"]
-    with pytest.raises(InputError, match="makes line, spot; the held-out pictures show dent"):
+def test_defect_types_that_a_run_does_not_make_are_no_measure(run, unseen):
+    dents = [item for item in unseen.items if item.defect_type == "dent"]
+    with pytest.raises(InputError, match="makes line, instance; the held-out images show dent"):
         evaluate(run, unseen.read(dents))
     with pytest.raises(InputError, match="not a run"):
         evaluate(run.parent, unseen.read(dents))
 
 
-def filled(unseen, kind):
-    """Held-out defects of one kind, all larger than the window."""
-    for path in (unseen.root / kind).glob("*.png"):
+def filled(unseen, defect_type):
+    """Held-out defects of one defect type, all larger than the window."""
+    for path in (unseen.root / defect_type).glob("*.png"):
         write(path, mask(x=0, y=0, h=40, w=49))
     dataset = read_dataset(unseen.root)
-    return dataset.read([item for item in dataset.items if item.kind != "dent"])
+    return dataset.read([item for item in dataset.items if item.defect_type != "dent"])
 
 
 def test_a_defect_that_fills_the_window_cannot_be_compared(run, unseen, tmp_path):
     result = evaluate(run, filled(unseen, "line"), out=tmp_path / "out", **QUICK)
     assert result.skipped == {"line": "its defects fill the window of 32 px"}
-    assert list(result.kinds) == ["spot"]
+    assert list(result.defect_types) == ["spot"]
     with pytest.raises(InputError, match="every defect fills the window"):
         evaluate(run, filled(unseen, "spot"), out=tmp_path / "out", **QUICK)
 
@@ -128,4 +131,4 @@ def test_the_command(run, unseen, tmp_path):
     assert "contrast (real, distance)" in done.output
     as_json = CliRunner().invoke(app, [*map(str, words + options), "--json"])
     figures = json.loads(next(x for x in as_json.output.splitlines() if x.startswith("{")))
-    assert figures["pictures"] == len(fold(unseen, 0).test)
+    assert figures["images"] == len(fold(unseen, 0).test)

@@ -1,4 +1,4 @@
-"""Pictures of every kind keep what they are; windows and composites touch only what they say."""
+"""Images of every kind keep what they are; windows and composites touch only what they say."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from defectrt.errors import InputError
 from defectrt.images import reading as images
 from defectrt.images.compositing import composite, feather
 from defectrt.images.png import encode_png
-from defectrt.images.reading import read_picture
+from defectrt.images.reading import read_image
 from defectrt.images.window import Window, from_model, place_window, to_model
 
 RNG = np.random.default_rng(0)
@@ -33,21 +33,21 @@ def colour(h=12, w=17, channels=3, dtype=np.uint8):
 @pytest.mark.parametrize("suffix", ["png", "tif", "bmp"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_eight_bits(tmp_path, suffix, channels):
-    picture = colour(channels=channels)
-    Image.fromarray(picture.squeeze()).save(tmp_path / f"a.{suffix}")
-    np.testing.assert_array_equal(read_picture(tmp_path / f"a.{suffix}"), picture)
+    image = colour(channels=channels)
+    Image.fromarray(image.squeeze()).save(tmp_path / f"a.{suffix}")
+    np.testing.assert_array_equal(read_image(tmp_path / f"a.{suffix}"), image)
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
 @pytest.mark.parametrize("suffix", ["png", "tif"])
 def test_sixteen_bits_stay_sixteen_bits(tmp_path, channels, suffix):
-    picture = colour(channels=channels, dtype=np.uint16)
+    image = colour(channels=channels, dtype=np.uint16)
     order = {1: None, 3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}[channels]
-    stored = picture[..., 0] if order is None else cv2.cvtColor(picture, order)
+    stored = image[..., 0] if order is None else cv2.cvtColor(image, order)
     cv2.imwrite(str(tmp_path / f"a.{suffix}"), stored)
-    got = read_picture(tmp_path / f"a.{suffix}")
+    got = read_image(tmp_path / f"a.{suffix}")
     assert got.dtype == np.uint16
-    np.testing.assert_array_equal(got, picture)
+    np.testing.assert_array_equal(got, image)
 
 
 @pytest.mark.parametrize("mode", ["LA", "RGBA", "P", "1", "CMYK"])
@@ -57,7 +57,7 @@ def test_other_modes(tmp_path, mode):
     source.save(path)
     wanted = {"P": "RGB", "1": "L", "CMYK": "RGB"}.get(mode, mode)
     expected = np.asarray(source.convert(wanted))
-    np.testing.assert_array_equal(read_picture(path).squeeze(), expected)
+    np.testing.assert_array_equal(read_image(path).squeeze(), expected)
 
 
 def chunk(kind, data):
@@ -79,14 +79,14 @@ def png(array, colour_type, *chunks):
 def test_orientation_is_applied(tmp_path, orientation, dtype):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    picture = colour(dtype=dtype)
-    data = png(picture.astype(picture.dtype.newbyteorder(">")), 2, chunk(b"eXIf", exif.tobytes()))
+    image = colour(dtype=dtype)
+    data = png(image.astype(image.dtype.newbyteorder(">")), 2, chunk(b"eXIf", exif.tobytes()))
     (tmp_path / "a.png").write_bytes(data)
-    planes = [Image.fromarray(picture[..., c]) for c in range(3)]
+    planes = [Image.fromarray(image[..., c]) for c in range(3)]
     for plane in planes:
         plane.getexif()[0x0112] = orientation
     expected = np.stack([np.asarray(ImageOps.exif_transpose(p)) for p in planes], axis=-1)
-    np.testing.assert_array_equal(read_picture(tmp_path / "a.png"), expected)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), expected)
 
 
 def test_a_bitmap_of_16_bits_a_pixel_is_not_one_of_16_bits_a_channel(tmp_path):
@@ -96,14 +96,14 @@ def test_a_bitmap_of_16_bits_a_pixel_is_not_one_of_16_bits_a_channel(tmp_path):
     header = b"BM" + struct.pack("<IHHI", 14 + len(info) + pixels.nbytes, 0, 0, 14 + len(info))
     (tmp_path / "a.bmp").write_bytes(header + info + pixels.tobytes())
     red, blue, white, black = [255, 0, 0], [0, 0, 255], [255] * 3, [0] * 3
-    assert read_picture(tmp_path / "a.bmp").tolist() == [[white, black], [blue, red]]
+    assert read_image(tmp_path / "a.bmp").tolist() == [[white, black], [blue, red]]
 
 
-def test_a_file_of_several_pictures_is_refused(tmp_path):
+def test_a_file_of_several_images_is_refused(tmp_path):
     page = Image.fromarray(colour())
     page.save(tmp_path / "pages.tif", save_all=True, append_images=[page, page])
-    with pytest.raises(InputError, match=r"pages.tif: holds 3 pictures"):
-        read_picture(tmp_path / "pages.tif")
+    with pytest.raises(InputError, match=r"pages.tif: holds 3 images"):
+        read_image(tmp_path / "pages.tif")
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_a_file_of_several_pictures_is_refused(tmp_path):
     [
         ("none.png", None, "cannot be read"),
         ("empty.png", b"", "the file is empty"),
-        ("text.png", b"not a picture at all", "not a picture of a known format"),
+        ("text.png", b"not an image at all", "not an image of a known format"),
         ("cut.png", "png", "damaged or truncated"),
         ("cut.jpg", "jpeg", "damaged or truncated"),
         ("cut.tif", "tiff", "damaged or truncated"),
@@ -127,7 +127,7 @@ def test_what_cannot_be_read_is_named(tmp_path, name, data, message):
     if data is not None:
         path.write_bytes(data)
     with pytest.raises(InputError, match=message) as error:
-        read_picture(path)
+        read_image(path)
     assert name in str(error.value)
 
 
@@ -136,17 +136,17 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path, monkeypa
     monkeypatch.setattr(images, "MAX_PIXELS", 89_999)
     monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("it was decoded"))
     with pytest.raises(InputError, match="300x300 is more than"):
-        read_picture(tmp_path / "a.png")
+        read_image(tmp_path / "a.png")
 
 
 def test_sizes_that_pillow_warns_of_or_refuses(tmp_path, monkeypatch, recwarn):
     Image.fromarray(np.zeros((300, 300), np.uint8)).save(tmp_path / "a.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 60_000)
-    assert read_picture(tmp_path / "a.png").shape == (300, 300, 1)
+    assert read_image(tmp_path / "a.png").shape == (300, 300, 1)
     assert not recwarn
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)
     with pytest.raises(InputError, match="more than 100 megapixels"):
-        read_picture(tmp_path / "a.png")
+        read_image(tmp_path / "a.png")
 
 
 def test_a_huge_file_is_not_read_into_memory(tmp_path, monkeypatch):
@@ -154,7 +154,7 @@ def test_a_huge_file_is_not_read_into_memory(tmp_path, monkeypatch):
         file.truncate(2 << 30)
     monkeypatch.setattr(Path, "read_bytes", lambda self: pytest.fail("it was read"))
     with pytest.raises(InputError, match="larger than 1 GiB"):
-        read_picture(tmp_path / "a.png")
+        read_image(tmp_path / "a.png")
 
 
 @pytest.fixture(scope="module")
@@ -186,10 +186,10 @@ def test_damage_of_any_kind_is_one_clear_error(healthy, tmp_path, data):
         file[data.draw(st.integers(0, len(file) - 1))] = data.draw(st.integers(0, 255))
     (tmp_path / "x.png").write_bytes(file[: data.draw(st.integers(0, len(file)))])
     with suppress(InputError):
-        assert read_picture(tmp_path / "x.png").ndim == 3
+        assert read_image(tmp_path / "x.png").ndim == 3
 
 
-def test_an_error_of_any_kind_in_a_decoder_is_a_damaged_picture(tmp_path, monkeypatch):
+def test_an_error_of_any_kind_in_a_decoder_is_a_damaged_image(tmp_path, monkeypatch):
     Image.fromarray(colour()).save(tmp_path / "a.png")
 
     def stumble(self):
@@ -198,21 +198,21 @@ def test_an_error_of_any_kind_in_a_decoder_is_a_damaged_picture(tmp_path, monkey
     monkeypatch.setattr(Image.Image, "load", stumble)  # seen with a TIFF of random damage
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", stumble)
     with pytest.raises(InputError, match=r"a.png: damaged or truncated \('IFDRational'"):
-        read_picture(tmp_path / "a.png")
+        read_image(tmp_path / "a.png")
 
 
-def test_float_pictures_are_refused(tmp_path):
+def test_float_images_are_refused(tmp_path):
     Image.fromarray(np.zeros((4, 4), np.float32)).save(tmp_path / "a.tif")
     with pytest.raises(InputError, match=r"a.tif: stores 32-bit floating-point numbers; save"):
-        read_picture(tmp_path / "a.tif")
+        read_image(tmp_path / "a.tif")
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_png_round_trip(tmp_path, dtype, channels):
-    picture = colour(channels=channels, dtype=dtype)
-    (tmp_path / "a.png").write_bytes(encode_png(picture))
-    np.testing.assert_array_equal(read_picture(tmp_path / "a.png"), picture)
+    image = colour(channels=channels, dtype=dtype)
+    (tmp_path / "a.png").write_bytes(encode_png(image))
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), image)
 
 
 @settings(max_examples=200, deadline=None)
@@ -248,31 +248,31 @@ def test_a_window_takes_the_models_size_when_the_mask_fits_and_grows_when_not():
     assert place_window(mask, 64, 8).side == 116
 
 
-def test_beyond_the_border_the_picture_is_mirrored():
-    picture = np.arange(9).reshape(3, 3)
-    crop = Window(-1, -1, 5).crop(picture)
+def test_beyond_the_border_the_image_is_mirrored():
+    image = np.arange(9).reshape(3, 3)
+    crop = Window(-1, -1, 5).crop(image)
     np.testing.assert_array_equal(crop[0], [0, 0, 1, 2, 2])
-    np.testing.assert_array_equal(crop[1:4, 1:4], picture)
+    np.testing.assert_array_equal(crop[1:4, 1:4], image)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_to_the_model_and_back(dtype, channels):
-    picture = colour(16, 16, channels, dtype)
-    pixels = to_model(picture, 16)
+    image = colour(16, 16, channels, dtype)
+    pixels = to_model(image, 16)
     assert pixels.shape == (3, 16, 16)
     assert pixels.dtype == np.float32
     assert pixels.min() >= -1
     assert pixels.max() <= 1
-    colours = picture[..., : channels - (channels in (2, 4))] / np.iinfo(dtype).max
+    colours = image[..., : channels - (channels in (2, 4))] / np.iinfo(dtype).max
     expected = np.broadcast_to(colours, (16, 16, 3))
     np.testing.assert_allclose(from_model(pixels, 16), expected, atol=1e-6)
 
 
 def test_scaling_keeps_levels():
-    picture = np.full((100, 100, 1), 51, np.uint8)
-    assert to_model(picture, 32) == pytest.approx(-0.6, abs=1e-5)
-    assert from_model(to_model(picture, 32), 100) == pytest.approx(0.2, abs=1e-5)
+    image = np.full((100, 100, 1), 51, np.uint8)
+    assert to_model(image, 32) == pytest.approx(-0.6, abs=1e-5)
+    assert from_model(to_model(image, 32), 100) == pytest.approx(0.2, abs=1e-5)
 
 
 def test_feather_is_one_near_the_mask_and_zero_beyond_the_band():

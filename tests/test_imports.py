@@ -41,10 +41,10 @@ RUNTIME_PACKAGES = {"numpy", "onnxruntime", "PIL", "cv2", "pydantic", "typer", "
 #: Rooms of the runtime -> the other rooms they may use.
 ROOMS = {
     "diffusion": set(),
-    "pictures": {"diffusion"},
+    "images": {"diffusion"},
     "engines": {"diffusion"},
-    "synthesis": {"diffusion", "pictures", "engines"},
-    "datasets": {"diffusion", "pictures"},
+    "synthesis": {"diffusion", "images", "engines"},
+    "datasets": {"diffusion", "images"},
 }
 #: Modules beside the rooms that rooms may use; all others are doors, and lie above.
 BELOW = {"closing", "errors", "extras", "files", "progress"}
@@ -167,10 +167,10 @@ def test_every_folder_of_the_runtime_is_a_room():
     ("room", "line"),
     [
         ("diffusion", "from ..engines.engine import Engine"),
-        ("pictures", "from defectrt.engines import manifest"),
+        ("images", "from defectrt.engines import manifest"),
         ("engines", "def f():\n    from .. import job"),
         ("synthesis", "from ..datasets.journal import Entry"),
-        ("datasets", "from ..synthesis.maker import Job"),
+        ("datasets", "from ..synthesis.pipeline import Job"),
         ("datasets", "from ..cli import main"),
     ],
 )

@@ -10,12 +10,12 @@ import pytest
 from datasets import (
     SIZE,
     folders,
-    folders_of_kinds,
+    folders_of_defect_types,
+    image,
     loco,
     mask,
     mvtec,
     pairs,
-    picture,
     visa,
     write,
 )
@@ -27,8 +27,8 @@ from defectrt.training.data.samples.layouts import GOOD, smeared, unsmeared
 AREA = 48  # of one mask
 
 
-def kinds(samples):
-    return dict(Counter(sample.kind for sample in samples))
+def defect_types(samples):
+    return dict(Counter(sample.defect_type for sample in samples))
 
 
 @pytest.mark.parametrize(
@@ -39,36 +39,36 @@ def kinds(samples):
         (visa, "visa", {GOOD: 1, "melded": 1, "combined": 1, "wax missing": 1}),
         (pairs, "pairs", {GOOD: 2, "crack": 2, "fray": 1}),
         (folders, "folders", {GOOD: 1, "crack": 2, "hole": 1}),
-        (folders_of_kinds, "folders", {GOOD: 1, "crack": 2, "hole": 1}),
+        (folders_of_defect_types, "folders", {GOOD: 1, "crack": 2, "hole": 1}),
     ],
 )
 def test_a_layout_is_recognised_and_read(tmp_path, make, layout, expected):
     dataset = read_dataset(make(tmp_path))
     assert dataset.layout.name == layout
     samples = dataset.samples()
-    assert kinds(samples) == expected
+    assert defect_types(samples) == expected
     for sample in samples:
-        assert sample.picture.shape == (*SIZE, 3)
+        assert sample.image.shape == (*SIZE, 3)
         assert sample.mask.shape == SIZE
-        assert sample.mask.any() == (sample.kind != GOOD)
+        assert sample.mask.any() == (sample.defect_type != GOOD)
 
 
 def test_masks_of_visa_after_its_own_preparation_have_no_suffix(tmp_path):
     assert read_dataset(mvtec(tmp_path, suffix="")).samples()[0].mask.sum() == AREA
 
 
-def test_all_masks_of_a_picture_count_whatever_their_values(tmp_path):
+def test_all_masks_of_a_image_count_whatever_their_values(tmp_path):
     areas = {
         s.path.name: s.mask.sum() for s in read_dataset(loco(tmp_path)).samples() if s.mask.any()
     }
     assert areas == {"000.png": AREA, "001.png": 2 * AREA}  # 000: the structural one, listed last
-    logical = [s for s in read_dataset(tmp_path).samples() if s.kind == "logical_anomalies"]
+    logical = [s for s in read_dataset(tmp_path).samples() if s.defect_type == "logical_anomalies"]
     assert [s.mask.sum() for s in logical] == [2 * AREA, 2 * AREA]
 
 
 def test_classes_of_loco_have_to_be_named(tmp_path):
     dataset = read_dataset(loco(tmp_path), "loco-classes")
-    assert kinds(dataset.samples()) == {
+    assert defect_types(dataset.samples()) == {
         GOOD: 1,
         "missing_cable": 1,
         "combined": 1,
@@ -101,15 +101,15 @@ def test_a_list_of_classes_that_is_none(tmp_path, change, message):
 
 
 def test_small_integers_are_defect(tmp_path):
-    areas = [s.mask.sum() for s in read_dataset(visa(tmp_path)).samples() if s.kind != GOOD]
+    areas = [s.mask.sum() for s in read_dataset(visa(tmp_path)).samples() if s.defect_type != GOOD]
     assert areas == [AREA, 2 * AREA, AREA]
 
 
 def test_the_fringe_of_a_smeared_mask_is_not_defect(tmp_path):
     dataset = read_dataset(pairs(tmp_path))
-    assert {s.mask.sum() for s in dataset.samples() if s.kind != GOOD} == {AREA}
+    assert {s.mask.sum() for s in dataset.samples() if s.defect_type != GOOD} == {AREA}
     every = read_dataset(tmp_path, mask_threshold=1)
-    assert {s.mask.sum() for s in every.samples() if s.kind != GOOD} == {AREA + 8}
+    assert {s.mask.sum() for s in every.samples() if s.defect_type != GOOD} == {AREA + 8}
 
 
 @pytest.mark.parametrize(
@@ -147,11 +147,11 @@ def test_a_folder_of_datasets_is_not_taken_for_pairs_because_of_a_stray_one(tmp_
 
 def test_two_ways_to_read_a_folder_are_listed_and_one_can_be_named(tmp_path):
     folders(tmp_path)
-    write(tmp_path / "dent" / "a.jpg", picture(0))
+    write(tmp_path / "dent" / "a.jpg", image(0))
     write(tmp_path / "dent" / "a.png", mask())
     with pytest.raises(InputError, match=r"(?s)as pairs.*as folders"):
         read_dataset(tmp_path)
-    assert "dent" in read_dataset(tmp_path, "pairs").kinds
+    assert "dent" in read_dataset(tmp_path, "pairs").defect_types
 
 
 def test_what_is_not_a_dataset(tmp_path):
@@ -161,7 +161,7 @@ def test_what_is_not_a_dataset(tmp_path):
         read_dataset(tmp_path, "coco")
     with pytest.raises(InputError, match=r"(?s)no way that is known:.*mvtec: .*visa: "):
         read_dataset(tmp_path)
-    write(tmp_path / "a.png", picture(0))
+    write(tmp_path / "a.png", image(0))
     with pytest.raises(InputError, match="no way that is known"):
         read_dataset(tmp_path)
 
@@ -176,9 +176,9 @@ def test_every_fault_is_listed_at_once(tmp_path):
         read_dataset(tmp_path).samples()
     lines = str(error.value).splitlines()
     assert len(lines) == 4
-    for part in ("crack/000.png: it has no mask", "50x20, its picture 50x40", "mask is empty"):
+    for part in ("crack/000.png: it has no mask", "50x20, its image 50x40", "mask is empty"):
         assert any(part in line for line in lines), part
-    assert any("good/000.png: not a picture" in line for line in lines)
+    assert any("good/000.png: not an image" in line for line in lines)
 
 
 def test_a_mask_without_a_background_is_a_fault(tmp_path):
@@ -200,7 +200,7 @@ def test_a_list_that_names_files_elsewhere_reaches_nothing(tmp_path):
 def test_the_real_tiles(magnetic_tile):
     dataset = read_dataset(magnetic_tile)
     assert dataset.layout.name == "pairs"
-    assert dataset.kinds == ["blowhole", "break", "crack", "fray", "uneven"]
+    assert dataset.defect_types == ["blowhole", "break", "crack", "fray", "uneven"]
     assert len(dataset.items) == 798
     with pytest.raises(InputError) as error:  # published with two empty masks
         dataset.samples()

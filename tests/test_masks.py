@@ -25,7 +25,7 @@ def folder(root, *names):
 
 
 @pytest.mark.parametrize("name", ["7.png", "7_mask.png", "7.bmp", "7_mask.tif", "7_mask.PNG"])
-def test_a_mask_is_found_by_its_pictures_name(tmp_path, name):
+def test_a_mask_is_found_by_its_images_name(tmp_path, name):
     found = folder(tmp_path, f"a/{name}", "7.png", "a/77.png", "b/7.png").mask_of(
         PurePath("a/7.jpg")
     )
@@ -44,10 +44,10 @@ def test_no_mask_and_two_masks(tmp_path):
     with pytest.raises(InputError, match=r"more than one mask: 7.bmp, 7.png"):
         folder(tmp_path, "7.png", "7.bmp").mask_of(PurePath("7.jpg"))
     found = folder(tmp_path, "7_mask.png").mask_of(PurePath("7.jpg"))
-    assert found.name == "7_mask.png"  # the others may be the pictures
+    assert found.name == "7_mask.png"  # the others may be the images
 
 
-def test_several_masks_of_one_picture_are_not_taken_for_one(tmp_path):
+def test_several_masks_of_one_image_are_not_taken_for_one(tmp_path):
     masks = folder(tmp_path, "7_mask_0.png", "7_0.png", "7/0.png")
     with pytest.raises(InputError, match="no mask"):
         masks.mask_of(PurePath("7.png"))
@@ -84,7 +84,7 @@ def test_the_alpha_of_a_mask_does_not_count(tmp_path):
 
 def test_wrong_size_and_empty(tmp_path):
     save(tmp_path / "m.png", np.zeros((5, 6), np.uint8))
-    with pytest.raises(InputError, match="the mask is 6x5, its picture 5x6"):
+    with pytest.raises(InputError, match="the mask is 6x5, its image 5x6"):
         read_mask(tmp_path / "m.png", (6, 5))
     with pytest.raises(InputError, match="the mask is empty"):
         read_mask(tmp_path / "m.png", (5, 6))

@@ -70,7 +70,7 @@ def test_without_a_difference_between_prompts_it_is_the_plain_unet(projection, h
     torch.testing.assert_close(got, expected, atol=2e-5, rtol=1e-5)
 
 
-def test_the_prompt_inside_reaches_only_a_masked_picture(model, rows):
+def test_the_prompt_inside_reaches_only_a_masked_image(model, rows):
     net = MaskedUNet(model.unet)
     other = model.encode_prompts(["scratch"])[0][[0, 0]]
     with torch.no_grad():
@@ -153,10 +153,8 @@ def test_saved_models_open_again_here_and_in_diffusers(tmp_path, prediction_type
     texts = ["a hole", ""]
     assert torch.equal(model.encode_prompts(texts)[0], again.encode_prompts(texts)[0])
     pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "m")
-    picture = pipeline(
-        "a hole", num_inference_steps=2, height=32, width=32, output_type="np"
-    ).images
-    assert picture.shape == (1, 32, 32, 3)
+    image = pipeline("a hole", num_inference_steps=2, height=32, width=32, output_type="np").images
+    assert image.shape == (1, 32, 32, 3)
 
 
 def test_the_same_seed_gives_the_same_weights():

@@ -137,7 +137,7 @@ def test_gradient_stays_on_its_side_of_the_mask(batch, term, branch, zero_inside
     assert gradient[1 - branch].abs().max() == 0
 
 
-def test_gradient_of_the_regularizer_to_the_picture_is_zero_under_the_mask(batch):
+def test_gradient_of_the_regularizer_to_the_image_is_zero_under_the_mask(batch):
     batch["z0"].requires_grad_()
     disentangle(Recorder(), **batch)["regularizer"].backward()
     inside = batch["mask"].expand(-1, C, -1, -1).bool()

@@ -70,7 +70,7 @@ def test_no_graph_has_what_is_slow_on_a_cpu(engine):
         assert name == "encoder" or "Split" not in kinds  # there it parts mean and variance
 
 
-@pytest.mark.parametrize("shape", [(3, 8, 5), (3, 8, 5, 7)], ids=["sequence", "picture"])
+@pytest.mark.parametrize("shape", [(3, 8, 5), (3, 8, 5, 7)], ids=["sequence", "image"])
 def test_a_lowered_group_norm_computes_the_same(shape, tmp_path):
     norm = torch.nn.GroupNorm(4, 8, eps=0.1)
     torch.nn.init.normal_(norm.weight)

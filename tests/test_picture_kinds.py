@@ -1,4 +1,4 @@
-"""Pictures of every kind, as other programs write them, through the composite and back."""
+"""Images of every kind, as other programs write them, through the composite and back."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from defectrt.errors import InputError
 from defectrt.images import tiff as tiff_module
 from defectrt.images.compositing import composite, feather
 from defectrt.images.png import encode_png
-from defectrt.images.reading import read_picture
+from defectrt.images.reading import read_image
 from defectrt.images.window import from_model, place_window, to_model
 
 SIZE = 30, 23
@@ -112,8 +112,8 @@ CASES = [(*kind, o) for kind in TABLE for o in range(1, 9 if kind[0] != "bmp" el
 
 
 def through_the_composite(path, tmp_path):
-    """Put a change into a window of a picture, write it and read it back; both and the weight."""
-    source = read_picture(path)
+    """Put a change into a window of an image, write it and read it back; both and the weight."""
+    source = read_image(path)
     mask = np.zeros(source.shape[:2], bool)
     mask[9:13, 8:14] = True
     window = place_window(mask, 16, 2)
@@ -126,7 +126,7 @@ def through_the_composite(path, tmp_path):
     window.paste(result, composite(seen, change, weight))
     window.paste(band, weight)
     (tmp_path / "result.png").write_bytes(encode_png(result))
-    return source, read_picture(tmp_path / "result.png"), band
+    return source, read_image(tmp_path / "result.png"), band
 
 
 @pytest.mark.parametrize(
@@ -174,14 +174,14 @@ def test_tiff_in_every_compression_and_order(
     for way in ways:
         how = {"compression": compression} | way | ({"planarconfig": "separate"} if apart else {})
         (tmp_path / "a.tif").write_bytes(tiff(stored, model, **how))
-        np.testing.assert_array_equal(read_picture(tmp_path / "a.tif"), expected, str(way))
+        np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), expected, str(way))
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_tiff_in_which_white_is_zero(tmp_path, dtype):
     stored = samples(1, dtype)
     (tmp_path / "a.tif").write_bytes(tiff(stored, "grey", photometric="miniswhite"))
-    np.testing.assert_array_equal(read_picture(tmp_path / "a.tif"), np.iinfo(dtype).max - stored)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), np.iinfo(dtype).max - stored)
 
 
 @pytest.mark.parametrize("dtype", ["f2", "f4", "f8", "i1", "i2", "i4", "u4", "u8"])
@@ -193,27 +193,27 @@ def test_other_numbers_are_refused_in_one_sentence(tmp_path, dtype, channels):
     bits = 8 * int(dtype[1])
     message = f"a.tif: stores {bits}-bit{kind} numbers; save it with 8 or 16 bits"
     with pytest.raises(InputError, match=message):
-        read_picture(tmp_path / "a.tif")
+        read_image(tmp_path / "a.tif")
 
 
 def test_a_piece_too_large_to_unpack_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(tiff_module, "_LARGEST", 500)
     (tmp_path / "a.tif").write_bytes(tiff(samples(3, np.uint16), "rgb", compression="zlib"))
     with pytest.raises(InputError, match=r"a.tif: is packed in one piece that is too large"):
-        read_picture(tmp_path / "a.tif")
+        read_image(tmp_path / "a.tif")
 
 
 def test_channels_of_other_meanings_and_other_sizes_are_refused(tmp_path):
     array = samples(3, np.uint16)
     (tmp_path / "a.tif").write_bytes(tiff(array, "rgb", photometric="cielab"))
     with pytest.raises(InputError, match="3 channels of colour model 8 are not supported"):
-        read_picture(tmp_path / "a.tif")
+        read_image(tmp_path / "a.tif")
     deep = tiff(array, "rgb")
     two = io.BytesIO(deep)
     tifffile.imwrite(two, array, photometric="rgb", append=True)
     (tmp_path / "b.tif").write_bytes(two.getvalue())
-    with pytest.raises(InputError, match="holds several pictures"):
-        read_picture(tmp_path / "b.tif")
+    with pytest.raises(InputError, match="holds several images"):
+        read_image(tmp_path / "b.tif")
 
 
 def test_a_deep_tiff_that_would_be_a_bomb_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
@@ -223,7 +223,7 @@ def test_a_deep_tiff_that_would_be_a_bomb_is_refused_before_it_is_unpacked(tmp_p
         "defectrt.images.reading.read_samples", lambda *_: pytest.fail("it was unpacked")
     )
     with pytest.raises(InputError, match="300x300 is more than"):
-        read_picture(tmp_path / "a.tif")
+        read_image(tmp_path / "a.tif")
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
@@ -239,7 +239,7 @@ def test_palettes(tmp_path, bits, clear):
     if clear is not None:
         alpha = np.where(indices == clear, 0, 255).astype(np.uint8)
         expected = np.dstack([expected, alpha])
-    np.testing.assert_array_equal(read_picture(tmp_path / "a.png"), expected)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), expected)
 
 
 @pytest.mark.parametrize(
@@ -249,7 +249,7 @@ def test_one_bit_is_black_and_white(tmp_path, suffix, how):
     bits = samples(1)[..., 0] > 100
     Image.fromarray(bits).save(tmp_path / f"a.{suffix}", **how)
     np.testing.assert_array_equal(
-        read_picture(tmp_path / f"a.{suffix}"), bits[..., None] * np.uint8(255)
+        read_image(tmp_path / f"a.{suffix}"), bits[..., None] * np.uint8(255)
     )
 
 
@@ -261,7 +261,7 @@ def test_a_transparent_value_of_16_bits_becomes_alpha(tmp_path, model):
     (tmp_path / "a.png").write_bytes(png(stored, model, 1, chunk(b"tRNS", value)))
     clear = (stored == 77).all(axis=2)
     expected = np.dstack([stored, np.where(clear, 0, 65535).astype(np.uint16)])
-    np.testing.assert_array_equal(read_picture(tmp_path / "a.png"), expected)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), expected)
 
 
 def ink_profile(white=255, black=0):
@@ -287,16 +287,16 @@ def test_ink_is_seen_through_its_colour_profile(tmp_path, kind, suffix):
     path = tmp_path / f"a.{suffix}"
     how = {"icc_profile": ink_profile()} | ({"quality": 100} if kind == "jpeg" else {})
     path.write_bytes(by_pillow(kind)(stored, "cmyk", **how))
-    picture = read_picture(path)
-    assert picture.shape == (*SIZE, 3)
-    assert picture[:, :8].min() > 245
-    assert picture[:, 17:].max() < 10
+    image = read_image(path)
+    assert image.shape == (*SIZE, 3)
+    assert image[:, :8].min() > 245
+    assert image[:, 17:].max() < 10
     path.write_bytes(by_pillow(kind)(stored, "cmyk"))
-    assert read_picture(path)[:, :8, 0].max() < 10
+    assert read_image(path)[:, :8, 0].max() < 10
 
 
 def test_a_profile_that_is_none_is_said(tmp_path):
     data = by_pillow("tiff")(samples(4), "cmyk", icc_profile=b"not a profile" * 20)
     (tmp_path / "a.tif").write_bytes(data)
     with pytest.raises(InputError, match=r"a.tif: its colour profile cannot be used"):
-        read_picture(tmp_path / "a.tif")
+        read_image(tmp_path / "a.tif")

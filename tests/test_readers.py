@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from conftest import records, save
 
-from defectrt.images.reading import read_picture
+from defectrt.images.reading import read_image
 from defectrt.output.formats import finish
 from defectrt.synthesis.job import Job, synthesize
 
@@ -77,7 +77,7 @@ print(json.dumps([data["names"], found]))
 
 @pytest.fixture
 def folder(fake_engine, tmp_path):
-    """Ten pictures of one size, two spots each, every format; made by the whole job."""
+    """Ten images of one size, two instances each, every format; made by the whole job."""
     images, rng = tmp_path / "images", np.random.default_rng(0)
     for i in range(10):
         save(images / f"{i}.png", rng.integers(140, 170, (48, 40), np.uint8))
@@ -122,7 +122,7 @@ def check_opened(folder, found, tests):
         assert shape == [3, 48, 40]
         path = str((folder / path).resolve())
         assert label == (path in labels)
-        expected = read_picture(labels[path])[..., 0] > 0 if label else np.zeros((48, 40))
+        expected = read_image(labels[path])[..., 0] > 0 if label else np.zeros((48, 40))
         np.testing.assert_array_equal(mask, expected)
     assert {Path(t[0]).name for t in tests if t[1] == 0} == {"004.png", "009.png"}
 
@@ -133,7 +133,7 @@ def test_ultralytics_opens_the_folder_and_draws_the_labels(folder):
     assert len(found) == 10 + 20
     for r in records(folder):
         (path,) = (p for p in found if p.endswith(f"/spot_{r['image'][-7:]}"))
-        kinds, mask = found.pop(path)
-        assert kinds == [0.0]
-        np.testing.assert_array_equal(mask, read_picture(folder / r["label"])[..., 0] > 0)
-    assert all(kinds == [] for kinds, _ in found.values())
+        defect_types, mask = found.pop(path)
+        assert defect_types == [0.0]
+        np.testing.assert_array_equal(mask, read_image(folder / r["label"])[..., 0] > 0)
+    assert all(defect_types == [] for defect_types, _ in found.values())

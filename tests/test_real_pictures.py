@@ -1,4 +1,4 @@
-"""The engine inside, on drawn pictures and on real photographs where they are at hand."""
+"""The bundled engine, on drawn images and on real photographs where they are at hand."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from conftest import records
 from defectrt.engines.loading import BUNDLED_ENGINE
 from defectrt.engines.manifest import verify
 from defectrt.images.compositing import feather
-from defectrt.images.reading import read_picture
+from defectrt.images.reading import read_image
 from defectrt.masks.reading import read_mask
 from defectrt.synthesis.job import Job, synthesize
-from defectrt.training.surfaces import KINDS as DEFECTS
+from defectrt.training.surfaces import DEFECT_TYPES as DEFECTS
 
 ROOT = Path(__file__).parents[1]
 RECIPE = ROOT / "examples" / "default_engine" / "cpu"
@@ -64,12 +64,12 @@ def load(name):
 
 def test_no_tile_is_on_both_sides(magnetic_tile):
     prepare = load("prepare")
-    for kind in ("Blowhole", "Crack", "Free"):
-        pictures = sorted((magnetic_tile / f"MT_{kind}" / "Imgs").glob("*.jpg"))
-        train, test = prepare.split(pictures, 0.3, np.random.default_rng(0))
-        assert sorted(train + test) == pictures
-        assert 0.15 < len(test) / len(pictures) < 0.45
-        marked = [(int(re.search(r"num_(\d+)", p.name)[1]), p in test) for p in pictures]
+    for defect_type in ("Blowhole", "Crack", "Free"):
+        images = sorted((magnetic_tile / f"MT_{defect_type}" / "Imgs").glob("*.jpg"))
+        train, test = prepare.split(images, 0.3, np.random.default_rng(0))
+        assert sorted(train + test) == images
+        assert 0.15 < len(test) / len(images) < 0.45
+        marked = [(int(re.search(r"num_(\d+)", p.name)[1]), p in test) for p in images]
         for (a, side_a), (b, side_b) in pairwise(sorted(marked)):
             assert side_a == side_b or b - a >= 200
 
@@ -84,7 +84,7 @@ def test_real_tiles_keep_every_pixel_outside_the_band(magnetic_tile, tmp_path):
     summary = synthesize(images, None, masks, out, job, quiet=True)
     assert summary.kept >= 2
     for r in records(out):
-        source, result = read_picture(images / r["source"]), read_picture(out / r["image"])
+        source, result = read_image(images / r["source"]), read_image(out / r["image"])
         outside = feather(read_mask(masks / r["masks"][0]["file"], source.shape[:2]), 2, 4) == 0
         np.testing.assert_array_equal(result[outside], source[outside])
         assert (result != source).any()
@@ -97,6 +97,6 @@ def test_the_contact_sheet_shows_what_the_program_writes(tmp_path):
     script = ROOT / "examples" / "contact_sheet.py"
     words = [sys.executable, script, tmp_path / "out", tmp_path / "sheet.png", "--side", "64"]
     subprocess.run([*words, "--first", "4"], check=True, capture_output=True)
-    sheet = read_picture(tmp_path / "sheet.png")
+    sheet = read_image(tmp_path / "sheet.png")
     assert sheet.shape == (2 * 76 - 10, 2 * (3 * 66 + 10) - 10, 3)
     assert sheet[:64, 132:196].max() == 255  # the label is the third panel

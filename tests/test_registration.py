@@ -1,4 +1,4 @@
-"""A golden picture is found again where it is, within a pixel, and refused where it is not."""
+"""A golden image is found again where it is, within a pixel, and refused where it is not."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from conftest import save
 
 from defectrt.errors import InputError
-from defectrt.images.reading import read_picture
+from defectrt.images.reading import read_image
 from defectrt.masks.registration import Golden, carry, register
 
 CORNERS = np.array([[125, 95, 1], [515, 95, 1], [515, 385, 1], [125, 385, 1]], float)
@@ -16,24 +16,24 @@ CORNERS = np.array([[125, 95, 1], [515, 95, 1], [515, 385, 1], [125, 385, 1]], f
 
 def part(seed=0, h=480, w=640):
     """A printed plate with holes, [H,W] levels."""
-    rng, picture = np.random.default_rng(seed), np.full((h, w), 40, np.uint8)
-    cv2.rectangle(picture, (120, 90), (520, 390), 150, -1)
+    rng, image = np.random.default_rng(seed), np.full((h, w), 40, np.uint8)
+    cv2.rectangle(image, (120, 90), (520, 390), 150, -1)
     for _ in range(9):
         centre = int(rng.integers(150, 490)), int(rng.integers(120, 360))
-        cv2.circle(picture, centre, int(rng.integers(8, 30)), int(rng.integers(30, 230)), -1)
-    cv2.putText(picture, f"AB{seed}", (200, 250), 0, 2, 60, 4)
-    return picture.astype(float)
+        cv2.circle(image, centre, int(rng.integers(8, 30)), int(rng.integers(30, 230)), -1)
+    cv2.putText(image, f"AB{seed}", (200, 250), 0, 2, 60, 4)
+    return image.astype(float)
 
 
-def moved(picture, angle=0.0, dx=0.0, dy=0.0, zoom=1.0):
-    h, w = picture.shape
+def moved(image, angle=0.0, dx=0.0, dy=0.0, zoom=1.0):
+    h, w = image.shape
     matrix = cv2.getRotationMatrix2D((w / 2, h / 2), angle, zoom)
     matrix[:, 2] += dx, dy
-    return cv2.warpAffine(picture, matrix, (w, h), borderMode=cv2.BORDER_REFLECT), matrix
+    return cv2.warpAffine(image, matrix, (w, h), borderMode=cv2.BORDER_REFLECT), matrix
 
 
-def photo(picture, gain=1.0, offset=0.0, noise=4.0, seed=0):
-    noisy = picture * gain + offset + np.random.default_rng(seed).normal(0, noise, picture.shape)
+def photo(image, gain=1.0, offset=0.0, noise=4.0, seed=0):
+    noisy = image * gain + offset + np.random.default_rng(seed).normal(0, noise, image.shape)
     return noisy.clip(0, 255).astype(np.uint8)[..., None]
 
 
@@ -52,16 +52,16 @@ def photo(picture, gain=1.0, offset=0.0, noise=4.0, seed=0):
     ids=str,
 )
 def test_the_part_is_found_again_within_a_pixel(how, light):
-    picture, matrix = moved(part(), **how)
-    found = register(photo(part()), photo(picture, **light, seed=1))
+    image, matrix = moved(part(), **how)
+    found = register(photo(part()), photo(image, **light, seed=1))
     assert np.abs(CORNERS @ found.matrix.T - CORNERS @ matrix.T).max() < 1
     assert found.confidence > 0.9
 
 
-def test_large_pictures_of_another_size_and_depth():
+def test_large_images_of_another_size_and_depth():
     large = cv2.resize(part(), (1900, 1425), interpolation=cv2.INTER_AREA)
-    picture, matrix = moved(large, 8, 60, -40)
-    shifted = photo(picture, seed=1).astype(np.uint16) * 257
+    image, matrix = moved(large, 8, 60, -40)
+    shifted = photo(image, seed=1).astype(np.uint16) * 257
     found = register(photo(part()), shifted)
     zoom = 1900 / 640
     scaled = np.array([[zoom, 0, zoom / 2 - 0.5], [0, zoom, zoom / 2 - 0.5], [0, 0, 1]])
@@ -70,7 +70,7 @@ def test_large_pictures_of_another_size_and_depth():
 
 @pytest.mark.parametrize("seed", [1, 2, 3, 4])
 def test_another_part_of_the_same_outline_is_refused(seed):
-    with pytest.raises(InputError, match=r"\d\d% of the golden picture is found again"):
+    with pytest.raises(InputError, match=r"\d\d% of the golden image is found again"):
         register(photo(part()), photo(part(seed)))
 
 
@@ -87,10 +87,10 @@ def surface(kind):
 
 
 @pytest.mark.parametrize("kind", ["noise", "blank", "gradient"])
-def test_pictures_that_do_not_match_are_refused(kind):
-    for golden, picture in [(part(), surface(kind)), (surface(kind), part())]:
+def test_images_that_do_not_match_are_refused(kind):
+    for golden, image in [(part(), surface(kind)), (surface(kind), part())]:
         with pytest.raises(InputError):
-            register(photo(golden), photo(picture, seed=1))
+            register(photo(golden), photo(image, seed=1))
 
 
 @pytest.mark.parametrize(
@@ -108,10 +108,10 @@ def test_what_cannot_be_told_is_refused_even_if_it_is_the_same(kind, reason):
 
 def test_tiles_are_found_in_themselves_moved_and_in_no_other(magnetic_tile):
     paths = sorted((magnetic_tile / "MT_Free" / "Imgs").glob("*.jpg"))[:40:10]
-    tiles = [read_picture(path) for path in paths]
+    tiles = [read_image(path) for path in paths]
     for i, tile in enumerate(tiles):
-        picture, matrix = moved(tile[..., 0].astype(float), 4, 6, -9)
-        found = register(tile, photo(picture, 0.8, 10, 2))
+        image, matrix = moved(tile[..., 0].astype(float), 4, 6, -9)
+        found = register(tile, photo(image, 0.8, 10, 2))
         corners = np.array([[x, y, 1] for y in (0, tile.shape[0]) for x in (0, tile.shape[1])])
         assert np.abs(corners @ found.matrix.T - corners @ matrix.T).max() < 1
         with pytest.raises(InputError):
@@ -127,8 +127,8 @@ def test_regions_are_carried_and_what_is_forbidden_stays_so(tmp_path):
     save(tmp_path / "forbidden.png", forbidden)
     golden = Golden(*(tmp_path / f"{name}.png" for name in ("golden", "legal", "forbidden")))
     for angle, dx, dy in [(0, 0, 0), (7, 30, -20), (-30, 5, 8)]:
-        picture, matrix = moved(part(), angle, dx, dy)
-        region = golden("7.png", photo(picture, seed=2))
+        image, matrix = moved(part(), angle, dx, dy)
+        region = golden("7.png", photo(image, seed=2))
         truth = ((legal > 0) & (forbidden == 0)).astype(np.uint8)
         truth = cv2.warpAffine(truth, matrix, (640, 480), flags=cv2.INTER_NEAREST) > 0
         assert not (region.mask & ~truth).any()
@@ -146,7 +146,7 @@ def test_regions_that_leave_nothing_or_have_another_size(tmp_path):
     golden, everything = tmp_path / "golden.png", tmp_path / "all.png"
     with pytest.raises(InputError, match="all that is legal is forbidden too"):
         Golden(golden, everything, everything)
-    with pytest.raises(InputError, match=r"small.png: the mask is 64x48, its picture 640x480"):
+    with pytest.raises(InputError, match=r"small.png: the mask is 64x48, its image 640x480"):
         Golden(golden, tmp_path / "small.png")
 
 

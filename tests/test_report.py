@@ -18,7 +18,7 @@ from PIL import Image
 from defectrt.output import report
 from defectrt.output.report import write_report
 
-KINDS = ["crack", "stain"]
+DEFECT_TYPES = ["crack", "stain"]
 HOSTILE = [
     "<script>window.hacked = 1</script>.png",
     "</script><img src=x onerror='window.hacked = 1'>.png",
@@ -28,23 +28,23 @@ HOSTILE = [
 ]
 
 
-def make_folder(out, pictures=6, dtype=np.uint8):
-    """Pictures with a square that gets brighter; hostile names, and samples that were lost."""
+def make_folder(out, images=6, dtype=np.uint8):
+    """Images with a square that gets brighter; hostile names, and samples that were lost."""
     rng, top = np.random.default_rng(0), np.iinfo(dtype).max
     samples = []
-    for i in range(pictures):
+    for i in range(images):
         good = (rng.random((200, 300, 3)) * top * 0.1 + top * 0.3).astype(dtype)
         mask = np.zeros((200, 300), bool)
         mask[50 : 70 + i, 240:256] = True
         label = mask.copy()
         label[60:] = False
-        picture = good.copy()
-        picture[label] += np.array(top * 0.02 * (1 + i), dtype)
+        image = good.copy()
+        image[label] += np.array(top * 0.02 * (1 + i), dtype)
         record = {
             "source": HOSTILE[i] if i < len(HOSTILE) else f"{i}.png",
             "sample": 0,
             "seed": 2**63 + i,
-            "defect": KINDS[i % 2],
+            "defect": DEFECT_TYPES[i % 2],
             "visibility": 0.02 * (1 + i),
             "coverage": 1 / (2 + i),
             "seam": 0.01,
@@ -52,13 +52,13 @@ def make_folder(out, pictures=6, dtype=np.uint8):
             "refined_area": int(label.sum()),
             "changed_area": int(label.sum()),
         }
-        samples.append((good, picture, label, mask, record))
+        samples.append((good, image, label, mask, record))
     dropped = [
         {"source": HOSTILE[0], "sample": 1, "reason": "no defect <i>appeared</i>"},
         {"source": "6.png", "sample": 1, "reason": "no defect <i>appeared</i>"},
     ]
     failed = [{"source": "7.png", "sample": 0, "reason": "7.png: the file is empty"}]
-    return write_folder(out, KINDS, samples, dropped, failed, category="plate <b>")
+    return write_folder(out, DEFECT_TYPES, samples, dropped, failed, category="plate <b>")
 
 
 def add_lines(out, total):
@@ -136,13 +136,13 @@ def test_what_it_says(tmp_path):
     ]
     assert data["reasons"][0]["samples"] == [[HOSTILE[0], 1], ["6.png", 1]]
     one = data["samples"][3]
-    assert (one["kind"], one["number"], one["seed"]) == ("stain", 0, str(2**63 + 1))
+    assert (one["defect_type"], one["number"], one["seed"]) == ("stain", 0, str(2**63 + 1))
     assert one["visibility"] == 0.04
     assert one["size"] == [300, 200]
     assert one["files"]["mask"] == "masks/stain/001.png"
 
 
-def test_the_pictures_are_the_samples(tmp_path):
+def test_the_images_are_the_samples(tmp_path):
     out = make_folder(tmp_path / "out")
     _, data = read(out)
     for sample in data["samples"]:
@@ -150,7 +150,7 @@ def test_the_pictures_are_the_samples(tmp_path):
         assert x + w <= 300
         assert w == h == 96
         cut = slice(y, y + h), slice(x, x + w)
-        shown = {name: decode(uri) for name, uri in sample["pictures"].items()}
+        shown = {name: decode(uri) for name, uri in sample["images"].items()}
         for name in ("good", "image"):
             exact = np.asarray(Image.open(out / sample["files"][name])).astype(int)[cut]
             assert np.abs(shown[name].mean(axis=2) - exact.mean(axis=2)).mean() < 8
@@ -165,7 +165,7 @@ def test_the_pictures_are_the_samples(tmp_path):
 
 def test_sixteen_bits_are_stretched_to_what_is_there(tmp_path):
     _, data = read(make_folder(tmp_path / "out", 1, np.uint16))
-    good = decode(data["samples"][0]["pictures"]["good"])
+    good = decode(data["samples"][0]["images"]["good"])
     assert good.min() < 60
     assert good.max() > 195
 
@@ -188,15 +188,13 @@ def test_the_same_bytes_again(tmp_path):
     assert (out / "report.html").read_bytes() == first
 
 
-def test_only_some_of_many_pictures_are_embedded(tmp_path, monkeypatch):
+def test_only_some_of_many_images_are_embedded(tmp_path, monkeypatch):
     out = make_folder(tmp_path / "out")
     add_lines(out, 1000)
     monkeypatch.setattr(report, "MAX_EMBEDDED", 10)
     _, data = read(out)
     assert len(data["samples"]) == 1000
-    assert [i for i, s in enumerate(data["samples"]) if "pictures" in s] == list(
-        range(0, 1000, 100)
-    )
+    assert [i for i, s in enumerate(data["samples"]) if "images" in s] == list(range(0, 1000, 100))
     assert data["embedded"] == 10
 
 
@@ -277,12 +275,12 @@ def test_it_opens_from_disk_and_runs_nothing_of_its_names(browser, tmp_path):
 @pytest.mark.slow
 def test_filters_and_order(browser, tmp_path):
     page = Opened(browser, make_folder(tmp_path / "out"))
-    page.set("kind", "stain")
+    page.set("defect_type", "stain")
     assert page.texts(".card h2 span") == ["stain 001", "stain 003", "stain 005"]
     assert page.texts("#count") == ["3 of 6 samples"]
     page.set("visibility", "8")
     assert page.texts(".card h2 span") == ["stain 003", "stain 005"]
-    page.set("kind", "")
+    page.set("defect_type", "")
     page.set("visibility", "0")
     page.set("coverage", "30")
     assert page.texts(".card h2 span") == ["crack 000", "stain 001"]
@@ -343,7 +341,7 @@ def test_ten_thousand_samples(browser, tmp_path):
     out = make_folder(tmp_path / "out")
     add_lines(out, 10_000)
     page = Opened(browser, out)
-    assert page.texts("#note")[0].startswith("The pictures of 500 of 10,000 samples are in this")
+    assert page.texts("#note")[0].startswith("The images of 500 of 10,000 samples are in this")
     assert len(page.all(".card")) == 48
     assert len(page.all("*")) < 3000
     assert page.texts("#count") == ["500 of 10,000 samples"]

@@ -137,7 +137,7 @@ def test_an_option_of_pairs_says_how_it_is_written():
     assert cli._given({"defect": ["hole=a/b=c"], "steps": None, "good": []}) == {
         "defect": {"hole": "a/b=c"}
     }
-    with pytest.raises(InputError, match="--prompt hole: write KIND=TEXT"):
+    with pytest.raises(InputError, match="--prompt hole: write TYPE=TEXT"):
         cli._given({"prompt": ["hole"]})
 
 

@@ -250,7 +250,7 @@ def test_lemma_1_the_background_is_reconstructed_from_any_noise():
 def test_theorem_1_what_inversion_would_find_under_the_mask_is_standard_normal():
     """As α_T falls to 0, z̃_T - z̃^m_T is m ε: nothing outside, N(0, I) inside.
 
-    For Gaussian data, whose ε_θ* is known; z̃_T inverts the whole picture, z̃^m_T its background.
+    For Gaussian data, whose ε_θ* is known; z̃_T inverts the whole image, z̃^m_T its background.
     """
     mean, std, n = 0.6, 0.3, 40_000
     z0 = (mean + std * normal(0, 0, 0, (1, 1, 200, 400))).astype(np.float32)
@@ -378,7 +378,7 @@ def test_dual_and_replay_agree_where_the_round_trip_is_exact():
 
 @pytest.mark.parametrize("background", ["replay", "dual"])
 def test_several_defects_from_one_inversion(background):
-    """50 + 50 K evaluations a picture in replay, twice the second part in dual."""
+    """50 + 50 K evaluations an image in replay, twice the second part in dual."""
     schedule, (z0, _), m = NoiseSchedule.from_config(SD).tables(50), start(), mask_of("some")
     model, k = Model(), 3
     step = Stepper(model.epsilon)

@@ -12,12 +12,12 @@ from defectrt.config.synthesis import Job
 from defectrt.diffusion.rows import Prompts
 from defectrt.diffusion.sampler import generate, invert, run
 from defectrt.errors import EngineError, InputError, UsageError
-from defectrt.synthesis.pipeline import Good, Maker
+from defectrt.synthesis.pipeline import Good, Pipeline
 from defectrt.synthesis.scheduler import Call, Decode, Encode, Scheduler, Task
 
 
 class Counting(FakeEngine):
-    """Counts pictures, and how many calls are under way at once."""
+    """Counts images, and how many calls are under way at once."""
 
     def __init__(self, calls=1):
         super().__init__()
@@ -204,25 +204,25 @@ def test_impossible_sizes(options):
         Scheduler(FakeEngine(), **options)
 
 
-# ---- samples, on an engine without a network and on the one inside -------------------------------
+# ---- samples, on an engine without a network and on the bundled one ---------------------------
 
 
 def goods(size=(50, 60)):
     rng = np.random.default_rng(0)
     for i in range(5):
-        picture = rng.normal(150, 8, (*size, 3)).clip(0, 255).astype(np.uint8)
+        image = rng.normal(150, 8, (*size, 3)).clip(0, 255).astype(np.uint8)
         mask = np.zeros(size, bool)
         mask[8 + i : 14 + 2 * i, 10 : 18 + 3 * i] = True
         far = np.zeros(size, bool)
         far[-8:-3, -12:-4] = True
-        yield Good(f"{i}.png", picture), [mask, far][: 1 + i % 2]
+        yield Good(f"{i}.png", image), [mask, far][: 1 + i % 2]
 
 
 def samples(engine, job, order=(0, 1, 2, 3, 4), ahead=None):
-    """All samples of some pictures, started in some order."""
-    maker, pictures = Maker(engine, job), list(goods())
+    """All samples of some images, started in some order."""
+    pipeline, images = Pipeline(engine, job), list(goods())
     tasks = (
-        Task(maker.sample(pictures[i][0], k, pictures[i][1]))
+        Task(pipeline.sample(images[i][0], k, images[i][1]))
         for i in order
         for k in range(job.count)
     )
@@ -235,7 +235,7 @@ def same(one, two):
     for key, sample in two.items():
         assert one[key].figures == sample.figures
         assert one[key].seed == sample.seed
-        np.testing.assert_array_equal(one[key].picture, sample.picture)
+        np.testing.assert_array_equal(one[key].image, sample.image)
         np.testing.assert_array_equal(one[key].label, sample.label)
 
 
@@ -266,18 +266,18 @@ def test_a_sample_does_not_depend_on_its_neighbours(opened):
 
 @pytest.mark.slow
 def test_another_batch_is_at_most_a_grey_level_away():
-    """The engine inside, in one thread and in two."""
+    """The bundled engine, in one thread and in two."""
     with real_engine() as engine, real_engine(2) as twice:
         job = job_of(engine, batch=3)
         whole = samples(engine, job)
         for batch in (1, 2, 8):
             for other in (engine, twice):
                 for key, sample in samples(other, job_of(engine, batch=batch)).items():
-                    gap = whole[key].picture.astype(int) - sample.picture
+                    gap = whole[key].image.astype(int) - sample.image
                     assert np.abs(gap).max() <= 1
 
 
-def test_rows_of_more_than_one_picture_are_the_samplers_only():
+def test_rows_of_more_than_one_image_are_the_samplers_only():
     """The scheduler's requests are single rows; a wrong one is an error, not a wrong result."""
 
     def work(engine):
@@ -286,5 +286,5 @@ def test_rows_of_more_than_one_picture_are_the_samplers_only():
         return z
 
     (task,) = Scheduler(FakeEngine()).run([Task(work(None))])
-    with pytest.raises(InputError, match="one picture or row at a time"):
+    with pytest.raises(InputError, match="one image or row at a time"):
         task.result()

@@ -1,4 +1,4 @@
-"""Drawn masks suit their kind and lie wholly in the picture."""
+"""Drawn masks suit their defect type and lie wholly in the image."""
 
 from __future__ import annotations
 
@@ -10,28 +10,31 @@ from hypothesis import strategies as st
 
 from defectrt.masks.shapes import LINES, blob, draw_mask, draw_shape, perlin
 
-KINDS = ["scratch", "crack", "hole", "particle", "dent", "stain", "something else"]
+DEFECT_TYPES = ["scratch", "crack", "hole", "particle", "dent", "stain", "something else"]
 
 
 @settings(max_examples=100, deadline=None)
 @given(
-    st.sampled_from(KINDS), st.integers(16, 200), st.integers(16, 200), st.integers(0, 2**32 - 1)
+    st.sampled_from(DEFECT_TYPES),
+    st.integers(16, 200),
+    st.integers(16, 200),
+    st.integers(0, 2**32 - 1),
 )
-def test_one_piece_inside_the_picture(kind, h, w, seed):
-    mask = draw_mask(kind, (h, w), 64, np.random.default_rng(seed))
+def test_one_piece_inside_the_image(defect_type, h, w, seed):
+    mask = draw_mask(defect_type, (h, w), 64, np.random.default_rng(seed))
     assert mask.shape == (h, w)
     assert mask.any()
     assert cv2.connectedComponents(mask.astype(np.uint8))[0] == 2
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_lines_are_long_and_spots_are_round(kind):
+@pytest.mark.parametrize("defect_type", DEFECT_TYPES)
+def test_lines_are_long_and_spots_are_round(defect_type):
     ratios = []
     for seed in range(20):
-        mask = draw_mask(kind, (200, 200), 64, np.random.default_rng(seed)).astype(np.uint8)
+        mask = draw_mask(defect_type, (200, 200), 64, np.random.default_rng(seed)).astype(np.uint8)
         contour = max(cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0], key=len)
         ratios.append(mask.sum() / (np.pi * cv2.minEnclosingCircle(contour)[1] ** 2))
-    assert (np.median(ratios) < 0.25) == (kind in LINES)
+    assert (np.median(ratios) < 0.25) == (defect_type in LINES)
 
 
 def test_a_ragged_spot_is_as_deep_in_the_middle_from_every_side():
@@ -54,12 +57,12 @@ def test_the_same_seed_draws_the_same_and_places_vary():
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.sampled_from([*KINDS, "blob", "perlin", "spot"]),
+    st.sampled_from([*DEFECT_TYPES, "blob", "perlin", "spot"]),
     st.integers(8, 200),
     st.integers(0, 2**32 - 1),
 )
-def test_a_shape_is_tight_in_one_piece_and_fits_the_window(kind, window, seed):
-    shape = draw_shape(kind, window, np.random.default_rng(seed))
+def test_a_shape_is_tight_in_one_piece_and_fits_the_window(defect_type, window, seed):
+    shape = draw_shape(defect_type, window, np.random.default_rng(seed))
     assert max(shape.shape) <= window
     assert cv2.connectedComponents(shape.astype(np.uint8))[0] == 2
     for edge in (shape[0], shape[-1], shape[:, 0], shape[:, -1]):
@@ -76,10 +79,10 @@ def test_perlin_noise_is_0_on_the_grid_smooth_and_balanced():
 
 
 def test_patches_of_noise_are_more_ragged_than_spots():
-    def raggedness(kind):
+    def raggedness(defect_type):
         ratios = []
         for seed in range(20):
-            shape = draw_shape(kind, 128, np.random.default_rng(seed)).astype(np.uint8)
+            shape = draw_shape(defect_type, 128, np.random.default_rng(seed)).astype(np.uint8)
             shape = np.pad(shape, 1)
             contours = cv2.findContours(shape, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)[0]
             ratios.append(sum(map(len, contours)) ** 2 / (4 * np.pi * shape.sum()))

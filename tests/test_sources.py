@@ -1,4 +1,4 @@
-"""Masks from every source: seeded, recorded, whole inside their region, or the picture is out."""
+"""Masks from every source: seeded, recorded, whole inside their region, or the image is out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import defectrt
 from defectrt.config.masks import Masks
 from defectrt.errors import InputError, NothingDoneError, PartialError, UsageError
-from defectrt.images.reading import read_picture
+from defectrt.images.reading import read_image
 from defectrt.masks.bank import read_bank, transplant
 from defectrt.masks.folder import MaskFolder
 from defectrt.masks.pieces import pieces
@@ -26,7 +26,7 @@ from defectrt.masks.shapes import draw_shape
 from defectrt.synthesis.job import Job, synthesize
 from defectrt.synthesis.refinement import Refinement
 
-PICTURE = np.full((120, 150, 3), 128, np.uint8)
+IMAGE = np.full((120, 150, 3), 128, np.uint8)
 
 
 class Fixed:
@@ -35,7 +35,7 @@ class Fixed:
     def __init__(self, mask):
         self.mask, self.calls = mask, 0
 
-    def __call__(self, source, picture):
+    def __call__(self, source, image):
         self.calls += 1
         return Region(self.mask, {"from": "fixed"})
 
@@ -58,20 +58,20 @@ def sources(bank):
     return {"drawn": Masks(), "bank": Masks(bank=bank), "perlin": Masks(shape="perlin")}
 
 
-@pytest.mark.parametrize("kind", ["drawn", "bank", "perlin"])
-def test_a_sample_depends_on_its_seed_name_and_number_alone(bank, kind):
+@pytest.mark.parametrize("defect_type", ["drawn", "bank", "perlin"])
+def test_a_sample_depends_on_its_seed_name_and_number_alone(bank, defect_type):
     def masks(seed=1, name="a/7.png", sample=0):
-        source = sources(bank)[kind].open("scratch", 64, seed, 6)
-        source("other.png", PICTURE[:100], 3)  # what came before does not matter
-        (spot,) = source(name, PICTURE, sample)
-        return spot
+        source = sources(bank)[defect_type].open("scratch", 64, seed, 6)
+        source("other.png", IMAGE[:100], 3)  # what came before does not matter
+        (instance,) = source(name, IMAGE, sample)
+        return instance
 
     one, same = masks(), masks()
     np.testing.assert_array_equal(one.mask, same.mask)
     assert one.record == same.record
     assert json.loads(json.dumps(one.record)) == one.record
     others = [masks(seed=2), masks(name="a/8.png"), masks(sample=1)]
-    assert len({spot.record["seed"] for spot in [one, *others]}) == 4
+    assert len({instance.record["seed"] for instance in [one, *others]}) == 4
     assert not any(np.array_equal(one.mask, other.mask) for other in others)
 
 
@@ -80,24 +80,24 @@ def test_the_record_of_a_transplant_makes_it_again(bank):
     entries = {(e.file, e.piece): e for e in read_bank(bank, 16)}
     seen = set()
     for sample in range(30):
-        (spot,) = source("7.png", PICTURE, sample)
-        r = spot.record
+        (instance,) = source("7.png", IMAGE, sample)
+        r = instance.record
         entry = entries[r["file"], r["piece"]]
         assert r["sha256"] == entry.sha256
         assert 0.8 * 0.85**5 <= r["scale"] <= 1.25
         shape = transplant(entry.shape, r["angle"], r["scale"], mirror=r["mirror"], min_area=16)
-        np.testing.assert_array_equal(spot.mask, paste(shape, r["corner"], PICTURE.shape[:2]))
+        np.testing.assert_array_equal(instance.mask, paste(shape, r["corner"], IMAGE.shape[:2]))
         seen.add((r["file"], r["mirror"]))
     assert len(seen) >= 6
 
 
 def test_the_record_of_a_drawn_mask_makes_it_again():
-    source = Masks(spots=2).open("crack", 64, 3, 6)
+    source = Masks(instances=2).open("crack", 64, 3, 6)
     for sample in range(10):
-        for spot in source("7.png", PICTURE, sample):
-            r = spot.record
+        for instance in source("7.png", IMAGE, sample):
+            r = instance.record
             shape = draw_shape(r["shape"], r["size"], np.random.default_rng(r["shape_seed"]))
-            np.testing.assert_array_equal(spot.mask, paste(shape, r["corner"], PICTURE.shape[:2]))
+            np.testing.assert_array_equal(instance.mask, paste(shape, r["corner"], IMAGE.shape[:2]))
 
 
 @settings(
@@ -105,60 +105,63 @@ def test_the_record_of_a_drawn_mask_makes_it_again():
 )
 @given(
     seed=st.integers(0, 2**32 - 1),
-    kind=st.sampled_from(["drawn", "bank", "perlin"]),
+    defect_type=st.sampled_from(["drawn", "bank", "perlin"]),
     defect=st.sampled_from(["scratch", "hole", "crack"]),
-    spots=st.integers(1, 3),
+    instances=st.integers(1, 3),
     margin=st.sampled_from([0, 6]),
     rough=st.floats(3, 12),
     share=st.floats(0.1, 0.95),
 )
 def test_no_pixel_is_forbidden_and_no_mask_is_clipped(
-    bank, monkeypatch, seed, kind, defect, spots, margin, rough, share
+    bank, monkeypatch, seed, defect_type, defect, instances, margin, rough, share
 ):
     rng = np.random.default_rng(seed)
     field = cv2.GaussianBlur(rng.normal(size=(120, 150)), (0, 0), rough)
     region = field < np.quantile(field, share)
     monkeypatch.setattr(Masks, "_regions", lambda self: Fixed(region))
-    options = Masks(bank=bank) if kind == "bank" else sources(bank)[kind]
-    options = Masks(bank=options.bank, shape=options.shape, spots=spots, margin=margin)
+    options = Masks(bank=bank) if defect_type == "bank" else sources(bank)[defect_type]
+    options = Masks(bank=options.bank, shape=options.shape, instances=instances, margin=margin)
     source = options.open(defect, 64, seed, 6)
     try:
-        placed = source("7.png", PICTURE, 0)
+        placed = source("7.png", IMAGE, 0)
     except InputError:
         event("no place")
         return
-    assert len(placed) == spots
+    assert len(placed) == instances
     together = np.zeros(region.shape, int)
-    for spot in placed:
-        assert spot.mask.any()
-        assert cv2.connectedComponents(spot.mask.astype(np.uint8))[0] == 2
-        near = cv2.distanceTransform(1 - spot.mask.astype(np.uint8), cv2.DIST_L2, 5) <= margin * 0.9
+    for instance in placed:
+        assert instance.mask.any()
+        assert cv2.connectedComponents(instance.mask.astype(np.uint8))[0] == 2
+        near = (
+            cv2.distanceTransform(1 - instance.mask.astype(np.uint8), cv2.DIST_L2, 5)
+            <= margin * 0.9
+        )
         assert region[near].all()
-        assert spot.record["within"] == {"from": "fixed"}
-        together += spot.mask
+        assert instance.record["within"] == {"from": "fixed"}
+        together += instance.mask
     assert together.max() == 1
-    if spots > 1:  # 13 px apart at least, so that their soft borders do not meet
+    if instances > 1:  # 13 px apart at least, so that their soft borders do not meet
         assert (
             cv2.connectedComponents(cv2.dilate(together.astype(np.uint8), np.ones((7, 7))))[0]
-            == spots + 1
+            == instances + 1
         )
 
 
-def test_regions_are_told_once_a_picture_and_forgotten_with_it(monkeypatch):
+def test_regions_are_told_once_a_image_and_forgotten_with_it(monkeypatch):
     region = Fixed(np.ones((120, 150), bool))
     monkeypatch.setattr(Masks, "_regions", lambda self: region)
     source = Masks().open("hole", 64, 0, 6)
-    pictures = [PICTURE.copy(), PICTURE.copy()]
+    images = [IMAGE.copy(), IMAGE.copy()]
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda k: source("7.png", pictures[k % 2], k), range(20)))
+        list(pool.map(lambda k: source("7.png", images[k % 2], k), range(20)))
     assert region.calls == 2
     assert len(source._regions._known) == 2
-    del pictures[0]
+    del images[0]
     assert len(source._regions._known) == 1
 
 
 def test_a_region_that_cannot_be_told_is_asked_for_once(monkeypatch):
-    def refuse(source, picture):
+    def refuse(source, image):
         calls.append(source)
         raise InputError(f"{source}: cannot be told")
 
@@ -167,19 +170,19 @@ def test_a_region_that_cannot_be_told_is_asked_for_once(monkeypatch):
     source = Masks().open("hole", 64, 0, 6)
     for sample in range(3):
         with pytest.raises(InputError, match=r"7.png: cannot be told"):
-            source("7.png", PICTURE, sample)
+            source("7.png", IMAGE, sample)
     assert calls == ["7.png"]
 
 
-def test_a_folder_gives_pieces_far_apart_as_spots(tmp_path):
+def test_a_folder_gives_pieces_far_apart_as_instances(tmp_path):
     mask = np.zeros((120, 150), np.uint8)
-    mask[10:14, 10:30] = mask[16:20, 12:15] = 255  # close together: one spot
+    mask[10:14, 10:30] = mask[16:20, 12:15] = 255  # close together: one instance
     mask[100:110, 120:140] = 255
     save(tmp_path / "7.png", mask)
-    placed = Masks(folder=tmp_path).open("hole", 64, 0, 6)("7.jpg", PICTURE, 0)
+    placed = Masks(folder=tmp_path).open("hole", 64, 0, 6)("7.jpg", IMAGE, 0)
     assert [(p.record["piece"], int(p.mask.sum())) for p in placed] == [(0, 92), (1, 200)]
     np.testing.assert_array_equal(placed[0].mask | placed[1].mask, mask > 0)
-    (whole,) = MaskFolder(tmp_path)("7.jpg", PICTURE, 0)
+    (whole,) = MaskFolder(tmp_path)("7.jpg", IMAGE, 0)
     np.testing.assert_array_equal(whole.mask, mask > 0)
 
 
@@ -201,7 +204,7 @@ def test_pieces_are_all_of_the_mask_and_apart(seed, h, w, gap, share):
             assert np.abs(pa[:, None] - pb[None]).max(axis=2).min() >= gap
 
 
-def test_given_masks_lie_in_their_region_or_the_picture_is_out(tmp_path):
+def test_given_masks_lie_in_their_region_or_the_image_is_out(tmp_path):
     for name, x in (("in", 20), ("out", 95)):
         mask = np.zeros((120, 150), np.uint8)
         mask[40:50, x : x + 10] = 255
@@ -211,10 +214,10 @@ def test_given_masks_lie_in_their_region_or_the_picture_is_out(tmp_path):
     save(tmp_path / "region.png", region)
     options = Masks(folder=tmp_path / "masks", within=tmp_path / "region.png")
     source = options.open("hole", 64, 0, 6)
-    (spot,) = source("in.png", PICTURE, 0)
-    assert spot.record["within"]["file"] == "region.png"
+    (instance,) = source("in.png", IMAGE, 0)
+    assert instance.record["within"]["file"] == "region.png"
     with pytest.raises(InputError, match=r"out.png: 50 px of its mask lie where no defect may be"):
-        source("out.png", PICTURE, 0)
+        source("out.png", IMAGE, 0)
     assert set(source.record()) == {"from", "files", "within"}
 
 
@@ -227,8 +230,8 @@ def test_given_masks_lie_in_their_region_or_the_picture_is_out(tmp_path):
         ({"within": "foreground", "golden": "g", "legal": "l"}, "within and golden exclude"),
         ({"golden": "g"}, "golden needs legal, forbidden or both"),
         ({"forbidden": "f"}, "legal and forbidden need golden"),
-        ({"spots": 0}, "spots: at least 1"),
-        ({"folder": "a", "spots": 2}, "a folder of masks decides for itself"),
+        ({"instances": 0}, "spots: at least 1"),
+        ({"folder": "a", "instances": 2}, "a folder of masks decides for itself"),
         ({"scale": (2, 1)}, "scale: from low to high"),
         ({"min_area": 0}, "min_area: at least 1 px"),
         ({"margin": -1}, "margin: 0 px or more"),
@@ -266,18 +269,18 @@ def test_a_bank_within_regions_touches_no_forbidden_pixel(fake_engine, bank, tmp
     with pytest.raises(PartialError, match=r"6 of 8 samples.*\n.*3.png: the mask is empty"):
         summary.check()
     for r in records(out):
-        source = read_picture(tmp_path / "images" / r["source"])
-        result = read_picture(out / r["image"])
+        source = read_image(tmp_path / "images" / r["source"])
+        result = read_image(out / r["image"])
         assert (result != source).any()
         np.testing.assert_array_equal(result[allowed == 0], source[allowed == 0])
-        (spot,) = r["masks"]
-        assert spot["within"]["file"] == r["source"]
+        (instance,) = r["masks"]
+        assert instance["within"]["file"] == r["source"]
     told = json.loads((out / "job.json").read_text())["masks"]
     assert told["from"] == "bank"
     assert told["within"]["from"] == "regions"
 
 
-def test_pictures_of_a_surface_have_no_foreground(fake_engine, tmp_path):
+def test_images_of_a_surface_have_no_foreground(fake_engine, tmp_path):
     rng = np.random.default_rng(0)
     save(tmp_path / "images" / "0.png", rng.integers(100, 150, (90, 90), np.uint8))
     masks = Masks(within="foreground")
@@ -286,7 +289,7 @@ def test_pictures_of_a_surface_have_no_foreground(fake_engine, tmp_path):
         summary.check()
 
 
-def test_the_bank_may_lie_among_the_pictures(fake_engine, bank, tmp_path):
+def test_the_bank_may_lie_among_the_images(fake_engine, bank, tmp_path):
     save(tmp_path / "0.png", np.full((90, 90), 130, np.uint8))
     for path in bank.iterdir():
         (tmp_path / "bank").mkdir(exist_ok=True)
@@ -300,6 +303,6 @@ def test_a_mask_of_the_folder_is_read_mask(fake_engine, parts, tmp_path):
     out = tmp_path / "out"
     assert run(parts[0], fake_engine[0], Masks(folder=parts[1]), out).kept == 3
     for r in records(out):
-        label = read_picture(out / r["label"])[..., 0] > 0
+        label = read_image(out / r["label"])[..., 0] > 0
         mask = read_mask(parts[1] / r["masks"][0]["file"], label.shape)
         np.testing.assert_array_equal(label, mask)

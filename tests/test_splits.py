@@ -8,7 +8,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from datasets import loco, mask, mvtec, picture, visa, write
+from datasets import image, loco, mask, mvtec, visa, write
 
 from defectrt.errors import InputError
 from defectrt.training.data.samples.dataset import read_dataset
@@ -29,14 +29,14 @@ TILE = SamePart(r"tile(\d+)")
 
 @pytest.fixture
 def tiles(tmp_path):
-    """Six tiles of two kinds, each photographed twice, and four good ones."""
+    """Six tiles of two defect types, each photographed twice, and four good ones."""
     for tile in range(6):
         for exposure in range(2):
             name = f"{('crack', 'hole')[tile % 2]}/exp{exposure}_tile{tile}"
-            write(tmp_path / f"{name}.jpg", picture(10 * tile + exposure))
+            write(tmp_path / f"{name}.jpg", image(10 * tile + exposure))
             write(tmp_path / f"{name}.png", mask())
     for tile in range(4):
-        write(tmp_path / f"good/exp0_tile{100 + tile}.jpg", picture(1000 + tile))
+        write(tmp_path / f"good/exp0_tile{100 + tile}.jpg", image(1000 + tile))
     return read_dataset(tmp_path)
 
 
@@ -56,7 +56,7 @@ def test_two_folds_change_places_and_share_no_part(tiles):
     for side in a.counts().values():
         assert side[GOOD] == 2
         assert {side["crack"], side["hole"]} <= {2, 4}
-    assert Counter(e.kind for e in a.train + a.test) == {"crack": 6, "hole": 6, GOOD: 4}
+    assert Counter(e.defect_type for e in a.train + a.test) == {"crack": 6, "hole": 6, GOOD: 4}
 
 
 def test_a_split_is_a_function_of_its_seed(tiles):
@@ -75,7 +75,7 @@ def test_few_shots_come_from_different_parts_and_their_twins_from_nowhere(tiles)
         few_shot(tiles, 4, grouping=TILE)
 
 
-def test_the_same_picture_under_two_names_stays_on_one_side(tiles):
+def test_the_same_image_under_two_names_stays_on_one_side(tiles):
     for i in range(5):
         source = tiles.root / "crack/exp0_tile0"
         for suffix in (".jpg", ".png"):
@@ -86,11 +86,11 @@ def test_the_same_picture_under_two_names_stays_on_one_side(tiles):
         assert not {e.sha256 for e in split.train} & {e.sha256 for e in split.test}
 
 
-def test_good_pictures_that_a_layout_keeps_for_testing_are_kept(tmp_path):
+def test_good_images_that_a_layout_keeps_for_testing_are_kept(tmp_path):
     for make, kept in ((mvtec, 1), (loco, 2)):
         dataset = read_dataset(make(tmp_path / make.__name__))
         for split in (fold(dataset, 0), few_shot(dataset, 1), whole(dataset)):
-            good = [e.name for e in split.test if e.kind == GOOD]
+            good = [e.name for e in split.test if e.defect_type == GOOD]
             assert len(good) == kept
             assert all(name.startswith(("test/", "validation/")) for name in good)
 
@@ -98,7 +98,7 @@ def test_good_pictures_that_a_layout_keeps_for_testing_are_kept(tmp_path):
 def test_numbers_that_are_near_are_one_part(tmp_path):
     numbers = [100, 150, 299, 500, 1000, 1001]
     for number in numbers:
-        write(tmp_path / f"crack/exp1_num_{number}.jpg", picture(number))
+        write(tmp_path / f"crack/exp1_num_{number}.jpg", image(number))
         write(tmp_path / f"crack/exp1_num_{number}.png", mask())
     items = read_dataset(tmp_path).items
     groups = SamePart(r"num_(\d+)", 200)(items)
@@ -119,7 +119,7 @@ def test_grouping_that_cannot_be(tiles, grouping, message):
         fold(tiles, 0, grouping=grouping)
 
 
-def test_pictures_with_a_fault_are_left_out_and_named(tiles):
+def test_images_with_a_fault_are_left_out_and_named(tiles):
     write(tiles.root / "hole/exp0_tile1.png", mask(0))
     split = fold(read_dataset(tiles.root), 0)
     ((name, reason),) = ((e.name, e.reason) for e in split.left_out)
@@ -142,11 +142,11 @@ def test_a_split_is_written_read_and_used(tiles, tmp_path):
 def test_a_dataset_that_is_not_the_one_that_was_split(tiles):
     split = fold(tiles, 0)
     changed = tiles.root / split.train[0].name
-    write(changed, picture(9999))
+    write(changed, image(9999))
     with pytest.raises(InputError, match=f"changed since the split: {split.train[0].name}"):
         read_dataset(tiles.root).samples(split)
     changed.unlink()
-    with pytest.raises(InputError, match=f"lacks pictures of the split: {split.train[0].name}"):
+    with pytest.raises(InputError, match=f"lacks images of the split: {split.train[0].name}"):
         read_dataset(tiles.root).samples(split)
 
 
@@ -155,7 +155,7 @@ def test_a_dataset_that_is_not_the_one_that_was_split(tiles):
     [
         ({"format": "other"}, "format: Input should be 'defectrt-split'"),
         ({"more": 1}, "more: Extra inputs"),
-        ({"train": [{"name": "a", "kind": "b", "sha256": "no"}]}, r"train\.0\.sha256"),
+        ({"train": [{"name": "a", "defect_type": "b", "sha256": "no"}]}, r"train\.0\.sha256"),
     ],
 )
 def test_a_file_that_is_no_split(tiles, tmp_path, change, message):
@@ -172,11 +172,11 @@ def test_a_split_is_of_one_reading_of_a_dataset(tmp_path):
         read_split(tmp_path / "split.json", read_dataset(tmp_path / "cable"))
 
 
-def test_a_picture_on_both_sides_is_refused(tiles, tmp_path):
+def test_a_image_on_both_sides_is_refused(tiles, tmp_path):
     split = fold(tiles, 0)
     path = tmp_path / "split.json"
     write_split(split.model_copy(update={"test": split.test + split.train[:1]}), path)
-    with pytest.raises(InputError, match="1 pictures are on both sides"):
+    with pytest.raises(InputError, match="1 images are on both sides"):
         read_split(path, tiles)
 
 
@@ -206,8 +206,8 @@ def test_what_a_run_has_seen_is_refused_by_content(tiles, tmp_path):
     refuse_seen(test, run)
     renamed = tmp_path / "elsewhere.jpg"
     shutil.copy(train[0].path, renamed)
-    with pytest.raises(InputError, match=r"learned from 1 of the pictures.*elsewhere\.jpg"):
-        refuse_seen([*test, Sample(renamed, "crack", train[0].picture, train[0].mask)], run)
+    with pytest.raises(InputError, match=r"learned from 1 of the images.*elsewhere\.jpg"):
+        refuse_seen([*test, Sample(renamed, "crack", train[0].image, train[0].mask)], run)
     with pytest.raises(InputError, match="not a run"):
         seen(tmp_path)
 
@@ -221,7 +221,7 @@ def test_the_real_tiles_are_split_by_tile(magnetic_tile):
     }
     gaps = np.abs(numbers["train"][:, None] - numbers["test"][None])
     assert gaps.min() >= 200
-    for kind in dataset.kinds:
-        sides = [split.counts()[side][kind] for side in ("train", "test")]
+    for defect_type in dataset.defect_types:
+        sides = [split.counts()[side][defect_type] for side in ("train", "test")]
         assert abs(sides[0] - sides[1]) <= 6
     assert len(split.left_out) == 2

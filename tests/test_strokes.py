@@ -1,4 +1,4 @@
-"""Spots in strokes: each fits its window, together they are the spot, neighbours follow on."""
+"""Spots in tiles: each fits its window, together they are the instance, neighbours follow on."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def line(start, end, shape=(300, 400), width=3):
     return mask > 0
 
 
-def painted(strokes, shape):
+def painted(tiles, shape):
     """How often each px is painted."""
     times = np.zeros(shape, int)
-    for stroke in strokes:
+    for tile in tiles:
         part = np.zeros(shape, bool)
-        stroke.window.paste(part, stroke.mask)
+        tile.window.paste(part, tile.mask)
         times += part
     return times
 
@@ -36,10 +36,10 @@ def test_at_its_own_resolution_scaled_or_in_pieces(length, side, count):
     """To 16 px: the window of 32. To 48: one of up to 64, scaled. Longer: pieces of up to 16 px."""
     mask = np.zeros((80, 300), bool)
     mask[40, 20 : 20 + length] = True
-    strokes = list(cut(mask, SIDE, CONTEXT))
-    assert len(strokes) == count
-    assert {stroke.window.side for stroke in strokes} == {side}
-    np.testing.assert_array_equal(painted(strokes, mask.shape), mask)
+    tiles = list(cut(mask, SIDE, CONTEXT))
+    assert len(tiles) == count
+    assert {tile.window.side for tile in tiles} == {side}
+    np.testing.assert_array_equal(painted(tiles, mask.shape), mask)
 
 
 @pytest.mark.parametrize(
@@ -54,12 +54,12 @@ def test_at_its_own_resolution_scaled_or_in_pieces(length, side, count):
     ids=["falling", "rising", "upright", "full", "specks"],
 )
 def test_every_px_is_painted_once_with_room_around_it(mask):
-    strokes = list(cut(mask, SIDE, CONTEXT))
-    assert len(strokes) > 1
-    np.testing.assert_array_equal(painted(strokes, mask.shape), mask)
-    for stroke in strokes:
-        ys, xs = stroke.mask.nonzero()
-        window = stroke.window
+    tiles = list(cut(mask, SIDE, CONTEXT))
+    assert len(tiles) > 1
+    np.testing.assert_array_equal(painted(tiles, mask.shape), mask)
+    for tile in tiles:
+        ys, xs = tile.mask.nonzero()
+        window = tile.window
         assert window.side == SIDE
         for low, high, corner, size in (
             (ys.min(), ys.max(), window.y, mask.shape[0]),
@@ -70,9 +70,9 @@ def test_every_px_is_painted_once_with_room_around_it(mask):
 
 
 @pytest.mark.parametrize("ends", [((5, 5), (390, 290)), ((5, 150), (390, 150)), ((9, 5), (9, 290))])
-def test_along_a_line_each_stroke_continues_the_one_before(ends):
-    strokes = list(cut(line(*ends), SIDE, CONTEXT))
-    for one, two in pairwise(strokes):
+def test_along_a_line_each_tile_continues_the_one_before(ends):
+    tiles = list(cut(line(*ends), SIDE, CONTEXT))
+    for one, two in pairwise(tiles):
         seen = painted([one], (300, 400)).astype(np.uint8)
         near = cv2.dilate(seen, np.ones((3, 3), np.uint8))
         assert (near & painted([two], (300, 400))).any()
@@ -81,6 +81,6 @@ def test_along_a_line_each_stroke_continues_the_one_before(ends):
 
 def test_room_that_does_not_fit_the_window_makes_the_window_larger():
     mask = line((20, 20), (380, 20))
-    strokes = list(cut(mask, SIDE, 30))
-    np.testing.assert_array_equal(painted(strokes, mask.shape), mask)
-    assert all(SIDE < stroke.window.side <= SIDE // 2 + 60 for stroke in strokes)
+    tiles = list(cut(mask, SIDE, 30))
+    np.testing.assert_array_equal(painted(tiles, mask.shape), mask)
+    assert all(SIDE < tile.window.side <= SIDE // 2 + 60 for tile in tiles)

@@ -6,28 +6,28 @@ import numpy as np
 import pytest
 
 from defectrt.training.data.samples.samples import read_good, read_pairs
-from defectrt.training.surfaces import FAMILIES, KINDS, draw
+from defectrt.training.surfaces import DEFECT_TYPES, FAMILIES, draw
 from defectrt.training.surfaces.__main__ import write
 from defectrt.training.surfaces.light import Light, Surface, shade
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_surfaces_are_pictures_with_texture_and_repeat(family):
-    picture, mask = draw(5, family, 96)
-    np.testing.assert_array_equal(picture, draw(5, family, 96)[0])
-    assert not np.array_equal(picture, draw(6, family, 96)[0])
-    assert picture.shape == (96, 96, 3)
-    assert picture.dtype == np.uint8
+def test_surfaces_are_images_with_texture_and_repeat(family):
+    image, mask = draw(5, family, 96)
+    np.testing.assert_array_equal(image, draw(5, family, 96)[0])
+    assert not np.array_equal(image, draw(6, family, 96)[0])
+    assert image.shape == (96, 96, 3)
+    assert image.dtype == np.uint8
     assert not mask.any()
-    assert 20 < picture.mean() < 235
-    assert picture.mean(axis=2).std() > 2
+    assert 20 < image.mean() < 235
+    assert image.mean(axis=2).std() > 2
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("defect_type", DEFECT_TYPES)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_defect_changes_its_mask_and_no_more(family, kind):
+def test_a_defect_changes_its_mask_and_no_more(family, defect_type):
     good = draw(7, family, 144)[0].astype(int)
-    bad, mask = draw(7, family, 144, kind)
+    bad, mask = draw(7, family, 144, defect_type)
     assert 10 < mask.sum() < 0.3 * mask.size
     moved = np.abs(bad.astype(int) - good).max(axis=2)
     assert moved[~mask].max() == 0
@@ -41,7 +41,7 @@ def dented(azimuth, colour=0.5):
     flat = np.zeros((64, 64), np.float32)
     skin = np.full((64, 64, 3), colour, np.float32)
     surface, light = Surface(flat, skin, flat, np.ones(3, np.float32)), Light(azimuth, 0.9)
-    bad = KINDS["dent"](surface, form, light, np.random.default_rng(0))
+    bad = DEFECT_TYPES["dent"](surface, form, light, np.random.default_rng(0))
     return (shade(bad, light) - shade(surface, light))[..., 0]
 
 
@@ -75,7 +75,7 @@ def test_a_scratch_lays_bare_what_lies_below_its_own_surface():
             surface = FAMILIES[family](rng, 96)
             form = np.zeros((96, 96), np.float32)
             form[48, 20:76] = 1
-            bare = KINDS["scratch"](surface, form, Light(0.3, 0.9), rng).colour[48, 20:76]
+            bare = DEFECT_TYPES["scratch"](surface, form, Light(0.3, 0.9), rng).colour[48, 20:76]
             reds.append(float((bare[:, 0] - bare[:, 2]).mean()))
         colours[family] = np.median(reds)
     assert colours["printed_board"] > 0.2
@@ -85,10 +85,10 @@ def test_a_scratch_lays_bare_what_lies_below_its_own_surface():
 def test_what_it_writes_is_what_training_reads(tmp_path):
     write(tmp_path, count=6, size=64, seed=0, window=48)
     assert len(read_good(tmp_path / "good")) == 6
-    for kind in KINDS:
-        samples = read_pairs(tmp_path / kind, kind)
+    for defect_type in DEFECT_TYPES:
+        samples = read_pairs(tmp_path / defect_type, defect_type)
         assert len(samples) == 6
-        assert all(sample.picture.shape == (64, 64, 3) for sample in samples)
+        assert all(sample.image.shape == (64, 64, 3) for sample in samples)
 
 
 def groove(azimuth):
@@ -98,7 +98,7 @@ def groove(azimuth):
     grey = np.full((64, 64, 3), 0.5, np.float32)
     surface = Surface(flat, grey, flat, np.full(3, 0.35, np.float32))
     light = Light(azimuth, 0.9)
-    return shade(KINDS["scratch"](surface, form, light, np.random.default_rng(0)), light)
+    return shade(DEFECT_TYPES["scratch"](surface, form, light, np.random.default_rng(0)), light)
 
 
 def test_a_scratch_catches_the_light_that_crosses_it():
@@ -119,7 +119,7 @@ def test_a_stain_soaks_into_the_hollows():
     differences = []
     for seed in range(8):
         rng = np.random.default_rng(seed)
-        dyed = KINDS["stain"](surface, form, Light(0.0, 0.9), rng).colour.mean(axis=2)
+        dyed = DEFECT_TYPES["stain"](surface, form, Light(0.0, 0.9), rng).colour.mean(axis=2)
         differences.append(float(dyed[8:56, 8:56][height[8:56, 8:56] > 0].mean()))
         differences[-1] -= float(dyed[8:56, 8:56][height[8:56, 8:56] < 0].mean())
     assert min(differences) > 0.02

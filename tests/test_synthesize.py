@@ -15,10 +15,10 @@ from defectrt.diffusion.seeds import sample_seed
 from defectrt.errors import NothingDoneError, OutputError, PartialError, UsageError
 from defectrt.images.compositing import feather
 from defectrt.images.png import encode_png
-from defectrt.images.reading import read_picture
+from defectrt.images.reading import read_image
 from defectrt.masks.reading import read_mask
 from defectrt.output.dataset import Dataset
-from defectrt.synthesis import pipeline as maker_module
+from defectrt.synthesis import pipeline as pipeline_module
 from defectrt.synthesis.job import Job, Summary, synthesize
 from defectrt.synthesis.refinement import Refinement
 
@@ -46,7 +46,7 @@ def test_outside_the_band_every_pixel_is_the_sources(go, parts, blend, backgroun
     out, _ = go(job=Job(blend=blend, background=background, count=2))
     assert len(records(out)) == 6
     for r in records(out):
-        source, result = read_picture(images / r["source"]), read_picture(out / r["image"])
+        source, result = read_image(images / r["source"]), read_image(out / r["image"])
         assert result.dtype == source.dtype
         assert result.shape == source.shape
         mask = read_mask(masks / r["masks"][0]["file"], source.shape[:2])
@@ -57,18 +57,18 @@ def test_outside_the_band_every_pixel_is_the_sources(go, parts, blend, backgroun
         assert darker > 0.3 * np.iinfo(source.dtype).max
 
 
-def test_good_pictures_are_kept_bit_for_bit(go, parts):
+def test_good_images_are_kept_bit_for_bit(go, parts):
     out, _ = go()
     for i in range(3):
         np.testing.assert_array_equal(
-            read_picture(out / f"parts/train/good/00{i}.png"), read_picture(parts[0] / f"{i}.png")
+            read_image(out / f"parts/train/good/00{i}.png"), read_image(parts[0] / f"{i}.png")
         )
 
 
 def test_labels_are_binary_and_inside_the_mask(go, parts):
     out, _ = go()
     for r in records(out):
-        label = read_picture(out / r["label"])
+        label = read_image(out / r["label"])
         assert label.dtype == np.uint8
         assert set(np.unique(label)) == {0, 255}
         mask = read_mask(parts[1] / r["masks"][0]["file"], label.shape[:2])
@@ -90,20 +90,20 @@ def test_a_result_does_not_depend_on_the_batch(go, batch):
     assert [name for name in one if one[name] != two[name]] == (["job.json"] if batch != 4 else [])
 
 
-def test_a_result_does_not_depend_on_the_other_pictures(go, parts):
+def test_a_result_does_not_depend_on_the_other_images(go, parts):
     one, _ = go("a")
     (parts[0] / "0.png").unlink()
     two, _ = go("b")
     for r in records(two):
         other = next(o for o in records(one) if o["source"] == r["source"])
         np.testing.assert_array_equal(
-            read_picture(two / r["image"]), read_picture(one / other["image"])
+            read_image(two / r["image"]), read_image(one / other["image"])
         )
 
 
 def test_seed_and_sample_decide_the_noise(go, monkeypatch):
-    seen, real = [], maker_module.normal
-    monkeypatch.setattr(maker_module, "normal", lambda *a: seen.append(a[:3]) or real(*a))
+    seen, real = [], pipeline_module.normal
+    monkeypatch.setattr(pipeline_module, "normal", lambda *a: seen.append(a[:3]) or real(*a))
     out, _ = go("a", Job(count=2, seed=5, candidates=3))
     seeds = {r["seed"] for r in records(out)}
     assert seeds == {sample_seed(5, f"{i}.png", k) for i in range(3) for k in range(2)}
@@ -137,15 +137,15 @@ def test_what_the_manifest_says(go, parts, fake_engine):
         assert r[key] == hashlib.sha256(path.read_bytes()).hexdigest()
     options = (r["defect"], r["seed"], r["steps"], r["background"], r["blend"])
     assert options == ("spot", sample_seed(3, "1.png", 1), 2, "dual", "decoded")
-    changed = read_picture(out / r["image"]) != read_picture(parts[0] / "1.png")
+    changed = read_image(out / r["image"]) != read_image(parts[0] / "1.png")
     assert r["changed_area"] == changed.any(axis=2).sum() > r["mask_area"]
-    assert r["strokes"][0]["window"] == {"y": 8, "x": 0, "side": WINDOW}
+    assert r["tiles"][0]["window"] == {"y": 8, "x": 0, "side": WINDOW}
     assert r["visibility"] > 0.3
     assert "seconds" not in r
 
 
-def test_a_picture_is_inverted_once_and_the_engine_sees_one_size_only(go, fake_engine):
-    """Three pictures, three defects each of two candidates, 4 steps each way."""
+def test_a_image_is_inverted_once_and_the_engine_sees_one_size_only(go, fake_engine):
+    """Three images, three defects each of two candidates, 4 steps each way."""
     go(job=Job(count=3, candidates=2, batch=2))
     assert set(fake_engine[1].batches) == {2}
     rows = 3 * 4 + 3 * 3 * 2 * 4
@@ -164,7 +164,7 @@ def test_a_seed_may_be_any_number(parts, fake_engine, tmp_path):
         assert synthesize(parts[0], fake_engine[0], masks, out, job, quiet=True).kept == 3
 
 
-def test_numbers_and_pictures_below_folders(fake_engine, tmp_path):
+def test_numbers_and_images_below_folders(fake_engine, tmp_path):
     names = ["b/1.png", "a/2.png", "a/1.png", "a b/ü.png"]
     for name in names:
         save(tmp_path / "images" / name, np.full((40, 40), 150, np.uint8))
@@ -193,41 +193,41 @@ def test_numbers_and_pictures_below_folders(fake_engine, tmp_path):
     ],
     ids=["low", "tiny", "corner", "large", "full"],
 )
-def test_pictures_and_masks_of_every_size(fake_engine, tmp_path, dtype, channels, size, box):
+def test_images_and_masks_of_every_size(fake_engine, tmp_path, dtype, channels, size, box):
     top, y0, y1, x0, x1 = np.iinfo(dtype).max, *box
     rng = np.random.default_rng(0)
-    picture = rng.integers(top // 2, top * 2 // 3, (*size, channels), dtype)
+    image = rng.integers(top // 2, top * 2 // 3, (*size, channels), dtype)
     mask = np.zeros(size, bool)
     mask[y0:y1, x0:x1] = True
     (tmp_path / "images").mkdir()
-    (tmp_path / "images" / "a.png").write_bytes(encode_png(picture))
+    (tmp_path / "images" / "a.png").write_bytes(encode_png(image))
     save(tmp_path / "masks" / "a.png", mask)
     folders = (tmp_path / "images", fake_engine[0], tmp_path / "masks", tmp_path / "out")
     synthesize(*folders, Job(feather=7.5), quiet=True).check()
     (r,) = records(tmp_path / "out")
-    result = read_picture(tmp_path / "out" / r["image"])
+    result = read_image(tmp_path / "out" / r["image"])
     assert result.dtype == dtype
     weight = feather(mask, 2, 7.5)
-    np.testing.assert_array_equal(result[weight == 0], picture[weight == 0])
-    moved = (result != picture).any(axis=2)
+    np.testing.assert_array_equal(result[weight == 0], image[weight == 0])
+    moved = (result != image).any(axis=2)
     assert moved[mask].mean() > 0.95
     if channels in (2, 4):
-        np.testing.assert_array_equal(result[..., -1], picture[..., -1])
-    label = read_picture(tmp_path / "out" / r["label"])[..., 0] > 0
+        np.testing.assert_array_equal(result[..., -1], image[..., -1])
+    label = read_image(tmp_path / "out" / r["label"])[..., 0] > 0
     assert not label[~mask].any()
     assert label.sum() > 0.8 * mask.sum()
 
 
 def test_the_window_leaves_room_for_the_band(fake_engine, tmp_path):
     """A wide soft border lies inside the window, so no seam shows where the window ends."""
-    picture = np.full((120, 120), 200, np.uint8)
+    image = np.full((120, 120), 200, np.uint8)
     mask = np.zeros((120, 120), bool)
     mask[50:66, 50:66] = True
-    save(tmp_path / "images" / "a.png", picture)
+    save(tmp_path / "images" / "a.png", image)
     save(tmp_path / "masks" / "a.png", mask)
     folders = (tmp_path / "images", fake_engine[0], tmp_path / "masks", tmp_path / "out")
     synthesize(*folders, Job(feather=20, context=0), quiet=True)
-    window = records(tmp_path / "out")[0]["strokes"][0]["window"]
+    window = records(tmp_path / "out")[0]["tiles"][0]["window"]
     band = feather(mask, 2, 20) > 0
     inside = np.zeros_like(band)
     inside[window["y"] :, window["x"] :][: window["side"], : window["side"]] = True
@@ -239,7 +239,7 @@ def test_residual_keeps_the_grain_and_decoded_takes_the_models(go, parts):
     for blend in ("residual", "decoded"):
         out, _ = go(blend, Job(blend=blend))
         r = records(out)[0]
-        source, result = read_picture(parts[0] / "0.png"), read_picture(out / r["image"])
+        source, result = read_image(parts[0] / "0.png"), read_image(out / r["image"])
         core = (slice(22, 26), slice(12, 18))
         grain = np.std(result[core].astype(float))
         if blend == "residual":
@@ -253,7 +253,7 @@ def test_a_result_that_is_not_finite_is_dropped(go, fake_engine, monkeypatch):
 
     def broken(latent):
         pixels = decode(latent)
-        if pixels.min() < -0.7:  # a result, not a good picture
+        if pixels.min() < -0.7:  # a result, not a good image
             results.append(1)
             if len(results) == 2:
                 pixels[0, 0, 0, 0] = np.nan
@@ -274,9 +274,9 @@ def test_a_file_that_is_not_what_was_written_is_not_kept(go, monkeypatch, tmp_pa
     """Measured on the file: one bit outside the band is one too many."""
     write = Dataset.write
 
-    def bad_disk(self, name, picture, *masks):
-        picture[0, 0] ^= 1
-        return write(self, name, picture, *masks)
+    def bad_disk(self, name, image, *masks):
+        image[0, 0] ^= 1
+        return write(self, name, image, *masks)
 
     monkeypatch.setattr(Dataset, "write", bad_disk)
     with pytest.raises(OutputError, match=r"00\d.png: differs from its source outside the mask"):
@@ -285,7 +285,7 @@ def test_a_file_that_is_not_what_was_written_is_not_kept(go, monkeypatch, tmp_pa
 
 
 def test_a_label_that_lies_only_beyond_the_border_is_none(fake_engine, tmp_path, monkeypatch):
-    """The window mirrors what is beyond the picture; a label there is nobody's."""
+    """The window mirrors what is beyond the image; a label there is nobody's."""
     save(tmp_path / "images" / "a.png", np.full((20, 40), 150, np.uint8))
     save(tmp_path / "masks" / "a.png", np.ones((20, 40), np.uint8))
 
@@ -294,7 +294,7 @@ def test_a_label_that_lies_only_beyond_the_border_is_none(fake_engine, tmp_path,
         label[0] = mask[0]
         return label
 
-    monkeypatch.setattr(maker_module, "refine", beyond)
+    monkeypatch.setattr(pipeline_module, "refine", beyond)
     folders = (tmp_path / "images", fake_engine[0], tmp_path / "masks", tmp_path / "out")
     summary = synthesize(*folders, quiet=True)
     assert summary.dropped == ["a.png, sample 0: no defect appeared"]
@@ -365,7 +365,7 @@ def test_without_masks_they_are_drawn_from_the_seed_and_the_name(parts, fake_eng
     outs = [tmp_path / name for name in "abc"]
     for out, seed in zip(outs, (1, 1, 2), strict=True):
         assert synthesize(parts[0], fake_engine[0], None, out, Job(seed=seed), quiet=True).kept == 3
-    one, same, other = ([read_picture(o / r["label"]) for r in records(o)] for o in outs)
+    one, same, other = ([read_image(o / r["label"]) for r in records(o)] for o in outs)
     assert all(np.array_equal(a, b) for a, b in zip(one, same, strict=True))
     assert not any(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
     drawn = [r["masks"][0] for r in records(outs[0])]

@@ -13,13 +13,13 @@ from conftest import FakeEngine, records, save, write_folder
 
 import defectrt
 from defectrt.errors import Cancelled, EngineError, InputError, UsageError
-from defectrt.images.reading import read_picture
+from defectrt.images.reading import read_image
 from defectrt.synthesis import synthesizer as module
 from defectrt.synthesis.job import Job, synthesize
 from defectrt.synthesis.synthesizer import Part, Synthesizer
 
 
-def picture(shape=(60, 80), seed=0, dtype=np.uint8):
+def image(shape=(60, 80), seed=0, dtype=np.uint8):
     top = np.iinfo(dtype).max
     return (np.random.default_rng(seed).normal(0.6, 0.03, shape).clip(0, 1) * top).astype(dtype)
 
@@ -40,20 +40,20 @@ def fake(monkeypatch):
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("channels", [(), (1,), (2,), (3,), (4,)])
 def test_what_it_gives_back(fake, dtype, channels):
-    part, mask = picture((60, 80, *channels), dtype=dtype), square()
+    part, mask = image((60, 80, *channels), dtype=dtype), square()
     before = part.copy()
     with Synthesizer() as synthesizer:
         result = synthesizer(part, mask, name="a", number=2)
     assert result.fault is None
     assert (result.name, result.number) == ("a", 2)
-    assert result.picture.shape == part.shape
-    assert result.picture.dtype == dtype
+    assert result.image.shape == part.shape
+    assert result.image.dtype == dtype
     np.testing.assert_array_equal(part, before)
-    np.testing.assert_array_equal(result.picture[~result.band], part[~result.band])
+    np.testing.assert_array_equal(result.image[~result.band], part[~result.band])
     np.testing.assert_array_equal(result.mask, mask)
     assert result.label.any()
     assert not result.label[~mask].any()
-    colour = result.picture[..., 0] if channels else result.picture
+    colour = result.image[..., 0] if channels else result.image
     assert colour[result.label].mean() < 0.7 * colour[~result.band].mean()
     assert result.figures["refined_area"] == result.label.sum()
 
@@ -63,23 +63,23 @@ def test_it_is_what_the_job_makes(fake, fake_engine, tmp_path, drawn):
     """The same bits as the folder's, be it one by one or all at once."""
     names = ["a.png", "b.png", "c.png"]
     for i, name in enumerate(names):
-        save(tmp_path / "images" / name, picture(seed=i))
+        save(tmp_path / "images" / name, image(seed=i))
         save(tmp_path / "masks" / name, square().astype(np.uint8))
     masks = None if drawn else tmp_path / "masks"
     job = Job(count=2, seed=7)
     synthesize(tmp_path / "images", fake_engine[0], masks, tmp_path / "out", job, quiet=True)
     mask = None if drawn else square()
-    parts = [Part(picture(seed=i), mask, name) for i, name in enumerate(names)]
+    parts = [Part(image(seed=i), mask, name) for i, name in enumerate(names)]
     with Synthesizer(job=job) as synthesizer:
         at_once = list(synthesizer.run(parts))
-        single = [synthesizer(p.picture, p.mask, name=p.name, number=k)
+        single = [synthesizer(p.image, p.mask, name=p.name, number=k)
                   for p, k in itertools.product(parts, range(2))]  # fmt: skip
     for r, one, many in zip(records(tmp_path / "out"), single, at_once, strict=True):
         assert (r["source"], r["sample"], r["seed"]) == (many.name, many.number, many.seed)
         for result in (one, many):
-            written = read_picture(tmp_path / "out" / r["image"])[..., 0]
-            np.testing.assert_array_equal(result.picture, written)
-            label = read_picture(tmp_path / "out" / r["label"])[..., 0] > 0
+            written = read_image(tmp_path / "out" / r["image"])[..., 0]
+            np.testing.assert_array_equal(result.image, written)
+            label = read_image(tmp_path / "out" / r["label"])[..., 0] > 0
             np.testing.assert_array_equal(result.label, label)
 
 
@@ -89,7 +89,7 @@ def test_results_come_in_order_and_parts_are_taken_as_there_is_room(fake):
     def endless():
         for i in itertools.count():
             taken.append(i)
-            yield picture(seed=i)
+            yield image(seed=i)
 
     with Synthesizer(job=Job(count=2)) as synthesizer:
         results = list(itertools.islice(synthesizer.run(endless()), 20))
@@ -99,7 +99,7 @@ def test_results_come_in_order_and_parts_are_taken_as_there_is_room(fake):
 
 
 def test_progress_ends_with_everything_done(fake):
-    for parts, total in ((np.stack([picture()] * 3), 6), (iter([picture()] * 3), None)):
+    for parts, total in ((np.stack([image()] * 3), 6), (iter([image()] * 3), None)):
         states = []
         with Synthesizer(job=Job(count=2, steps=2)) as synthesizer:
             assert len(list(synthesizer.run(parts, progress=states.append))) == 6
@@ -120,14 +120,14 @@ def test_another_thread_can_stop_it(fake):
 
     with Synthesizer() as synthesizer:
         results = synthesizer.run(
-            (picture(seed=i) for i in itertools.count()), progress=stop_soon, cancel=cancel
+            (image(seed=i) for i in itertools.count()), progress=stop_soon, cancel=cancel
         )
         with pytest.raises(Cancelled, match=r"stopped after \d+ samples"):
             list(results)
         assert states[-1].done < 20
         with pytest.raises(Cancelled):
-            synthesizer(picture(), cancel=cancel)
-        assert synthesizer(picture()).fault is None  # still usable
+            synthesizer(image(), cancel=cancel)
+        assert synthesizer(image()).fault is None  # still usable
 
 
 def test_a_callback_that_fails_is_heard(fake):
@@ -135,31 +135,31 @@ def test_a_callback_that_fails_is_heard(fake):
         raise ZeroDivisionError
 
     with Synthesizer() as synthesizer, pytest.raises(ZeroDivisionError):
-        synthesizer(picture(), progress=fail)
+        synthesizer(image(), progress=fail)
 
 
 def test_leaving_the_loop_is_fine(fake):
     with Synthesizer() as synthesizer:
-        for result in synthesizer.run([picture()] * 50):
+        for result in synthesizer.run([image()] * 50):
             assert result.fault is None
             break
-        assert synthesizer(picture()).fault is None
+        assert synthesizer(image()).fault is None
 
 
 def test_no_defect_and_no_place_are_faults_not_errors(fake):
-    def nowhere(source, picture, sample):
+    def nowhere(source, image, sample):
         raise InputError("no room for a defect")
 
     fake.blind, fake.level = True, 0.2  # the colour of the parts
     with Synthesizer() as synthesizer:
-        result = synthesizer(picture(), square())
+        result = synthesizer(image(), square())
     assert result.fault == "no defect appeared"
-    np.testing.assert_array_equal(result.picture, picture())
+    np.testing.assert_array_equal(result.image, image())
     assert not result.label.any()
     with Synthesizer(masks=nowhere) as synthesizer:
-        (result,) = synthesizer.run([picture()])
+        (result,) = synthesizer.run([image()])
     assert result.fault == "no room for a defect"
-    np.testing.assert_array_equal(result.picture, picture())
+    np.testing.assert_array_equal(result.image, image())
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_arrays_that_cannot_be_used(fake, part, mask, message):
     with Synthesizer() as synthesizer:
         with pytest.raises(InputError, match=f"part 'x': .*{message}"):
             synthesizer(part, mask, name="x")
-        results = synthesizer.run([picture(), Part(part, mask, "x")])
+        results = synthesizer.run([image(), Part(part, mask, "x")])
         assert next(results).name == "0"
         with pytest.raises(InputError, match=message):
             next(results)
@@ -192,7 +192,7 @@ def test_what_it_refuses(fake):
     synthesizer = Synthesizer()
     synthesizer.close()
     with pytest.raises(EngineError, match="closed"):
-        synthesizer(picture())
+        synthesizer(image())
     with pytest.raises(EngineError, match="closed"):
         list(synthesizer.run([]))
 
@@ -210,11 +210,11 @@ def test_an_engine_that_is_not_one(tmp_path):
 
 def test_it_is_shared_by_threads(fake):
     with Synthesizer() as synthesizer:
-        alone = [synthesizer(picture(seed=i), number=i).picture for i in range(8)]
+        alone = [synthesizer(image(seed=i), number=i).image for i in range(8)]
         results = {}
 
         def work(i):
-            results[i] = synthesizer(picture(seed=i), number=i).picture
+            results[i] = synthesizer(image(seed=i), number=i).image
 
         threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
         for thread in threads:
@@ -243,10 +243,10 @@ def test_the_examples_in_the_documentation_run(capsys, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_the_engine_inside_makes_a_crack():
-    part = picture((96, 96, 3))
+    part = image((96, 96, 3))
     with defectrt.Synthesizer(job=Job(defect="crack", steps=10, candidates=2)) as synthesizer:
         assert synthesizer.defect == "crack"
         result = synthesizer(part)
         again = synthesizer(part)
     assert result.fault is None
-    np.testing.assert_array_equal(result.picture, again.picture)
+    np.testing.assert_array_equal(result.image, again.image)

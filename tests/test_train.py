@@ -32,19 +32,19 @@ CONFIG = TrainConfig(steps=6, batch=2, learning_rate=1e-3, window=32, ema_decay=
 
 @pytest.fixture
 def samples(tmp_path):
-    """Four dark spots on grey, two good pictures."""
+    """Four dark instances on grey, two good images."""
     rng = np.random.default_rng(0)
     made = []
-    for i, kind in enumerate(["spot"] * 4 + [GOOD] * 2):
-        picture = rng.normal(150, 10, (48, 48, 3)).clip(0, 255).astype(np.uint8)
+    for i, defect_type in enumerate(["spot"] * 4 + [GOOD] * 2):
+        image = rng.normal(150, 10, (48, 48, 3)).clip(0, 255).astype(np.uint8)
         mask = np.zeros((48, 48), bool)
-        if kind != GOOD:
+        if defect_type != GOOD:
             y, x = rng.integers(4, 36, 2)
             mask[y : y + 8, x : x + 8] = True
-        picture[mask] //= 4
+        image[mask] //= 4
         path = tmp_path / f"{i}.bin"
-        path.write_bytes(picture.tobytes())
-        made.append(Sample(path, kind, picture, mask))
+        path.write_bytes(image.tobytes())
+        made.append(Sample(path, defect_type, image, mask))
     return made
 
 
@@ -194,7 +194,7 @@ def test_a_run_is_not_overwritten_and_not_continued_as_another(samples, tmp_path
         run_tiny(samples, tmp_path / "run")
     with pytest.raises(InputError, match=r"started otherwise: learning_rate: 0.001 -> 0.01"):
         run_tiny(samples, tmp_path / "run", but(CONFIG, learning_rate=1e-2), resume=True)
-    with pytest.raises(InputError, match="pictures are not the same"):
+    with pytest.raises(InputError, match="images are not the same"):
         run_tiny(samples[1:], tmp_path / "run", resume=True)
 
 
@@ -262,7 +262,7 @@ def test_a_lora_is_merged_into_a_plain_unet(samples, tmp_path):
     [{"lora": 2}, {"optimizer": "adafactor"}, {"accumulate": 2}, {"ema_decay": 0.0}],
     ids=str,
 )
-def test_every_kind_of_run_resumes_to_the_same_weights(samples, tmp_path, changes):
+def test_every_defect_type_of_run_resumes_to_the_same_weights(samples, tmp_path, changes):
     config = but(CONFIG, steps=4, **changes)
     whole = run_tiny(samples, tmp_path / "whole", config)
     run_tiny(samples, tmp_path / "run", but(config, steps=2))
@@ -291,23 +291,23 @@ def test_a_step_is_a_mean_over_the_defects_of_all_its_batches():
     batches = [Batch(np.zeros((4, 3, 8, 8), np.float32), mask, ("spot",) * 4) for mask in masks]
     accelerator = loop._accelerator(CONFIG, "cpu")
     assert loop._shares(batches, accelerator) == [0.5, 1.5]
-    batches = [Batch(b.pixels, b.mask * 0, b.kinds) for b in batches]
+    batches = [Batch(b.pixels, b.mask * 0, b.defect_types) for b in batches]
     assert loop._shares(batches, accelerator) == [1, 1]
 
 
-def test_good_pictures_weigh_what_prior_weight_says(samples, tmp_path):
+def test_good_images_weigh_what_prior_weight_says(samples, tmp_path):
     runs = {
         weight: run_tiny(samples, tmp_path / str(weight), but(CONFIG, prior_weight=weight))
         for weight in (0.0, 1.0)
     }
     assert not same(runs[0.0], runs[1.0])
-    only_good = [s for s in samples if s.kind == GOOD]
+    only_good = [s for s in samples if s.defect_type == GOOD]
     before = new_model(SIZES["tiny"]).unet.state_dict()
     config = but(CONFIG, prior_weight=0.0, weight_decay=0.0)
     assert same(run_tiny(only_good, tmp_path / "good", config), before)
 
 
-def test_previews_are_the_same_pictures_and_change_no_weights(samples, tmp_path):
+def test_previews_are_the_same_images_and_change_no_weights(samples, tmp_path):
     plain = run_tiny(samples, tmp_path / "plain")
     run = tmp_path / "run"
     assert same(plain, run_tiny(samples, run, preview_every=4, preview_steps=2))
@@ -324,8 +324,8 @@ def test_previews_are_the_same_pictures_and_change_no_weights(samples, tmp_path)
     assert 0 <= lines[0]["defects_shown"] <= 1
 
 
-def test_previews_show_every_kind_by_its_prompt(samples, tmp_path):
-    samples[0] = Sample(samples[0].path, "line", samples[0].picture, samples[0].mask)
+def test_previews_show_every_defect_type_by_its_prompt(samples, tmp_path):
+    samples[0] = Sample(samples[0].path, "line", samples[0].image, samples[0].mask)
     config = but(CONFIG, steps=1, prompts={"line": "a thin line"})
     run_tiny(samples, tmp_path / "run", config, preview_every=1, preview_steps=1)
     record = json.loads((tmp_path / "run" / "run.json").read_text())
@@ -333,7 +333,10 @@ def test_previews_show_every_kind_by_its_prompt(samples, tmp_path):
     assert texts == {
         "background": "good surface", "masked": "", "line": "a thin line", "spot": "spot",
     }  # fmt: skip
-    assert previews._fixed(samples, but(config, window=32)).kinds == ("line",) * 4 + ("spot",) * 4
+    assert (
+        previews._fixed(samples, but(config, window=32)).defect_types
+        == ("line",) * 4 + ("spot",) * 4
+    )
 
 
 def test_an_autoencoder_shows_what_it_keeps(samples, tmp_path):
@@ -344,7 +347,7 @@ def test_an_autoencoder_shows_what_it_keeps(samples, tmp_path):
 
 
 @pytest.mark.slow
-def test_tensorboard_gets_the_losses_and_the_pictures(samples, tmp_path):
+def test_tensorboard_gets_the_losses_and_the_images(samples, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     config = but(CONFIG, steps=10)
@@ -404,14 +407,14 @@ def test_a_gradient_that_is_not_finite_does_not_reach_the_weights(samples, tmp_p
 
 
 @pytest.mark.slow
-def test_a_model_a_kind(samples, tmp_path):
+def test_a_model_a_defect_type(samples, tmp_path):
     from conftest import save
 
     new_model(SIZES["tiny"]).save(tmp_path / "base")
     for sample in samples:
-        folder = tmp_path / ("good" if sample.kind == GOOD else sample.path.stem)
-        save(folder / f"{sample.path.stem}.png", sample.picture)
-        if sample.kind != GOOD:
+        folder = tmp_path / ("good" if sample.defect_type == GOOD else sample.path.stem)
+        save(folder / f"{sample.path.stem}.png", sample.image)
+        if sample.defect_type != GOOD:
             save(folder / f"{sample.path.stem}_mask.png", sample.mask.astype(np.uint8))
     run, training = load_config(
         "small",
@@ -419,17 +422,17 @@ def test_a_model_a_kind(samples, tmp_path):
         {
             "model": str(tmp_path / "base"), "out": tmp_path / "out", "steps": 2, "batch": 2,
             "defect": {"dent": tmp_path / "0", "hole": tmp_path / "1"}, "good": tmp_path / "good",
-            "per_kind": True, "preview_every": 0, "tensorboard": False, "device": "cpu",
+            "per_defect_type": True, "preview_every": 0, "tensorboard": False, "device": "cpu",
         },
     )  # fmt: skip
     made = list(start(run, training, quiet=True))
-    assert made == [tmp_path / "out" / kind / "model" for kind in ("dent", "hole")]
+    assert made == [tmp_path / "out" / defect_type / "model" for defect_type in ("dent", "hole")]
     records = [json.loads((path.parent / "run.json").read_text()) for path in made]
-    for kind, record in zip(("dent", "hole"), records, strict=True):
-        assert [p["name"] for p in record["prompts"]] == ["background", "masked", kind]
-        assert {d["name"].split("/")[0] for d in record["dataset"]} == {"good", kind}
+    for defect_type, record in zip(("dent", "hole"), records, strict=True):
+        assert [p["name"] for p in record["prompts"]] == ["background", "masked", defect_type]
+        assert {d["name"].split("/")[0] for d in record["dataset"]} == {"good", defect_type}
     again = load_config(None, tmp_path / "out" / "config.yaml", {})
-    assert again[0].per_kind
+    assert again[0].per_defect_type
     assert again[1] == training
     before = [weights(path.parent) for path in made]
     assert list(start(*again, resume=True, quiet=True)) == made
@@ -463,7 +466,7 @@ def test_a_run_goes_on_from_its_directory_alone(samples, tmp_path, capsys):
     from conftest import save
 
     new_model(SIZES["tiny"]).save(tmp_path / "base")
-    save(tmp_path / "hole" / "0.png", samples[0].picture)
+    save(tmp_path / "hole" / "0.png", samples[0].image)
     save(tmp_path / "hole" / "0_mask.png", samples[0].mask.astype(np.uint8))
     out = tmp_path / "run"
     options = {"preset": "small", "quiet": True}
@@ -484,9 +487,9 @@ def test_one_side_of_a_split_is_trained_on_and_kept_with_hashes(samples, tmp_pat
 
     new_model(SIZES["tiny"]).save(tmp_path / "base")
     for i, sample in enumerate(samples):
-        folder = tmp_path / "data" / ("good" if sample.kind == GOOD else "hole")
-        save(folder / f"{i}.png", sample.picture)
-        if sample.kind != GOOD:
+        folder = tmp_path / "data" / ("good" if sample.defect_type == GOOD else "hole")
+        save(folder / f"{i}.png", sample.image)
+        if sample.defect_type != GOOD:
             save(folder / f"{i}_mask.png", sample.mask.astype(np.uint8))
     dataset = read_dataset(tmp_path / "data")
     split = fold(dataset, 0)
@@ -507,7 +510,9 @@ def test_faults_of_a_run_are_found_before_the_model_is_opened(tmp_path):
     run, training = load_config(
         None,
         None,
-        {"model": "none", "out": tmp_path, "per_kind": True, "prompt": {"hole": "a hole"}},
+        {"model": "none", "out": tmp_path, "per_defect_type": True, "prompt": {"hole": "a hole"}},
     )
-    with pytest.raises(InputError, match=r"(?s)fine-tune needs defects.*model a kind.*for hole"):
+    with pytest.raises(
+        InputError, match=r"(?s)fine-tune needs defects.*model a defect type.*for hole"
+    ):
         list(start(run, training))

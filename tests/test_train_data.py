@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from datasets import mask, mvtec, picture, visa, write
+from datasets import image, mask, mvtec, visa, write
 
 from defectrt.errors import InputError
 from defectrt.training.config import RunConfig, TrainConfig, load_config
@@ -28,7 +28,7 @@ def blank(tmp_path_factory):
 @pytest.fixture
 def bottle(tmp_path):
     root = mvtec(tmp_path / "bottle")
-    write(root / "test/hole/001.png", picture(50))
+    write(root / "test/hole/001.png", image(50))
     write(root / "ground_truth/hole/001_mask.png", mask())
     return root
 
@@ -50,22 +50,22 @@ def test_a_split_is_learned_from_and_its_other_side_may_be_measured(blank, bottl
     assert read_split(out / "split.json", dataset) == split
     assert seen(out).keys() == {e.sha256 for e in split.train}
     result = evaluate(out, dataset.samples(split, "test"), count=2, steps=2)
-    assert result.kinds.keys() == {"crack", "hole"}
-    with pytest.raises(InputError, match="has learned from 4 of the pictures"):
+    assert result.defect_types.keys() == {"crack", "hole"}
+    with pytest.raises(InputError, match="has learned from 4 of the images"):
         evaluate(out, dataset.samples(split), count=2, steps=2)
     go_on = TRAINING.model_copy(update={"steps": 3})
     run(blank, out, go_on, data=bottle, split=tmp_path / "split.json", resume=True)
 
 
-def test_a_whole_dataset_is_learned_from_but_for_its_good_test_pictures(blank, bottle, tmp_path):
+def test_a_whole_dataset_is_learned_from_but_for_its_good_test_images(blank, bottle, tmp_path):
     out = tmp_path / "run"
     record = run(blank, out, data=bottle)
     assert len(record["dataset"]) == 6
     dataset = read_dataset(bottle)
     assert read_split(out / "split.json", dataset) == whole(dataset)
     assert [p["name"] for p in record["prompts"]] == ["background", "masked", "crack", "hole"]
-    write(bottle / "train/good/009.png", picture(9))
-    with pytest.raises(InputError, match="the training pictures are not the same"):
+    write(bottle / "train/good/009.png", image(9))
+    with pytest.raises(InputError, match="the training images are not the same"):
         run(blank, out, data=bottle, resume=True)
 
 
@@ -82,11 +82,15 @@ def test_a_list_that_came_with_a_dataset_gets_its_hashes(blank, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_model_a_kind_has_the_split_too(blank, bottle, tmp_path):
+def test_a_model_a_defect_type_has_the_split_too(blank, bottle, tmp_path):
     list(
         start(
             RunConfig(
-                model=str(blank), out=tmp_path / "r", data=bottle, per_kind=True, preview_every=0
+                model=str(blank),
+                out=tmp_path / "r",
+                data=bottle,
+                per_defect_type=True,
+                preview_every=0,
             ),
             TRAINING,
             quiet=True,

@@ -30,21 +30,21 @@ CONFIG = TrainConfig(steps=6, batch=2, learning_rate=1e-3, window=32, ema_decay=
 OPTIONS = {"checkpoint_every": 2, "preview_every": 3, "preview_steps": 2, "quiet": True}
 
 
-def pictures(folder):
+def images(folder):
     rng, made = np.random.default_rng(0), []
     folder.mkdir(parents=True, exist_ok=True)
-    for i, kind in enumerate(["spot", "spot", GOOD]):
-        picture = rng.normal(150, 10, (40, 40, 3)).clip(0, 255).astype(np.uint8)
+    for i, defect_type in enumerate(["spot", "spot", GOOD]):
+        image = rng.normal(150, 10, (40, 40, 3)).clip(0, 255).astype(np.uint8)
         mask = np.zeros((40, 40), bool)
-        mask[8 + i : 18, 10:20] = kind != GOOD
+        mask[8 + i : 18, 10:20] = defect_type != GOOD
         path = folder / f"{i}.bin"
-        path.write_bytes(picture.tobytes())
-        made.append(Sample(path, kind, picture, mask))
+        path.write_bytes(image.tobytes())
+        made.append(Sample(path, defect_type, image, mask))
     return made
 
 
 def train_tiny(run, config=CONFIG, **options):
-    samples = pictures(run.parent / "pictures")
+    samples = images(run.parent / "images")
     return train(new_model(SIZES["tiny"]), samples, config, run, **OPTIONS | options)
 
 
@@ -234,8 +234,8 @@ def test_diffusers_opens_the_model_and_paints(tmp_path):
     assert {p.suffix for p in path.rglob("*") if p.is_file()} <= {".json", ".safetensors"}
     pipeline = StableDiffusionPipeline.from_pretrained(path, use_safetensors=True)
     pipeline.set_progress_bar_config(disable=True)
-    picture = pipeline("spot", num_inference_steps=2, output_type="np").images[0]
-    assert picture.shape == (32, 32, 3)
+    image = pipeline("spot", num_inference_steps=2, output_type="np").images[0]
+    assert image.shape == (32, 32, 3)
 
 
 def _rank(run, config, rank, port):

@@ -36,7 +36,7 @@ class _Config(BaseModel):
 
 
 class TrainConfig(_Config):
-    """What decides the weights that a run ends with, beside its model and its pictures.
+    """What decides the weights that a run ends with, beside its model and its images.
 
     The defaults follow the paper where it speaks (U-Net only, 500 iterations) and DreamBooth
     where it does not (AdamW, constant rate); rates for models trained from nothing are higher.
@@ -47,7 +47,7 @@ class TrainConfig(_Config):
         Field(
             description="disentangle: the fine-tune (Eq. 5). denoise: a base (Eq. 2). "
             "autoencoder: the VAE of a model made with new-model. decoder: its second half, for a "
-            "sharper picture of the same latents; a U-Net that was trained on them still fits."
+            "sharper image of the same latents; a U-Net that was trained on them still fits."
         ),
     ] = "disentangle"
     steps: Annotated[int, Field(ge=1, description="Optimisation steps in all.")] = 500
@@ -92,13 +92,13 @@ class TrainConfig(_Config):
     ] = 0.999
     good: Annotated[
         float,
-        Field(alias="good_share", ge=0, le=1, description="Share of crops from good pictures."),
+        Field(alias="good_share", ge=0, le=1, description="Share of crops from good images."),
     ] = 0.5
     prior_weight: Annotated[
         float,
         Field(
             ge=0,
-            description="Prior preservation: weight of the loss on good pictures, beside 1 for the "
+            description="Prior preservation: weight of the loss on good images, beside 1 for the "
             "background of defects.",
         ),
     ] = 1.0
@@ -112,7 +112,7 @@ class TrainConfig(_Config):
             "from nothing more distinct, and less varied.",
         ),
     ] = 1.0
-    matching_by_area: Annotated[
+    normalize_by_mask_area: Annotated[
         bool,
         Field(description="A small defect weighs as much as a large one; otherwise as printed."),
     ] = True
@@ -120,7 +120,10 @@ class TrainConfig(_Config):
     masked_prompt: Annotated[str, Field(description="C_m, for an empty mask area.")] = ""
     prompts: Annotated[
         dict[str, str],
-        Field(alias="prompt", description="C_def of a kind; by default the kind's own name."),
+        Field(
+            alias="prompt",
+            description="C_def of a defect type; by default the defect type's own name.",
+        ),
     ] = {}
     precision: Annotated[
         Literal["float32", "bfloat16", "float16"],
@@ -185,7 +188,7 @@ class RunConfig(_Config):
     out: Annotated[Path, Field(description="Directory of the run.")]
     data: Annotated[
         Path | None,
-        Field(description="Dataset of good and defective pictures; see defectrt data inspect."),
+        Field(description="Dataset of good and defective images; see defectrt data inspect."),
     ] = None
     layout: Annotated[
         str | None,
@@ -204,14 +207,14 @@ class RunConfig(_Config):
     defect: Annotated[
         dict[str, Path],
         Field(
-            description="Beside --data, or without it: pictures of one kind of defect with their "
-            "masks, name.jpg beside name.png or images/ beside masks/. Repeat for more kinds."
+            description="Beside --data, or without it: images of one type of defect with their "
+            "masks, name.jpg beside name.png or images/ beside masks/. Repeat for more types."
         ),
     ] = {}
     good: Annotated[
         tuple[Path, ...],
         BeforeValidator(_several),
-        Field(description="Folder of good pictures. Repeat for more."),
+        Field(description="Folder of good images. Repeat for more."),
     ] = ()
     mask_threshold: Annotated[
         int | None,
@@ -222,15 +225,18 @@ class RunConfig(_Config):
             "as the layout says.",
         ),
     ] = None
-    per_kind: Annotated[
-        bool, Field(description="A model a kind in OUT/KIND, one after the other, as in the paper.")
+    per_defect_type: Annotated[
+        bool,
+        Field(
+            description="A model a defect type in OUT/TYPE, one after the other, as in the paper."
+        ),
     ] = False
     checkpoint_every: Annotated[int, Field(ge=1, description="Steps between checkpoints.")] = 250
     keep_checkpoints: Annotated[
         int, Field(ge=1, description="Checkpoints to keep, the newest.")
     ] = 2
     preview_every: Annotated[
-        int, Field(ge=0, description="Steps between pictures in OUT/previews; 0: none.")
+        int, Field(ge=0, description="Steps between images in OUT/previews; 0: none.")
     ] = 100
     preview_steps: Annotated[
         int, Field(ge=1, le=1000, description="DDIM steps of the previews.")
@@ -303,7 +309,7 @@ def dump_config(run: RunConfig, training: TrainConfig) -> str:
         "data": run.data and run.data.resolve(),
         "split": run.split and run.split.resolve(),
         "good": tuple(folder.resolve() for folder in run.good),
-        "defect": {kind: folder.resolve() for kind, folder in run.defect.items()},
+        "defect": {defect_type: folder.resolve() for defect_type, folder in run.defect.items()},
     }
     if Path(run.model).exists():
         absolute["model"] = str(Path(run.model).resolve())

@@ -4,12 +4,12 @@
 
 DATASET holds MT_Blowhole, MT_Crack, MT_Free … as published (Huang et al., "Surface defect
 saliency of magnetic tile"). Each tile was photographed under up to six exposures, with file
-numbers close together, so pictures are split by tile and not one by one: a picture of the same
+numbers close together, so images are split by tile and not one by one: an image of the same
 tile in training would make any test look better than it is. OUT gets
 
-    train/good train/<kind>        pictures (and masks) to train on
-    test/good  test/<kind>         pictures of other tiles
-    masks/<kind>/<name>_mask.png   for every picture in test/good, a mask of a test/<kind> defect,
+    train/good train/<type>        images (and masks) to train on
+    test/good  test/<type>         images of other tiles
+    masks/<type>/<name>_mask.png   for every image in test/good, a mask of a test/<type> defect,
                                    mirrored at random and moved to a random place on the tile
 """
 
@@ -24,27 +24,27 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-KINDS = ("Blowhole", "Crack", "Break", "Fray")
-#: Pictures of one tile have file numbers that differ by less than this.
+DEFECT_TYPES = ("Blowhole", "Crack", "Break", "Fray")
+#: Images of one tile have file numbers that differ by less than this.
 SAME_TILE = 200
 #: Darker than this is not tile but the gap around it.
 TILE = 40
 
 
-def tiles(pictures: list[Path]) -> list[list[Path]]:
-    """Group pictures that show the same tile."""
-    numbered = sorted((int(re.search(r"num_(\d+)", p.name)[1]), p) for p in pictures)
+def tiles(images: list[Path]) -> list[list[Path]]:
+    """Group images that show the same tile."""
+    numbered = sorted((int(re.search(r"num_(\d+)", p.name)[1]), p) for p in images)
     groups = [[numbered[0][1]]]
-    for (before, _), (number, picture) in pairwise(numbered):
+    for (before, _), (number, image) in pairwise(numbered):
         if number - before >= SAME_TILE:
             groups.append([])
-        groups[-1].append(picture)
+        groups[-1].append(image)
     return groups
 
 
-def split(pictures: list[Path], held_out: float, rng: np.random.Generator) -> tuple[list, list]:
-    """Train and test pictures; whole tiles go to one side."""
-    groups = tiles(pictures)
+def split(images: list[Path], held_out: float, rng: np.random.Generator) -> tuple[list, list]:
+    """Train and test images; whole tiles go to one side."""
+    groups = tiles(images)
     order = rng.permutation(len(groups))
     test = set(order[: round(held_out * len(groups))].tolist())
     side = [[p for i, g in enumerate(groups) if (i in test) == t for p in g] for t in (False, True)]
@@ -80,21 +80,19 @@ def main() -> None:
     args = parser.parse_args()
     rng = np.random.default_rng(args.seed)
     masks: dict[str, list[np.ndarray]] = {}
-    for kind in KINDS:
-        pictures = sorted((args.dataset / f"MT_{kind}" / "Imgs").glob("*.jpg"))
-        if not pictures:
-            raise SystemExit(f"{args.dataset}: holds no MT_{kind}/Imgs; is it the dataset?")
-        for side, chosen in zip(
-            ("train", "test"), split(pictures, args.held_out, rng), strict=True
-        ):
-            folder = args.out / side / kind.lower()
+    for defect_type in DEFECT_TYPES:
+        images = sorted((args.dataset / f"MT_{defect_type}" / "Imgs").glob("*.jpg"))
+        if not images:
+            raise SystemExit(f"{args.dataset}: holds no MT_{defect_type}/Imgs; is it the dataset?")
+        for side, chosen in zip(("train", "test"), split(images, args.held_out, rng), strict=True):
+            folder = args.out / side / defect_type.lower()
             folder.mkdir(parents=True, exist_ok=True)
-            for picture in chosen:
-                shutil.copy(picture, folder)
-                mask = np.asarray(Image.open(picture.with_suffix(".png")).convert("L")) > 127
-                Image.fromarray(mask).save(folder / f"{picture.stem}_mask.png")
+            for image in chosen:
+                shutil.copy(image, folder)
+                mask = np.asarray(Image.open(image.with_suffix(".png")).convert("L")) > 127
+                Image.fromarray(mask).save(folder / f"{image.stem}_mask.png")
                 if side == "test":
-                    masks.setdefault(kind.lower(), []).append(mask)
+                    masks.setdefault(defect_type.lower(), []).append(mask)
     good = sorted((args.dataset / "MT_Free" / "Imgs").glob("*.jpg"))
     train, test = split(good, args.held_out, rng)
     # one exposure of a tile is enough to look at
@@ -102,19 +100,19 @@ def main() -> None:
     for side, chosen in (("train", train), ("test", test)):
         folder = args.out / side / "good"
         folder.mkdir(parents=True, exist_ok=True)
-        for picture in chosen:
-            shutil.copy(picture, folder)
-    for kind, bank in masks.items():
-        folder = args.out / "masks" / kind
+        for image in chosen:
+            shutil.copy(image, folder)
+    for defect_type, bank in masks.items():
+        folder = args.out / "masks" / defect_type
         folder.mkdir(parents=True, exist_ok=True)
-        for picture in test:
-            tile = np.asarray(Image.open(picture).convert("L")) > TILE
+        for image in test:
+            tile = np.asarray(Image.open(image).convert("L")) > TILE
             choices = (place(bank[rng.integers(len(bank))], tile, rng) for _ in range(50))
             mask = next((m for m in choices if m is not None), None)
             if mask is None:
-                print(f"{picture.name}: no place for a {kind}")
+                print(f"{image.name}: no place for a {defect_type}")
                 continue
-            Image.fromarray(mask).save(folder / f"{picture.stem}_mask.png")
+            Image.fromarray(mask).save(folder / f"{image.stem}_mask.png")
 
 
 if __name__ == "__main__":

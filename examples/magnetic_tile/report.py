@@ -1,13 +1,13 @@
-"""Measure an engine on good pictures: what happens to the background, in latents and pixels.
+"""Measure an engine on good images: what happens to the background, in latents and pixels.
 
-    python report.py ENGINE IMAGES MASKS --defect blowhole [--pictures 8] [--steps 50]
+    python report.py ENGINE IMAGES MASKS --defect blowhole [--images 8] [--steps 50]
 
 Prints one line of JSON. Errors are root mean squares outside the mask; latents have about unit
 variance, pixels are in grey levels of 255.
 
     round_trip      latent: background denoised again after inversion (`dual`), against z_0
     replay          latent: background of a replayed generation, against z_0
-    autoencoder     pixels: encoded and decoded, against the picture
+    autoencoder     pixels: encoded and decoded, against the image
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from defectrt.diffusion.rows import Prompts
 from defectrt.diffusion.sampler import generate, invert, run
 from defectrt.diffusion.seeds import item_id
 from defectrt.engines.loading import load_engine
-from defectrt.images.reading import read_picture
+from defectrt.images.reading import read_image
 from defectrt.images.window import place_window, to_model
 from defectrt.masks.folder import MaskFolder
 from defectrt.masks.reading import read_mask
@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("images", type=Path)
     parser.add_argument("masks", type=Path)
     parser.add_argument("--defect", required=True)
-    parser.add_argument("--pictures", type=int, default=8)
+    parser.add_argument("--images", type=int, default=8)
     parser.add_argument("--steps", type=int)
     parser.add_argument("--threads", type=int)
     args = parser.parse_args()
@@ -52,11 +52,11 @@ def main() -> None:
         m = engine.manifest
         side, schedule = m.image.height, m.steps(args.steps)
         pixels, pixel_masks, latent_masks, noise = [], [], [], []
-        for path in sorted(args.images.iterdir())[: args.pictures]:
-            picture = read_picture(path)
-            mask = read_mask(masks.mask_of(path.relative_to(args.images)), picture.shape[:2])
+        for path in sorted(args.images.iterdir())[: args.images]:
+            image = read_image(path)
+            mask = read_mask(masks.mask_of(path.relative_to(args.images)), image.shape[:2])
             window = place_window(mask, side, 8)
-            pixels.append(to_model(window.crop(picture), side))
+            pixels.append(to_model(window.crop(image), side))
             latent_masks.append(latent_mask(window.crop(mask), m.latent.height, m.latent.width))
             pixel_masks.append(latent_mask(window.crop(mask), side, side))
             shape = (m.latent.channels, m.latent.height, m.latent.width)
@@ -82,11 +82,11 @@ def main() -> None:
                     "engine": args.engine.name,
                     "convention": m.schedule.convention,
                     "steps": len(schedule),
-                    "pictures": len(x),
+                    "images": len(x),
                     "round_trip": round(errors["dual"], 5),
                     "replay": errors["replay"],
                     "autoencoder": round(rms(decoded, 1 - np.stack(pixel_masks)), 2),
-                    "seconds_a_picture": {k: round(v / len(x), 3) for k, v in times.items()},
+                    "seconds_a_image": {k: round(v / len(x), 3) for k, v in times.items()},
                 }
             )
         )

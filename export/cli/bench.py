@@ -24,7 +24,7 @@ def bench(
         typer.Argument(help="Directory of a training run; by default random weights are timed."),
     ] = None,
     size: Annotated[str, typer.Option(help="Size of the random model.")] = "small",
-    pictures: Annotated[int, typer.Option(help="Pictures a round.", min=1)] = 8,
+    images: Annotated[int, typer.Option(help="Images a round.", min=1)] = 8,
     steps: Annotated[int, typer.Option(help="DDIM steps each way.", min=1)] = 10,
     rounds: Annotated[int, typer.Option(help="Rounds, every way once in each.", min=1)] = 3,
     batch: Annotated[int, typer.Option(help="Rows in the engine at once.", min=1)] = 4,
@@ -38,14 +38,14 @@ def bench(
 ) -> None:
     """Time the engine against the plain loop, on the same weights, in turns.
 
-    The plain loop is diffusers, one picture at a time, both branches of Eq. 9 in one batch. On a
+    The plain loop is diffusers, one image at a time, both branches of Eq. 9 in one batch. On a
     machine that does other work too, trust the ratio rather than the times.
 
     Examples:
 
       defectrt bench
 
-      defectrt bench runs/scratch --pictures 16 --steps 50 --json
+      defectrt bench runs/scratch --images 16 --steps 50 --json
     """
     with requires("export"):
         from defectrt.engines.engine import cores
@@ -55,7 +55,7 @@ def bench(
     report = measure(
         run,
         size=size,
-        pictures=pictures,
+        images=images,
         steps=steps,
         rounds=rounds,
         batch=batch,

@@ -1,4 +1,4 @@
-"""Group normalisation and SiLU over channels-last pictures.
+"""Group normalisation and SiLU over channels-last images.
 
     y = silu((x - μ_g) / √(σ²_g + ε) · γ + β)        silu(x) = x / (1 + e^-x)
 

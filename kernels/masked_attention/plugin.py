@@ -71,7 +71,7 @@ def compile_plugin(
     )
     options = {"num_warps": chosen.warps, "num_stages": chosen.stages}
     with triton.knobs.compilation.scope():
-        triton.knobs.compilation.disable_line_info = True  # a plan names no files of its maker
+        triton.knobs.compilation.disable_line_info = True  # a plan names no files of its pipeline
         compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
     meta = compiled.metadata
     ptx = without_scratch(compiled.asm["ptx"], meta.name, len(pointers))

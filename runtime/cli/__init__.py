@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import traceback
-from dataclasses import asdict
 from importlib.metadata import entry_points
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 

@@ -22,7 +22,7 @@ _MARKS = {"ok": "ok   ", "note": "note ", "fault": "FAULT"}
 
 def doctor(
     engine: Annotated[
-        Path | None, typer.Option(help="Engine directory to test; by default the one inside.")
+        Path | None, typer.Option(help="Engine directory to test; by default the bundled one.")
     ] = None,
     trust: Trust = None,
     as_json: Annotated[bool, typer.Option("--json", help="The findings as JSON.")] = False,

@@ -16,7 +16,7 @@ __all__ = ["info"]
 
 def info(
     engine: Annotated[
-        Path | None, typer.Argument(help="Engine directory; by default the one inside.")
+        Path | None, typer.Argument(help="Engine directory; by default the bundled one.")
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="The whole manifest as JSON, with category ids.")
@@ -69,7 +69,7 @@ def _rows(directory: Path, manifest: Manifest) -> list[tuple[str, str]]:
         ("steps", f"{', '.join(map(str, steps))}; {schedule.default_steps} by default"),
         ("schedule", f"{schedule.prediction_type}, inversion as in {schedule.convention}"),
         ("base model", made.base_model or "not said"),
-        ("trained on", f"{sum(entry.pictures for entry in made.dataset):,} pictures"),
+        ("trained on", f"{sum(entry.images for entry in made.dataset):,} images"),
         ("made with", tools or "not said"),
     ]
     rows += [

@@ -17,17 +17,17 @@ __all__ = []
 
 @app.command()
 def synthesize(
-    images: Annotated[Path, typer.Option(help="Folder of good pictures.")],
+    images: Annotated[Path, typer.Option(help="Folder of good images.")],
     out: Annotated[Path, typer.Option(help="Folder for the dataset.")],
     engine: Annotated[
         Path | None,
-        typer.Option(help="Engine directory, made with build-engine; by default the one inside."),
+        typer.Option(help="Engine directory, made with build-engine; by default the bundled one."),
     ] = None,
     masks: Annotated[
         Path | None,
         typer.Option(
             help="Folder of masks: name.png or name_mask.png; not 0 is defect. "
-            "Without it, masks are drawn to suit the kind."
+            "Without it, masks are drawn to suit the defect type."
         ),
     ] = None,
     mask_bank: Annotated[
@@ -38,10 +38,10 @@ def synthesize(
         str | None,
         typer.Option(
             help="What to draw as masks: scratch, crack, spot, blob, perlin, dent, hole, particle "
-            "or stain; by default what suits the kind of defect."
+            "or stain; by default what suits the type of defect."
         ),
     ] = None,
-    spots: Annotated[
+    instances: Annotated[
         int, typer.Option(help="Masks a sample, drawn or from the bank, apart.", min=1)
     ] = 1,
     mask_scale: Annotated[
@@ -54,21 +54,21 @@ def synthesize(
             metavar="foreground|PATH",
             help="Where a defect may be: on the part before its background (foreground), or where "
             "a folder of region masks, or one region mask for all, is not 0. A mask lies whole in "
-            "its region or the picture is skipped.",
+            "its region or the image is skipped.",
         ),
     ] = None,
     golden: Annotated[
         Path | None,
         typer.Option(
-            help="A picture of the part on which --legal and --forbidden were drawn; they are "
-            "found again in every picture, and where that is not sure, the picture is skipped."
+            help="An image of the part on which --legal and --forbidden were drawn; they are "
+            "found again in every image, and where that is not sure, the image is skipped."
         ),
     ] = None,
     legal: Annotated[
-        Path | None, typer.Option(help="Mask on the golden picture: a defect may be here.")
+        Path | None, typer.Option(help="Mask on the golden image: a defect may be here.")
     ] = None,
     forbidden: Annotated[
-        Path | None, typer.Option(help="Mask on the golden picture: no defect may be here.")
+        Path | None, typer.Option(help="Mask on the golden image: no defect may be here.")
     ] = None,
     margin: Annotated[
         int | None,
@@ -80,7 +80,7 @@ def synthesize(
         str | None, typer.Option(help="Kind of defect; needed if the engine makes several.")
     ] = None,
     category: Annotated[str, typer.Option(help="Name of the part, a folder in OUT.")] = "parts",
-    count: Annotated[int, typer.Option(help="Defects a picture.", min=1)] = 1,
+    count: Annotated[int, typer.Option(help="Defects an image.", min=1)] = 1,
     candidates: Annotated[int, typer.Option(help="Tries a defect; the best is kept.", min=1)] = 1,
     seed: Annotated[int, typer.Option(help="Another seed, other defects.")] = 0,
     steps: Annotated[
@@ -97,7 +97,7 @@ def synthesize(
     refine: Annotated[
         Literal["change", "attention", "both", "none"],
         typer.Option(
-            help="Where the label lies: where the picture changed, where the model paid "
+            help="Where the label lies: where the image changed, where the model paid "
             "attention to the defect, both, or none: the mask as it is."
         ),
     ] = "change",
@@ -142,7 +142,7 @@ def synthesize(
     as_json: Annotated[bool, typer.Option("--json", help="The summary as JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
-    """Put defects into pictures of good parts and write a labelled dataset.
+    """Put defects into images of good parts and write a labelled dataset.
 
     The mask of good/a/7.jpg is masks/a/7_mask.png or masks/a/7.png. OUT gets the MVTec AD layout
     and manifest.jsonl. Outside a soft border around the mask every pixel is the original's.
@@ -187,7 +187,7 @@ def synthesize(
         folder=masks,
         bank=mask_bank,
         shape=shape,
-        spots=spots,
+        instances=instances,
         scale=mask_scale,
         within=within,
         golden=golden,
@@ -216,6 +216,6 @@ def synthesize(
             f"{out}: {summary.requested} requested, {summary.placed} placed, "
             f"{summary.generated} generated ({summary.made} now), {summary.kept} kept; "
             f"{summary.rejected} of {summary.tries} candidates rejected, "
-            f"{len(summary.failed)} pictures failed; on {summary.provider}"
+            f"{len(summary.failed)} images failed; on {summary.provider}"
         )
     summary.check()

@@ -19,7 +19,7 @@ __all__ = ["verify"]
 
 def verify(
     engine: Annotated[
-        Path | None, typer.Argument(help="Engine directory; by default the one inside.")
+        Path | None, typer.Argument(help="Engine directory; by default the bundled one.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The verdict as JSON.")] = False,
 ) -> None:

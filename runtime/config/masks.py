@@ -19,17 +19,17 @@ __all__ = ["Masks"]
 
 @dataclass(frozen=True)
 class Masks:
-    """Where masks come from and where they may lie; without any option, drawn to suit the kind.
+    """Where masks come from and where they may lie; without any option, drawn to suit the type.
 
-    folder      a mask for every picture, of the same name; excludes ``bank`` and ``shape``
+    folder      a mask for every image, of the same name; excludes ``bank`` and ``shape``
     bank        a folder of real defects' masks, to be turned, scaled, and placed at random
     shape       what to draw, one of `defectrt.masks.shapes.SHAPES`; None for what suits the
-                kind of defect that is made
-    within      where a defect may be: "foreground", a folder of region masks of the pictures'
+                type of defect that is made
+    within      where a defect may be: "foreground", a folder of region masks of the images'
                 names, or one region mask for all; None for everywhere
-    golden      a picture on which ``legal`` and ``forbidden`` regions were drawn, which are then
-                found again in every other picture; excludes ``within``
-    spots       masks a sample, apart from each other; a folder decides for itself
+    golden      an image on which ``legal`` and ``forbidden`` regions were drawn, which are then
+                found again in every other image; excludes ``within``
+    instances       masks a sample, apart from each other; a folder decides for itself
     scale       smallest and largest scale of a mask from the bank
     min_area    px that a mask from the bank keeps at least
     margin      px around a mask that have to be legal too; None for what the soft border takes,
@@ -45,7 +45,7 @@ class Masks:
     golden: str | Path | None = None
     legal: str | Path | None = None
     forbidden: str | Path | None = None
-    spots: int = 1
+    instances: int = 1
     scale: tuple[float, float] = (0.8, 1.25)
     min_area: int = 16
     margin: int | None = None
@@ -63,8 +63,8 @@ class Masks:
             (self.within and self.golden, "within and golden exclude each other"),
             (self.golden and not drawn_on, "golden needs legal, forbidden or both"),
             (drawn_on and not self.golden, "legal and forbidden need golden"),
-            (self.spots < 1, "spots: at least 1"),
-            (self.folder and self.spots > 1, "spots: a folder of masks decides for itself"),
+            (self.instances < 1, "instances: at least 1"),
+            (self.folder and self.instances > 1, "instances: a folder of masks decides for itself"),
             (not 0.1 <= self.scale[0] <= self.scale[1] <= 10, "scale: from low to high, 0.1 to 10"),
             (self.min_area < 1, "min_area: at least 1 px"),
             ((self.margin or 0) < 0, "margin: 0 px or more"),
@@ -74,13 +74,13 @@ class Masks:
             raise UsageError("the masks' options are not possible: " + "; ".join(found))
 
     def paths(self) -> list[Path]:
-        """Its folders and files: no good pictures, should they lie among these."""
+        """Its folders and files: no good images, should they lie among these."""
         within = None if self.within == "foreground" else self.within
         given = self.folder, self.bank, within, self.legal, self.forbidden
         return [Path(path) for path in given if path]
 
-    def open(self, kind: str, window: int, seed: int, band: int) -> MaskSource:
-        """The source for a kind of defect.
+    def open(self, defect_type: str, window: int, seed: int, band: int) -> MaskSource:
+        """The source for a type of defect.
 
         ``window`` is the side that the model sees, in px; ``band`` is the width of the soft border
         around a mask. Raises `InputError` for folders and files that cannot be used.
@@ -94,9 +94,11 @@ class Masks:
         shapes: Shapes = (
             BankShapes(read_bank(Path(self.bank), gap), self.scale, self.min_area)
             if self.bank
-            else DrawnShapes(self.shape or kind, window)
+            else DrawnShapes(self.shape or defect_type, window)
         )
-        return PlacedMasks(shapes, seed, regions, margin=margin, spots=self.spots, gap=2 * band + 1)
+        return PlacedMasks(
+            shapes, seed, regions, margin=margin, instances=self.instances, gap=2 * band + 1
+        )
 
     def _regions(self) -> RegionSource:
         if self.golden:

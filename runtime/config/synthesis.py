@@ -20,11 +20,11 @@ Blend = Literal["residual", "decoded"]
 
 @dataclass(frozen=True)
 class Job:
-    """What to make of every picture.
+    """What to make of every image.
 
-    count         defects a picture, from one inversion
-    candidates    tries a stroke; the one of the highest score is kept
-    seed          of the noise; with a picture's name and the sample's number it decides the defect
+    count         defects an image, from one inversion
+    candidates    tries a tile; the one of the highest score is kept
+    seed          of the noise; with an image's name and the sample's number it decides the defect
     steps         DDIM steps; one of the engine's schedules, None for its default
     min_coverage  share of the mask that must have changed; less is no defect
     max_leak      change that the soft border has to fade out, as a share of the defect's own;

@@ -1,8 +1,8 @@
 """Counter-based noise: Philox4x32-10 and Box-Muller, the same numbers in every language.
 
 Noise is a function of (seed, item, sample) and of nothing else, so it does not depend on batch
-neighbours, order, resume or the number of threads. A job's seed, a picture's name and a sample's
-number make the sample's own seed (`sample_seed`); with it, a stroke's and a candidate's number in
+neighbours, order, resume or the number of threads. A job's seed, an image's name and a sample's
+number make the sample's own seed (`sample_seed`); with it, a tile's and a candidate's number in
 the places of item and sample make the noise. Element ``4 i + j`` of an array, in
 row-major order, is the j-th normal of block i:
 

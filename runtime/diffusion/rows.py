@@ -4,7 +4,7 @@ With DDIM written as ``z' = a z + b ε`` (Eqs. 3 and 4), every row of the method
 
     z' = region · (a z + b ε_θ(z, t, prompts)) + anchor
 
-so one batch can hold rows of different pictures in different phases.
+so one batch can hold rows of different images in different phases.
 """
 
 from __future__ import annotations

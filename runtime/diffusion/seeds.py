@@ -12,7 +12,7 @@ __all__ = ["item_id", "sample_seed"]
 
 
 def sample_seed(seed: int, source: str, sample: int) -> int:
-    """A sample's own seed: of the job's seed, the picture's name and its number alone.
+    """A sample's own seed: of the job's seed, the image's name and its number alone.
 
     53 bits, so that every reader of JSON keeps them: of the first two words of the Philox block
     (2³² - 1, sample, item low, item high), which no `normal` reaches.
@@ -23,5 +23,5 @@ def sample_seed(seed: int, source: str, sample: int) -> int:
 
 
 def item_id(name: str) -> int:
-    """A 64-bit number for a picture, from its name alone, so that other pictures don't matter."""
+    """A 64-bit number for an image, from its name alone, so that other images don't matter."""
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")

@@ -143,15 +143,15 @@ class ScheduleEntry(_Strict):
 
 
 class DatasetEntry(_Strict):
-    """A training picture, or all of a kind where there are very many: "hole (1200 pictures)"."""
+    """A training image, or all of a kind where there are very many: "hole (1200 images)"."""
 
     name: str
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
     @property
-    def pictures(self) -> int:
+    def images(self) -> int:
         """How many it stands for."""
-        many = re.search(r"\(([0-9]{1,9}) pictures\)$", self.name)
+        many = re.search(r"\(([0-9]{1,9}) images\)$", self.name)
         return int(many[1]) if many else 1
 
 

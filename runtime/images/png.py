@@ -17,33 +17,33 @@ __all__ = ["encode_png"]
 _TO_BGR = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}
 
 
-def encode_png(picture: Bits) -> bytes:
+def encode_png(image: Bits) -> bytes:
     """PNG bytes of [H,W,C] uint8 or uint16 (or [H,W]).
 
     By OpenCV where it can: 7 times as fast as Pillow, at the same size of photographs.
     """
-    array = picture[..., 0] if picture.ndim == 3 and picture.shape[2] == 1 else picture
+    array = image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image
     if array.ndim == 3 and array.shape[2] == 2:
         return _encode_deep_alpha(array) if array.dtype == np.uint16 else _encode_alpha(array)
     stored = array if array.ndim == 2 else cv2.cvtColor(array, _TO_BGR[array.shape[2]])
     return bytes(cv2.imencode(".png", stored)[1])
 
 
-def _encode_alpha(picture: Bits) -> bytes:
+def _encode_alpha(image: Bits) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "png")
+    Image.fromarray(image).save(buffer, "png")
     return buffer.getvalue()
 
 
-def _encode_deep_alpha(picture: Bits) -> bytes:
+def _encode_deep_alpha(image: Bits) -> bytes:
     """PNG of [H,W,2] uint16, grey and alpha, which neither Pillow nor OpenCV writes."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     packer = zlib.compressobj(6)
     parts = [
         b"\x89PNG\r\n\x1a\n",
         _chunk(b"IHDR", struct.pack(">2L5B", width, height, 16, 4, 0, 0, 0)),
     ]
-    rows = (packer.compress(b"\0" + row.astype(">u2").tobytes()) for row in picture)  # unfiltered
+    rows = (packer.compress(b"\0" + row.astype(">u2").tobytes()) for row in image)  # unfiltered
     body = b"".join([*rows, packer.flush()])
     return b"".join([*parts, _chunk(b"IDAT", body), _chunk(b"IEND", b"")])
 

@@ -17,7 +17,7 @@ from ..errors import InputError
 from .tiff import read_info, read_samples
 from .types import MAX_PIXELS, Bits
 
-__all__ = ["read_picture"]
+__all__ = ["read_image"]
 
 _Word = TypeVar("_Word", np.uint8, np.uint16)
 
@@ -37,13 +37,13 @@ _BAND = 256
 _DEEP_COLOUR = re.compile(r"(RGB\w?|LA|CMYK);16")
 
 
-def read_picture(path: Path) -> Bits:
-    """Read a picture of 8 or 16 bits a channel, EXIF orientation applied.
+def read_image(path: Path) -> Bits:
+    """Read an image of 8 or 16 bits a channel, EXIF orientation applied.
 
     Palettes become RGB and CMYK becomes RGB (by its own colour profile, if it has 8 bits and one);
-    one-bit pictures become grey; transparency of any kind becomes alpha. Raises `InputError` for
+    one-bit images become grey; transparency of any kind becomes alpha. Raises `InputError` for
     what cannot be read whole, for numbers that are not of 8 or 16 bits, for files of several
-    pictures, and for pictures of more than `MAX_PIXELS`.
+    images, and for images of more than `MAX_PIXELS`.
     """
     data = _read_bytes(path)
     try:
@@ -53,7 +53,7 @@ def read_picture(path: Path) -> Bits:
     except InputError as fault:
         raise InputError(f"{path}: {fault}") from None
     except UnidentifiedImageError as error:
-        raise InputError(f"{path}: not a picture of a known format") from error
+        raise InputError(f"{path}: not an image of a known format") from error
     except Exception as error:  # Pillow's parsers raise whatever they stumble over
         raise InputError(f"{path}: damaged or truncated ({error})") from error
 
@@ -62,7 +62,7 @@ def _read_bytes(path: Path) -> bytes:
     try:
         size = path.stat().st_size
         if size > _MAX_BYTES:
-            raise InputError(f"{path}: larger than {_MAX_BYTES >> 30} GiB, too large for a picture")
+            raise InputError(f"{path}: larger than {_MAX_BYTES >> 30} GiB, too large for an image")
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
@@ -76,14 +76,14 @@ def _decode(data: bytes) -> Bits:
     if tiff and tiff.is_ours:
         _check_size(tiff.width, tiff.height)
         if tiff.directory.next:
-            raise InputError("holds several pictures; save each in a file of its own")
+            raise InputError("holds several images; save each in a file of its own")
         orientation = tiff.directory.get(ExifTags.Base.Orientation, 1)
         return _orient(read_samples(data, tiff), orientation)
     with _open(data) as image:
         _check_size(*image.size)
         frames = getattr(image, "n_frames", 1)
         if frames > 1 and image.format != "MPO":  # in an MPO the others are previews
-            raise InputError(f"holds {frames} pictures; save each in a file of its own")
+            raise InputError(f"holds {frames} images; save each in a file of its own")
         stored = str([tile[3] for tile in image.tile])
         image.load()  # a truncated file fails here
         array = _decode_deep(data, stored) if _DEEP_COLOUR.search(stored) else _as_array(image)
@@ -94,7 +94,7 @@ def _check_size(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
         raise InputError(
             f"{width}x{height} is more than {MAX_PIXELS // 1_000_000} megapixels; "
-            "cut it into smaller pictures"
+            "cut it into smaller images"
         )
 
 
@@ -135,7 +135,7 @@ def _as_array(image: Image.Image) -> Bits:
 
 
 def _in_bands(image: Image.Image, dtype: type[_Word]) -> NDArray[_Word]:
-    """[H,W,C] of a picture, some rows at a time, so that it is never in memory three times."""
+    """[H,W,C] of an image, some rows at a time, so that it is never in memory three times."""
     width, height = image.size
     array = np.empty((height, width, len(image.getbands())), dtype)
     for row in range(0, height, _BAND):
@@ -154,7 +154,7 @@ def _with_clear_value(grey: NDArray[np.uint16], image: Image.Image) -> Bits:
 
 
 def _to_light(image: Image.Image) -> Image.Image:
-    """CMYK to RGB: by the picture's own colour profile, without one by what ink leaves of white."""
+    """CMYK to RGB: by the image's own colour profile, without one by what ink leaves of white."""
     profile = image.info.get("icc_profile")
     if not profile:
         return image.convert("RGB")

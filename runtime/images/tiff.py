@@ -3,7 +3,7 @@
 Grey, RGB or CMYK, with or without alpha, in strips or tiles, in every compression libtiff knows.
 
 Pillow cuts 16-bit colour to 8 bits and mixes up separate planes. It unpacks grey of 16 bits well,
-however, so the samples are presented to it as wide grey pictures of some rows each, with a
+however, so the samples are presented to it as wide grey images of some rows each, with a
 directory of our own beside the same strips; what they mean is settled here. "TIFF, Revision 6.0",
 Adobe, 1992.
 """
@@ -31,7 +31,7 @@ _Block = tuple[int, int]
 
 _PREDICTOR, _PLANAR, _LONG = 317, 284, 4
 _STRIPS, _TILES = (Tiff.STRIPOFFSETS, Tiff.STRIPBYTECOUNTS), (Tiff.TILEOFFSETS, Tiff.TILEBYTECOUNTS)
-#: What the presented picture shares with the stored one.
+#: What the presented image shares with the stored one.
 _SHARED = (Tiff.COMPRESSION, Tiff.FILLORDER)
 _RAW, _DIFFERENCES = 1, 2
 #: Samples that are unpacked at once, and the most that can be: Pillow's own limit is a bit higher.

@@ -17,5 +17,5 @@ Bits = NDArray[np.uint8] | NDArray[np.uint16]
 Pixels = NDArray[np.float32]
 
 
-#: Larger pictures are refused before they are decoded.
+#: Larger images are refused before they are decoded.
 MAX_PIXELS = 100_000_000

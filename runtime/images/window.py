@@ -18,9 +18,9 @@ __all__ = ["Window", "from_model", "place_window", "to_model"]
 
 @dataclass(frozen=True)
 class Window:
-    """A square of the picture that the model sees: corner (y, x) and side, in picture pixels.
+    """A square of the image that the model sees: corner (y, x) and side, in image pixels.
 
-    It may reach over the border of a picture that is smaller; what lies outside is mirrored.
+    It may reach over the border of an image that is smaller; what lies outside is mirrored.
     """
 
     y: int
@@ -47,13 +47,13 @@ class Window:
         array[inside_y, inside_x] = window[top : top + height, left : left + width]
 
     def _span(self, start: int, size: int) -> tuple[int, slice, int]:
-        """Mirrored pixels before, the part inside the picture, mirrored pixels after."""
+        """Mirrored pixels before, the part inside the image, mirrored pixels after."""
         end = start + self.side
         return max(0, -start), slice(max(0, start), min(size, end)), max(0, end - size)
 
 
 def place_window(mask: Mask, side: int, context: int) -> Window:
-    """The window for a mask: the model's own size at the picture's resolution if it fits.
+    """The window for a mask: the model's own size at the image's resolution if it fits.
 
     mask [H,W] with at least one pixel; ``side`` is the model's window and ``context`` the
     pixels wanted around the mask. A larger mask gets a larger window, which is then scaled.
@@ -67,10 +67,10 @@ def place_window(mask: Mask, side: int, context: int) -> Window:
     return Window(int(corner[0]), int(corner[1]), side)
 
 
-def to_model(picture: Bits, size: int) -> Floats:
+def to_model(image: Bits, size: int) -> Floats:
     """[S,S,C] uint8 or uint16 -> [3,size,size] float32 in [-1,1]; alpha is left out."""
-    top = np.iinfo(picture.dtype).max
-    colour = picture[..., :-1] if picture.shape[2] in _ALPHA else picture
+    top = np.iinfo(image.dtype).max
+    colour = image[..., :-1] if image.shape[2] in _ALPHA else image
     values = colour.astype(np.float32) / np.float32(top / 2) - 1
     if values.shape[2] == 1:
         values = np.repeat(values, 3, axis=2)

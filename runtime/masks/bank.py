@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..files import sha256_of
-from ..images.folder import find_pictures
+from ..images.folder import find_images
 from ..images.types import Mask
 from .pieces import pieces, tight
 from .reading import read_any_mask
@@ -41,9 +41,9 @@ class BankEntry:
 
 
 def read_bank(folder: Path, gap: int) -> list[BankEntry]:
-    """All defects in a folder of masks, by name; pictures that lie beside them do not count.
+    """All defects in a folder of masks, by name; images that lie beside them do not count.
 
-    Where several files have one name, 7_mask counts before 7, and a picture's JPEG not at all.
+    Where several files have one name, 7_mask counts before 7, and an image's JPEG not at all.
     ``gap`` px and more part one mask into several defects, see `defectrt.masks.pieces.pieces`.
     Empty masks are left out. Raises `InputError` if nothing is left, or for a file that is no
     mask since no pixel of it is 0.
@@ -81,7 +81,7 @@ def transplant(
 def _masks(folder: Path) -> list[Path]:
     """One file a name, the likeliest to be a mask, in order."""
     named = defaultdict(list)
-    for path in find_pictures(folder):
+    for path in find_images(folder):
         stem = path.stem.removesuffix("_mask")
         rank = (path.stem == stem, path.suffix.lower() in (".jpg", ".jpeg"), path.name)
         named[path.with_name(stem)].append((rank, path))

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..files import sha256_of
-from ..images.folder import find_pictures
+from ..images.folder import find_images
 from ..images.types import Bits
 from .pieces import pieces
 from .placement import paste
@@ -21,8 +21,8 @@ __all__ = ["MaskFolder"]
 class MaskFolder:
     """A folder of masks, listed once: the mask of a/7.jpg is a/7_mask.png or a/7.png.
 
-    Any suffix of a picture will do. Where both names are there, 7_mask counts: the other may be
-    the picture itself. Raises `InputError` if there is no such folder.
+    Any suffix of an image will do. Where both names are there, 7_mask counts: the other may be
+    the image itself. Raises `InputError` if there is no such folder.
     """
 
     def __init__(self, folder: Path, gap: int | None = None) -> None:
@@ -31,13 +31,13 @@ class MaskFolder:
             raise InputError(f"{folder}: no such folder of masks")
         self.folder, self._gap = folder, gap
         self._files: dict[PurePath, list[Path]] = defaultdict(list)
-        for path in find_pictures(folder):
+        for path in find_images(folder):
             self._files[path.relative_to(folder).with_suffix("")].append(path)
 
-    def __call__(self, source: str, picture: Bits, sample: int) -> list[Placed]:
-        """The picture's mask, the same for every sample; pieces far apart are several spots."""
+    def __call__(self, source: str, image: Bits, sample: int) -> list[Placed]:
+        """The image's mask, the same for every sample; pieces far apart are several instances."""
         path = self.mask_of(PurePath(source))
-        mask = read_mask(path, (picture.shape[0], picture.shape[1]))
+        mask = read_mask(path, (image.shape[0], image.shape[1]))
         record = {
             "from": "folder",
             "file": path.relative_to(self.folder).as_posix(),
@@ -58,7 +58,7 @@ class MaskFolder:
         return {"from": "folder", "files": names}
 
     def mask_of(self, source: PurePath) -> Path:
-        """The mask of a picture, ``source`` being its path under the folder of pictures.
+        """The mask of an image, ``source`` being its path under the folder of images.
 
         Raises `InputError` if there is none, or more than one of the same name.
         """

@@ -8,7 +8,6 @@ import cv2
 import numpy as np
 
 from ..images.types import Mask
-from .pieces import tight
 
 __all__ = ["Piece", "largest", "pieces", "tight"]
 
@@ -25,7 +24,7 @@ def pieces(mask: Mask, gap: int) -> list[Piece]:
 
     Two pieces are at least ``gap`` px apart in a row or a column; what is closer stays together,
     and so may what is up to twice as far. Cells of ``gap`` px are joined where they touch, so the
-    work does not grow with the picture.
+    work does not grow with the image.
     """
     rows, columns = (-(-side // gap) for side in mask.shape)
     cells = np.zeros((rows * gap, columns * gap), bool)

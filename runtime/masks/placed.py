@@ -36,7 +36,7 @@ class Shapes(Protocol):
     """Shapes to be placed: a pure function of its settings and a generator of random numbers."""
 
     def __call__(self, rng: Rng, size: Size) -> Make:
-        """Choose a shape for a picture of ``size`` (H, W); it is made at the scale that fits."""
+        """Choose a shape for an image of ``size`` (H, W); it is made at the scale that fits."""
 
     def record(self) -> dict[str, Any]:
         """What decides the shapes, as plain JSON."""
@@ -45,9 +45,9 @@ class Shapes(Protocol):
 class DrawnShapes:
     """Shapes that are drawn (see `defectrt.masks.shapes`)."""
 
-    def __init__(self, kind: str, window: int) -> None:
+    def __init__(self, defect_type: str, window: int) -> None:
         """``window`` is the side that the model sees, in px: it sets the scale."""
-        self._kind, self._window = kind, window
+        self._defect_type, self._window = defect_type, window
 
     def __call__(self, rng: Rng, size: Size) -> Make:
         """Another one at every scale; `draw_shape` draws it again from its size and seed."""
@@ -55,14 +55,14 @@ class DrawnShapes:
 
         def make(scale: float) -> tuple[Mask, dict[str, Any]]:
             size, seed = max(1, round(scale * side)), int(rng.integers(2**53))
-            shape = draw_shape(self._kind, size, np.random.default_rng(seed))
+            shape = draw_shape(self._defect_type, size, np.random.default_rng(seed))
             return shape, self.record() | {"size": size, "shape_seed": seed}
 
         return make
 
     def record(self) -> dict[str, Any]:
         """What is drawn."""
-        return {"from": "drawn", "shape": self._kind}
+        return {"from": "drawn", "shape": self._defect_type}
 
 
 class BankShapes:
@@ -105,56 +105,56 @@ class PlacedMasks:
         regions: RegionSource | None = None,
         *,
         margin: int = 0,
-        spots: int = 1,
+        instances: int = 1,
         gap: int = 1,
     ) -> None:
-        """``margin`` px around a shape are legal too; spots are ``gap`` px apart."""
-        self._shapes, self._seed, self._spots = shapes, seed, spots
+        """``margin`` px around a shape are legal too; instances are ``gap`` px apart."""
+        self._shapes, self._seed, self._instances = shapes, seed, instances
         self._regions = _Remembered(regions or Everywhere())
         self._margin, self._gap = margin, gap
 
-    def __call__(self, source: str, picture: Bits, sample: int) -> list[Placed]:
-        """All spots of one sample. Raises `InputError` if one of them fits nowhere."""
-        region = self._regions(source, picture)
-        free = region.mask if self._spots == 1 else region.mask.copy()
+    def __call__(self, source: str, image: Bits, sample: int) -> list[Placed]:
+        """All instances of one sample. Raises `InputError` if one of them fits nowhere."""
+        region = self._regions(source, image)
+        free = region.mask if self._instances == 1 else region.mask.copy()
         seed = sample_seed(self._seed, source, sample)
         rng = np.random.default_rng(seed)
-        size = picture.shape[0], picture.shape[1]
+        size = image.shape[0], image.shape[1]
         placed = []
-        for spot in range(self._spots):
+        for instance in range(self._instances):
             found = place(self._shapes(rng, size), free, rng, self._margin)
             if found is None:
                 raise InputError(
-                    f"{source}: no place for {'a mask' if not spot else f'mask {spot + 1}'} whole "
-                    f"inside its region, in {TRIES} tries that got smaller"
+                    f"{source}: no place for {'a mask' if not instance else f'mask {instance + 1}'} "
+                    f"whole inside its region, in {TRIES} tries that got smaller"
                 )
             shape, corner, made = found
-            where = {"corner": list(corner), "seed": seed, "spot": spot}
+            where = {"corner": list(corner), "seed": seed, "instance": instance}
             record = made | where | ({"within": region.record} if region.record else {})
             placed.append(Placed(paste(shape, corner, size), record))
-            if spot + 1 < self._spots:
+            if instance + 1 < self._instances:
                 _clear(free, shape, corner, self._gap)
         return placed
 
     def record(self) -> dict[str, Any]:
         """The shapes and the regions; the seed is the job's."""
         within = self._regions.source.record()
-        rest = {"margin": self._margin, "spots": self._spots}
+        rest = {"margin": self._margin, "instances": self._instances}
         return self._shapes.record() | rest | ({"within": within} if within else {})
 
 
 class LimitedMasks:
-    """Masks from elsewhere, each of which has to lie whole in its region, or the picture is out."""
+    """Masks from elsewhere, each of which has to lie whole in its region, or the image is out."""
 
     def __init__(self, masks: MaskSource, regions: RegionSource) -> None:
         """Nothing is moved: the masks stay where they are."""
         self._masks, self._regions = masks, _Remembered(regions)
 
-    def __call__(self, source: str, picture: Bits, sample: int) -> list[Placed]:
+    def __call__(self, source: str, image: Bits, sample: int) -> list[Placed]:
         """The masks. Raises `InputError` if any has a pixel outside its region."""
-        region = self._regions(source, picture)
-        placed = self._masks(source, picture, sample)
-        outside = sum(int((spot.mask & ~region.mask).sum()) for spot in placed)
+        region = self._regions(source, image)
+        placed = self._masks(source, image, sample)
+        outside = sum(int((instance.mask & ~region.mask).sum()) for instance in placed)
         if outside:
             raise InputError(f"{source}: {outside} px of its mask lie where no defect may be")
         return [Placed(p.mask, p.record | {"within": region.record}) for p in placed]
@@ -165,9 +165,9 @@ class LimitedMasks:
 
 
 class _Remembered:
-    """A source of regions that is asked once a picture, as long as the picture is in use.
+    """A source of regions that is asked once an image, as long as the image is in use.
 
-    Samples of one picture may ask at the same time, from several threads.
+    Samples of one image may ask at the same time, from several threads.
     """
 
     def __init__(self, source: RegionSource) -> None:
@@ -175,17 +175,17 @@ class _Remembered:
         self._lock = Lock()
         self._known: dict[int, _Answer] = {}
 
-    def __call__(self, source: str, picture: Bits) -> Region:
-        key = id(picture)
+    def __call__(self, source: str, image: Bits) -> Region:
+        key = id(image)
         with self._lock:
             answer = self._known.get(key)
             if answer is None:
-                forget = weakref.ref(picture, lambda _: self._known.pop(key, None))
+                forget = weakref.ref(image, lambda _: self._known.pop(key, None))
                 answer = self._known[key] = _Answer(forget)
         with answer.lock:
             if answer.region is None and answer.fault is None:
                 try:
-                    answer.region = self.source(source, picture)
+                    answer.region = self.source(source, image)
                 except InputError as fault:
                     answer.fault = str(fault)
         if answer.region is None:
@@ -195,9 +195,9 @@ class _Remembered:
 
 @dataclass
 class _Answer:
-    """A region, or why there is none; forgotten when the picture goes."""
+    """A region, or why there is none; forgotten when the image goes."""
 
-    picture: weakref.ref[Bits]
+    image: weakref.ref[Bits]
     lock: Lock = field(default_factory=Lock)
     region: Region | None = None
     fault: str | None = None

@@ -2,9 +2,9 @@
 
 A shape [h,w] fits at a corner (y, x) of a region [H,W] if every pixel of it falls on a pixel of
 the region. Corners are drawn uniformly from all that fit: a few at random first, which is enough
-in most regions; if none of them does, every corner of the picture is tested, exactly, run by run
+in most regions; if none of them does, every corner of the image is tested, exactly, run by run
 of the shape against the row sums of what is forbidden (a one-dimensional integral image). That
-goes strip by strip, so a picture of 100 megapixels takes a few MB.
+goes strip by strip, so an image of 100 megapixels takes a few MB.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Rng = np.random.Generator
 Corner = tuple[int, int]
 Made = TypeVar("Made")
 
-#: Shapes that are tried on a picture before it is given up, each smaller than the last.
+#: Shapes that are tried on an image before it is given up, each smaller than the last.
 TRIES = 6
 _SHRINK = 0.85
 _RANDOM = 64
@@ -43,7 +43,7 @@ def fits(region: Mask, shape: Mask, corner: Corner) -> bool:
 def find_place(region: Mask, shape: Mask, rng: Rng, margin: int = 0) -> Corner | None:
     """A corner (y, x), uniform among all at which ``shape`` fits into ``region``; None if none.
 
-    ``margin`` px around the shape have to be in the region too, as far as the picture reaches:
+    ``margin`` px around the shape have to be in the region too, as far as the image reaches:
     its border forbids nothing.
     """
     if margin > 0:
@@ -80,7 +80,7 @@ def place(
 
 
 def paste(shape: Mask, corner: Corner, size: tuple[int, int]) -> Mask:
-    """A shape as the mask of a picture of ``size`` (H, W), with its first pixel at (y, x)."""
+    """A shape as the mask of an image of ``size`` (H, W), with its first pixel at (y, x)."""
     y, x = corner
     mask = np.zeros(size, bool)
     mask[y : y + shape.shape[0], x : x + shape.shape[1]] = shape

@@ -7,21 +7,21 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError
-from ..images.reading import read_picture
+from ..images.reading import read_image
 from ..images.types import Mask
 
 __all__ = ["read_any_mask", "read_mask"]
 
 
 def read_mask(path: Path, size: tuple[int, int]) -> Mask:
-    """Read a mask for a picture of ``size`` (H, W); see `read_any_mask` for what counts.
+    """Read a mask for an image of ``size`` (H, W); see `read_any_mask` for what counts.
 
     Raises `InputError` for another size or an empty mask.
     """
     mask = read_any_mask(path)
     if mask.shape != size:
         raise InputError(
-            f"{path}: the mask is {mask.shape[1]}x{mask.shape[0]}, its picture {size[1]}x{size[0]}"
+            f"{path}: the mask is {mask.shape[1]}x{mask.shape[0]}, its image {size[1]}x{size[0]}"
         )
     if not mask.any():
         raise InputError(f"{path}: the mask is empty")
@@ -35,7 +35,7 @@ def read_any_mask(path: Path) -> Mask:
     A palette counts by its colours, and black is 0; alpha does not count. JPEG is different: it
     blurs what it stores and cannot hold classes, so there the upper half is defect.
     """
-    picture = read_picture(path)
-    colours = picture[..., :-1] if picture.shape[2] in (2, 4) else picture
+    image = read_image(path)
+    colours = image[..., :-1] if image.shape[2] in (2, 4) else image
     lowest = 128 if path.suffix.lower() in (".jpg", ".jpeg") else 1
     return np.asarray((colours >= lowest).any(axis=2))

@@ -1,4 +1,4 @@
-"""Regions: where in a picture a defect may be."""
+"""Regions: where in an image a defect may be."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ class Region:
 
 
 class RegionSource(Protocol):
-    """Says where in a picture a defect may be: a pure function of its settings and the picture."""
+    """Says where in an image a defect may be: a pure function of its settings and the image."""
 
-    def __call__(self, source: str, picture: Bits) -> Region:
-        """The region of one picture; ``source`` is its path under its folder, posix.
+    def __call__(self, source: str, image: Bits) -> Region:
+        """The region of one image; ``source`` is its path under its folder, posix.
 
         Raises `InputError`, with the reason, if it cannot be told; then nothing is guessed.
         """
@@ -62,11 +62,11 @@ class RegionSource(Protocol):
 
 
 class Everywhere:
-    """The whole picture."""
+    """The whole image."""
 
-    def __call__(self, source: str, picture: Bits) -> Region:
+    def __call__(self, source: str, image: Bits) -> Region:
         """All of it."""
-        return Region(np.ones(picture.shape[:2], bool), {})
+        return Region(np.ones(image.shape[:2], bool), {})
 
     def record(self) -> dict[str, Any]:
         """Nothing decides it."""
@@ -80,9 +80,9 @@ class RegionFolder:
         """List the folder. Raises `InputError` if there is none."""
         self._folder = MaskFolder(folder)
 
-    def __call__(self, source: str, picture: Bits) -> Region:
+    def __call__(self, source: str, image: Bits) -> Region:
         """The region of the same name."""
-        return _read_region(self._folder.mask_of(PurePath(source)), self._folder.folder, picture)
+        return _read_region(self._folder.mask_of(PurePath(source)), self._folder.folder, image)
 
     def record(self) -> dict[str, Any]:
         """The names of all; what is in them is recorded with every sample."""
@@ -90,17 +90,17 @@ class RegionFolder:
 
 
 class RegionFile:
-    """One region mask for all pictures, which are then of its size: for a camera that stands."""
+    """One region mask for all images, which are then of its size: for a camera that stands."""
 
     def __init__(self, path: Path) -> None:
         """Raises `InputError` if there is no such file."""
         if not path.is_file():
-            raise InputError(f"{path}: no such region; give a folder, a picture, or 'foreground'")
+            raise InputError(f"{path}: no such region; give a folder, an image, or 'foreground'")
         self._path = path
 
-    def __call__(self, source: str, picture: Bits) -> Region:
+    def __call__(self, source: str, image: Bits) -> Region:
         """The region."""
-        return _read_region(self._path, self._path.parent, picture)
+        return _read_region(self._path, self._path.parent, image)
 
     def record(self) -> dict[str, Any]:
         """The file's hash."""
@@ -110,14 +110,14 @@ class RegionFile:
 class Foreground:
     """The part, told from the background that surrounds it (see `foreground`)."""
 
-    def __call__(self, source: str, picture: Bits) -> Region:
+    def __call__(self, source: str, image: Bits) -> Region:
         """The part. Raises `InputError` if it cannot be told."""
         try:
-            part = foreground(picture)
+            part = foreground(image)
         except InputError as fault:
             raise InputError(
                 f"{source}: cannot tell the part from its surroundings: {fault}; "
-                "give regions (--within DIR) or a golden picture (--golden)"
+                "give regions (--within DIR) or a golden image (--golden)"
             ) from None
         record = {"from": "foreground", "contrast": part.contrast, "share": part.share}
         return Region(part.mask, record)
@@ -132,7 +132,7 @@ class Segmentation(NamedTuple):
 
     mask      [H,W]; a little smaller rather than larger than the part
     contrast  the part's difference to the background, in units of the background's own unrest
-    share     of the picture that is part
+    share     of the image that is part
     """
 
     mask: Mask
@@ -140,26 +140,26 @@ class Segmentation(NamedTuple):
     share: float
 
 
-def foreground(picture: Bits) -> Segmentation:
-    """The part in a picture [H,W,C] of a part before a background.
+def foreground(image: Bits) -> Segmentation:
+    """The part in an image [H,W,C] of a part before a background.
 
     Transparency decides where there is any. Otherwise the background is what most of the
-    picture's border shows: a surface of second order in each colour, fitted to the half of the
+    image's border shows: a surface of second order in each colour, fitted to the half of the
     border's pixels that agree best, so that uneven light does not matter, nor a part that is cut
     off by the border. What differs from it by more than the middle between the background's
     unrest and the part's contrast is part; small holes are filled, specks and what shows the
     background through a hole are not part.
 
     Raises `InputError` if there is no such background, no contrast, no part, or if the part's
-    size depends on the threshold. A surface that fills the picture has no background: that is
+    size depends on the threshold. A surface that fills the image has no background: that is
     said, not guessed.
     """
-    if picture.shape[2] in (2, 4) and picture[..., -1].min() < np.iinfo(picture.dtype).max // 2:
-        opaque = picture[..., -1] > np.iinfo(picture.dtype).max // 2
+    if image.shape[2] in (2, 4) and image[..., -1].min() < np.iinfo(image.dtype).max // 2:
+        opaque = image[..., -1] > np.iinfo(image.dtype).max // 2
         if not opaque.any():
             raise InputError("all of it is transparent")
         return Segmentation(opaque, float("inf"), round(float(opaque.mean()), 4))
-    small = _reduced(picture)
+    small = _reduced(image)
     distance, unrest = _distance_to_background(small)
     part = distance[distance > _otsu(distance)]
     contrast = float(np.median(part)) / unrest if len(part) else 0.0
@@ -169,11 +169,11 @@ def foreground(picture: Bits) -> Segmentation:
     areas = [_clean(distance > factor * threshold).mean() for factor in (1 / 1.5, 1, 1.5)]
     share = float(areas[1])
     if not 0.005 < share < 0.98:
-        raise InputError(f"{share:.1%} of the picture would be part")
+        raise InputError(f"{share:.1%} of the image would be part")
     if areas[0] - areas[2] > _UNSTABLE * share:
         raise InputError(f"its edge is vague: {areas[2]:.0%} to {areas[0]:.0%} could be part")
     mask = shrunk(_clean(distance > threshold), _SAFE)
-    size = picture.shape[1], picture.shape[0]
+    size = image.shape[1], image.shape[0]
     full = cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
     return Segmentation(full.astype(bool), round(contrast, 2), round(share, 4))
 
@@ -181,26 +181,26 @@ def foreground(picture: Bits) -> Segmentation:
 def shrunk(mask: Mask, margin: int) -> Mask:
     """A mask without all pixels within ``margin`` px, rows or columns, of one that is not in it.
 
-    The picture's border takes nothing away.
+    The image's border takes nothing away.
     """
     kernel = np.ones((2 * margin + 1, 2 * margin + 1), np.uint8)
     eroded = cv2.erode(mask.view(np.uint8), kernel, borderType=cv2.BORDER_CONSTANT, borderValue=1)
     return np.asarray(eroded, bool)
 
 
-def _read_region(path: Path, folder: Path, picture: Bits) -> Region:
-    mask = read_mask(path, (picture.shape[0], picture.shape[1]))
+def _read_region(path: Path, folder: Path, image: Bits) -> Region:
+    mask = read_mask(path, (image.shape[0], image.shape[1]))
     file = path.relative_to(folder).as_posix()
     return Region(mask, {"from": "regions", "file": file, "sha256": sha256_of(path)})
 
 
-def _reduced(picture: Bits) -> Field:
+def _reduced(image: Bits) -> Field:
     """[H,W,C] -> [h,w,C] float32 in [0,1], at most `_SIDE` px long, alpha left out, smoothed."""
-    scale = min(1.0, _SIDE / max(picture.shape[:2]))
-    size = tuple(max(1, round(scale * side)) for side in picture.shape[1::-1])
-    small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA).reshape(*size[::-1], -1)
-    colours = small[..., : picture.shape[2] - (picture.shape[2] in (2, 4))]
-    values = colours.astype(np.float32) / np.float32(np.iinfo(picture.dtype).max)
+    scale = min(1.0, _SIDE / max(image.shape[:2]))
+    size = tuple(max(1, round(scale * side)) for side in image.shape[1::-1])
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA).reshape(*size[::-1], -1)
+    colours = small[..., : image.shape[2] - (image.shape[2] in (2, 4))]
+    values = colours.astype(np.float32) / np.float32(np.iinfo(image.dtype).max)
     return np.asarray(cv2.GaussianBlur(values, (0, 0), 1.0), np.float32).reshape(values.shape)
 
 

@@ -1,9 +1,9 @@
-"""Registration: what is drawn once on a golden picture is carried to every other picture.
+"""Registration: what is drawn once on a golden image is carried to every other image.
 
 A similarity is guessed from matching features (SIFT, RANSAC) and from "it did not move", refined
 by ECC, and then has to prove itself. The proof does not ask the method that made the guess: the
-golden picture is warped onto the other one and compared block by block, where it has texture. A
-picture whose blocks do not agree, or agree elsewhere as well, is refused; nothing is guessed.
+golden image is warped onto the other one and compared block by block, where it has texture. A
+image whose blocks do not agree, or agree elsewhere as well, is refused; nothing is guessed.
 ECC: Evangelidis and Psarakis, "Parametric image alignment using enhanced correlation
 coefficient maximization", PAMI 2008.
 """
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..files import sha256_of
-from ..images.reading import read_picture
+from ..images.reading import read_image
 from ..images.types import Bits, Mask
 from .reading import read_mask
 from .regions import Region, shrunk
@@ -38,23 +38,23 @@ _SIDE, _BLOCK = 512, 32
 #: Correlation from which a block agrees; its own contrast, in grey levels, to be asked at all.
 _AGREES, _TEXTURE = 0.6, 4.0
 _FEWEST_BLOCKS = 6
-#: Share of the full range that a picture has to use, and of its blocks that have to be in view.
+#: Share of the full range that an image has to use, and of its blocks that have to be in view.
 _CONTRAST, _IN_VIEW = 0.03, 0.5
 #: Px of the copies that agreeing blocks may be off, in the mean.
 _OFF = 1.5
 #: How high a second place may correlate, as a share of the first.
 _SECOND = 0.8
-#: How much larger the part may be, in relation to the picture, than in the golden one.
+#: How much larger the part may be, in relation to the image, than in the golden one.
 _SCALES = (0.5, 2.0)
 
 
 @dataclass(frozen=True)
 class Alignment:
-    """How a golden picture lies in another.
+    """How a golden image lies in another.
 
-    matrix       [2,3], takes (x, y, 1) of the golden picture to (x, y) of the other
-    confidence   share of the golden picture's textured blocks in view that agree
-    error        px of the other picture by which agreeing blocks are off, in the mean
+    matrix       [2,3], takes (x, y, 1) of the golden image to (x, y) of the other
+    confidence   share of the golden image's textured blocks in view that agree
+    error        px of the other image by which agreeing blocks are off, in the mean
     """
 
     matrix: Matrix
@@ -62,42 +62,42 @@ class Alignment:
     error: float
 
 
-def register(golden: Bits, picture: Bits, min_confidence: float = 0.85) -> Alignment:
-    """Find the golden picture [H,W,C] in another one, which may be shifted, turned or scaled.
+def register(golden: Bits, image: Bits, min_confidence: float = 0.85) -> Alignment:
+    """Find the golden image [H,W,C] in another one, which may be shifted, turned or scaled.
 
     Light and contrast may differ. Raises `InputError` with the reason if less than
     ``min_confidence`` of the textured blocks in view agree, if there is too little to tell, or
     if it fits elsewhere as well, as a periodic texture does.
     """
-    (one, from_scale), (two, to_scale) = _reduced(golden), _reduced(picture)
+    (one, from_scale), (two, to_scale) = _reduced(golden), _reduced(image)
     tried = [_verify(one, two, matrix) for matrix in _guesses(one, two)]
     best = max(tried, key=lambda proof: proof.correlation)
     if best.confidence < min_confidence:
         raise InputError(
-            f"{best.confidence:.0%} of the golden picture is found again, "
+            f"{best.confidence:.0%} of the golden image is found again, "
             f"at least {min_confidence:.0%} is needed"
         )
     if best.error > _OFF:
-        raise InputError(f"the golden picture lies {best.error / to_scale:.1f} px off")
+        raise InputError(f"the golden image lies {best.error / to_scale:.1f} px off")
     zoom = hypot(best.matrix[0, 0], best.matrix[1, 0])
     if not _SCALES[0] <= zoom <= _SCALES[1]:
-        raise InputError(f"the part is {zoom:.2g} times as large as in the golden picture")
+        raise InputError(f"the part is {zoom:.2g} times as large as in the golden image")
     second = _second_place(one, two, best.matrix)
     if second > _SECOND:
-        raise InputError(f"the golden picture fits elsewhere too ({second:.0%} as well)")
+        raise InputError(f"the golden image fits elsewhere too ({second:.0%} as well)")
     matrix = _unscaled(best.matrix, from_scale, to_scale).round(6)
     return Alignment(matrix, round(best.confidence, 3), round(best.error / to_scale, 2))
 
 
 def carry(mask: Mask, alignment: Alignment, size: tuple[int, int]) -> Mask:
-    """A mask [H,W] of the golden picture in the other one of ``size`` (H, W); empty beyond."""
+    """A mask [H,W] of the golden image in the other one of ``size`` (H, W); empty beyond."""
     flags = cv2.INTER_NEAREST
     warped = cv2.warpAffine(mask.view(np.uint8), alignment.matrix, size[::-1], flags=flags)
     return np.asarray(warped).astype(bool)
 
 
 class Golden:
-    """Legal and forbidden regions, drawn once on a golden picture and carried to every other.
+    """Legal and forbidden regions, drawn once on a golden image and carried to every other.
 
     Both shrink the region by what the alignment may be off, so that a pixel that is forbidden
     stays so. Without ``legal`` everything is that is not ``forbidden``.
@@ -111,7 +111,7 @@ class Golden:
         min_confidence: float = 0.85,
     ) -> None:
         """Read all of them. Raises `InputError` for what cannot be read or leaves no region."""
-        self._golden, self._min_confidence = read_picture(golden), min_confidence
+        self._golden, self._min_confidence = read_image(golden), min_confidence
         size = self._golden.shape[0], self._golden.shape[1]
         self._region = read_mask(legal, size) if legal else np.ones(size, bool)
         if forbidden:
@@ -121,13 +121,13 @@ class Golden:
         names = {"golden": golden, "legal": legal, "forbidden": forbidden}
         self._files = {name: sha256_of(path) for name, path in names.items() if path}
 
-    def __call__(self, source: str, picture: Bits) -> Region:
-        """The region carried to one picture. Raises `InputError` if it is not surely there."""
+    def __call__(self, source: str, image: Bits) -> Region:
+        """The region carried to one image. Raises `InputError` if it is not surely there."""
         try:
-            alignment = register(self._golden, picture, self._min_confidence)
+            alignment = register(self._golden, image, self._min_confidence)
         except InputError as fault:
             raise InputError(f"{source}: cannot be aligned: {fault}") from None
-        size = picture.shape[0], picture.shape[1]
+        size = image.shape[0], image.shape[1]
         coarse = max(1.0, max(size) / _SIDE)
         region = shrunk(carry(self._region, alignment, size), ceil(alignment.error + coarse))
         record = {
@@ -144,7 +144,7 @@ class Golden:
 
 
 def _unscaled(matrix: Matrix, from_scale: float, to_scale: float) -> Matrix:
-    """The same map between the pictures that the copies were made of, pixel middles on middles."""
+    """The same map between the images that the copies were made of, pixel middles on middles."""
     before = np.array(
         [[from_scale, 0, from_scale / 2 - 0.5], [0, from_scale, from_scale / 2 - 0.5]]
     )
@@ -154,15 +154,15 @@ def _unscaled(matrix: Matrix, from_scale: float, to_scale: float) -> Matrix:
     return unscaled
 
 
-def _reduced(picture: Bits) -> tuple[Field, float]:
+def _reduced(image: Bits) -> tuple[Field, float]:
     """[H,W,C] -> [h,w] float32, 0 to 255 from dark to light, alpha left out; and the scale."""
-    scale = min(1.0, _SIDE / max(picture.shape[:2]))
-    size = tuple(max(1, round(scale * side)) for side in picture.shape[1::-1])
-    small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA).reshape(*size[::-1], -1)
-    colours = small[..., : picture.shape[2] - (picture.shape[2] in (2, 4))]
+    scale = min(1.0, _SIDE / max(image.shape[:2]))
+    size = tuple(max(1, round(scale * side)) for side in image.shape[1::-1])
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA).reshape(*size[::-1], -1)
+    colours = small[..., : image.shape[2] - (image.shape[2] in (2, 4))]
     grey = cv2.GaussianBlur(colours.astype(np.float32).mean(axis=2), (0, 0), 1.0)
     low, high = np.quantile(grey, (0.005, 0.995))
-    if high - low < _CONTRAST * np.iinfo(picture.dtype).max:
+    if high - low < _CONTRAST * np.iinfo(image.dtype).max:
         raise InputError("there is hardly any contrast, so nothing can be found again")
     return np.asarray(np.clip((grey - low) / (high - low) * 255, 0, 255), np.float32), scale
 
@@ -213,7 +213,7 @@ class _Proof:
 
 
 def _verify(one: Field, two: Field, matrix: Matrix) -> _Proof:
-    """Compare block by block, where the golden picture has texture and the other one shows it."""
+    """Compare block by block, where the golden image has texture and the other one shows it."""
     back = cv2.invertAffineTransform(matrix)
     size = one.shape[1], one.shape[0]
     seen = np.asarray(cv2.warpAffine(two, back, size, flags=cv2.INTER_LINEAR), np.float32)
@@ -231,7 +231,7 @@ def _verify(one: Field, two: Field, matrix: Matrix) -> _Proof:
                 shift, _ = cv2.phaseCorrelate(a.copy(), b.copy(), window)
                 off.append(min(hypot(*shift), _BLOCK / 4))
     if textured < _FEWEST_BLOCKS:
-        raise InputError("the golden picture has too little texture to be found again")
+        raise InputError("the golden image has too little texture to be found again")
     if len(found) < max(_FEWEST_BLOCKS, _IN_VIEW * textured):
         return _Proof(matrix, 0.0, -1.0, np.inf)
     error = float(np.mean(off)) if off else np.inf
@@ -239,7 +239,7 @@ def _verify(one: Field, two: Field, matrix: Matrix) -> _Proof:
 
 
 def _blocks(shape: tuple[int, ...]) -> Iterator[tuple[slice, slice]]:
-    """Blocks that overlap by half, all over a picture of [h,w]."""
+    """Blocks that overlap by half, all over an image of [h,w]."""
     for y in range(0, shape[0] - _BLOCK + 1, _BLOCK // 2):
         for x in range(0, shape[1] - _BLOCK + 1, _BLOCK // 2):
             yield slice(y, y + _BLOCK), slice(x, x + _BLOCK)
@@ -251,7 +251,7 @@ def _correlation(a: Field, b: Field) -> float:
 
 
 def _second_place(one: Field, two: Field, matrix: Matrix) -> float:
-    """How high the second-best shift of the aligned pictures correlates, 1 like the best.
+    """How high the second-best shift of the aligned images correlates, 1 like the best.
 
     Edges are correlated rather than levels, so that a broad light spot is no second place.
     """

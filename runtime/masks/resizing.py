@@ -13,7 +13,7 @@ __all__ = ["latent_mask", "reduce_mask"]
 def reduce_mask(mask: Mask, height: int, width: int) -> Mask:
     """[H,W] -> [height,width]: a cell is set if any pixel in it is.
 
-    The cells need not divide the picture evenly; nothing that is set gets lost.
+    The cells need not divide the image evenly; nothing that is set gets lost.
     """
     ys, xs = np.nonzero(mask)
     out = np.zeros((height, width), bool)

@@ -91,39 +91,41 @@ def blob(rng: Rng, centre: Points, shape: tuple[int, int], radius: float, rough:
     return depth
 
 
-def profile(kind: str, shape: tuple[int, int], centre: Points, window: int, rng: Rng) -> Field:
+def profile(
+    defect_type: str, shape: tuple[int, int], centre: Points, window: int, rng: Rng
+) -> Field:
     """The form of a defect around ``centre`` (y, x): [H,W], 0 outside.
 
     A line is 1 along its middle and falls to its sides, a spot is its depth in px. ``window`` is
     the side that the model sees, in px; it sets the scale.
     """
-    if kind not in LINES:
-        low, high, rough = _SPOTS.get(kind, _SPOT)
+    if defect_type not in LINES:
+        low, high, rough = _SPOTS.get(defect_type, _SPOT)
         radius = rng.uniform(low, high) * window
         return np.maximum(blob(rng, centre, shape, radius, rough), 0)
-    path = line(rng, centre, rng.uniform(*_LENGTH) * window, *LINES[kind])
+    path = line(rng, centre, rng.uniform(*_LENGTH) * window, *LINES[defect_type])
     width = rng.uniform(*_WIDTH)
     form = stroke(path, shape, width)
-    for _ in range(rng.integers(_BRANCHES + 1) if kind == "crack" else 0):
+    for _ in range(rng.integers(_BRANCHES + 1) if defect_type == "crack" else 0):
         start, length = path[rng.integers(len(path))], rng.uniform(0.1, 0.3) * window
-        branch = line(rng, start, 2 * length, *LINES[kind])
+        branch = line(rng, start, 2 * length, *LINES[defect_type])
         form = np.maximum(form, stroke(branch[len(branch) // 2 :], shape, 0.7 * width))
     return form
 
 
-def draw_shape(kind: str, window: int, rng: Rng) -> Mask:
-    """A shape that suits a kind of defect: the tight cut-out [h,w] of a mask, one piece.
+def draw_shape(defect_type: str, window: int, rng: Rng) -> Mask:
+    """A shape that suits a type of defect: the tight cut-out [h,w] of a mask, one piece.
 
     ``window`` is the side that the model sees, in px; it sets the scale, and no shape is larger.
     Scratches and cracks are lines; holes, particles, dents and stains are spots of their usual
-    sizes, and so is any other kind. A px around the form itself belongs to the mask, since a
-    slope is lit differently up to its foot. Two kinds are forms rather than defects: a blob is
+    sizes, and so is any other defect type. A px around the form itself belongs to the mask, since a
+    slope is lit differently up to its foot. Two are forms rather than defects: a blob is
     several rounded shapes grown together, perlin a patch of Perlin's noise.
     """
-    if kind in _FORMS:
-        return tight(_FORMS[kind](window, rng))
+    if defect_type in _FORMS:
+        return tight(_FORMS[defect_type](window, rng))
     centre = np.array([window / 2, window / 2])
-    form = profile(kind, (window, window), centre, window, rng)
+    form = profile(defect_type, (window, window), centre, window, rng)
     mask = cv2.dilate((form > 0).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
     return tight(largest(mask))
 
@@ -153,7 +155,7 @@ def _patch(window: int, rng: Rng) -> Mask:
 _FORMS = {"blob": _lobes, "perlin": _patch}
 
 
-#: What can be asked for by name; `draw_shape` takes any other kind for a spot.
+#: What can be asked for by name; `draw_shape` takes any other defect type for a spot.
 SHAPES = tuple(sorted({*LINES, *_SPOTS, *_FORMS, "spot"}))
 
 
@@ -178,9 +180,9 @@ def perlin(rng: Rng, shape: tuple[int, int], cell: float) -> Field:
     return noise
 
 
-def draw_mask(kind: str, shape: tuple[int, int], window: int, rng: Rng) -> Mask:
-    """A mask [H,W] that suits a kind of defect (see `draw_shape`), wholly inside the picture."""
-    cut = draw_shape(kind, min(window, *shape), rng)
+def draw_mask(defect_type: str, shape: tuple[int, int], window: int, rng: Rng) -> Mask:
+    """A mask [H,W] that suits a type of defect (see `draw_shape`), wholly inside the image."""
+    cut = draw_shape(defect_type, min(window, *shape), rng)
     y, x = (int(rng.integers(room - size + 1)) for room, size in zip(shape, cut.shape, strict=True))
     out = np.zeros(shape, bool)
     out[y : y + cut.shape[0], x : x + cut.shape[1]] = cut

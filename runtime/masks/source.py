@@ -14,7 +14,7 @@ __all__ = ["MaskSource", "Placed", "digest"]
 
 @dataclass(frozen=True)
 class Placed:
-    """One spot of a sample: its mask [H,W], not empty, and how it came about.
+    """One instance of a sample: its mask [H,W], not empty, and how it came about.
 
     The record goes into the sample's line of the manifest and is enough to make the mask again:
     ``from`` names the kind of source, the rest depends on it (file and hash, or seed, …).
@@ -25,13 +25,13 @@ class Placed:
 
 
 class MaskSource(Protocol):
-    """Where masks come from: a pure function of its settings, a picture and a sample's number."""
+    """Where masks come from: a pure function of its settings, an image and a sample's number."""
 
-    def __call__(self, source: str, picture: Bits, sample: int) -> list[Placed]:
-        """The spots of one sample, at least one; each is a defect of its own in the picture.
+    def __call__(self, source: str, image: Bits, sample: int) -> list[Placed]:
+        """The instances of one sample, at least one; each is a defect of its own in the image.
 
-        ``source`` is the picture's path under its folder, posix; ``picture`` is [H,W,C]. Raises
-        `InputError`, with the reason, if this picture cannot have a mask and is to be skipped.
+        ``source`` is the image's path under its folder, posix; ``image`` is [H,W,C]. Raises
+        `InputError`, with the reason, if this image cannot have a mask and is to be skipped.
         """
 
     def record(self) -> dict[str, Any]:

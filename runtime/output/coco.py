@@ -19,10 +19,11 @@ __all__ = ["run_lengths", "write_coco"]
 
 
 def write_coco(out: Path) -> None:
-    """Write COCO annotations; ``file_name`` starts from OUT. Good pictures have none."""
+    """Write COCO annotations; ``file_name`` starts from OUT. Good images have none."""
     folder = read_folder(out)
     categories = [
-        {"id": i, "name": kind, "supercategory": "defect"} for i, kind in enumerate(folder.kinds, 1)
+        {"id": i, "name": defect_type, "supercategory": "defect"}
+        for i, defect_type in enumerate(folder.defect_types, 1)
     ]
     for part, entries in split(folder.entries).items():
         data = {

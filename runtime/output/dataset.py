@@ -1,8 +1,8 @@
 """What comes out: the MVTec AD layout, a manifest, and nothing half-written.
 
-OUT/<category>/train/good/000.png               the good pictures
+OUT/<category>/train/good/000.png               the good images
 OUT/<category>/test/good/004.png                every fifth of them, for the test
-OUT/<category>/test/<defect>/000.png            pictures with a defect
+OUT/<category>/test/<defect>/000.png            images with a defect
 OUT/<category>/ground_truth/<defect>/000_mask.png   their labels, 8 bit, 0 and 255
 OUT/masks/<defect>/000.png                      where the defects were asked for
 OUT/manifest.jsonl                              one line a sample
@@ -34,7 +34,7 @@ __all__ = ["Dataset"]
 
 #: Files of a sample, by their names in its line of the manifest.
 _FILES = ("image", "label", "mask", "good")
-#: One good picture in so many is for the test: without any, a detector cannot be told from one
+#: One good image in so many is for the test: without any, a detector cannot be told from one
 #: that calls everything defective.
 _TEST_SHARE = 5
 
@@ -70,16 +70,16 @@ class Dataset:
         self._remove_partial_files()
         self._forget_what_is_gone()
 
-    def add_good(self, index: int, name: str, picture: Bits) -> str:
-        """Keep a good picture in train/good, every fifth in test/good; returns its path in OUT."""
+    def add_good(self, index: int, name: str, image: Bits) -> str:
+        """Keep a good image in train/good, every fifth in test/good; returns its path in OUT."""
         split = "test" if index % _TEST_SHARE == _TEST_SHARE - 1 else "train"
         path = self._base / split / "good" / f"{name}.png"
         if not path.exists():
-            write_whole(path, encode_png(picture))
+            write_whole(path, encode_png(image))
         return path.relative_to(self.out).as_posix()
 
-    def write(self, name: str, picture: Bits, label: Mask, mask: Mask) -> dict[str, str]:
-        """Write a sample's picture [H,W,C], label [H,W] and mask [H,W]; returns paths in OUT.
+    def write(self, name: str, image: Bits, label: Mask, mask: Mask) -> dict[str, str]:
+        """Write a sample's image [H,W,C], label [H,W] and mask [H,W]; returns paths in OUT.
 
         The sample counts once it is in the journal.
         """
@@ -88,7 +88,7 @@ class Dataset:
             "label": self._base / "ground_truth" / self._defect / f"{name}_mask.png",
             "mask": self.out / "masks" / self._defect / f"{name}.png",
         }
-        for path, bits in zip(paths.values(), (picture, _grey(label), _grey(mask)), strict=True):
+        for path, bits in zip(paths.values(), (image, _grey(label), _grey(mask)), strict=True):
             write_whole(path, encode_png(bits))
         return {kind: path.relative_to(self.out).as_posix() for kind, path in paths.items()}
 

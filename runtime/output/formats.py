@@ -3,14 +3,14 @@
 OUT/folder.yaml                              for anomalib's Folder datamodule; always
 OUT/coco/instances_{train,val}.json          COCO, masks as run lengths: exact
 OUT/yolo/data.yaml                           YOLO-seg
-OUT/yolo/images/{train,val}/<kind>_000.png   its pictures: hard links where the disk has them
-OUT/yolo/labels/{train,val}/<kind>_000.txt   its polygons
+OUT/yolo/images/{train,val}/<type>_000.png   its images: hard links where the disk has them
+OUT/yolo/labels/{train,val}/<type>_000.txt   its polygons
 
 All derive from one truth, the label PNG of a sample. An instance is what hangs together in it,
 gaps of up to `MAX_GAP` px included: a scratch that fades here and there is one scratch.
 
-The category of a kind is its place in the engine's list of kinds (see ``defectrt info``),
-from 1 in COCO and from 0 in YOLO, whichever kinds a folder holds.
+The category of a defect type is its place in the engine's list (see ``defectrt info``), from 1 in
+COCO and from 0 in YOLO, whichever types a folder holds.
 
 Bytes depend on the folder's samples only, not on when or in what order they were made.
 """

@@ -36,6 +36,8 @@ def instances(label: Mask) -> Iterator[Mask]:
 
 
 def _category(folder: Folder, entry: Entry) -> int:
-    if entry.defect not in folder.kinds:
-        raise InputError(f"{folder.out}: {entry.image} is of a kind that its engine does not make")
-    return folder.kinds.index(entry.defect)
+    if entry.defect not in folder.defect_types:
+        raise InputError(
+            f"{folder.out}: {entry.image} is of a defect type that its engine does not make"
+        )
+    return folder.defect_types.index(entry.defect)

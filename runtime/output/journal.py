@@ -32,9 +32,9 @@ _MOMENT, _FOR_EVER = 1.0, 1e6
 _TABLES = (
     "CREATE TABLE job (record TEXT NOT NULL)",
     """CREATE TABLE sample (
-        picture INTEGER, number INTEGER, source TEXT NOT NULL, state TEXT NOT NULL,
+        image INTEGER, number INTEGER, source TEXT NOT NULL, state TEXT NOT NULL,
         reason TEXT NOT NULL, tries INTEGER NOT NULL, rejected INTEGER NOT NULL,
-        seconds REAL NOT NULL, record TEXT NOT NULL, PRIMARY KEY (picture, number)
+        seconds REAL NOT NULL, record TEXT NOT NULL, PRIMARY KEY (image, number)
     ) WITHOUT ROWID""",
     f"PRAGMA application_id = {_APPLICATION}",
     f"PRAGMA user_version = {_VERSION}",
@@ -48,9 +48,9 @@ State = Literal["kept", "dropped", "failed"]
 class Entry:
     """What became of a sample.
 
-    picture   its picture's place in the sorted folder
-    number    its own among the picture's samples
-    source    the picture's path under the folder
+    image   its image's place in the sorted folder
+    number    its own among the image's samples
+    source    the image's path under the folder
     reason    why it is not kept
     tries     candidates that were generated for it
     rejected  candidates that were not fit
@@ -58,7 +58,7 @@ class Entry:
     record    its line in the manifest
     """
 
-    picture: int
+    image: int
     number: int
     source: str
     state: State
@@ -92,10 +92,10 @@ class Journal(Closing):
             self._db.close()
             raise
 
-    def settled(self, picture: int) -> set[int]:
-        """Numbers of a picture's samples that need not be made again."""
-        query = "SELECT number FROM sample WHERE picture = ? AND state != 'failed'"
-        return {number for (number,) in self._run(query, picture)}
+    def settled(self, image: int) -> set[int]:
+        """Numbers of an image's samples that need not be made again."""
+        query = "SELECT number FROM sample WHERE image = ? AND state != 'failed'"
+        return {number for (number,) in self._run(query, image)}
 
     def settle(self, entry: Entry) -> None:
         """Note what became of a sample; on disk when this returns."""
@@ -106,12 +106,12 @@ class Journal(Closing):
 
     def forget(self, entry: Entry) -> None:
         """Let a sample be made again."""
-        query = "DELETE FROM sample WHERE picture = ? AND number = ?"
-        self._run(query, entry.picture, entry.number)
+        query = "DELETE FROM sample WHERE image = ? AND number = ?"
+        self._run(query, entry.image, entry.number)
 
     def entries(self, state: State) -> Iterator[Entry]:
         """All samples of a state, in order."""
-        query = f"SELECT {_COLUMNS} FROM sample WHERE state = ? ORDER BY picture, number"
+        query = f"SELECT {_COLUMNS} FROM sample WHERE state = ? ORDER BY image, number"
         with self._faults():
             for *values, record in self._db.execute(query, (state,)):
                 values.append(dict(json.loads(record)))

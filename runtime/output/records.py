@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..errors import InputError
-from ..images.reading import read_picture
+from ..images.reading import read_image
 from ..images.types import Mask
 
 __all__ = ["Entry", "Folder", "read_folder"]
@@ -21,11 +21,11 @@ _TEXTS = ("image", "label", "good", "source", "defect")
 class Entry:
     """A kept sample.
 
-    image, label, good   paths in the output folder, posix: the picture with the defect, where
-                         it is, and the picture without
+    image, label, good   paths in the output folder, posix: the image with the defect, where
+                         it is, and the image without
     mask                 where it was asked for; None in folders that do not hold it
-    source               the path of the picture it was made from
-    defect               its kind
+    source               the path of the image it was made from
+    defect               its defect type
     record               its whole line of the manifest
     """
 
@@ -42,8 +42,8 @@ class Entry:
 class Folder:
     """A finished output folder.
 
-    kinds     of defect that its engine makes, in the engine's order
-    entries   kept samples, by the paths of their pictures
+    defect_types     of defect that its engine makes, in the engine's order
+    entries   kept samples, by the paths of their images
     dropped   lines of samples that were made and not kept
     failed    lines of samples that could not be made
     job       what was asked for
@@ -51,7 +51,7 @@ class Folder:
 
     out: Path
     category: str
-    kinds: list[str]
+    defect_types: list[str]
     entries: list[Entry]
     dropped: list[dict[str, Any]]
     failed: list[dict[str, Any]]
@@ -59,7 +59,7 @@ class Folder:
 
     def label(self, entry: Entry) -> Mask:
         """The label [H,W] of a sample, from its file: the one truth of every format."""
-        return read_picture(self.out / entry.label)[..., 0] > 0
+        return read_image(self.out / entry.label)[..., 0] > 0
 
 
 def read_folder(out: Path) -> Folder:
@@ -72,7 +72,7 @@ def read_folder(out: Path) -> Folder:
     return Folder(
         out=out,
         category=job["category"],
-        kinds=job["kinds"],
+        defect_types=job["defect_types"],
         entries=sorted(entries, key=lambda entry: entry.image),
         dropped=[record for _, record in _lines(out / "dropped.jsonl")],
         failed=[record for _, record in _lines(out / "failed.jsonl")],
@@ -83,8 +83,8 @@ def read_folder(out: Path) -> Folder:
 def _read_job(path: Path) -> dict[str, Any]:
     try:
         job = dict(json.loads(path.read_bytes()))
-        if not isinstance(job["category"], str) or not isinstance(job["kinds"], list):
-            raise TypeError("a value of another kind")
+        if not isinstance(job["category"], str) or not isinstance(job["defect_types"], list):
+            raise TypeError("a value of another defect type")
     except OSError as error:
         raise InputError(
             f"{path.parent}: not the output of a job ({path.name} is missing)"

@@ -1,7 +1,7 @@
 """``report.html``: every sample at a glance, in one file that opens from disk without a network.
 
 A page of plain HTML, CSS and JavaScript (``report.html`` beside this module) with the samples as
-JSON in it. Pictures are cut out around the defect and embedded, small and lossy; what counts are
+JSON in it. Images are cut out around the defect and embedded, small and lossy; what counts are
 the files, and the page links to them. Names come from outside and are hostile: they reach the
 page as JSON in which ``<`` cannot occur, and the document as text, never as markup.
 """
@@ -23,15 +23,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..files import write_whole
-from ..images.reading import read_picture
+from ..images.reading import read_image
 from ..images.types import Bits, Mask
 from .records import Entry, Folder, read_folder
 
 __all__ = ["MAX_EMBEDDED", "write_report"]
 
-#: Samples whose pictures are in the page, about 20 kB each; of the others it has the figures.
+#: Samples whose images are in the page, about 20 kB each; of the others it has the figures.
 MAX_EMBEDDED = 500
-#: px a side of an embedded picture.
+#: px a side of an embedded image.
 _SIDE = 240
 #: px of a cut-out: at least, and beyond the defect on each side.
 _LEAST, _CONTEXT = 96, 24
@@ -55,7 +55,7 @@ def write_report(out: Path) -> None:
     samples = [_sample(folder, e, embed=i in chosen) for i, e in enumerate(folder.entries)]
     data = {
         "category": folder.category,
-        "kinds": folder.kinds,
+        "defect_types": folder.defect_types,
         "provider": str(folder.job.get("provider", "")),
         "gain": _GAIN,
         "embedded": len(chosen),
@@ -99,7 +99,7 @@ def _reasons(folder: Folder) -> list[dict[str, Any]]:
 def _sample(folder: Folder, entry: Entry, *, embed: bool) -> dict[str, Any]:
     record = entry.record
     sample: dict[str, Any] = {
-        "kind": entry.defect,
+        "defect_type": entry.defect,
         "source": entry.source,
         "number": _finite(record.get("sample")),
         "seed": str(record.get("seed", "")),
@@ -108,21 +108,21 @@ def _sample(folder: Folder, entry: Entry, *, embed: bool) -> dict[str, Any]:
     if entry.mask:
         sample["files"]["mask"] = entry.mask
     sample |= {name: _finite(record.get(name)) for name in _FIGURES}
-    return sample | (_pictures(folder, entry) if embed else {})
+    return sample | (_images(folder, entry) if embed else {})
 
 
 def _finite(value: Any) -> float | None:
     return value if isinstance(value, int | float) and math.isfinite(value) else None
 
 
-def _pictures(folder: Folder, entry: Entry) -> dict[str, Any]:
+def _images(folder: Folder, entry: Entry) -> dict[str, Any]:
     """The cut-outs of a sample as data URIs, and where they lie: [x, y, width, height]."""
-    good, image = (read_picture(folder.out / path) for path in (entry.good, entry.image))
+    good, image = (read_image(folder.out / path) for path in (entry.good, entry.image))
     label = folder.label(entry)
-    mask = read_picture(folder.out / entry.mask)[..., 0] > 0 if entry.mask else label
+    mask = read_image(folder.out / entry.mask)[..., 0] > 0 if entry.mask else label
     box = _around(mask | label)
     before, after = _shown(good[box], good[box]), _shown(image[box], good[box])
-    pictures = {
+    images = {
         "good": _webp(_resized(before)),
         "image": _webp(_resized(after)),
         "difference": _webp(_resized(_difference(good[box], image[box]))),
@@ -133,12 +133,12 @@ def _pictures(folder: Folder, entry: Entry) -> dict[str, Any]:
     return {
         "box": [x.start, y.start, x.stop - x.start, y.stop - y.start],
         "size": [label.shape[1], label.shape[0]],
-        "pictures": pictures,
+        "images": images,
     }
 
 
 def _around(mask: Mask) -> tuple[slice, slice]:
-    """A square around what is set, or as near to one as the picture allows."""
+    """A square around what is set, or as near to one as the image allows."""
     ys, xs = np.nonzero(mask)
     if not len(ys):
         return slice(0, mask.shape[0]), slice(0, mask.shape[1])
@@ -153,17 +153,17 @@ def _span(low: int, high: int, side: int, size: int) -> slice:
     return slice(start, min(size, start + side))
 
 
-def _shown(picture: Bits, good: Bits) -> Shown:
-    """8 bits without alpha; 16 bits are stretched to what the good picture uses of them."""
-    colour = _colours(picture)
-    if picture.dtype == np.uint8:
+def _shown(image: Bits, good: Bits) -> Shown:
+    """8 bits without alpha; 16 bits are stretched to what the good image uses of them."""
+    colour = _colours(image)
+    if image.dtype == np.uint8:
         return np.asarray(colour, np.uint8)
     low, high = np.percentile(_colours(good), (0.1, 99.9))
     return np.asarray(np.clip((colour - low) * (255 / max(1, high - low)), 0, 255), np.uint8)
 
 
-def _colours(picture: Bits) -> Bits:
-    return picture[..., :-1] if picture.shape[2] in (2, 4) else picture
+def _colours(image: Bits) -> Bits:
+    return image[..., :-1] if image.shape[2] in (2, 4) else image
 
 
 def _difference(good: Bits, image: Bits) -> Shown:
@@ -174,13 +174,13 @@ def _difference(good: Bits, image: Bits) -> Shown:
     return np.asarray(cv2.applyColorMap(grey, cv2.COLORMAP_INFERNO)[..., ::-1], np.uint8)
 
 
-def _resized(picture: Shown) -> Shown:
+def _resized(image: Shown) -> Shown:
     """At most `_SIDE` px a side."""
-    scale = _SIDE / max(picture.shape[:2])
+    scale = _SIDE / max(image.shape[:2])
     if scale >= 1:
-        return picture
-    size = [max(1, round(scale * n)) for n in picture.shape[1::-1]]
-    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
+        return image
+    size = [max(1, round(scale * n)) for n in image.shape[1::-1]]
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _resized_mask(mask: Mask) -> Shown:
@@ -188,18 +188,18 @@ def _resized_mask(mask: Mask) -> Shown:
     return _resized(mask.astype(np.uint8) * np.uint8(255))
 
 
-def _webp(picture: Shown) -> str:
-    return _uri("webp", np.squeeze(picture), quality=80)
+def _webp(image: Shown) -> str:
+    return _uri("webp", np.squeeze(image), quality=80)
 
 
-def _png(picture: Shown) -> str:
-    return _uri("png", picture, optimize=True)
+def _png(image: Shown) -> str:
+    return _uri("png", image, optimize=True)
 
 
-def _uri(kind: str, picture: Shown, **options: Any) -> str:
+def _uri(defect_type: str, image: Shown, **options: Any) -> str:
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, kind, **options)
-    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    Image.fromarray(image).save(buffer, defect_type, **options)
+    return f"data:image/{defect_type};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def _spread(items: Sequence[T], count: int) -> list[T]:

@@ -9,7 +9,7 @@ from .records import Entry
 
 __all__ = ["split"]
 
-#: Share of the source pictures whose samples are for validation.
+#: Share of the source images whose samples are for validation.
 _VAL_SHARE = 0.2
 
 

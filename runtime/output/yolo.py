@@ -20,7 +20,7 @@ __all__ = ["write_yolo"]
 
 
 def write_yolo(out: Path) -> None:
-    """Write YOLO-seg labels and put the pictures beside them; good pictures have an empty label.
+    """Write YOLO-seg labels and put the images beside them; good images have an empty label.
 
     The format knows neither holes nor an object of several pieces: an outline runs there and
     back along a cut of no width.
@@ -35,7 +35,7 @@ def write_yolo(out: Path) -> None:
             name = "_".join(PurePosixPath(path).with_suffix("").parts[-2:])
             _link(out / path, base / "images" / part / f"{name}.png")
             write_whole(base / "labels" / part / f"{name}.txt", text.encode())
-    names = dict(enumerate(folder.kinds))
+    names = dict(enumerate(folder.defect_types))
     val = "images/val" if len(split(folder.entries)["val"]) else "images/train"
     data = {"train": "images/train", "val": val, "names": names}
     write_whole(base / "data.yaml", _yaml(data).encode())

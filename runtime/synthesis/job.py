@@ -1,4 +1,4 @@
-"""The main job: a folder of good pictures becomes a labelled dataset of defective ones."""
+"""The main job: a folder of good images becomes a labelled dataset of defective ones."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from ..engines.loading import BUNDLED_ENGINE, load_engine
 from ..engines.manifest import MANIFEST
 from ..errors import Cancelled, InputError, NothingDoneError, OutputError, PartialError, UsageError
 from ..files import sha256_of
-from ..images.folder import find_pictures
-from ..images.reading import read_picture
+from ..images.folder import find_images
+from ..images.reading import read_image
 from ..masks.source import MaskSource, Placed, digest
 from ..output.dataset import Dataset
 from ..output.formats import Format, finish, parse_formats
 from ..output.journal import Entry
 from ..progress import Progress
-from .pipeline import Good, Maker, Sample
+from .pipeline import Good, Pipeline, Sample
 from .scheduler import Call, Scheduler, Task, Work
 
 __all__ = ["Job", "Summary", "synthesize"]
@@ -44,14 +44,14 @@ class Summary:
     """What became of a job.
 
     requested   samples that were asked for
-    placed      samples for which there was a picture and a place for the defect
+    placed      samples for which there was an image and a place for the defect
     generated   samples that went through the engine
     kept        samples that are in the dataset
     made        samples that were generated now, not in an earlier run
     tries       candidates that were generated
     rejected    candidates that were not fit: too small a change, or a leak
     dropped     samples that were generated and not kept, each with its reason
-    failed      pictures that could not be used, each with its reason
+    failed      images that could not be used, each with its reason
     provider    what the engine ran on
     """
 
@@ -77,7 +77,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class _Entry:
-    """A picture of the folder, not yet read: its place there, its path and its path within."""
+    """An image of the folder, not yet read: its place there, its path and its path within."""
 
     index: int
     path: Path
@@ -99,12 +99,12 @@ def synthesize(
     wait: bool = False,
     quiet: bool = False,
 ) -> Summary:
-    """Put defects into every picture under ``images`` and write a dataset to ``out``.
+    """Put defects into every image under ``images`` and write a dataset to ``out``.
 
-    Without ``engine`` the one inside the package is taken. ``masks`` says where masks come from
-    (see `defectrt.Masks`); a folder alone holds one for every picture, of the same path; without
-    it, one that suits the kind of defect is drawn.
-    Pictures that cannot be used are listed in the summary; the rest goes on. ``formats`` besides
+    Without ``engine`` the bundled one is taken. ``masks`` says where masks come from
+    (see `defectrt.Masks`); a folder alone holds one for every image, of the same path; without
+    it, one that suits the type of defect is drawn.
+    Images that cannot be used are listed in the summary; the rest goes on. ``formats`` besides
     the MVTec AD layout are written at the end, see `defectrt.output.formats`. ``provider`` is
     what an ONNX engine runs on, and ``trust`` has the fingerprints of other engines that may run,
     see `defectrt.engines.loading.load_engine`. The provider decides the last bits, so a job
@@ -124,21 +124,21 @@ def synthesize(
     with load_engine(
         engine, threads=threads, calls=calls, provider=provider, trust=trust
     ) as opened:
-        maker = Maker(opened, job)
+        pipeline = Pipeline(opened, job)
         band = math.ceil(job.grow + job.feather)
-        mask_source = options.open(maker.defect, opened.manifest.image.height, job.seed, band)
+        mask_source = options.open(pipeline.defect, opened.manifest.image.height, job.seed, band)
         record = job.record() | {
-            "defect": maker.defect,
-            "steps": len(maker.schedule),
+            "defect": pipeline.defect,
+            "steps": len(pipeline.schedule),
             "category": category,
             "engine": sha256_of(engine / MANIFEST),
             "provider": opened.provider,
-            "kinds": opened.manifest.defects,
-            "pictures": digest(entry.source for entry in entries),
+            "defect_types": opened.manifest.defects,
+            "images": digest(entry.source for entry in entries),
             "masks": mask_source.record(),
         }
-        dataset = Dataset(out, category, maker.defect, record, wait=wait)
-        run = _Run(maker, mask_source, dataset, record, entries)
+        dataset = Dataset(out, category, pipeline.defect, record, wait=wait)
+        run = _Run(pipeline, mask_source, dataset, record, entries)
         scheduler = Scheduler(opened, batch=job.batch)
         with dataset.journal, Progress(requested, "synthesize", quiet=quiet) as progress:
             with _interrupt(quiet) as stop:
@@ -156,19 +156,19 @@ def synthesize(
 
 
 def _find_goods(images: Path, *not_in: Path) -> list[_Entry]:
-    """All pictures but those in the folders of masks and results, should these lie below."""
+    """All images but those in the folders of masks and results, should these lie below."""
     if not images.is_dir():
-        raise InputError(f"{images}: no such folder of pictures")
+        raise InputError(f"{images}: no such folder of images")
     root, *others = (folder.resolve() for folder in (images, *not_in))
     if root in others:
-        raise UsageError(f"{images}: pictures, masks and results need a folder each")
+        raise UsageError(f"{images}: images, masks and results need a folder each")
     paths = [
         path
-        for path in find_pictures(images)
+        for path in find_images(images)
         if not any((root / path.relative_to(images)).is_relative_to(other) for other in others)
     ]
     if not paths:
-        raise InputError(f"{images}: holds no pictures (PNG, JPEG, TIFF or BMP)")
+        raise InputError(f"{images}: holds no images (PNG, JPEG, TIFF or BMP)")
     return [_Entry(i, p, p.relative_to(images).as_posix()) for i, p in enumerate(paths)]
 
 
@@ -181,13 +181,18 @@ class _Run:
 
     def __init__(
         self,
-        maker: Maker,
+        pipeline: Pipeline,
         masks: MaskSource,
         dataset: Dataset,
         record: dict[str, Any],
         entries: Sequence[_Entry],
     ) -> None:
-        self._maker, self._masks, self._dataset, self._entries = maker, masks, dataset, entries
+        self._pipeline, self._masks, self._dataset, self._entries = (
+            pipeline,
+            masks,
+            dataset,
+            entries,
+        )
         self._record = {key: record[key] for key in _RECORDED}
         self._made = 0
         self.kept = dataset.journal.count("kept")
@@ -197,7 +202,7 @@ class _Run:
         """A task for every sample that is not settled, until stopped."""
         for entry in self._entries:
             settled = self._dataset.journal.settled(entry.index)
-            numbers = [k for k in range(self._maker.job.count) if k not in settled]
+            numbers = [k for k in range(self._pipeline.job.count) if k not in settled]
             reading = Task(self._read(entry))
             for number in numbers:
                 if stop.is_set():
@@ -217,7 +222,7 @@ class _Run:
         dropped = [f"{e.source}, sample {e.number}: {e.reason}" for e in journal.entries("dropped")]
         failed = list(journal.entries("failed"))
         tries, rejected = journal.tries()
-        requested = len(self._entries) * self._maker.job.count
+        requested = len(self._entries) * self._pipeline.job.count
         return Summary(
             requested=requested,
             placed=requested - len(failed),
@@ -234,15 +239,17 @@ class _Run:
     def _make(
         self, entry: _Entry, reading: Task[tuple[Good, dict[str, Any]]], number: int
     ) -> Work[Entry]:
-        """One sample, from reading its picture to writing its files."""
+        """One sample, from reading its image to writing its files."""
         start = monotonic()
         try:
             ((good, record),) = yield (reading,)
-            placed = yield Call("masks", lambda: self._masks(entry.source, good.picture, number))
+            placed = yield Call("masks", lambda: self._masks(entry.source, good.image, number))
         except InputError as fault:
             source, reason = (_readable(text) for text in (entry.source, str(fault)))
             return Entry(entry.index, number, source, "failed", reason)
-        sample = yield from self._maker.sample(good, number, [spot.mask for spot in placed])
+        sample = yield from self._pipeline.sample(
+            good, number, [instance.mask for instance in placed]
+        )
         record = yield Call("write", lambda: self._write(entry, sample, placed, record))
         return Entry(
             entry.index,
@@ -257,18 +264,18 @@ class _Run:
         )
 
     def _read(self, entry: _Entry) -> Work[tuple[Good, dict[str, Any]]]:
-        """A picture, kept as a good one, and what its samples' records say of it."""
+        """An image, kept as a good one, and what its samples' records say of it."""
 
         def read() -> tuple[Good, dict[str, Any]]:
             try:
                 entry.source.encode()
             except UnicodeEncodeError as error:
                 raise InputError(f"{entry.path}: the name is not UTF-8; rename the file") from error
-            picture = read_picture(entry.path)
+            image = read_image(entry.path)
             record = {"source": entry.source, "source_sha256": sha256_of(entry.path)}
             name = _number(entry.index, len(self._entries))
-            record["good"] = self._dataset.add_good(entry.index, name, picture)
-            return Good(entry.source, picture), record
+            record["good"] = self._dataset.add_good(entry.index, name, image)
+            return Good(entry.source, image), record
 
         result: tuple[Good, dict[str, Any]] = yield Call("read", read)
         return result
@@ -277,14 +284,17 @@ class _Run:
         self, entry: _Entry, sample: Sample, placed: Sequence[Placed], record: dict[str, Any]
     ) -> dict[str, Any]:
         """Write a sample's files, unless it is none; returns its line in the manifest."""
-        record = record | {"masks": [spot.record for spot in placed], "sample": sample.number}
+        record = record | {
+            "masks": [instance.record for instance in placed],
+            "sample": sample.number,
+        }
         record |= {"seed": sample.seed, **self._record, **sample.figures}
         if sample.fault:
             return record
-        count = self._maker.job.count
+        count = self._pipeline.job.count
         name = _number(entry.index * count + sample.number, len(self._entries) * count)
-        mask = np.logical_or.reduce([spot.mask for spot in placed])
-        paths = self._dataset.write(name, sample.picture, sample.label, mask)
+        mask = np.logical_or.reduce([instance.mask for instance in placed])
+        paths = self._dataset.write(name, sample.image, sample.label, mask)
         _check(self._dataset.out / paths["image"], sample)
         return paths | record
 
@@ -304,7 +314,7 @@ def _check(image: Path, sample: Sample) -> None:
 
     Raises `OutputError` if one bit differs: a result that cannot be trusted is not kept.
     """
-    written, source = read_picture(image), sample.good.picture
+    written, source = read_image(image), sample.good.image
     if written.dtype == source.dtype and written.shape == source.shape:
         wrong = (written != source) & ~sample.band[..., None]
         if not wrong.any():
@@ -314,7 +324,7 @@ def _check(image: Path, sample: Sample) -> None:
 
 @contextmanager
 def _interrupt(quiet: bool) -> Iterator[threading.Event]:
-    """An event that Ctrl-C sets, so that the pictures at hand are finished; twice stops at once.
+    """An event that Ctrl-C sets, so that the images at hand are finished; twice stops at once.
 
     Left alone where the host handles the signal itself, or runs this outside its main thread.
     """

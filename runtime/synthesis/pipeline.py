@@ -1,12 +1,12 @@
-"""The method on one picture: encode, invert once, generate candidates, decode, keep the best.
+"""The method on one image: encode, invert once, generate candidates, decode, keep the best.
 
-Written as work for the scheduler; knows nothing of files or folders. A sample is a picture with
-all its spots, a spot is painted in strokes (see `strokes`), one after another, and a stroke is the
-best of several candidates:
+Written as work for the scheduler; knows nothing of files or folders. A sample is an image with
+all its instances, an instance is painted in tiles (see `tiles`), one after another, and a tile is
+the best of several candidates:
 
-    maker = Maker(engine, job)
-    good = Good("part.png", picture)
-    tasks = [Task(maker.sample(good, k, [mask])) for k in range(3)]
+    pipeline = Pipeline(engine, job)
+    good = Good("part.png", image)
+    tasks = [Task(pipeline.sample(good, k, [mask])) for k in range(3)]
     for task in Scheduler(engine).run(tasks):
         sample = task.result()
 """
@@ -31,47 +31,47 @@ from ..errors import EngineError
 from ..images.types import Bits, Mask
 from .canvas import _Candidate, _Canvas, _View
 from .scheduler import Call, Decode, Encode, Task, Work
-from .tiles import Stroke, cut
+from .tiles import Tile, cut
 
-__all__ = ["Good", "Maker", "Sample"]
+__all__ = ["Good", "Pipeline", "Sample"]
 
 
 class Good:
-    """A good picture [H,W,C] that samples are made of; what they share is computed once.
+    """A good image [H,W,C] that samples are made of; what they share is computed once.
 
     The name decides the noise, together with a sample's number and the job's seed.
     """
 
-    def __init__(self, name: str, picture: Bits) -> None:
-        """Keeps the picture as it is."""
-        self.name, self.picture = name, picture
+    def __init__(self, name: str, image: Bits) -> None:
+        """Keeps the image as it is."""
+        self.name, self.image = name, image
         self._inverted: dict[tuple[Any, ...], Task[_Inverted]] = {}
 
     def inverted(self, view: _View, work: Work[_Inverted]) -> Task[_Inverted]:
-        """The one task that inverts this view of the untouched picture."""
-        key = (view.stroke.window, view.stroke.mask.tobytes())
+        """The one task that inverts this view of the untouched image."""
+        key = (view.tile.window, view.tile.mask.tobytes())
         return self._inverted.setdefault(key, Task(work))
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A picture with a defect.
+    """An image with a defect.
 
-    number    of its good picture's samples
-    seed      its own; with the picture and the masks it makes the sample again
-    picture   [H,W,C], the source's bits outside the band
+    number    of its good image's samples
+    seed      its own; with the image and the masks it makes the sample again
+    image   [H,W,C], the source's bits outside the band
     label     [H,W], where the defect is: what changed
-    band      [H,W], where the picture may differ from its source
-    figures   numbers for the manifest, see `Maker.sample`
+    band      [H,W], where the image may differ from its source
+    figures   numbers for the manifest, see `Pipeline.sample`
     tries     candidates that were generated
     rejected  candidates that were not fit, each with its reason
-    fault     why this is no sample, if so: nothing could be painted, and the picture is the source
+    fault     why this is no sample, if so: nothing could be painted, and the image is the source
     """
 
     good: Good
     number: int
     seed: int
-    picture: Bits
+    image: Bits
     label: Mask
     band: Mask
     figures: dict[str, Any]
@@ -89,7 +89,7 @@ class _Inverted:
     decoded: Floats
 
 
-class Maker:
+class Pipeline:
     """An engine set up for a job."""
 
     def __init__(self, engine: Engine, job: Job) -> None:
@@ -106,15 +106,15 @@ class Maker:
         self.defect = manifest.prompts[indices.defect].name
 
     def sample(
-        self, good: Good, number: int, spots: Sequence[Mask], seed: int | None = None
+        self, good: Good, number: int, instances: Sequence[Mask], seed: int | None = None
     ) -> Work[Sample]:
-        """Paint every spot [H,W] on a good picture.
+        """Paint every instance [H,W] on a good image.
 
-        ``seed`` is the sample's own; by default it follows from the job's, the picture's name
+        ``seed`` is the sample's own; by default it follows from the job's, the image's name
         and the sample's number. What could not be painted is left out; a sample is at fault
-        unless every spot shows something. The figures:
+        unless every instance shows something. The figures:
 
-        strokes              window, candidate, score, visibility, coverage and seam of each
+        tiles              window, candidate, score, visibility, coverage and seam of each
         mask_area            px that were asked for
         refined_area         px of the label
         changed_area         px that differ from the source
@@ -122,29 +122,29 @@ class Maker:
         latent_outside_error the same in latents, before it is painted; 0 in ``replay``
         visibility           mean change in the label, as a share of the full range
         coverage             share of the mask that is label
-        seam                 mean change that the soft border had to fade out; the worst stroke's
+        seam                 mean change that the soft border had to fade out; the worst tile's
         """
         if seed is None:
             seed = sample_seed(self.job.seed, good.name, number)
-        canvas = yield Call("paint", lambda: _Canvas(good.picture))
+        canvas = yield Call("paint", lambda: _Canvas(good.image))
         tries, rejected, missing = 0, list[str](), 0
-        for spot in spots:
-            for stroke in cut(spot, self.window, self._context):
-                view, candidates = yield from self._stroke(good, canvas, stroke, seed)
+        for instance in instances:
+            for tile in cut(instance, self.window, self._context):
+                view, candidates = yield from self._tile(good, canvas, tile, seed)
                 tries += len(candidates)
                 rejected += [c.reason for c in candidates if c.reason]
                 best = max(candidates, key=lambda c: (not c.reason, c.score, -c.number))
                 yield Call("paint", partial(canvas.paint, view, best))
-            missing += not (yield Call("paint", partial(canvas.shows, spot)))
-        figures = yield Call("paint", partial(canvas.figures, spots))
+            missing += not (yield Call("paint", partial(canvas.shows, instance)))
+        figures = yield Call("paint", partial(canvas.figures, instances))
         fault = ", ".join(dict.fromkeys(rejected)) if missing else None
-        if fault and len(spots) > 1:
-            fault = f"{missing} of {len(spots)} spots: {fault}"
+        if fault and len(instances) > 1:
+            fault = f"{missing} of {len(instances)} instances: {fault}"
         return Sample(
             good=good,
             number=number,
             seed=seed,
-            picture=canvas.picture,
+            image=canvas.image,
             label=canvas.label,
             band=canvas.band,
             figures=figures,
@@ -153,20 +153,20 @@ class Maker:
             fault=fault,
         )
 
-    def _stroke(
-        self, good: Good, canvas: _Canvas, stroke: Stroke, seed: int
+    def _tile(
+        self, good: Good, canvas: _Canvas, tile: Tile, seed: int
     ) -> Work[tuple[_View, list[_Candidate]]]:
-        """All candidates of one stroke, from one inversion of what is there before it."""
-        view = yield Call("view", lambda: _View(canvas.picture, stroke, self))
-        if canvas.is_untouched(stroke):
+        """All candidates of one tile, from one inversion of what is there before it."""
+        view = yield Call("view", lambda: _View(canvas.image, tile, self))
+        if canvas.is_untouched(tile):
             (inverted,) = yield (good.inverted(view, self._invert(view)),)
             origin = inverted.decoded
         else:
             inverted = yield from self._invert(view)
-            first = yield Call("view", lambda: _View(good.picture, stroke, self))
+            first = yield Call("view", lambda: _View(good.image, tile, self))
             origin = (yield Decode((yield Encode(first.pixels[None]))))[0]
         noises = (
-            normal(seed, len(canvas.strokes), c, inverted.latent.shape)
+            normal(seed, len(canvas.tiles), c, inverted.latent.shape)
             for c in range(self.job.candidates)
         )
         candidates = yield tuple(
@@ -183,7 +183,7 @@ class Maker:
     def _candidate(
         self, view: _View, inverted: _Inverted, origin: Floats, noise: Floats, number: int
     ) -> Work[_Candidate]:
-        """One try; ``origin`` [3,h,w] is the untouched picture, decoded."""
+        """One try; ``origin`` [3,h,w] is the untouched image, decoded."""
         made = yield from generate(
             inverted.path,
             view.latent_mask,

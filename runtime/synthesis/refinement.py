@@ -4,7 +4,7 @@ Two witnesses. *Attention* is the paper's: where the latent attended to the word
 The paper leaves the average and the norm open (its softmax sums to 1 over the tokens, so a bare
 ½ depends on their number); here the map is the mean over heads, layers and steps of the
 attention to the prompt's content tokens, divided by its maximum inside the mask. *Change* is
-ours: the background is known, so the difference to the good picture shows where something is.
+ours: the background is known, so the difference to the good image shows where something is.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Refinement:
     threshold   of the normalised attention, 0 to 1; the paper's ½
     min_change  of the difference, as a share of the full range; smaller changes are no defect
     smooth      standard deviation in px of the blur that the difference gets first
-    min_area    px; smaller spots are noise
+    min_area    px; smaller specks are noise
     """
 
     method: Method = "change"

@@ -1,4 +1,4 @@
-"""One scheduler feeds the engine with rows of many pictures in any phase.
+"""One scheduler feeds the engine with rows of many images in any phase.
 
 Work is written as generators that ask for what they need and are sent the answer:
 
@@ -39,9 +39,9 @@ Array: TypeAlias = NDArray[Any]
 
 #: Rows in the engine at once, unless said otherwise.
 BATCH = 4
-#: Pictures in the encoder or decoder at once: one of them already fills a device, and most of
+#: Images in the encoder or decoder at once: one of them already fills a device, and most of
 #: the time only one is waiting.
-_PICTURES = 1
+_IMAGES = 1
 #: Threads for everything but the engine.
 _HELPERS = 2
 
@@ -130,8 +130,8 @@ class Scheduler:
         self.stats = Stats()
         self._engine = engine
         self._ahead = ahead or 2 * batch * engine.calls + _HELPERS
-        self._sizes = {Encode: _PICTURES, Decode: _PICTURES, Rows: batch}
-        self._waiting: dict[type, list[_Waiting]] = {kind: [] for kind in self._sizes}
+        self._sizes = {Encode: _IMAGES, Decode: _IMAGES, Rows: batch}
+        self._waiting: dict[type, list[_Waiting]] = {defect_type: [] for defect_type in self._sizes}
         self._events: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._asked = self._busy = 0
 
@@ -185,7 +185,7 @@ class Scheduler:
         elif isinstance(request, Call):
             self._submit(self._helpers, request.stage, request.function, partial(self._send, task))
         elif any(len(getattr(request, f.name)) != 1 for f in fields(request)):
-            self._send(task, partial(_raise, InputError("ask for one picture or row at a time")))
+            self._send(task, partial(_raise, InputError("ask for one image or row at a time")))
         else:
             assert task._age is not None
             self._asked += 1
@@ -222,36 +222,42 @@ class Scheduler:
 
     def _feed(self) -> None:
         """Give the engine what there is to do."""
-        while kind := self._next_kind():
-            waiting = self._waiting[kind]
-            size = self._sizes[kind]
+        while defect_type := self._next_defect_type():
+            waiting = self._waiting[defect_type]
+            size = self._sizes[defect_type]
             batch = [heappop(waiting) for _ in range(min(size, len(waiting)))]
-            if kind is Rows:
+            if defect_type is Rows:
                 self.stats.rows += len(batch)
                 self.stats.padding += size - len(batch)
             self._busy += 1
-            compute = partial(self._compute, kind, [entry.request for entry in batch], size)
+            compute = partial(self._compute, defect_type, [entry.request for entry in batch], size)
             then = partial(self._share, batch)
-            self._submit(self._engines, kind.__name__.lower(), compute, then)
+            self._submit(self._engines, defect_type.__name__.lower(), compute, then)
 
-    def _next_kind(self) -> type | None:
+    def _next_defect_type(self) -> type | None:
         """What the engine does next: a full batch, or what there is if it would stand idle.
 
         Of full batches one more than it can do at once, so that it need not wait for us.
         """
         free = self._engine.calls - self._busy
-        some = [kind for kind, waiting in self._waiting.items() if waiting]
-        full = [kind for kind in some if len(self._waiting[kind]) >= self._sizes[kind]]
+        some = [defect_type for defect_type, waiting in self._waiting.items() if waiting]
+        full = [
+            defect_type
+            for defect_type in some
+            if len(self._waiting[defect_type]) >= self._sizes[defect_type]
+        ]
         ready = full if full and free >= 0 else some if free > 0 else []
-        return min(ready, key=lambda kind: self._waiting[kind][0], default=None)
+        return min(ready, key=lambda defect_type: self._waiting[defect_type][0], default=None)
 
-    def _compute(self, kind: type, requests: Sequence[Any], size: int) -> list[Any]:
+    def _compute(self, defect_type: type, requests: Sequence[Any], size: int) -> list[Any]:
         """A batch through the engine, in its own thread; one answer a request."""
-        names = [f.name for f in fields(kind)]
+        names = [f.name for f in fields(defect_type)]
         arrays = [_stack([getattr(r, name) for r in requests], size) for name in names]
-        if kind is Rows:
+        if defect_type is Rows:
             return list(zip(*map(_split, self._engine.step(Rows(*arrays))), strict=True))
-        return _split((self._engine.encode if kind is Encode else self._engine.decode)(*arrays))
+        return _split(
+            (self._engine.encode if defect_type is Encode else self._engine.decode)(*arrays)
+        )
 
     def _share(self, batch: Sequence[_Waiting], answers: Callable[[], list[Any]]) -> None:
         """Hand the answers of a batch back; an error is everybody's."""

@@ -1,9 +1,9 @@
-"""Defects on arrays, without files: for programs that have their pictures in memory.
+"""Defects on arrays, without files: for programs that have their images in memory.
 
 with defectrt.Synthesizer(job=Job(defect="scratch")) as synthesizer:
-    result = synthesizer(picture, mask)
-    for result in synthesizer.run(pictures):
-        train(result.picture, result.label)
+    result = synthesizer(image, mask)
+    for result in synthesizer.run(images):
+        train(result.image, result.label)
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from ..engines.manifest import Manifest
 from ..errors import Cancelled, EngineError, InputError
 from ..images.types import MAX_PIXELS, Bits, Mask
 from ..masks.source import MaskSource
-from .pipeline import Good, Maker, Sample
+from .pipeline import Good, Pipeline, Sample
 from .scheduler import Call, Scheduler, Task, Work
 
 __all__ = ["Part", "Result", "State", "Synthesizer"]
@@ -36,36 +36,36 @@ __all__ = ["Part", "Result", "State", "Synthesizer"]
 
 @dataclass(frozen=True)
 class Part:
-    """A good picture, and where it may get a defect.
+    """A good image, and where it may get a defect.
 
-    picture   [H,W] or [H,W,C], uint8 or uint16; C is 1 grey, 2 grey + alpha, 3 RGB, 4 RGB + alpha
-    mask      [H,W], any value but 0 is defect; without it, one that suits the kind is drawn
+    image   [H,W] or [H,W,C], uint8 or uint16; C is 1 grey, 2 grey + alpha, 3 RGB, 4 RGB + alpha
+    mask      [H,W], any value but 0 is defect; without it, one that suits the defect type is drawn
     name      decides the noise, together with the job's seed and the sample's number
     """
 
-    picture: Bits
+    image: Bits
     mask: ArrayLike | None = None
     name: str = ""
 
 
 @dataclass(frozen=True)
 class Result:
-    """A picture with a defect.
+    """An image with a defect.
 
     name, number   of the part, and of the sample among the part's
-    seed           the sample's own; with the picture and the mask it makes the sample again
-    picture        of the part's shape and type; the part's own bits outside the band
+    seed           the sample's own; with the image and the mask it makes the sample again
+    image        of the part's shape and type; the part's own bits outside the band
     label          [H,W], where the defect is
     mask           [H,W], where it was asked for
-    band           [H,W], where the picture may differ from the part's
-    figures        see `defectrt.synthesis.pipeline.Maker.sample`
-    fault          why there is no defect, if so; the picture is the part's then
+    band           [H,W], where the image may differ from the part's
+    figures        see `defectrt.synthesis.pipeline.Pipeline.sample`
+    fault          why there is no defect, if so; the image is the part's then
     """
 
     name: str
     number: int
     seed: int
-    picture: Bits
+    image: Bits
     label: Mask
     mask: Mask
     band: Mask
@@ -104,7 +104,7 @@ class Synthesizer(Closing):
         provider: str | None = None,
         trust: str | None = None,
     ) -> None:
-        """Verify and open an engine, by default the one inside the package.
+        """Verify and open an engine, by default the bundled one.
 
         masks     where parts without a mask get theirs, and where they may lie; by default they
                   are drawn anywhere; or any function of your own with the form of a `MaskSource`
@@ -114,7 +114,7 @@ class Synthesizer(Closing):
         trust     fingerprints of engines that may run though they are machine code: all but ONNX
 
         Raises `EngineError` for an engine that is damaged or not trusted or a provider that does
-        not take it, and `UsageError` for a kind of defect or a number of steps that it does not
+        not take it, and `UsageError` for a type of defect or a number of steps that it does not
         have.
         """
         self.job = job or Job()
@@ -129,8 +129,8 @@ class Synthesizer(Closing):
         )
         self.provider = self._engine.provider
         try:
-            self._maker = Maker(self._engine, self.job)
-            self.defect = self._maker.defect
+            self._pipeline = Pipeline(self._engine, self.job)
+            self.defect = self._pipeline.defect
             self._masks = self._open(masks or Masks())
         except BaseException:
             self._engine.close()
@@ -139,7 +139,7 @@ class Synthesizer(Closing):
 
     def __call__(
         self,
-        picture: Bits,
+        image: Bits,
         mask: ArrayLike | None = None,
         *,
         name: str = "",
@@ -147,12 +147,12 @@ class Synthesizer(Closing):
         progress: Callable[[State], None] | None = None,
         cancel: threading.Event | None = None,
     ) -> Result:
-        """One sample of one picture, see `Part`; another ``number``, another defect.
+        """One sample of one image, see `Part`; another ``number``, another defect.
 
         Raises `InputError` for an array that cannot be used. ``progress`` and ``cancel`` as in
         `run`.
         """
-        pairs = [(_checked(Part(picture, mask, name)), number)]
+        pairs = [(_checked(Part(image, mask, name)), number)]
         (result,) = self._run(pairs, 1, progress, cancel)
         return result
 
@@ -166,7 +166,7 @@ class Synthesizer(Closing):
         """The job's count of samples of every part, in order, as they get ready.
 
         Parts are taken only as there is room for them, so there may be any number; a bare
-        picture is named by its place. Many are on the way at once and share the engine, which
+        image is named by its place. Many are on the way at once and share the engine, which
         is faster than one call after another. Leaving the loop early drops the rest.
 
         progress   is called with a `State` after every sample, and, from a thread of the engine,
@@ -192,7 +192,7 @@ class Synthesizer(Closing):
         if not isinstance(masks, Masks):
             return masks
         band = math.ceil(self.job.grow + self.job.feather)
-        return masks.open(self.defect, self._maker.window, self.job.seed, band)
+        return masks.open(self.defect, self._pipeline.window, self.job.seed, band)
 
     def _run(
         self,
@@ -225,16 +225,16 @@ class Synthesizer(Closing):
         if isinstance(part, InputError):
             raise part
         try:
-            spots = yield Call("masks", lambda: self._spots(part, number))
+            instances = yield Call("masks", lambda: self._instances(part, number))
         except InputError as fault:
             return part.without(number, str(fault))
-        sample = yield from self._maker.sample(part.good, number, spots)
-        return part.result(sample, spots)
+        sample = yield from self._pipeline.sample(part.good, number, instances)
+        return part.result(sample, instances)
 
-    def _spots(self, part: _Part, number: int) -> list[Mask]:
+    def _instances(self, part: _Part, number: int) -> list[Mask]:
         if part.mask is not None:
             return [part.mask]
-        return [p.mask for p in self._masks(part.good.name, part.good.picture, number)]
+        return [p.mask for p in self._masks(part.good.name, part.good.image, number)]
 
 
 def _checked(part: Part) -> _Part | InputError:
@@ -249,34 +249,34 @@ class _Part:
     """A part whose arrays were checked."""
 
     def __init__(self, part: Part) -> None:
-        """Raises `InputError` for arrays that are no picture or no mask for it."""
-        picture = part.picture
-        if not isinstance(picture, np.ndarray) or picture.dtype not in (np.uint8, np.uint16):
-            kind = getattr(picture, "dtype", type(picture).__name__)
+        """Raises `InputError` for arrays that are no image or no mask for it."""
+        image = part.image
+        if not isinstance(image, np.ndarray) or image.dtype not in (np.uint8, np.uint16):
+            defect_type = getattr(image, "dtype", type(image).__name__)
             raise InputError(
-                f"part {part.name!r}: a picture is an array of uint8 or uint16, not {kind}"
+                f"part {part.name!r}: an image is an array of uint8 or uint16, not {defect_type}"
             )
-        self._shape = picture.shape
-        full = picture[..., None] if picture.ndim == 2 else picture
+        self._shape = image.shape
+        full = image[..., None] if image.ndim == 2 else image
         if full.ndim != 3 or full.shape[2] not in (1, 2, 3, 4) or not full.size:
             raise InputError(
-                f"part {part.name!r}: a picture is [H,W] or [H,W,C] with 1 to 4 channels, "
-                f"not {list(picture.shape)}"
+                f"part {part.name!r}: an image is [H,W] or [H,W,C] with 1 to 4 channels, "
+                f"not {list(image.shape)}"
             )
         if full.shape[0] * full.shape[1] > MAX_PIXELS:
             raise InputError(f"part {part.name!r}: more than {MAX_PIXELS // 1_000_000} megapixels")
         self.good = Good(part.name, full)
         self.mask = None if part.mask is None else _as_mask(part.mask, full.shape[:2], part.name)
 
-    def result(self, sample: Sample, spots: list[Mask]) -> Result:
+    def result(self, sample: Sample, instances: list[Mask]) -> Result:
         """A sample as the caller sees it."""
         return Result(
             name=self.good.name,
             number=sample.number,
             seed=sample.seed,
-            picture=sample.picture.reshape(self._shape),
+            image=sample.image.reshape(self._shape),
             label=sample.label,
-            mask=np.logical_or.reduce(spots),
+            mask=np.logical_or.reduce(instances),
             band=sample.band,
             figures=sample.figures,
             fault=sample.fault,
@@ -285,16 +285,15 @@ class _Part:
     def without(self, number: int, fault: str) -> Result:
         """No sample: there was no place for a defect."""
         nothing = np.zeros(self._shape[:2], bool)
-        picture = self.good.picture.copy().reshape(self._shape)
-        return Result(self.good.name, number, 0, picture, nothing, nothing, nothing, {}, fault)
+        image = self.good.image.copy().reshape(self._shape)
+        return Result(self.good.name, number, 0, image, nothing, nothing, nothing, {}, fault)
 
 
 def _as_mask(given: ArrayLike, size: tuple[int, ...], name: str) -> Mask:
     mask: NDArray[Any] = np.asarray(given)
-    if mask.shape != size or mask.dtype.kind not in "biuf":
+    if mask.shape != size or mask.dtype.defect_type not in "biuf":
         raise InputError(
-            f"part {name!r}: the mask is {list(mask.shape)} of {mask.dtype}, "
-            f"its picture {list(size)}"
+            f"part {name!r}: the mask is {list(mask.shape)} of {mask.dtype}, its image {list(size)}"
         )
     if not mask.any():
         raise InputError(f"part {name!r}: the mask is empty")

@@ -1,8 +1,8 @@
-"""A spot in the strokes that paint it: each fits the window that the model sees.
+"""An instance in the tiles that paint it: each fits the window that the model sees.
 
-A spot that fits with context is one stroke at the picture's own resolution, and so is one of up
+An instance that fits with context is one tile at the image's own resolution, and so is one of up
 to twice that size, scaled. A larger one, a scratch of 3,000 px say, is cut into pieces at the
-picture's resolution, and each piece is painted on a background that shows the ones before it.
+image's resolution, and each piece is painted on a background that shows the ones before it.
 """
 
 from __future__ import annotations
@@ -16,31 +16,31 @@ import numpy as np
 from ..images.types import Mask
 from ..images.window import Window, place_window
 
-__all__ = ["Stroke", "cut"]
+__all__ = ["Tile", "cut"]
 
-#: A spot that needs a window of up to so many times the model's is scaled, not cut.
+#: An instance that needs a window of up to so many times the model's is scaled, not cut.
 _SCALE = 2
 
 _Box = tuple[slice, slice]
 
 
 @dataclass(frozen=True)
-class Stroke:
-    """A square of the picture, and the part of the mask in it that is painted at once.
+class Tile:
+    """A square of the image, and the part of the mask in it that is painted at once.
 
-    mask    [side,side], mirrored beyond the picture's border like the picture
+    mask    [side,side], mirrored beyond the image's border like the image
     """
 
     window: Window
     mask: Mask
 
 
-def cut(mask: Mask, side: int, context: int) -> Iterator[Stroke]:
-    """The strokes of a spot [H,W] with at least one pixel, in the order of painting.
+def cut(mask: Mask, side: int, context: int) -> Iterator[Tile]:
+    """The tiles of an instance [H,W] with at least one pixel, in the order of painting.
 
-    side is the model's window, context the px wanted around each stroke. A spot is cut across
+    side is the model's window, context the px wanted around each tile. An instance is cut across
     its longer side into equal parts, and each part again until it fits; parts go from the top
-    and the left. Along most lines each stroke continues the one before; where a line rises to
+    and the left. Along most lines each tile continues the one before; where a line rises to
     the right, some are painted first and joined by the next.
     """
     box = _bounds(mask, (slice(None), slice(None)))
@@ -51,7 +51,7 @@ def cut(mask: Mask, side: int, context: int) -> Iterator[Stroke]:
         piece = np.zeros_like(mask)  # costs nothing where it stays 0
         piece[part] = mask[part]
         window = place_window(piece, side, context)
-        yield Stroke(window, window.crop(piece).copy())
+        yield Tile(window, window.crop(piece).copy())
 
 
 def _bounds(mask: Mask, box: _Box) -> _Box:

@@ -20,7 +20,7 @@ __all__ = ["data"]
 data = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Datasets to train on: what they hold, and which pictures to hold out.",
+    help="Datasets to train on: what they hold, and which images to hold out.",
 )
 
 
@@ -54,9 +54,9 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="The report as JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
-    """Show what is understood of a dataset: kinds, sizes, masks, and what is wrong with it.
+    """Show what is understood of a dataset: defect types, sizes, masks, and what is wrong with it.
 
-    Every picture and mask is decoded. Exit codes: 0 nothing is wrong, 7 there are problems, 3 the
+    Every image and mask is decoded. Exit codes: 0 nothing is wrong, 7 there are problems, 3 the
     folder cannot be used at all.
 
     Examples:
@@ -74,7 +74,7 @@ def inspect(
     else:
         _console().print(report.render(), soft_wrap=True)
     if not report.usable:
-        raise InputError(f"{folder}: no picture in it can be used")
+        raise InputError(f"{folder}: no image in it can be used")
     if report.problems:
         raise PartialError(
             f"{folder}: {len(report.problems)} problems; mend them, or make a split: it leaves out "
@@ -91,13 +91,13 @@ def split(
         typer.Option(help="Learn from one of two folds, 0 or 1, and measure on the other."),
     ] = None,
     shots: Annotated[
-        int | None, typer.Option(help="Learn from this many pictures of every kind.", min=1)
+        int | None, typer.Option(help="Learn from this many images of every defect type.", min=1)
     ] = None,
     group_by: Annotated[
         str | None,
         typer.Option(
-            help="Regular expression on the pictures' names: what its group matches is the part "
-            r"that is shown, as in 'part(\d+)'. All pictures of a part go to one side.",
+            help="Regular expression on the images' names: what its group matches is the part "
+            r"that is shown, as in 'part(\d+)'. All images of a part go to one side.",
             metavar="REGEX",
         ),
     ] = None,
@@ -114,9 +114,9 @@ def split(
     mask_threshold: _Threshold = None,
     as_json: Annotated[bool, typer.Option("--json", help="The counts as JSON.")] = False,
 ) -> None:
-    """Divide a dataset into pictures to learn from and pictures to measure on.
+    """Divide a dataset into images to learn from and images to measure on.
 
-    OUT holds the name and the hash of every picture, for train --split and for evaluate. Pictures
+    OUT holds the name and the hash of every image, for train --split and for evaluate. Images
     that cannot be used are left out and named there.
 
     Examples:
@@ -145,14 +145,16 @@ def split(
     for entry in made.left_out:
         typer.echo(f"left out: {entry.name}: {entry.reason}", err=True)
     for side, counts in made.counts().items():
-        if missing := [kind for kind in dataset.kinds if kind not in counts]:
+        if missing := [
+            defect_type for defect_type in dataset.defect_types if defect_type not in counts
+        ]:
             typer.echo(f"note: no {', '.join(missing)} on the {side} side", err=True)
     if as_json:
         typer.echo(json.dumps(made.counts()))
         return
     for side, counts in made.counts().items():
-        listed = ", ".join(f"{kind} {n}" for kind, n in sorted(counts.items()))
-        typer.echo(f"{side}: {sum(counts.values())} pictures ({listed})")
+        listed = ", ".join(f"{defect_type} {n}" for defect_type, n in sorted(counts.items()))
+        typer.echo(f"{side}: {sum(counts.values())} images ({listed})")
     typer.echo(out)
 
 

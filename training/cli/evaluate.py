@@ -22,7 +22,7 @@ __all__ = ["evaluate"]
 
 def evaluate(
     run: Annotated[Path, typer.Argument(help="The run: a folder with run.json.", metavar="RUN")],
-    data: Annotated[Path, typer.Option(help="Dataset with pictures the run has not seen.")],
+    data: Annotated[Path, typer.Option(help="Dataset with images the run has not seen.")],
     split: Annotated[
         Path | None,
         typer.Option(help="Measure on the test side of this split; by default RUN's, if any."),
@@ -32,7 +32,9 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option(help="Folder for the figures and samples; RUN/evaluation.")
     ] = None,
-    count: Annotated[int, typer.Option(help="Masks of every kind to paint under.", min=2)] = 16,
+    count: Annotated[
+        int, typer.Option(help="Masks of every defect type to paint under.", min=2)
+    ] = 16,
     steps: Annotated[int, typer.Option(help="DDIM steps each way.", min=1)] = 20,
     batch: Annotated[int, typer.Option(help="Crops at once.", min=1)] = 4,
     seed: Annotated[int, typer.Option(help="Seed of crops and noise.", min=0)] = 0,
@@ -41,10 +43,10 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="The figures as JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
-    """Measure a run on held-out pictures: what it keeps and what it makes.
+    """Measure a run on held-out images: what it keeps and what it makes.
 
-    For every kind: the share of samples in which a defect appears, the error outside the mask,
-    how much two results differ, and how near made defects are to real ones. Pictures that the
+    For every defect type: the share of samples in which a defect appears, the error outside the
+    mask, how much two results differ, and how near made defects are to real ones. Images that the
     run, or a run it builds on, has learned from are refused.
 
     Examples:
@@ -80,8 +82,8 @@ def evaluate(
         device=device,
         quiet=quiet,
     )
-    for kind, reason in result.skipped.items():
-        typer.echo(f"note: {kind} is not measured: {reason}", err=True)
+    for defect_type, reason in result.skipped.items():
+        typer.echo(f"note: {defect_type} is not measured: {reason}", err=True)
     if as_json:
         typer.echo(json.dumps(asdict(result)))
     else:
@@ -93,13 +95,13 @@ def _figures(result: Evaluation) -> Table:
     table = Table(box=SIMPLE, pad_edge=False)
     heads = ("made", "shown", "latent error", "outside", "autoencoder", "diversity")
     names = ("contrast", "texture", "edge")
-    for head in ("kind", *heads, *(f"{name} (real, distance)" for name in names)):
-        table.add_column(head, justify="left" if head == "kind" else "right")
-    for kind, f in result.kinds.items():
+    for head in ("defect_type", *heads, *(f"{name} (real, distance)" for name in names)):
+        table.add_column(head, justify="left" if head == "defect_type" else "right")
+    for defect_type, f in result.defect_types.items():
         compared = (f"{f.made[n]:.3g} ({f.real[n]:.3g}, {f.distance[n]:.2f})" for n in names)
         levels = (f"{value:.2f}" for value in (f.outside, f.autoencoder, f.diversity))
         table.add_row(
-            kind,
+            defect_type,
             str(f.samples),
             f"{100 * f.shown:.0f} %",
             f"{f.latent_error:.2g}",

@@ -97,7 +97,7 @@ def train(
 
     A value comes from the command line, else from the file, else from the preset, else it is the
     default shown. OUT gets model/ (a plain diffusers directory), checkpoints/, previews/ (the
-    same pictures again and again while the model learns), log.jsonl (the losses), run.json (what
+    same images again and again while the model learns), log.jsonl (the losses), run.json (what
     went in) and config.yaml (everything below, for --config). A run that was stopped or killed
     goes on with --resume and ends with the same weights. On several GPUs: accelerate launch -m
     defectrt train …

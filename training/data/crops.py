@@ -52,19 +52,19 @@ _AXES: dict[str, tuple[int, ...]] = {
 
 @dataclass(frozen=True)
 class Batch:
-    """B crops: pixels [B,3,S,S] float32 in [-1,1], mask [B,1,S,S] float32 in {0,1}, kinds."""
+    """B crops: pixels [B,3,S,S] float32 in [-1,1], mask [B,1,S,S] float32 in {0,1}, their types."""
 
     pixels: NDArray[np.float32]
     mask: NDArray[np.float32]
-    kinds: tuple[str, ...]
+    defect_types: tuple[str, ...]
 
 
 class Crops:
     """Square crops of side ``window``, a pure function of (seed, step): nothing to checkpoint.
 
-    A share ``good`` of every batch comes from good pictures, from anywhere in them; the rest
-    shows the kinds of defect equally often, with at least one defect pixel in view. Crops are of
-    the picture's own resolution; pictures smaller than the window are extended by reflection.
+    A share ``good`` of every batch comes from good images, from anywhere in them; the rest
+    shows the types of defect equally often, with at least one defect pixel in view. Crops are of
+    the image's own resolution; images smaller than the window are extended by reflection.
     """
 
     def __init__(
@@ -76,30 +76,32 @@ class Crops:
         seed: int = 0,
         augmentation: Augmentation | None = None,
     ) -> None:
-        """Take samples of any kinds; ``good`` in [0,1] counts only when both sorts are there."""
+        """Take samples of any type; ``good`` in [0,1] counts only when both sorts are there."""
         self._window, self._seed = window, seed
         self._vary = augmentation or Augmentation()
-        self._good = [s for s in samples if s.kind == GOOD]
-        kinds = sorted({s.kind for s in samples} - {GOOD})
-        self._defects = [[s for s in samples if s.kind == kind] for kind in kinds]
+        self._good = [s for s in samples if s.defect_type == GOOD]
+        defect_types = sorted({s.defect_type for s in samples} - {GOOD})
+        self._defects = [
+            [s for s in samples if s.defect_type == defect_type] for defect_type in defect_types
+        ]
         if not samples:
-            raise InputError("there are no pictures to train on; give --good or --defect")
-        self._share = good if self._good and kinds else float(not kinds)
+            raise InputError("there are no images to train on; give --good or --defect")
+        self._share = good if self._good and defect_types else float(not defect_types)
 
     def batch(self, step: int, size: int) -> Batch:
         """The batch of ``size`` crops that belongs to ``step``."""
         rng = np.random.default_rng([self._seed, step])
         crops = [self._crop(rng) for _ in range(size)]
-        pixels, masks, kinds = zip(*crops, strict=True)
-        return Batch(np.stack(pixels), np.stack(masks), kinds)
+        pixels, masks, defect_types = zip(*crops, strict=True)
+        return Batch(np.stack(pixels), np.stack(masks), defect_types)
 
     def _crop(
         self, rng: np.random.Generator
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], str]:
         sample, vary = self._draw(rng), self._vary
-        picture, mask = sample.picture, sample.mask
+        image, mask = sample.image, sample.mask
         window = self._place(mask, rng)
-        view: Any = window.crop(picture)
+        view: Any = window.crop(image)
         pixels = to_model(view, self._window)
         inside = window.crop(mask).astype(np.float32)[None]
         gain = rng.uniform(1 - vary.contrast, 1 + vary.contrast)
@@ -111,16 +113,16 @@ class Crops:
             np.ascontiguousarray(np.rot90(np.flip(a, flips), turns, (1, 2)))
             for a in (pixels, inside)
         )
-        return pixels, inside, sample.kind
+        return pixels, inside, sample.defect_type
 
     def _draw(self, rng: np.random.Generator) -> Sample:
         if rng.random() < self._share:
             return self._good[rng.integers(len(self._good))]
-        kind = self._defects[rng.integers(len(self._defects))]
-        return kind[rng.integers(len(kind))]
+        defect_type = self._defects[rng.integers(len(self._defects))]
+        return defect_type[rng.integers(len(defect_type))]
 
     def _place(self, mask: Mask, rng: np.random.Generator) -> Window:
-        """Anywhere in a good picture; else around a random defect pixel."""
+        """Anywhere in a good image; else around a random defect pixel."""
         room = np.array(mask.shape) - self._window
         limit = np.maximum(room, 0)
         if mask.any():

@@ -7,7 +7,7 @@
     held_out = dataset.samples(split, "test")             # its other side
 
 Reading looks at names only. `Dataset.samples` looks at headers and masks, and raises one
-`InputError` that lists every picture which cannot be used; pictures are decoded when they are
+`InputError` that lists every image which cannot be used; images are decoded when they are
 needed, and those used last are kept, up to a limit.
 """
 
@@ -35,8 +35,8 @@ class Dataset:
 
     root     the folder that is laid out so: the one that was named, or the only one in it
     layout   how
-    listing  its pictures, and the rule for its masks
-    unused   other pictures in the folder, which are masks of nothing either, by name
+    listing  its images, and the rule for its masks
+    unused   other images in the folder, which are masks of nothing either, by name
     """
 
     root: Path
@@ -47,22 +47,22 @@ class Dataset:
 
     @property
     def items(self) -> tuple[Item, ...]:
-        """All pictures by name, those with a fault too."""
+        """All images by name, those with a fault too."""
         return self.listing.items
 
     @property
-    def kinds(self) -> list[str]:
-        """The kinds of defect, sorted."""
-        return sorted({item.kind for item in self.items} - {GOOD})
+    def defect_types(self) -> list[str]:
+        """The types of defect, sorted."""
+        return sorted({item.defect_type for item in self.items} - {GOOD})
 
     def samples(
         self, split: Split | None = None, side: Literal["train", "test"] = "train"
     ) -> list[Sample]:
         """The samples of one side of a split, in the order of their names.
 
-        Without a split, all defects and those good pictures that the layout itself does not keep
-        for testing. Raises `InputError` listing what cannot be used: pictures with a fault, and
-        pictures that the split does not know as they are.
+        Without a split, all defects and those good images that the layout itself does not keep
+        for testing. Raises `InputError` listing what cannot be used: images with a fault, and
+        images that the split does not know as they are.
         """
         if split is None:
             return self.read([item for item in self.items if not _kept_for_testing(item)])
@@ -70,12 +70,12 @@ class Dataset:
         items = [item for item in self.items if item.name in entries]
         missing = sorted(entries.keys() - {item.name for item in items})
         if missing:
-            raise InputError(f"{self.root}: lacks pictures of the split: {_some(missing)}")
+            raise InputError(f"{self.root}: lacks images of the split: {_some(missing)}")
         samples = self.read(items)
         hashes = ((item.name, sample.sha256()) for item, sample in zip(items, samples, strict=True))
         changed = [name for name, sha in hashes if entries[name].sha256 not in (None, sha)]
         if changed:
-            raise InputError(f"{self.root}: pictures changed since the split: {_some(changed)}")
+            raise InputError(f"{self.root}: images changed since the split: {_some(changed)}")
         return samples
 
     def read(self, items: Sequence[Item]) -> list[Sample]:
@@ -96,12 +96,12 @@ def read_dataset(
     if mask_threshold is not None:
         listing = Listing(listing.items, from_value(mask_threshold), listing.classes)
     used = {item.path for item in listing.items}.union(*(item.masks for item in listing.items))
-    unused = tuple(str(p) for p in tree.pictures if tree.root / p not in used)
+    unused = tuple(str(p) for p in tree.images if tree.root / p not in used)
     return Dataset(tree.root, found, listing, unused)
 
 
 def _kept_for_testing(item: Item) -> bool:
-    return item.kind == GOOD and item.part in ("validation", "test")
+    return item.defect_type == GOOD and item.part in ("validation", "test")
 
 
 def _some(names: Sequence[str]) -> str:

@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from defectrt.errors import InputError
-from defectrt.images.reading import read_picture
+from defectrt.images.reading import read_image
 from defectrt.images.types import Mask
 from defectrt.progress import Progress
 from defectrt.synthesis.refinement import Refinement
@@ -29,34 +29,34 @@ from .dataset import Dataset
 from .layouts import LAYOUTS, Item, mask_values, smeared
 from .samples import GOOD, read_mask
 
-__all__ = ["KindReport", "Problem", "Report", "inspect"]
+__all__ = ["DefectTypeReport", "Problem", "Report", "inspect"]
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Why a picture cannot be trained on as it is, or should not be."""
+    """Why an image cannot be trained on as it is, or should not be."""
 
     name: str
     reason: str
 
 
 @dataclass
-class KindReport:
-    """The pictures of one kind.
+class DefectTypeReport:
+    """The images of one defect type.
 
-    pictures     that are named so, and ``usable``, how many of them can be trained on
-    parts        of the layout's own split, with the number of pictures in each
-    sizes        WIDTHxHEIGHT with the number of pictures, most frequent first
+    images     that are named so, and ``usable``, how many of them can be trained on
+    parts        of the layout's own split, with the number of images in each
+    sizes        WIDTHxHEIGHT with the number of images, most frequent first
     formats      such as "8-bit grey", likewise
-    coverage     smallest, median and largest share of a picture that is defect
-    defects      connected areas (8 neighbours) in all, and ``most`` in one picture
+    coverage     smallest, median and largest share of an image that is defect
+    defects      connected areas (8 neighbours) in all, and ``most`` in one image
     smallest     px of the smallest area
-    fit          share of the areas that a window shows whole, at the picture's resolution
-    extended     pictures smaller than the window, which mirroring extends
+    fit          share of the areas that a window shows whole, at the image's resolution
+    extended     images smaller than the window, which mirroring extends
     smeared      masks with a fringe of in-between values
     """
 
-    pictures: int = 0
+    images: int = 0
     usable: int = 0
     parts: dict[str, int] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
@@ -75,21 +75,21 @@ class Report:
     """What was understood of a dataset; `rows` is for people, ``asdict`` for machines.
 
     classes  of a layout that has some: name, pixel value, and how much of it is enough
-    unused   pictures in the folder that are none of this layout, and no mask of it
+    unused   images in the folder that are none of this layout, and no mask of it
     """
 
     root: str
     layout: str
     window: int
-    kinds: dict[str, KindReport]
+    defect_types: dict[str, DefectTypeReport]
     problems: list[Problem]
     classes: list[dict[str, object]]
     unused: list[str]
 
     @property
     def usable(self) -> int:
-        """Pictures that can be trained on."""
-        return sum(kind.usable for kind in self.kinds.values())
+        """Images that can be trained on."""
+        return sum(defect_type.usable for defect_type in self.defect_types.values())
 
     def render(self) -> Group:
         """For people, to be printed with rich."""
@@ -105,24 +105,32 @@ class Report:
 
     def _table(self) -> Table:
         table = Table(box=box.SIMPLE, pad_edge=False)
-        heads = ("kind", "pictures", "usable", "size", "covered min/median/max", "defects")
+        heads = ("defect_type", "images", "usable", "size", "covered min/median/max", "defects")
         for head in (*heads, "smallest", f"fit {self.window} px"):
-            table.add_column(head, justify="left" if head in ("kind", "size") else "right")
-        for name, kind in self.kinds.items():
-            table.add_row(name, str(kind.pictures), str(kind.usable), _sizes(kind), *_figures(kind))
+            table.add_column(head, justify="left" if head in ("defect_type", "size") else "right")
+        for name, defect_type in self.defect_types.items():
+            table.add_row(
+                name,
+                str(defect_type.images),
+                str(defect_type.usable),
+                _sizes(defect_type),
+                *_figures(defect_type),
+            )
         return table
 
     def _notes(self) -> Iterator[str]:
-        kinds = self.kinds.values()
-        formats = sum((Counter(kind.formats) for kind in kinds), Counter[str]())
+        defect_types = self.defect_types.values()
+        formats = sum(
+            (Counter(defect_type.formats) for defect_type in defect_types), Counter[str]()
+        )
         yield "formats: " + ", ".join(f"{name} {n}" for name, n in formats.most_common())
-        parts = sum((Counter(kind.parts) for kind in kinds), Counter[str]())
+        parts = sum((Counter(defect_type.parts) for defect_type in defect_types), Counter[str]())
         if set(parts) - {""}:
             named = ((name or "no part", n) for name, n in parts.most_common())
             yield "the layout's own parts: " + ", ".join(f"{name} {n}" for name, n in named)
-        if extended := sum(kind.extended for kind in kinds):
-            yield f"{extended} pictures are smaller than {self.window} px; mirroring extends them"
-        if fringe := sum(kind.smeared for kind in kinds):
+        if extended := sum(defect_type.extended for defect_type in defect_types):
+            yield f"{extended} images are smaller than {self.window} px; mirroring extends them"
+        if fringe := sum(defect_type.smeared for defect_type in defect_types):
             yield (
                 f"{fringe} masks are smeared: they count from half their maximum on "
                 "(--mask-threshold 1 takes every value but 0)"
@@ -133,27 +141,32 @@ class Report:
             )
         if self.unused:
             shown = ", ".join(self.unused[:3])
-            yield f"{len(self.unused)} other pictures are not used: {shown}" + (
+            yield f"{len(self.unused)} other images are not used: {shown}" + (
                 ", …" if len(self.unused) > 3 else ""
             )
 
 
 def inspect(dataset: Dataset, window: int = 512, *, quiet: bool = True) -> Report:
-    """Decode every picture and mask of a dataset and report what is there.
+    """Decode every image and mask of a dataset and report what is there.
 
     ``window`` is the side in px of the crops that a model would see.
     """
     facts = list(_look_at_all(dataset, quiet=quiet))
-    kinds: dict[str, list[_Facts]] = defaultdict(list)
-    for fact in sorted(facts, key=lambda fact: (fact.item.kind == GOOD, fact.item.kind)):
-        kinds[fact.item.kind].append(fact)
+    defect_types: dict[str, list[_Facts]] = defaultdict(list)
+    for fact in sorted(
+        facts, key=lambda fact: (fact.item.defect_type == GOOD, fact.item.defect_type)
+    ):
+        defect_types[fact.item.defect_type].append(fact)
     problems = [Problem(f.item.name, f.fault) for f in facts if f.fault]
     prefix = f"{dataset.root}{os.sep}"
     return Report(
         root=str(dataset.root),
         layout=dataset.layout.name,
         window=window,
-        kinds={kind: _report(of_kind, window) for kind, of_kind in kinds.items()},
+        defect_types={
+            defect_type: _report(of_defect_type, window)
+            for defect_type, of_defect_type in defect_types.items()
+        },
         problems=[Problem(p.name, p.reason.replace(prefix, "")) for p in problems]
         + [*_specks(facts), *_duplicates(facts)],
         classes=[c.model_dump() for c in dataset.listing.classes],
@@ -163,7 +176,7 @@ def inspect(dataset: Dataset, window: int = 512, *, quiet: bool = True) -> Repor
 
 @dataclass(frozen=True)
 class _Facts:
-    """One picture: size (H, W), and per defect (height, width, area) in px."""
+    """One image: size (H, W), and per defect (height, width, area) in px."""
 
     item: Item
     fault: str | None = None
@@ -193,18 +206,18 @@ def _look_at_all(dataset: Dataset, *, quiet: bool) -> Iterator[_Facts]:
 
 def _look(dataset: Dataset, item: Item) -> _Facts:
     try:
-        picture = read_picture(item.path)
+        image = read_image(item.path)
     except InputError as fault:
         return _Facts(item, str(fault).removeprefix(f"{item.path}: "))
-    size = picture.shape[:2]
-    depth = f"{8 * picture.dtype.itemsize}-bit"
-    colour = ("grey", "grey + alpha", "colour", "colour + alpha")[picture.shape[2] - 1]
+    size = image.shape[:2]
+    depth = f"{8 * image.dtype.itemsize}-bit"
+    colour = ("grey", "grey + alpha", "colour", "colour + alpha")[image.shape[2] - 1]
     facts = partial(
         _Facts,
         item,
         size=size,
         format=f"{depth} {colour}",
-        pixels=hashlib.sha256(repr(picture.shape).encode() + picture.tobytes()).hexdigest(),
+        pixels=hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest(),
     )
     if item.fault:
         return facts(fault=item.fault)
@@ -222,13 +235,13 @@ def _areas(mask: Mask) -> tuple[tuple[int, int, int], ...]:
     return tuple((int(h), int(w), int(area)) for h, w, area in stats[1:, columns])
 
 
-def _report(facts: Sequence[_Facts], window: int) -> KindReport:
+def _report(facts: Sequence[_Facts], window: int) -> DefectTypeReport:
     usable = [f for f in facts if not f.fault]
     covered = [f.covered for f in usable if f.item.masks]
     defects = [d for f in usable for d in f.defects]
     sizes = [f.size for f in facts if f.size]
-    return KindReport(
-        pictures=len(facts),
+    return DefectTypeReport(
+        images=len(facts),
         usable=len(usable),
         parts=dict(Counter(f.item.part for f in facts).most_common()),
         sizes=dict(Counter(f"{w}x{h}" for h, w in sizes).most_common()),
@@ -253,30 +266,39 @@ def _specks(facts: Sequence[_Facts]) -> Iterator[Problem]:
 
 
 def _duplicates(facts: Sequence[_Facts]) -> Iterator[Problem]:
-    """Pictures of the same pixels; one that is good and defective at once says so."""
+    """Images of the same pixels; one that is good and defective at once says so."""
     first: dict[str, Item] = {}
     for fact in facts:
         if not fact.pixels:
             continue
         before = first.setdefault(fact.pixels, fact.item)
         if before is not fact.item:
-            as_another = f", which is {before.kind}" if before.kind != fact.item.kind else ""
-            yield Problem(fact.item.name, f"the same picture as {before.name}{as_another}")
+            as_another = (
+                f", which is {before.defect_type}"
+                if before.defect_type != fact.item.defect_type
+                else ""
+            )
+            yield Problem(fact.item.name, f"the same image as {before.name}{as_another}")
 
 
-def _sizes(kind: KindReport) -> str:
-    if len(kind.sizes) <= 1:
-        return next(iter(kind.sizes), "")
-    sides = [tuple(map(int, size.split("x"))) for size in kind.sizes]
+def _sizes(defect_type: DefectTypeReport) -> str:
+    if len(defect_type.sizes) <= 1:
+        return next(iter(defect_type.sizes), "")
+    sides = [tuple(map(int, size.split("x"))) for size in defect_type.sizes]
     widths, heights = zip(*sides, strict=True)
     return f"{min(widths)}-{max(widths)}x{min(heights)}-{max(heights)}"
 
 
-def _figures(kind: KindReport) -> tuple[str, str, str, str]:
-    if kind.coverage is None or kind.fit is None:
+def _figures(defect_type: DefectTypeReport) -> tuple[str, str, str, str]:
+    if defect_type.coverage is None or defect_type.fit is None:
         return "", "", "", ""
-    shares = " / ".join(_percent(share) for share in kind.coverage)
-    return shares, str(kind.defects), f"{kind.smallest} px", f"{100 * kind.fit:.0f} %"
+    shares = " / ".join(_percent(share) for share in defect_type.coverage)
+    return (
+        shares,
+        str(defect_type.defects),
+        f"{defect_type.smallest} px",
+        f"{100 * defect_type.fit:.0f} %",
+    )
 
 
 def _percent(share: float) -> str:

@@ -5,20 +5,20 @@ masks, and none of them thresholds in the middle of the range: several datasets 
 in small or in neighbouring numbers.
 
 name          what is there                                      what is defect
-mvtec         train/good, test/<kind>, ground_truth/<kind>/      every value but 0
+mvtec         train/good, test/<type>, ground_truth/<type>/      every value but 0
               <name>_mask.png (MVTec AD; VisA after its own
               prepare_data.py, without _mask)
-loco          the same, ground_truth/<kind>/<name>/000.png …     the pixel values in
-              several masks a picture, defects_config.json       defects_config.json; the
-              beside them (MVTec LOCO AD)                        masks of a picture together
-loco-classes  the same, the kinds being the classes of           likewise
+loco          the same, ground_truth/<type>/<name>/000.png …     the pixel values in
+              several masks an image, defects_config.json       defects_config.json; the
+              beside them (MVTec LOCO AD)                        masks of an image together
+loco-classes  the same, the defect types being the classes of           likewise
               defects_config.json; has to be named
 visa          Data/Images/Normal and Anomaly, Data/Masks/        every value but 0; values
               Anomaly, image_anno.csv; split_csv beside it       are classes from 1 on
-pairs         <kind>/…/name.jpg beside name.png or               every value but 0; a smeared
+pairs         <type>/…/name.jpg beside name.png or               every value but 0; a smeared
               name_mask.png (magnetic tiles)                     mask from half its maximum on
-folders       <kind>/images beside <kind>/masks, or              likewise
-              images/<kind> beside masks/<kind>
+folders       <type>/images beside <type>/masks, or              likewise
+              images/<type> beside masks/<type>
 
 A mask is smeared if it holds more than four values besides 0, up to above 32: resampling or a
 lossy codec did that, and the fringe it left would make a crack half as wide again.
@@ -39,8 +39,8 @@ import numpy as np
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from defectrt.errors import InputError
-from defectrt.images.folder import find_pictures
-from defectrt.images.reading import read_picture
+from defectrt.images.folder import find_images
+from defectrt.images.reading import read_image
 from defectrt.images.types import Bits, Mask
 
 __all__ = [
@@ -59,11 +59,11 @@ __all__ = [
     "unsmeared",
 ]
 
-#: The kind of a picture without a defect.
+#: The defect type of an image without a defect.
 GOOD = "good"
-#: Kinds made of several classes in one picture, as MVTec AD names them.
+#: Kinds made of several classes in one image, as MVTec AD names them.
 COMBINED = "combined"
-#: Folders that hold good pictures.
+#: Folders that hold good images.
 _GOOD_NAMES = {GOOD, "ok", "free", "normal", "defect_free", "defect-free", "no_defect"}
 _IMAGES = {"images", "image", "imgs", "img"}
 _VISA = ("Data", "Images")
@@ -79,18 +79,18 @@ MaskRule: TypeAlias = Callable[[Bits], Mask]
 
 @dataclass(frozen=True)
 class Item:
-    """One picture of a dataset, as it is named; nothing has been read.
+    """One image of a dataset, as it is named; nothing has been read.
 
-    path   the picture, and ``name`` the same relative to the dataset
-    kind   of defect, or `GOOD`
-    masks  files whose defects add up; none for a good picture
+    path   the image, and ``name`` the same relative to the dataset
+    defect_type   of defect, or `GOOD`
+    masks  files whose defects add up; none for a good image
     part   of the layout's own split: train, validation or test, or "" if it has none
-    fault  why the picture cannot be used, if the names alone say so
+    fault  why the image cannot be used, if the names alone say so
     """
 
     path: Path
     name: str
-    kind: str
+    defect_type: str
     masks: tuple[Path, ...] = ()
     part: str = ""
     fault: str | None = None
@@ -112,7 +112,7 @@ class DefectClass(BaseModel):
 
 @dataclass(frozen=True)
 class Listing:
-    """What a layout found: its pictures in the order of their names, and how to read masks."""
+    """What a layout found: its images in the order of their names, and how to read masks."""
 
     items: tuple[Item, ...]
     rule: MaskRule
@@ -135,17 +135,17 @@ class Layout:
 
 @dataclass(frozen=True)
 class Tree:
-    """The pictures below a folder by name, nothing hidden; listed once."""
+    """The images below a folder by name, nothing hidden; listed once."""
 
     root: Path
-    pictures: tuple[PurePosixPath, ...]
+    images: tuple[PurePosixPath, ...]
     _folders: dict[PurePosixPath, list[PurePosixPath]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Sort the pictures into their folders."""
+        """Sort the images into their folders."""
         folders: dict[PurePosixPath, list[PurePosixPath]] = defaultdict(list)
-        for picture in self.pictures:
-            folders[picture.parent].append(picture)
+        for image in self.images:
+            folders[image.parent].append(image)
         object.__setattr__(self, "_folders", dict(folders))
 
     @classmethod
@@ -153,36 +153,36 @@ class Tree:
         """List a folder. Raises `InputError` if there is none."""
         if not root.is_dir():
             raise InputError(f"{root}: no such folder")
-        paths = (PurePosixPath(p.relative_to(root).as_posix()) for p in find_pictures(root))
+        paths = (PurePosixPath(p.relative_to(root).as_posix()) for p in find_images(root))
         return cls(root, tuple(p for p in paths if not _hidden(p)))
 
     def below(self, name: str) -> Tree:
         """The part of the tree in the subfolder ``name``."""
-        inside = (p.relative_to(name) for p in self.pictures if p.parts[0] == name)
+        inside = (p.relative_to(name) for p in self.images if p.parts[0] == name)
         return Tree(self.root / name, tuple(inside))
 
     def subfolders(self) -> list[str]:
-        """Subfolders of the root that hold pictures, at any depth."""
-        return sorted({p.parts[0] for p in self.pictures if len(p.parts) > 1})
+        """Subfolders of the root that hold images, at any depth."""
+        return sorted({p.parts[0] for p in self.images if len(p.parts) > 1})
 
     def folders(self) -> Mapping[PurePosixPath, list[PurePosixPath]]:
-        """The pictures of every folder that has some."""
+        """The images of every folder that has some."""
         return self._folders
 
-    def mask_of(self, picture: PurePosixPath, folder: PurePosixPath) -> PurePosixPath | None:
-        """The mask of a picture in ``folder``: name_mask.* before name.*, PNG before others."""
+    def mask_of(self, image: PurePosixPath, folder: PurePosixPath) -> PurePosixPath | None:
+        """The mask of an image in ``folder``: name_mask.* before name.*, PNG before others."""
         found = [
             p
             for p in self._folders.get(folder, ())
-            if p.stem in (picture.stem, f"{picture.stem}_mask") and p != picture
+            if p.stem in (image.stem, f"{image.stem}_mask") and p != image
         ]
-        best = sorted(found, key=lambda p: (p.stem == picture.stem, p.suffix.lower() != ".png"))
+        best = sorted(found, key=lambda p: (p.stem == image.stem, p.suffix.lower() != ".png"))
         return best[0] if best else None
 
     def item(
         self,
-        picture: PurePosixPath,
-        kind: str,
+        image: PurePosixPath,
+        defect_type: str,
         masks: Iterable[PurePosixPath | None] = (),
         part: str = "",
         *,
@@ -190,9 +190,9 @@ class Tree:
     ) -> Item:
         """An item of this tree; one of a defect without a mask is a fault."""
         paths = tuple(self.root / m for m in masks if m is not None)
-        if kind != GOOD and not paths:
+        if defect_type != GOOD and not paths:
             fault = fault or "it has no mask"
-        return Item(self.root / picture, str(picture), kind, paths, part, fault)
+        return Item(self.root / image, str(image), defect_type, paths, part, fault)
 
 
 def find_layout(root: Path, layout: str | None = None) -> tuple[Layout, Tree]:
@@ -225,8 +225,8 @@ def find_layout(root: Path, layout: str | None = None) -> tuple[Layout, Tree]:
 
 def mask_values(path: Path) -> Bits:
     """The values of a mask file, [H,W]: the brightest channel, without alpha."""
-    picture = read_picture(path)
-    return (picture[..., :-1] if picture.shape[2] in (2, 4) else picture).max(axis=2)
+    image = read_image(path)
+    return (image[..., :-1] if image.shape[2] in (2, 4) else image).max(axis=2)
 
 
 def not_zero(values: Bits) -> Mask:
@@ -273,8 +273,8 @@ def _is_mvtec(tree: Tree) -> bool:
 
 
 def _list_mvtec(tree: Tree) -> Listing:
-    def masks(picture: PurePosixPath, kind: str) -> list[PurePosixPath | None]:
-        return [tree.mask_of(picture, PurePosixPath("ground_truth", kind))]
+    def masks(image: PurePosixPath, defect_type: str) -> list[PurePosixPath | None]:
+        return [tree.mask_of(image, PurePosixPath("ground_truth", defect_type))]
 
     return Listing(tuple(_parted(tree, masks)), not_zero)
 
@@ -284,7 +284,7 @@ def _has_parts(tree: Tree) -> bool:
 
 
 def _truth(tree: Tree) -> Iterator[PurePosixPath]:
-    return (p for p in tree.pictures if p.parts[0] == "ground_truth")
+    return (p for p in tree.images if p.parts[0] == "ground_truth")
 
 
 def _depth(path: PurePosixPath) -> int:
@@ -294,11 +294,13 @@ def _depth(path: PurePosixPath) -> int:
 def _parted(
     tree: Tree, masks: Callable[[PurePosixPath, str], list[PurePosixPath | None]]
 ) -> Iterator[Item]:
-    """Pictures in train, validation and test; the folder below is the kind."""
-    for picture in tree.pictures:
-        part, kind = picture.parts[0], picture.parts[1]
-        if part in ("train", "validation", "test") and _depth(picture) == 3:
-            yield tree.item(picture, kind, masks(picture, kind) if kind != GOOD else (), part)
+    """Images in train, validation and test; the folder below is the defect type."""
+    for image in tree.images:
+        part, defect_type = image.parts[0], image.parts[1]
+        if part in ("train", "validation", "test") and _depth(image) == 3:
+            yield tree.item(
+                image, defect_type, masks(image, defect_type) if defect_type != GOOD else (), part
+            )
 
 
 # MVTec LOCO AD
@@ -309,8 +311,8 @@ def _is_loco(tree: Tree) -> bool:
 
 
 def _list_loco(tree: Tree) -> Listing:
-    def masks(picture: PurePosixPath, kind: str) -> list[PurePosixPath | None]:
-        folder = PurePosixPath("ground_truth", kind, picture.stem)
+    def masks(image: PurePosixPath, defect_type: str) -> list[PurePosixPath | None]:
+        folder = PurePosixPath("ground_truth", defect_type, image.stem)
         return list(tree.folders().get(folder, ()))
 
     classes = _read_classes(tree.root / "defects_config.json")
@@ -331,12 +333,12 @@ def _classed(item: Item, names: Mapping[int, str]) -> Item:
     try:
         values = {int(v) for path in item.masks for v in np.unique(mask_values(path))} - {0}
     except InputError as error:
-        return Item(item.path, item.name, item.kind, item.masks, item.part, str(error))
+        return Item(item.path, item.name, item.defect_type, item.masks, item.part, str(error))
     found = {names[value] for value in values if value in names}
     if not found:
         return item
-    kind = found.pop() if len(found) == 1 else COMBINED
-    return Item(item.path, item.name, kind, item.masks, item.part, item.fault)
+    defect_type = found.pop() if len(found) == 1 else COMBINED
+    return Item(item.path, item.name, defect_type, item.masks, item.part, item.fault)
 
 
 def _read_classes(path: Path) -> tuple[DefectClass, ...]:
@@ -356,42 +358,42 @@ def _read_classes(path: Path) -> tuple[DefectClass, ...]:
 
 
 def _is_visa(tree: Tree) -> bool:
-    return any(p.parts[:2] == _VISA and _depth(p) == 4 for p in tree.pictures)
+    return any(p.parts[:2] == _VISA and _depth(p) == 4 for p in tree.images)
 
 
 def _list_visa(tree: Tree) -> Listing:
     labels, parts = _visa_labels(tree.root), _visa_parts(tree.root)
     items = []
-    for picture in tree.pictures:
-        if picture.parts[:2] != _VISA or _depth(picture) != 4:
+    for image in tree.images:
+        if image.parts[:2] != _VISA or _depth(image) != 4:
             continue
-        folder, name = picture.parts[2], str(picture)
+        folder, name = image.parts[2], str(image)
         if folder.lower() in _GOOD_NAMES:
-            items.append(tree.item(picture, GOOD, part=parts.get(name, "")))
+            items.append(tree.item(image, GOOD, part=parts.get(name, "")))
         else:
-            mask = tree.mask_of(picture, PurePosixPath("Data", "Masks", folder))
-            kind = labels.get(name, folder.lower())
-            items.append(tree.item(picture, kind, [mask], parts.get(name, "")))
+            mask = tree.mask_of(image, PurePosixPath("Data", "Masks", folder))
+            defect_type = labels.get(name, folder.lower())
+            items.append(tree.item(image, defect_type, [mask], parts.get(name, "")))
     return Listing(tuple(items), not_zero)
 
 
 def _visa_labels(root: Path) -> dict[str, str]:
-    """Kinds by picture; a picture with several labels is `COMBINED`."""
-    kinds = {}
+    """Kinds by image; an image with several labels is `COMBINED`."""
+    defect_types = {}
     for row in _read_csv(root / "image_anno.csv", ("image", "label")):
-        labels = [label for text in row["label"].split(",") if (label := _as_kind(text))]
+        labels = [label for text in row["label"].split(",") if (label := _as_defect_type(text))]
         if labels:
-            kinds[_inside(row["image"], root)] = labels[0] if len(labels) == 1 else COMBINED
-    return kinds
+            defect_types[_inside(row["image"], root)] = labels[0] if len(labels) == 1 else COMBINED
+    return defect_types
 
 
-def _as_kind(label: str) -> str:
-    """A label as a kind, which names folders too."""
+def _as_defect_type(label: str) -> str:
+    """A label as a defect type, which names folders too."""
     return re.sub(r"[^\w .+-]+", "_", label.lower()).strip(" ._+-")
 
 
 def _visa_parts(root: Path) -> dict[str, str]:
-    """Parts by picture, from the one-class split that is VisA's usual one."""
+    """Parts by image, from the one-class split that is VisA's usual one."""
     files = [folder / "split_csv" / "1cls.csv" for folder in (root, root.parent)]
     path = next((file for file in files if file.is_file()), None)
     if path is None:
@@ -401,7 +403,7 @@ def _visa_parts(root: Path) -> dict[str, str]:
 
 
 def _inside(name: str, root: Path) -> str:
-    """VisA names pictures from the folder above the object's: candle/Data/Images/…"""
+    """VisA names images from the folder above the object's: candle/Data/Images/…"""
     return name.removeprefix(f"{root.name}/")
 
 
@@ -434,46 +436,46 @@ def _is_pairs(tree: Tree) -> bool:
 
 
 def _paired(tree: Tree, folder: PurePosixPath) -> dict[PurePosixPath, PurePosixPath]:
-    """Pictures of a folder with the mask beside them; nothing is both."""
-    pictures = tree.folders()[folder]
-    pairs = {p: mask for p in pictures if (mask := _beside(tree, p)) is not None}
+    """Images of a folder with the mask beside them; nothing is both."""
+    images = tree.folders()[folder]
+    pairs = {p: mask for p in images if (mask := _beside(tree, p)) is not None}
     masks = set(pairs.values())
     return {p: mask for p, mask in pairs.items() if p not in masks}
 
 
-def _beside(tree: Tree, picture: PurePosixPath) -> PurePosixPath | None:
-    """name_mask.* of any picture; name.png only of one that is not a PNG: masks are lossless."""
-    mask = tree.mask_of(picture, picture.parent)
-    if mask is None or (mask.stem == picture.stem and mask.suffix.lower() != ".png"):
+def _beside(tree: Tree, image: PurePosixPath) -> PurePosixPath | None:
+    """name_mask.* of any image; name.png only of one that is not a PNG: masks are lossless."""
+    mask = tree.mask_of(image, image.parent)
+    if mask is None or (mask.stem == image.stem and mask.suffix.lower() != ".png"):
         return None
     return mask
 
 
 def _list_pairs(tree: Tree) -> Listing:
-    kinds = _kinds({folder: _first(tree, folder) for folder in tree.folders()})
+    defect_types = _defect_types({folder: _first(tree, folder) for folder in tree.folders()})
     items = [
-        tree.item(picture, *_kind_and_mask(kinds[folder], pairs.get(picture)))
-        for folder, pictures in tree.folders().items()
+        tree.item(image, *_defect_type_and_mask(defect_types[folder], pairs.get(image)))
+        for folder, images in tree.folders().items()
         for pairs in [_paired(tree, folder)]
-        for picture in set(pictures) - set(pairs.values())
+        for image in set(images) - set(pairs.values())
     ]
     return Listing(tuple(sorted(items, key=lambda item: item.name)), unsmeared)
 
 
-def _kind_and_mask(
-    kind: str, mask: PurePosixPath | None
+def _defect_type_and_mask(
+    defect_type: str, mask: PurePosixPath | None
 ) -> tuple[str, tuple[PurePosixPath | None, ...]]:
-    """A good picture needs no mask, and one that it has is not looked at."""
-    return (GOOD, ()) if kind in _GOOD_NAMES else (kind, (mask,))
+    """A good image needs no mask, and one that it has is not looked at."""
+    return (GOOD, ()) if defect_type in _GOOD_NAMES else (defect_type, (mask,))
 
 
 def _first(tree: Tree, folder: PurePosixPath) -> str:
-    """The folder below the root, which names the kind; else the root's own name."""
+    """The folder below the root, which names the defect type; else the root's own name."""
     named = [part for part in folder.parts if part.lower() not in _IMAGES]
     return named[0] if named else tree.root.resolve().name
 
 
-def _kinds(names: Mapping[PurePosixPath, str]) -> dict[PurePosixPath, str]:
+def _defect_types(names: Mapping[PurePosixPath, str]) -> dict[PurePosixPath, str]:
     """Kinds by folder: its name in lower case, without capitals that all begin with (MT_)."""
     shared = {match[0] if (match := re.match(r"[A-Z]+[_-]", n)) else "" for n in names.values()}
     cut = len(shared.pop()) if len(set(names.values())) > 1 and len(shared) == 1 else 0
@@ -488,7 +490,7 @@ def _is_folders(tree: Tree) -> bool:
 
 
 def _twins(tree: Tree) -> dict[PurePosixPath, tuple[str, str]]:
-    """Folders that hold a folder of pictures and one of masks, with the names of the two.
+    """Folders that hold a folder of images and one of masks, with the names of the two.
 
     VisA's Data/Images and Data/Masks are none.
     """
@@ -507,9 +509,14 @@ def _twins(tree: Tree) -> dict[PurePosixPath, tuple[str, str]]:
 
 def _list_folders(tree: Tree) -> Listing:
     masks_of = _folders_of_masks(tree)
-    kinds = _kinds({folder: kind for folder, (kind, _) in masks_of.items()})
+    defect_types = _defect_types(
+        {folder: defect_type for folder, (defect_type, _) in masks_of.items()}
+    )
     items = [
-        tree.item(p, *_kind_and_mask(kinds[folder], tree.mask_of(p, masks) if masks else None))
+        tree.item(
+            p,
+            *_defect_type_and_mask(defect_types[folder], tree.mask_of(p, masks) if masks else None),
+        )
         for folder, (_, masks) in masks_of.items()
         for p in tree.folders()[folder]
     ]
@@ -519,11 +526,11 @@ def _list_folders(tree: Tree) -> Listing:
 def _folders_of_masks(
     tree: Tree,
 ) -> dict[PurePosixPath, tuple[str, PurePosixPath | None]]:
-    """Every folder of pictures, with what names its kind and the folder of its masks, if any."""
+    """Every folder of images, with what names its type and the folder of its masks, if any."""
     twins, found = _twins(tree), dict[PurePosixPath, tuple[str, PurePosixPath | None]]()
     for folder in tree.folders():
         parent = next((p for p in (folder, *folder.parents) if p in twins), None)
-        if parent is None:  # no masks near: good pictures, or a fault
+        if parent is None:  # no masks near: good images, or a fault
             found[folder] = _first(tree, folder), None
             continue
         images, masks = twins[parent]
@@ -544,7 +551,7 @@ def _hidden(path: PurePosixPath) -> bool:
 
 _LOCO_CLASSES = Layout(
     "loco-classes",
-    "MVTec LOCO AD, the kinds being the classes of defects_config.json",
+    "MVTec LOCO AD, the defect types being the classes of defects_config.json",
     _is_loco,
     _list_loco_classes,
 )
@@ -554,13 +561,13 @@ LAYOUTS = {
     for layout in (
         Layout(
             "mvtec",
-            "MVTec AD: train/good, test/<kind>, ground_truth/<kind>/<name>_mask.png",
+            "MVTec AD: train/good, test/<type>, ground_truth/<type>/<name>_mask.png",
             _is_mvtec,
             _list_mvtec,
         ),
         Layout(
             "loco",
-            "MVTec LOCO AD: test/<kind>, ground_truth/<kind>/<name>/000.png, defects_config.json",
+            "MVTec LOCO AD: test/<type>, ground_truth/<type>/<name>/000.png, defects_config.json",
             _is_loco,
             _list_loco,
         ),
@@ -573,13 +580,13 @@ LAYOUTS = {
         ),
         Layout(
             "pairs",
-            "pairs: <kind>/…/name.jpg beside name.png or name_mask.png",
+            "pairs: <type>/…/name.jpg beside name.png or name_mask.png",
             _is_pairs,
             _list_pairs,
         ),
         Layout(
             "folders",
-            "folders: <kind>/images beside <kind>/masks, or images/<kind> beside masks/<kind>",
+            "folders: <type>/images beside <type>/masks, or images/<type> beside masks/<type>",
             _is_folders,
             _list_folders,
         ),

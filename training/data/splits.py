@@ -1,7 +1,7 @@
-"""Which pictures a model learns from and which are held out, with the hash of every picture.
+"""Which images a model learns from and which are held out, with the hash of every image.
 
-The paper's two folds, k pictures of each kind, or a file. Pictures of one physical part, and
-pictures that are byte for byte the same, always go to the same side: a model is not measured on
+The paper's two folds, k images of each defect type, or a file. Images of one physical part, and
+images that are byte for byte the same, always go to the same side: a model is not measured on
 a part that it has seen.
 """
 
@@ -54,15 +54,15 @@ class _Record(BaseModel):
 
 
 class Entry(_Record):
-    """A picture of a split; a list that came with a dataset has no hashes."""
+    """An image of a split; a list that came with a dataset has no hashes."""
 
     name: str
-    kind: str
+    defect_type: str
     sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
 
 
 class LeftOut(_Record):
-    """A picture on neither side, and why."""
+    """An image on neither side, and why."""
 
     name: str
     reason: str
@@ -72,10 +72,10 @@ class Split(_Record):
     """A dataset in two.
 
     layout    the dataset's layout, and ``method`` how it was split
-    train     pictures to learn from
-    test      pictures to measure on
-    left_out  pictures on neither side: those with a fault, and those that show the same part as a
-              picture on the other side
+    train     images to learn from
+    test      images to measure on
+    left_out  images on neither side: those with a fault, and those that show the same part as a
+              image on the other side
     """
 
     format: Literal["defectrt-split"] = "defectrt-split"
@@ -87,9 +87,11 @@ class Split(_Record):
     left_out: tuple[LeftOut, ...] = ()
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Pictures by side and kind."""
+        """Images by side and defect type."""
         sides = {"train": self.train, "test": self.test}
-        return {side: dict(Counter(e.kind for e in entries)) for side, entries in sides.items()}
+        return {
+            side: dict(Counter(e.defect_type for e in entries)) for side, entries in sides.items()
+        }
 
 
 def fold(
@@ -97,8 +99,8 @@ def fold(
 ) -> Split:
     """Learn from one of two folds and measure on the other, as the paper does.
 
-    ``number`` is 0 or 1, and what is held out of the one is learned from in the other. Every kind
-    is halved as evenly as its groups allow. Good pictures follow the layout's own parts (train
+    ``number`` is 0 or 1, and what is held out of the one is learned from in the other. Every type
+    is halved as evenly as its groups allow. Good images follow the layout's own parts (train
     is learned from, validation and test are not); without parts they are halved too.
     """
     if number not in (0, 1):
@@ -116,10 +118,10 @@ def fold(
 def few_shot(
     dataset: Dataset, shots: int, *, seed: int = 0, grouping: SamePart | None = None
 ) -> Split:
-    """Learn from ``shots`` pictures of every kind, each of another part, and measure on the rest.
+    """Learn from ``shots`` images of every type, each of another part, and measure on the rest.
 
-    Further pictures of a part that was learned from are left out. Good pictures are split as by
-    `fold`. Raises `InputError` naming the kinds that have too few parts.
+    Further images of a part that was learned from are left out. Good images are split as by
+    `fold`. Raises `InputError` naming the defect types that have too few parts.
     """
     if shots < 1:
         raise InputError(f"{shots} shots: at least 1")
@@ -130,13 +132,15 @@ def few_shot(
     train: list[Item] = []
     taken: set[int] = set()
     short = []
-    for kind in dataset.kinds:
-        free = [i for i, g in enumerate(groups) if i not in taken and _has(g, kind)]
+    for defect_type in dataset.defect_types:
+        free = [i for i, g in enumerate(groups) if i not in taken and _has(g, defect_type)]
         chosen = sorted(rng.permutation(free)[:shots].tolist())
         if len(chosen) < shots:
-            short.append(f"{kind} has {len(chosen)}")
+            short.append(f"{defect_type} has {len(chosen)}")
         taken |= set(chosen)
-        train += [next(item for item in groups[i] if item.kind == kind) for i in chosen]
+        train += [
+            next(item for item in groups[i] if item.defect_type == defect_type) for i in chosen
+        ]
     if short:
         raise InputError(f"{shots} shots: {', '.join(short)} parts that are not used by another")
     of_train = {item.name for item in train}
@@ -145,21 +149,27 @@ def few_shot(
             if item.name not in of_train:
                 left_out.append(LeftOut(name=item.name, reason="shows a part that is learned from"))
     for i, group in enumerate(groups):
-        if i not in taken and side[i] in (0, "train") and all(item.kind == GOOD for item in group):
+        if (
+            i not in taken
+            and side[i] in (0, "train")
+            and all(item.defect_type == GOOD for item in group)
+        ):
             train += group
     method = {"name": "few-shot", "shots": shots, "seed": seed} | _grouped(grouping)
     return _split(dataset, method, items, train, left_out)
 
 
 def whole(dataset: Dataset) -> Split:
-    """Learn from everything but the good pictures that the layout keeps for testing."""
-    train = [item for item in dataset.items if item.kind != GOOD or item.part in ("", "train")]
+    """Learn from everything but the good images that the layout keeps for testing."""
+    train = [
+        item for item in dataset.items if item.defect_type != GOOD or item.part in ("", "train")
+    ]
     return _split(dataset, {"name": "whole"}, list(dataset.items), train, [])
 
 
 @dataclass(frozen=True)
 class SamePart:
-    """Groups pictures in whose names the regular expression ``pattern`` matches the same.
+    """Groups images in whose names the regular expression ``pattern`` matches the same.
 
     What its groups match counts, or all that it matches if it has none. With ``within`` that is a
     number, and numbers that follow on each other by less than it belong together: cameras count
@@ -243,12 +253,12 @@ def read_split(path: Path, dataset: Dataset) -> Split:
     both = {e.name for e in split.train} & {e.name for e in split.test}
     shared = {e.sha256 for e in split.train} & {e.sha256 for e in split.test} - {None}
     if both or shared:
-        raise InputError(f"{path}: {len(both) or len(shared)} pictures are on both sides")
+        raise InputError(f"{path}: {len(both) or len(shared)} images are on both sides")
     return split
 
 
 def hashed(split: Split, dataset: Dataset) -> Split:
-    """The split with the hash of every picture there; a list that came with a dataset has none."""
+    """The split with the hash of every image there; a list that came with a dataset has none."""
     items = {item.name: item for item in dataset.items}
     sides = {
         side: tuple(
@@ -266,14 +276,17 @@ def _from_csv(path: Path, text: str, dataset: Dataset) -> Split:
         raise InputError(f"{path}: not a CSV file that can be read ({error})") from error
     if not rows or any(row.get(key) is None for row in rows for key in ("image", "split")):
         raise InputError(f"{path}: expected a CSV file with the columns image and split")
-    own, kinds = dataset.root.resolve().name, {item.name: item.kind for item in dataset.items}
+    own, defect_types = (
+        dataset.root.resolve().name,
+        {item.name: item.defect_type for item in dataset.items},
+    )
     sides: Mapping[str, list[Entry]] = {"train": [], "test": []}
     for row in rows:
         if row.get("object", own) == own and row["split"] in sides:
             name = row["image"].removeprefix(f"{own}/")
-            sides[row["split"]].append(Entry(name=name, kind=kinds.get(name, "")))
+            sides[row["split"]].append(Entry(name=name, defect_type=defect_types.get(name, "")))
     if not any(sides.values()):
-        raise InputError(f"{path}: names no picture of {own}")
+        raise InputError(f"{path}: names no image of {own}")
     method = {"name": "file", "file": path.name}
     return Split(
         layout=dataset.layout.name,
@@ -284,7 +297,7 @@ def _from_csv(path: Path, text: str, dataset: Dataset) -> Split:
 
 
 def seen(run: Path) -> dict[str, str]:
-    """Hashes of the pictures that a run has learned from, and the name of each.
+    """Hashes of the images that a run has learned from, and the name of each.
 
     The runs that it builds on count as well, as far as they are still where they were. Raises
     `InputError` if ``run`` is not a run.
@@ -303,8 +316,8 @@ def refuse_seen(samples: Iterable[Sample], run: Path) -> None:
     if again:
         names = ", ".join(again[:5]) + (f" and {len(again) - 5} more" if len(again) > 5 else "")
         raise InputError(
-            f"{run}: has learned from {len(again)} of the pictures it should be measured on: "
-            f"{names}. Hold pictures out with --split (see defectrt data split)"
+            f"{run}: has learned from {len(again)} of the images it should be measured on: "
+            f"{names}. Hold images out with --split (see defectrt data split)"
         )
 
 
@@ -340,12 +353,12 @@ def _usable(dataset: Dataset) -> tuple[list[Item], list[LeftOut]]:
                 LeftOut(name=item.name, reason=str(fault).replace(f"{dataset.root}/", ""))
             )
     if not usable:
-        raise InputError(f"{dataset.root}: no picture can be used; see defectrt data inspect")
+        raise InputError(f"{dataset.root}: no image can be used; see defectrt data inspect")
     return usable, left_out
 
 
 def _groups(items: Sequence[Item], grouping: SamePart | None) -> list[list[Item]]:
-    """Groups of pictures that must not be parted: of one part, or of the same content."""
+    """Groups of images that must not be parted: of one part, or of the same content."""
     groups = grouping(items) if grouping else [[item] for item in items]
     by_content: dict[str, int] = {}
     joined: list[list[Item]] = []
@@ -367,31 +380,42 @@ def _groups(items: Sequence[Item], grouping: SamePart | None) -> list[list[Item]
 def _halves(groups: Sequence[Sequence[Item]], rng: np.random.Generator) -> list[int | str]:
     """For every group "train" or "test" if the layout has said so, or else 0 or 1.
 
-    Largest groups first, each to the half that has fewer pictures of its kind: both get as many
-    of every kind as can be.
+    Largest groups first, each to the half that has fewer images of its type: both get as many
+    of every type as can be.
     """
     side: list[int | str] = [_fixed(group) or 0 for group in groups]
     counts = [Counter[str](), Counter[str]()]
     order = rng.permutation(len(groups)).tolist()
     for i in sorted(order, key=lambda i: -len(groups[i])):
         if not isinstance(side[i], str):
-            kinds = Counter(item.kind for item in groups[i])
-            main = min(kinds, key=lambda kind: (kind == GOOD, -kinds[kind], kind))
+            defect_types = Counter(item.defect_type for item in groups[i])
+            main = min(
+                defect_types,
+                key=lambda defect_type: (
+                    defect_type == GOOD,
+                    -defect_types[defect_type],
+                    defect_type,
+                ),
+            )
             half = min((0, 1), key=lambda h: (counts[h][main], counts[h].total()))
             side[i] = half
-            counts[half] += kinds
+            counts[half] += defect_types
     return side
 
 
 def _fixed(group: Sequence[Item]) -> str | None:
-    """Where the layout's own parts put a group of good pictures."""
-    if any(item.kind == GOOD and item.part in ("validation", "test") for item in group):
+    """Where the layout's own parts put a group of good images."""
+    if any(item.defect_type == GOOD and item.part in ("validation", "test") for item in group):
         return "test"
-    return "train" if all(item.kind == GOOD and item.part == "train" for item in group) else None
+    return (
+        "train"
+        if all(item.defect_type == GOOD and item.part == "train" for item in group)
+        else None
+    )
 
 
-def _has(group: Sequence[Item], kind: str) -> bool:
-    return any(item.kind == kind for item in group)
+def _has(group: Sequence[Item], defect_type: str) -> bool:
+    return any(item.defect_type == defect_type for item in group)
 
 
 def _split(
@@ -415,4 +439,4 @@ def _split(
 
 
 def _entry(item: Item) -> Entry:
-    return Entry(name=item.name, kind=item.kind, sha256=sha256_of(item.path))
+    return Entry(name=item.name, defect_type=item.defect_type, sha256=sha256_of(item.path))

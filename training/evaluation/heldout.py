@@ -1,4 +1,4 @@
-"""How good a run is, measured on pictures that it has not seen."""
+"""How good a run is, measured on images that it has not seen."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from ..models.stable_diffusion import open_model
 from .previews import grid
 from .probe import Made, Probe, appearance, outside_error
 
-__all__ = ["FEATURES", "Evaluation", "KindFigures", "evaluate", "features", "spread_distance"]
+__all__ = ["FEATURES", "DefectTypeFigures", "Evaluation", "evaluate", "features", "spread_distance"]
 
 #: What is compared between real and made defects; see `features`.
 FEATURES = ("contrast", "texture", "edge")
 _STILL = Augmentation(flip="none", contrast=0, brightness=0)
-#: Crops of one kind that are made twice, for the diversity.
+#: Crops of one defect type that are made twice, for the diversity.
 _TWICE = 4
 #: A crop must not be filled by its defect by more than this, or there is nothing around it to
 #: compare it with; so many places are tried.
@@ -41,14 +41,14 @@ _FILLED, _TRIES = 0.9, 8
 
 
 @dataclass(frozen=True)
-class KindFigures:
-    """One kind of defect.
+class DefectTypeFigures:
+    """One type of defect.
 
     samples       that were made, each under the mask of a held-out defect
     shown         share of them in which a defect appears
     latent_error  outside the mask: the root mean square of the background branch against what was
                   inverted; latents have unit variance
-    outside       outside the mask: the root mean square of the result against the picture, in
+    outside       outside the mask: the root mean square of the result against the image, in
                   grey levels of 255
     autoencoder   the part of it that is the autoencoder's
     diversity     mean difference under the mask of two results that differ in their noise, in
@@ -70,13 +70,13 @@ class KindFigures:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A run on held-out pictures; ``skipped`` are kinds that were not measured, and why."""
+    """A run on held-out images; ``skipped`` are defect types that were not measured, and why."""
 
     run: str
     steps: int
     seed: int
-    pictures: int
-    kinds: dict[str, KindFigures]
+    images: int
+    defect_types: dict[str, DefectTypeFigures]
     skipped: dict[str, str]
 
 
@@ -92,22 +92,22 @@ def evaluate(
     device: str = "cpu",
     quiet: bool = True,
 ) -> Evaluation:
-    """Measure the model of ``run`` on held-out samples, up to ``count`` masks a kind.
+    """Measure the model of ``run`` on held-out samples, up to ``count`` masks a defect type.
 
-    Defects are made on held-out good pictures where there are any, else on the defective ones.
+    Defects are made on held-out good images where there are any, else on the defective ones.
     ``out`` (by default ``run/evaluation``) gets evaluation.json and samples.png: original, mask
     and result. Raises `InputError` if the run, or a run that it builds on, has learned from any
-    of the samples, or if they show no kind that it knows.
+    of the samples, or if they show no defect type that it knows.
     """
     refuse_seen(samples, run)
     record = _record(run)
     texts = {p["name"]: p["text"] for p in record["prompts"] if p["role"] == "defect"}
     shared = {p["role"]: p["text"] for p in record["prompts"] if p["role"] != "defect"}
-    there = sorted({s.kind for s in samples} - {GOOD})
-    kinds = [kind for kind in there if kind in texts]
-    if not kinds:
+    there = sorted({s.defect_type for s in samples} - {GOOD})
+    defect_types = [defect_type for defect_type in there if defect_type in texts]
+    if not defect_types:
         raise InputError(
-            f"{run}: makes {', '.join(sorted(texts)) or 'no defects'}; the held-out pictures show "
+            f"{run}: makes {', '.join(sorted(texts)) or 'no defects'}; the held-out images show "
             f"{', '.join(there) or 'none'}"
         )
     probe = Probe(
@@ -118,19 +118,25 @@ def evaluate(
         steps=steps,
         device=device,
     )
-    window, good = int(record["image_size"]), [s for s in samples if s.kind == GOOD]
-    skipped = {kind: "the run was not trained for it" for kind in there if kind not in texts}
+    window, good = int(record["image_size"]), [s for s in samples if s.defect_type == GOOD]
+    skipped = {
+        defect_type: "the run was not trained for it"
+        for defect_type in there
+        if defect_type not in texts
+    }
     figures, columns, rows = {}, list[list[Floats]](), list[str]()
-    with Progress(len(kinds), "evaluate", quiet=quiet) as progress:
-        for done, kind in enumerate(kinds, 1):
-            crops = _crops([s for s in samples if s.kind == kind], good, window, count, seed)
+    with Progress(len(defect_types), "evaluate", quiet=quiet) as progress:
+        for done, defect_type in enumerate(defect_types, 1):
+            crops = _crops(
+                [s for s in samples if s.defect_type == defect_type], good, window, count, seed
+            )
             if crops is None:
-                skipped[kind] = f"its defects fill the window of {window} px"
+                skipped[defect_type] = f"its defects fill the window of {window} px"
                 continue
-            figures[kind], made = _measure(probe, *crops, texts[kind], batch, seed)
+            figures[defect_type], made = _measure(probe, *crops, texts[defect_type], batch, seed)
             columns.append(_shown(crops, made))
-            rows += [kind] * len(columns[-1][0])
-            progress.update(done, kind=kind, shown=figures[kind].shown)
+            rows += [defect_type] * len(columns[-1][0])
+            progress.update(done, defect_type=defect_type, shown=figures[defect_type].shown)
     if not figures:
         raise InputError(f"{run}: nothing can be measured: every defect fills the window")
     result = Evaluation(str(run), steps, seed, len(samples), figures, skipped)
@@ -189,14 +195,14 @@ def _crop(sample: Sample, window: int, seed: int) -> Batch | None:
 
 def _measure(
     probe: Probe, real: Floats, mask: Floats, canvas: Floats, text: str, batch: int, seed: int
-) -> tuple[KindFigures, Made]:
+) -> tuple[DefectTypeFigures, Made]:
     made = _make(probe, canvas, mask, text, batch, seed)
     few = slice(0, _TWICE)
     again = _make(probe, canvas[few], mask[few], text, batch, seed + 1)
     inside = mask[few]
     moved = (np.abs(again.after - made.after[few]) * inside).sum() / (3 * inside.sum())
     of_real, of_made = features(probe.restore(real), mask), features(made.after, mask)
-    return KindFigures(
+    return DefectTypeFigures(
         samples=len(real),
         shown=float(appearance(made.before, made.after, mask).mean()),
         latent_error=float(made.latent_error.mean()),
@@ -242,7 +248,7 @@ def _named(values: NDArray[np.float64]) -> dict[str, float]:
 
 
 def _shown(crops: _Crops, made: Made) -> list[Floats]:
-    """The first crops of a kind: the picture, the mask, the result."""
+    """The first crops of a defect type: the image, the mask, the result."""
     few = slice(0, _TWICE)
     _, mask, canvas = crops
     return [canvas[few], (2 * mask[few] - 1).repeat(3, axis=1), made.after[few]]

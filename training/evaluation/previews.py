@@ -1,4 +1,4 @@
-"""Fixed pictures, painted every so often while a model trains, and what they show."""
+"""Fixed images, painted every so often while a model trains, and what they show."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = ["Previews", "grid"]
 
 Levels = NDArray[np.uint8]
 
-#: Samples in a preview, at least; every kind has as many.
+#: Samples in a preview, at least; every defect type has as many.
 _SAMPLES = 8
 #: A cell of the grid is enlarged in whole steps up to this side in px, or reduced to the other.
 _SMALLEST, _LARGEST = 96, 256
@@ -38,7 +38,7 @@ class Previews:
     """The same crops, masks and noise every time, so that only the model differs.
 
     ``previews/<step>.png`` shows, a row a sample, the original, the mask and the result. Masks
-    come from crops of the training pictures; the originals are good pictures where there are
+    come from crops of the training images; the originals are good images where there are
     any, otherwise those crops themselves.
     """
 
@@ -58,7 +58,7 @@ class Previews:
         self._batch = _fixed(samples, config)
 
     def draw(self, step: int) -> tuple[dict[str, Any], Levels]:
-        """Paint, write ``previews/<step>.png``; returns the figures and the picture.
+        """Paint, write ``previews/<step>.png``; returns the figures and the image.
 
         outside_error  how far the background is from itself after inversion and generation:
                        root mean square in the latent, outside the mask
@@ -68,13 +68,13 @@ class Previews:
         """
         paint = self._restore if self._config.of_vae else self._paint
         figures, columns = paint()
-        picture = grid(columns, self._batch.kinds)
+        image = grid(columns, self._batch.defect_types)
         path, data = self._folder / f"{step:06d}.png", BytesIO()
-        Image.fromarray(picture).save(data, "PNG")
+        Image.fromarray(image).save(data, "PNG")
         with writing(path):
             self._folder.mkdir(parents=True, exist_ok=True)
             write_file(path, data.getvalue())
-        return figures | {"preview": f"previews/{path.name}"}, picture
+        return figures | {"preview": f"previews/{path.name}"}, image
 
     def _restore(self) -> tuple[dict[str, Any], list[Floats]]:
         before = self._batch.pixels
@@ -96,7 +96,7 @@ class Previews:
     def _made(self) -> Made:
         """A defect under each mask, as many at once as the training has crops at once."""
         batch, config = self._batch, self._config
-        texts = [prompt_of(kind, config) for kind in batch.kinds]
+        texts = [prompt_of(defect_type, config) for defect_type in batch.defect_types]
         probe = Probe(
             self._model,
             sorted(set(texts)),
@@ -121,28 +121,30 @@ class Previews:
 
 
 def _fixed(samples: Sequence[Sample], config: TrainConfig) -> Batch:
-    """Masks of every kind in turn, over good pictures if there are any."""
+    """Masks of every defect type in turn, over good images if there are any."""
     assert config.window is not None
-    good = [s for s in samples if s.kind == GOOD]
-    kinds = sorted({s.kind for s in samples} - {GOOD}) or [GOOD]
-    each = -(-_SAMPLES // len(kinds))
+    good = [s for s in samples if s.defect_type == GOOD]
+    defect_types = sorted({s.defect_type for s in samples} - {GOOD}) or [GOOD]
+    each = -(-_SAMPLES // len(defect_types))
     crops = [
-        Crops([s for s in samples if s.kind == kind], config.window, seed=config.seed)
-        for kind in kinds
+        Crops([s for s in samples if s.defect_type == defect_type], config.window, seed=config.seed)
+        for defect_type in defect_types
     ]
     batches = [crop.batch(0, each) for crop in crops]
     pixels = [batch.pixels for batch in batches]
     if good:
-        pixels = [Crops(good, config.window, seed=config.seed).batch(0, each * len(kinds)).pixels]
+        pixels = [
+            Crops(good, config.window, seed=config.seed).batch(0, each * len(defect_types)).pixels
+        ]
     return Batch(
         np.concatenate(pixels),
         np.concatenate([batch.mask for batch in batches]),
-        tuple(kind for batch in batches for kind in batch.kinds),
+        tuple(defect_type for batch in batches for defect_type in batch.defect_types),
     )
 
 
-def grid(columns: Sequence[Floats], kinds: Sequence[str]) -> Levels:
-    """A row a sample, named by its kind; columns [B,3,S,S] in about [-1,1]."""
+def grid(columns: Sequence[Floats], defect_types: Sequence[str]) -> Levels:
+    """A row a sample, named by its defect type; columns [B,3,S,S] in about [-1,1]."""
     side = columns[0].shape[-1]
     size = min(side * -(-_SMALLEST // side), _LARGEST)
     method = cv2.INTER_AREA if size < side else cv2.INTER_NEAREST
@@ -150,11 +152,11 @@ def grid(columns: Sequence[Floats], kinds: Sequence[str]) -> Levels:
     for row in zip(*columns, strict=True):
         cells = [_levels(cell) for cell in row]
         rows.append(np.hstack([cv2.resize(c, (size, size), interpolation=method) for c in cells]))
-    picture = Image.fromarray(np.vstack(rows))
-    pen = ImageDraw.Draw(picture)
-    for i, kind in enumerate(kinds):
-        pen.text((4, i * size + 2), kind, fill="white", stroke_width=2, stroke_fill="black")
-    return np.asarray(picture)
+    image = Image.fromarray(np.vstack(rows))
+    pen = ImageDraw.Draw(image)
+    for i, defect_type in enumerate(defect_types):
+        pen.text((4, i * size + 2), defect_type, fill="white", tile_width=2, tile_fill="black")
+    return np.asarray(image)
 
 
 def _levels(cell: Floats) -> Levels:

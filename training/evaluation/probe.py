@@ -1,10 +1,10 @@
-"""What a model can do, measured on pictures: the background it keeps and the defects it makes.
+"""What a model can do, measured on images: the background it keeps and the defects it makes.
 
 For use while training and after it. A `Probe` is a model set up for measuring; its `make` puts a
 defect under each mask and says how well everything else survived:
 
     probe = Probe(model, ["hole", "crack"], steps=20)
-    made = probe.make(batch.pixels, batch.mask, batch.kinds, seed=0)
+    made = probe.make(batch.pixels, batch.mask, batch.defect types, seed=0)
     made.latent_error.mean(), appearance(made.before, made.after, batch.mask).mean()
 """
 
@@ -56,7 +56,7 @@ class Probe:
     def __init__(
         self,
         model: StableDiffusion,
-        kinds: Sequence[str],
+        defect_types: Sequence[str],
         *,
         background_prompt: str = "good surface",
         masked_prompt: str = "",
@@ -64,16 +64,16 @@ class Probe:
         convention: Convention = "diffusers",
         device: str = "cpu",
     ) -> None:
-        """``kinds`` are the defects' prompts, ``steps`` the DDIM steps each way.
+        """``defect_types`` are the defects' prompts, ``steps`` the DDIM steps each way.
 
         ``convention`` is that of inversion, by default the one engines are built with.
         """
         self._model, self._device = model, device
         self._net = MaskedUNet(model.unet.to(device))
         model.vae.to(device)
-        texts = [background_prompt, masked_prompt, *kinds]
+        texts = [background_prompt, masked_prompt, *defect_types]
         self._embeddings = model.encode_prompts(texts)[0].to(device)
-        self._index = {kind: i for i, kind in enumerate(kinds, start=2)}
+        self._index = {defect_type: i for i, defect_type in enumerate(defect_types, start=2)}
         schedule = model.noise_schedule
         self._alphas = torch.tensor(schedule.alphas_cumprod, dtype=torch.float32, device=device)
         self._schedule = schedule.tables(steps, convention)
@@ -83,12 +83,12 @@ class Probe:
         self,
         pixels: Floats,
         mask: Floats,
-        kinds: Sequence[str],
+        defect_types: Sequence[str],
         *,
         seed: int = 0,
         items: Sequence[int] | None = None,
     ) -> Made:
-        """Put a defect of its kind under each mask.
+        """Put a defect of its defect type under each mask.
 
         pixels [B,3,S,S] in [-1,1]; mask [B,1,S,S] in {0,1}. The noise is a function of ``seed``
         and of the crop's number in ``items`` (by default its place in the batch), so the same
@@ -97,7 +97,7 @@ class Probe:
         numbers = range(len(pixels)) if items is None else items
         z0 = self._encode(pixels)
         m = nn.functional.max_pool2d(torch.from_numpy(mask), self._model.downscale).numpy()
-        prompts = self._prompts(kinds)
+        prompts = self._prompts(defect_types)
         path = run(self.step, invert(z0, m, prompts, self._schedule))
         noise = np.stack([normal(seed, number, 0, z0.shape[1:]) for number in numbers])
         made = run(self.step, generate(path, m, noise, prompts, self._schedule, "dual"))
@@ -123,8 +123,8 @@ class Probe:
         z = region * (a * latent + b * epsilon) + anchor
         return z.cpu().numpy(), np.zeros((len(z), 1, 1, 1), np.float32)
 
-    def _prompts(self, kinds: Sequence[str]) -> Prompts:
-        defect = np.array([self._index[kind] for kind in kinds], np.int64)
+    def _prompts(self, defect_types: Sequence[str]) -> Prompts:
+        defect = np.array([self._index[defect_type] for defect_type in defect_types], np.int64)
         return Prompts(defect, np.zeros_like(defect), np.ones_like(defect))
 
     def _encode(self, pixels: Floats) -> Floats:

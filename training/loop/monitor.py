@@ -68,7 +68,7 @@ class Log:
         self._start += monotonic() - start
 
     def write(
-        self, step: int, figures: dict[str, Any], picture: NDArray[np.uint8] | None = None
+        self, step: int, figures: dict[str, Any], image: NDArray[np.uint8] | None = None
     ) -> None:
         """One line, at once on its way to the disk."""
         with writing(self._path), self._path.open("a") as file:
@@ -77,8 +77,8 @@ class Log:
             for name, value in figures.items():
                 if isinstance(value, int | float):
                     self._board.add_scalar(name, value, step)
-            if picture is not None:
-                self._board.add_image("preview", picture, step, dataformats="HWC")
+            if image is not None:
+                self._board.add_image("preview", image, step, dataformats="HWC")
 
     def __enter__(self) -> Log:
         """Nothing to open."""

@@ -77,8 +77,8 @@ def disentangle(
     regularizer ‖(1-m) (ε - ε_θ(z_t^m, t, C_2))‖²  the background, with nothing under the mask
 
     With a ``prior_weight`` λ there is a third, ``prior``: λ times the regularizer's share of the
-    rows whose mask is empty, which are good pictures. There it is ‖ε - ε_θ(z_t, t, C_bg)‖², so
-    this is DreamBooth's prior preservation with real good pictures as the prior; λ = 1 is Eq. 5.
+    rows whose mask is empty, which are good images. There it is ‖ε - ε_θ(z_t, t, C_bg)‖², so
+    this is DreamBooth's prior preservation with real good images as the prior; λ = 1 is Eq. 5.
 
     A ``guidance`` w > 1 trains in what classifier-free guidance of scale w would do at run time,
     where it would cost a second evaluation a step. To what the defect's prediction p should be,
@@ -149,7 +149,7 @@ def denoise(
 def autoencoder(vae: AutoencoderKL, pixels: Tensor, noise: Tensor) -> dict[str, Tensor]:
     """Train the VAE: ``{"l1": …, "edges": …, "levels": …, "kl": …}``.
 
-    pixels [B,3,H,W] in [-1,1]; noise [B,C,h,w] standard normal. L1 keeps the picture, the L1 of
+    pixels [B,3,H,W] in [-1,1]; noise [B,C,h,w] standard normal. L1 keeps the image, the L1 of
     differences between neighbours keeps grain and thin lines sharp, the L1 of means over 4x4 px
     brings colour early (on textures its gradient drowns in L1's signs), and a small KL (weight
     1e-4, against the 1e-6 of latent diffusion's larger latents) keeps the latents near unit scale.

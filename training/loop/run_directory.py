@@ -70,8 +70,8 @@ def fingerprint(module: nn.Module) -> str:
 def record(
     config: TrainConfig, samples: Sequence[Sample], base: nn.Module, name: str, processes: int
 ) -> dict[str, Any]:
-    """What went in: versions, configuration, prompts, pictures, and ``base``, not yet trained."""
-    kinds = sorted({s.kind for s in samples} - {GOOD})
+    """What went in: versions, configuration, prompts, images, and ``base``, not yet trained."""
+    defect_types = sorted({s.defect_type for s in samples} - {GOOD})
     return {
         "defectrt": __version__,
         "torch": torch.__version__,
@@ -83,9 +83,14 @@ def record(
         "prompts": [
             {"role": "background", "name": "background", "text": config.background_prompt},
             {"role": "masked", "name": "masked", "text": config.masked_prompt},
-            *({"role": "defect", "name": kind, "text": prompt_of(kind, config)} for kind in kinds),
+            *(
+                {"role": "defect", "name": defect_type, "text": prompt_of(defect_type, config)}
+                for defect_type in defect_types
+            ),
         ],
-        "dataset": [{"name": f"{s.kind}/{s.path.name}", "sha256": s.sha256()} for s in samples],
+        "dataset": [
+            {"name": f"{s.defect_type}/{s.path.name}", "sha256": s.sha256()} for s in samples
+        ],
     }
 
 
@@ -131,6 +136,6 @@ def _compare(path: Path, made: dict[str, Any], resume: bool) -> None:
     if base != made["base_sha256"]:
         changed.append("the model is not the same")
     if dataset != made["dataset"]:
-        changed.append("the training pictures are not the same")
+        changed.append("the training images are not the same")
     if changed:
         raise InputError(f"{path.parent}: the run was started otherwise: " + "; ".join(changed))

@@ -1,4 +1,4 @@
-"""Runs from a configuration: read the pictures, open the model, train it once or once a kind."""
+"""Runs from a configuration: read the images, open the model, train it, or one a type."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ def start(
 ) -> Iterator[Path]:
     """Train what the configuration says; yields each model's directory when it is whole."""
     samples, attached = _read(run)
-    kinds = sorted({s.kind for s in samples} - {GOOD})
-    _check(run, training, kinds)
-    if not run.per_kind:
+    defect_types = sorted({s.defect_type for s in samples} - {GOOD})
+    _check(run, training, defect_types)
+    if not run.per_defect_type:
         yield _train(run, training, samples, attached, resume, quiet)
         return
     if first_process():
         with writing(run.out / CONFIG):
             run.out.mkdir(parents=True, exist_ok=True)
             write_file(run.out / CONFIG, dump_config(run, training).encode())
-    for kind in kinds:
-        prompts = {k: text for k, text in training.prompts.items() if k == kind}
-        own = run.model_copy(update={"out": run.out / kind, "per_kind": False})
-        chosen = [s for s in samples if s.kind in (kind, GOOD)]
+    for defect_type in defect_types:
+        prompts = {k: text for k, text in training.prompts.items() if k == defect_type}
+        own = run.model_copy(update={"out": run.out / defect_type, "per_defect_type": False})
+        chosen = [s for s in samples if s.defect_type in (defect_type, GOOD)]
         settings = training.model_copy(update={"prompts": prompts})
         yield _train(own, settings, chosen, attached, resume, quiet)
 
@@ -73,10 +73,10 @@ def _train(
 
 
 def _read(run: RunConfig) -> tuple[list[Sample], dict[str, str]]:
-    """The pictures to train on, and the split that they are one side of, to be kept."""
+    """The images to train on, and the split that they are one side of, to be kept."""
     samples = [sample for folder in run.good for sample in read_good(folder)]
-    for kind, folder in run.defect.items():
-        samples += read_pairs(folder, kind, mask_threshold=run.mask_threshold or 1)
+    for defect_type, folder in run.defect.items():
+        samples += read_pairs(folder, defect_type, mask_threshold=run.mask_threshold or 1)
     if run.data is None:
         return samples, {}
     dataset = read_dataset(run.data, run.layout, mask_threshold=run.mask_threshold)
@@ -90,17 +90,17 @@ def _read(run: RunConfig) -> tuple[list[Sample], dict[str, str]]:
     return samples + own, {SPLIT: split.model_dump_json(indent=1) + "\n"}
 
 
-def _check(run: RunConfig, training: TrainConfig, kinds: Sequence[str]) -> None:
-    """Refuse what the pictures cannot give, all of it in one message."""
-    strangers = sorted(training.prompts.keys() - set(kinds))
+def _check(run: RunConfig, training: TrainConfig, defect_types: Sequence[str]) -> None:
+    """Refuse what the images cannot give, all of it in one message."""
+    strangers = sorted(training.prompts.keys() - set(defect_types))
     faults = [
         (
-            training.objective == "disentangle" and not kinds,
-            "the fine-tune needs defects: --data DIR or --defect KIND=DIR",
+            training.objective == "disentangle" and not defect_types,
+            "the fine-tune needs defects: --data DIR or --defect TYPE=DIR",
         ),
         (
-            run.per_kind and not kinds,
-            "a model a kind needs defects: --data DIR or --defect KIND=DIR",
+            run.per_defect_type and not defect_types,
+            "a model a defect type needs defects: --data DIR or --defect TYPE=DIR",
         ),
         (bool(strangers), f"--prompt for {', '.join(strangers)}: there are no such defects"),
     ]

@@ -63,9 +63,13 @@ def make_stage(
     return stage
 
 
-def prompt_of(kind: str, config: TrainConfig) -> str:
-    """The text that stands for ``kind``: C_def, or C_m for a good picture."""
-    return config.masked_prompt if kind == GOOD else config.prompts.get(kind, kind)
+def prompt_of(defect_type: str, config: TrainConfig) -> str:
+    """The text that stands for ``defect_type``: C_def, or C_m for a good image."""
+    return (
+        config.masked_prompt
+        if defect_type == GOOD
+        else config.prompts.get(defect_type, defect_type)
+    )
 
 
 class _Autoencoder(Stage):
@@ -115,16 +119,19 @@ class _Denoiser(Stage):
             _add_lora(unet, config.lora, config.seed)
         super().__init__(unet, model, device)
         self.net, self.config = MaskedUNet(unet), config
-        kinds = [GOOD, *sorted({s.kind for s in samples} - {GOOD})]
-        texts = [config.background_prompt, *(prompt_of(kind, config) for kind in kinds)]
-        self._index = {kind: i for i, kind in enumerate(kinds, start=1)}
+        defect_types = [GOOD, *sorted({s.defect_type for s in samples} - {GOOD})]
+        texts = [
+            config.background_prompt,
+            *(prompt_of(defect_type, config) for defect_type in defect_types),
+        ]
+        self._index = {defect_type: i for i, defect_type in enumerate(defect_types, start=1)}
         self._embeddings = model.encode_prompts(texts)[0].to(device)
         self._alphas = torch.tensor(
             model.noise_schedule.alphas_cumprod, dtype=torch.float32, device=device
         )
-        has_good = any(s.kind == GOOD for s in samples)
+        has_good = any(s.defect_type == GOOD for s in samples)
         self._prior_weight = config.prior_weight if has_good else None
-        if config.matching_by_area:
+        if config.normalize_by_mask_area:
             self.per_defect = "matching" if config.objective == "disentangle" else "defect"
 
     def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
@@ -133,18 +140,20 @@ class _Denoiser(Stage):
         noise = torch.randn(z0.shape, generator=generator).to(self.device)
         timestep = torch.randint(len(self._alphas), (rows,), generator=generator).to(self.device)
         prompts = PromptEmbeddings(
-            defect=self._embeddings[[self._index[kind] for kind in batch.kinds]],
+            defect=self._embeddings[
+                [self._index[defect_type] for defect_type in batch.defect_types]
+            ],
             background=self._embeddings[[0] * rows],
             masked=self._embeddings[[1] * rows],
         )
         mask = latent_mask(batch, self.model.downscale).to(self.device)
         inputs = (self.net, z0, mask, noise, timestep, self._alphas, prompts)
-        kind, by_area = self.model.prediction_type, self.config.matching_by_area
+        defect_type, by_area = self.model.prediction_type, self.config.normalize_by_mask_area
         if self.config.objective == "denoise":
-            return denoise(*inputs, prediction_type=kind, by_area=by_area)
+            return denoise(*inputs, prediction_type=defect_type, by_area=by_area)
         return disentangle(
             *inputs,
-            prediction_type=kind,
+            prediction_type=defect_type,
             by_area=by_area,
             prior_weight=self._prior_weight,
             guidance=self.config.guidance,
@@ -178,5 +187,5 @@ def _add_lora(unet: UNet2DConditionModel, rank: int, seed: int) -> None:
 
 
 def latent_mask(batch: Batch, downscale: int) -> Tensor:
-    """A latent pixel is masked if any picture pixel under it is."""
+    """A latent pixel is masked if any image pixel under it is."""
     return nn.functional.max_pool2d(torch.from_numpy(batch.mask), downscale)

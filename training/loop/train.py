@@ -302,8 +302,8 @@ def _watch(
             figures = log.add(state.step, losses, crops)
             if previews and (state.step % every == 0 or state.step == config.steps):
                 with log.paused(), state.ema.shown(state.module):
-                    measured, picture = previews.draw(state.step)
-                log.write(state.step, measured, picture)
+                    measured, image = previews.draw(state.step)
+                log.write(state.step, measured, image)
                 latest.update({k: v for k, v in measured.items() if k != "preview"})
             if sys.stderr.isatty():  # the bar has a clock of its own
                 figures.pop("left")

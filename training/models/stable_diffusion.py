@@ -84,12 +84,12 @@ class StableDiffusion:
 
     @property
     def downscale(self) -> int:
-        """Picture pixels a latent pixel, along one side."""
+        """Image pixels a latent pixel, along one side."""
         return int(2 ** (len(self.vae.config.block_out_channels) - 1))
 
     @property
     def window(self) -> int:
-        """The side of the pictures that the U-Net was made for, in px."""
+        """The side of the images that the U-Net was made for, in px."""
         return int(self.unet.config.sample_size) * self.downscale
 
     @torch.no_grad()
@@ -190,7 +190,7 @@ def open_model(source: str | os.PathLike[str]) -> StableDiffusion:
 class ModelSize:
     """Dimensions of a model made from nothing.
 
-    window     picture side the model is meant for, in px
+    window     image side the model is meant for, in px
     vae        channels of each VAE level; the latent is 2^(levels-1) times smaller
     unet       channels of each U-Net level; all but the first attend to themselves,
                all attend to the prompts
@@ -209,7 +209,7 @@ class ModelSize:
 
 #: ``tiny`` runs a whole job in seconds, for tests; ``small`` learns real defects on a CPU, in
 #: grey; ``colour`` is the same with room for colour; ``surfaces`` is the one of the
-#: engine inside, ``surfaces-256`` its larger window for a GPU.
+#: bundled engine, ``surfaces-256`` its larger window for a GPU.
 SIZES = {
     "tiny": ModelSize(window=32, vae=(16, 16), unet=(32, 32), text=32),
     "small": ModelSize(window=64, vae=(32, 64), unet=(64, 96, 128)),
@@ -288,7 +288,7 @@ def _new_vae(size: ModelSize) -> AutoencoderKL:
 
 @torch.no_grad()
 def _pass_through(vae: AutoencoderKL) -> AutoencoderKL:
-    """Let an untrained autoencoder start as a shrunk picture instead of as nothing.
+    """Let an untrained autoencoder start as a shrunk image instead of as nothing.
 
     By default every convolution outside the residual blocks loses 40 % of the signal, and a dozen
     of them most of it: colour then takes thousands of steps to appear. Here these hand the first

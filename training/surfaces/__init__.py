@@ -1,7 +1,7 @@
-"""A procedural generator of inspection pictures: surfaces, and defects with exact masks."""
+"""A procedural generator of inspection images: surfaces, and defects with exact masks."""
 
-from .defects import KINDS
+from .defects import DEFECT_TYPES
 from .families import FAMILIES
 from .generator import Scene, draw
 
-__all__ = ["FAMILIES", "KINDS", "Scene", "draw"]
+__all__ = ["DEFECT_TYPES", "FAMILIES", "Scene", "draw"]

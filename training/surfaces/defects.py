@@ -16,7 +16,7 @@ from defectrt.masks.shapes import profile
 
 from .light import Field, Light, Rng, Surface, blur, noise
 
-__all__ = ["KINDS"]
+__all__ = ["DEFECT_TYPES"]
 
 #: (surface, form as `defectrt.masks.shapes.profile` gives it, light, rng) -> the surface, bad
 Defect = Callable[[Surface, Field, Light, Rng], Surface]
@@ -138,11 +138,13 @@ def _moved(field: Field, y: float, x: float) -> Field:
 
 
 #: Kinds by name.
-KINDS: dict[str, Defect] = {f.__name__: f for f in (scratch, crack, dent, hole, stain, particle)}
+DEFECT_TYPES: dict[str, Defect] = {
+    f.__name__: f for f in (scratch, crack, dent, hole, stain, particle)
+}
 
 
-def outline(kind: str, size: int, window: int, rng: Rng) -> Field:
-    """Form [S,S] of a defect of ``kind`` somewhere in the middle of a picture."""
+def outline(defect_type: str, size: int, window: int, rng: Rng) -> Field:
+    """Form [S,S] of a defect of ``defect_type`` somewhere in the middle of an image."""
     low, high = (0.5 * window, size - 0.5 * window) if size > window else (0.35 * size, 0.65 * size)
     centre = rng.uniform(low, high, 2)
-    return profile(kind, (size, size), centre, window, rng).astype(np.float32)
+    return profile(defect_type, (size, size), centre, window, rng).astype(np.float32)

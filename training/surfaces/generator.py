@@ -1,4 +1,4 @@
-"""Pictures of surfaces, good or with a defect and its exact mask; the same seed, the same picture.
+"""Images of surfaces, good or with a defect and its exact mask; the same seed, the same image.
 
 python -m defectrt.training.surfaces OUT --count 400 --seed 0
 """
@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .defects import KINDS, outline
+from .defects import DEFECT_TYPES, outline
 from .families import FAMILIES
 from .light import Camera, Field, Light, Rng, Surface, shade
 
@@ -32,19 +32,21 @@ class Scene:
         return cls(FAMILIES[family](rng, size), Light.draw(rng), Camera.draw(rng, size))
 
     def shoot(self) -> NDArray[np.uint8]:
-        """The picture [S,S,3]."""
+        """The image [S,S,3]."""
         return self.camera.shoot(shade(self.surface, self.light))
 
-    def with_defect(self, kind: str, window: int, rng: Rng) -> tuple[Scene, NDArray[np.bool_]]:
+    def with_defect(
+        self, defect_type: str, window: int, rng: Rng
+    ) -> tuple[Scene, NDArray[np.bool_]]:
         """The scene with a defect, and its mask [S,S]: all that may differ, and nothing else.
 
         ``window`` is the side that the model sees; it sets the scale of the defect. The slope of
         a px depends on its neighbours, so the mask reaches one px past the form.
         """
-        form = outline(kind, len(self.surface.height), window, rng)
+        form = outline(defect_type, len(self.surface.height), window, rng)
         inside = form > 0
         mask = cv2.dilate(inside.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-        bad, good = KINDS[kind](self.surface, form, self.light, rng), self.surface
+        bad, good = DEFECT_TYPES[defect_type](self.surface, form, self.light, rng), self.surface
         surface = replace(
             good,
             height=_inside(bad.height, good.height, inside),
@@ -62,7 +64,7 @@ def _inside(changed: Field, before: Field, inside: NDArray[np.bool_]) -> Field:
 def draw(
     seed: int, family: str, size: int = 128, defect: str | None = None, *, window: int = 96
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """A picture [S,S,3] uint8 of a surface and the mask [S,S] of its defect, if it has one.
+    """An image [S,S,3] uint8 of a surface and the mask [S,S] of its defect, if it has one.
 
     The same seed without a defect is the same surface, good.
     """

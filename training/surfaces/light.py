@@ -45,7 +45,7 @@ class Light:
 
     @classmethod
     def draw(cls, rng: Rng) -> Light:
-        """Low enough that relief shows, high enough that it does not drown the picture."""
+        """Low enough that relief shows, high enough that it does not drown the image."""
         return cls(rng.uniform(0, 2 * np.pi), rng.uniform(0.75, 1.1))
 
     @property
@@ -82,12 +82,12 @@ class Camera:
         return cls(np.clip(fall, 0.7, 1.3), sensor.astype(np.float32))
 
     def shoot(self, lit: Field) -> NDArray[np.uint8]:
-        """Light [S,S,3] in [0,1] -> picture [S,S,3] uint8."""
+        """Light [S,S,3] in [0,1] -> image [S,S,3] uint8."""
         seen = lit * self.fall[..., None]
         if self.noise.shape[2] == 1:
             seen = seen @ np.array([[0.299], [0.587], [0.114]], np.float32)
-        picture = np.clip(np.rint(255 * seen + self.noise), 0, 255).astype(np.uint8)
-        return np.broadcast_to(picture, lit.shape).copy()
+        image = np.clip(np.rint(255 * seen + self.noise), 0, 255).astype(np.uint8)
+        return np.broadcast_to(image, lit.shape).copy()
 
 
 def noise(rng: Rng, size: int, scale_y: float, scale_x: float, octaves: int = 1) -> Field:
