@@ -112,7 +112,7 @@ def measure(name, steps, connection):
             "precision": config.precision,
             "gradient_checkpointing": config.gradient_checkpointing,
             "unet_parameters": parameters,
-            "rows": 2 * config.batch,
+            "rows": 2 * config.batch_size,
             "window": config.window,
             "steps": steps,
             "first_step_s": round(seconds[0], 1),

@@ -20,9 +20,8 @@ import torch
 from diffusers import DDIMInverseScheduler, DDIMScheduler
 from torch import Tensor
 
-from defectrt.config.synthesis import Job
+from defectrt.config.synthesis import Background, SynthesisConfig
 from defectrt.diffusion.noise import normal
-from defectrt.diffusion.sampler import Background
 from defectrt.diffusion.seeds import sample_seed
 from defectrt.engines.engine import Engine
 from defectrt.engines.loading import load_engine
@@ -33,8 +32,7 @@ from defectrt.images.types import Bits, Mask
 from defectrt.images.window import from_model, to_model
 from defectrt.masks.resizing import latent_mask
 from defectrt.progress import Progress
-from defectrt.synthesis.pipeline import Good, Pipeline
-from defectrt.synthesis.refinement import Refinement
+from defectrt.synthesis.pipeline import Pipeline, SourceImage
 from defectrt.synthesis.scheduler import Call, Scheduler, Task, Work
 from defectrt.training.models.stable_diffusion import (
     SIZES,
@@ -75,7 +73,7 @@ class Report:
 
     images: int
     steps: int
-    batch: int
+    batch_size: int
     threads: int
     provider: str
     window: int
@@ -102,7 +100,8 @@ class Report:
         """For eyes."""
         lines = [
             f"{self.parameters / 1e6:.1f} M parameters, window {self.window} px, "
-            f"{self.steps} steps each way, {self.images} images a round, batch {self.batch}, "
+            f"{self.steps} steps each way, {self.images} images a round, "
+            f"batch size {self.batch_size}, "
             f"{self.threads} threads, engine on {self.provider}; "
             f"images within {self.difference} grey levels",
             f"{'':12}{'images/s':>12}{'rows/s':>10}{'× plain':>10}",
@@ -126,7 +125,7 @@ def bench(
     images: int = 8,
     steps: int = 10,
     rounds: int = 3,
-    batch: int = 4,
+    batch_size: int = 4,
     threads: int = 1,
     provider: str | None = None,
     quiet: bool = False,
@@ -140,7 +139,7 @@ def bench(
     with TemporaryDirectory() as folder:
         run = run or _random_run(size, Path(folder) / "run")
         build(run, Path(folder) / "engine", steps=(steps,), quiet=True)
-        calls = max(1, min(threads, images // batch))
+        calls = max(1, min(threads, images // batch_size))
         with (
             load_engine(
                 Path(folder) / "engine", threads=threads, calls=calls, provider=provider
@@ -158,12 +157,12 @@ def bench(
                         if name == "plain loop":
                             _time_plain(way, plain, goods)
                         else:
-                            _time_ours(way, engine, _job(engine, batch, name), goods)
+                            _time_ours(way, engine, _config(engine, name), batch_size, goods)
                         progress.update(n * len(ways) + i + 1, way=name)
             return Report(
                 images=images,
                 steps=steps,
-                batch=batch,
+                batch_size=batch_size,
                 threads=threads,
                 provider=engine.provider,
                 window=engine.manifest.image.height,
@@ -229,9 +228,11 @@ def _goods(count: int, side: int) -> Iterator[tuple[Bits, Mask]]:
 
 def _difference(plain: PlainLoop, engine: Engine, image: Bits, mask: Mask) -> int:
     """Grey levels between the plain loop's image and the engine's, which may be one apart."""
-    job = _job(engine, 1, "dual")
-    theirs, _ = plain(image, mask, sample_seed(job.seed, "0", 0))
-    (task,) = Scheduler(engine, batch=1).run([Task(_image(Pipeline(engine, job), 0, image, mask))])
+    config = _config(engine, "dual")
+    theirs, _ = plain(image, mask, sample_seed(config.seed, "0", 0))
+    (task,) = Scheduler(engine, batch_size=1).run(
+        [Task(_image(Pipeline(engine, config), 0, image, mask))]
+    )
     difference = int(np.abs(task.result().astype(int) - theirs).max())
     if difference > _LEVELS:
         raise EngineError(
@@ -241,15 +242,17 @@ def _difference(plain: PlainLoop, engine: Engine, image: Bits, mask: Mask) -> in
     return difference
 
 
-def _job(engine: Engine, batch: int, background: str) -> Job:
+def _config(engine: Engine, background: str) -> SynthesisConfig:
     """Every result counts, whatever random weights make of it."""
-    defect_type, way = engine.manifest.defects[0], cast("Background", background)
-    how = Refinement(method="none")
-    return Job(defect=defect_type, batch=batch, background=way, refinement=how)
+    return SynthesisConfig(
+        defect=engine.manifest.defects[0],
+        background=cast("Background", background),
+        refine="none",
+    )
 
 
 def _image(pipeline: Pipeline, number: int, image: Bits, mask: Mask) -> Work[Bits]:
-    sample = yield from pipeline.sample(Good(str(number), image), 0, [mask])
+    sample = yield from pipeline.sample(SourceImage(str(number), image), 0, [mask])
     yield Call("write", lambda: encode_png(sample.image))
     return sample.image
 
@@ -263,8 +266,14 @@ def _time_plain(way: Way, plain: PlainLoop, goods: Sequence[tuple[Bits, Mask]]) 
     way.seconds.append(perf_counter() - start)
 
 
-def _time_ours(way: Way, engine: Engine, job: Job, goods: Sequence[tuple[Bits, Mask]]) -> None:
-    scheduler, pipeline = Scheduler(engine, batch=job.batch), Pipeline(engine, job)
+def _time_ours(
+    way: Way,
+    engine: Engine,
+    config: SynthesisConfig,
+    batch_size: int,
+    goods: Sequence[tuple[Bits, Mask]],
+) -> None:
+    scheduler, pipeline = Scheduler(engine, batch_size=batch_size), Pipeline(engine, config)
     start = perf_counter()
     for task in scheduler.run(Task(_image(pipeline, i, *good)) for i, good in enumerate(goods)):
         task.result()

@@ -1,8 +1,8 @@
-"""defectrt puts realistic, labelled defects into photographs of good parts.
+"""defectrt puts realistic, labelled defects into photographs of good workpieces.
 
-summary = defectrt.synthesize(images="good", engine="engine", masks="masks", out="data")
+summary = defectrt.synthesize("good", "data", defect="scratch")
 
-with defectrt.Synthesizer() as synthesizer:
+with defectrt.Synthesizer(defect="scratch") as synthesizer:
     result = synthesizer(image)
 """
 
@@ -12,40 +12,45 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .config.masks import Masks
-    from .synthesis.job import Job, Summary, synthesize
-    from .synthesis.refinement import Refinement
-    from .synthesis.synthesizer import Part, Result, State, Synthesizer
+    from .config.job import JobConfig, SynthesizerConfig
+    from .synthesis.job import Summary, synthesize
+    from .synthesis.synthesizer import Result, State, Synthesizer, Workpiece
 
 __version__ = "0.1.0"
 
+#: Public names, and the modules that are loaded when one of them is first asked for, so that the
+#: command line starts fast.
+_MODULES = {
+    "JobConfig": "config.job",
+    "Result": "synthesis.synthesizer",
+    "State": "synthesis.synthesizer",
+    "Summary": "synthesis.job",
+    "Synthesizer": "synthesis.synthesizer",
+    "SynthesizerConfig": "config.job",
+    "Workpiece": "synthesis.synthesizer",
+    "synthesize": "synthesis.job",
+}
+
 __all__ = [
-    "Job",
-    "Masks",
-    "Part",
-    "Refinement",
+    "JobConfig",
     "Result",
     "State",
     "Summary",
     "Synthesizer",
+    "SynthesizerConfig",
+    "Workpiece",
     "__version__",
     "synthesize",
 ]
 
-#: Modules that are loaded when one of their names is first asked for, so that the command line
-#: starts fast.
-_MODULES = {
-    "Masks": "datasets.sources",
-    "Part": "synthesizer",
-    "Refinement": "synthesis.refine",
-    "Result": "synthesizer",
-    "State": "synthesizer",
-    "Synthesizer": "synthesizer",
-}
-
 
 def __getattr__(name: str) -> Any:
     """Load a module when one of its names is first asked for."""
-    if name not in __all__:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_MODULES.get(name, 'job')}", __name__), name)
+    return getattr(import_module(f".{_MODULES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    """The public names, loaded or not."""
+    return sorted(__all__)

@@ -226,13 +226,12 @@ def _self_test(directory: Path, defect: str, steps: int, trust: str | None) -> F
     """One defect on a drawn image: it must show, and nothing else may change."""
     import numpy as np
 
-    from .config.synthesis import Job
     from .synthesis.synthesizer import Synthesizer
 
     image = np.random.default_rng(0).normal(150, 6, (96, 96, 3)).clip(0, 255).astype(np.uint8)
     start = perf_counter()
-    job = Job(defect=defect, steps=steps, candidates=2)
-    with Synthesizer(directory, job, trust=trust) as synthesizer:
+    options = {"defect": defect, "steps": steps, "candidates": 2, "trust": trust}
+    with Synthesizer(engine=directory, **options) as synthesizer:
         result = synthesizer(image)
     seconds = perf_counter() - start
     if result.fault:

@@ -1,4 +1,4 @@
-"""Candidates: which are fit, which is best, and that no instance without a defect is passed over."""
+"""Candidates: which are fit, which is best, and that no instance is left without a defect."""
 
 from __future__ import annotations
 

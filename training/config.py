@@ -1,41 +1,28 @@
 """What a training run is made of: presets, a YAML file and the command line, one over the other.
 
 The keys of the file are the names of the options. Nothing here imports torch, so that help is
-quick and a wrong configuration is refused before anything is loaded; PyYAML, of the same extra,
-only when there is something to read.
+quick and a wrong configuration is refused before anything is loaded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from difflib import get_close_matches
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from defectrt.errors import InputError
+from defectrt.config.base import Config, faults, message
+from defectrt.config.yaml import read_yaml, write_yaml
+from defectrt.errors import UsageError
 
-__all__ = ["PRESETS", "RunConfig", "TrainConfig", "dump_config", "keys", "load_config"]
+__all__ = ["PRESETS", "RunConfig", "TrainConfig", "dump_config", "load_config"]
 
 #: Presets are files in the very form that ``--config`` reads.
 PRESETS = {path.stem: path for path in sorted(Path(__file__).with_name("presets").glob("*.yaml"))}
 
 
-class _Config(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False
-    )
-
-    def __init__(self, **values: Any) -> None:
-        """Refuse impossible values with `InputError`, all of them in one message."""
-        try:
-            super().__init__(**values)
-        except ValidationError as error:
-            raise InputError(_message(_faults(error))) from error
-
-
-class TrainConfig(_Config):
+class TrainConfig(Config):
     """What decides the weights that a run ends with, beside its model and its images.
 
     The defaults follow the paper where it speaks (U-Net only, 500 iterations) and DreamBooth
@@ -51,7 +38,7 @@ class TrainConfig(_Config):
         ),
     ] = "disentangle"
     steps: Annotated[int, Field(ge=1, description="Optimisation steps in all.")] = 500
-    batch: Annotated[int, Field(ge=1, description="Crops at once, on each device.")] = 4
+    batch_size: Annotated[int, Field(ge=1, description="Crops at once, on each device.")] = 4
     accumulate: Annotated[
         int, Field(ge=1, description="Batches whose gradients make one step.")
     ] = 1
@@ -121,10 +108,12 @@ class TrainConfig(_Config):
     prompts: Annotated[
         dict[str, str],
         Field(
+            default_factory=dict,
             alias="prompt",
-            description="C_def of a defect type; by default the defect type's own name.",
+            description="C_def of a defect type; by default the type's own name.",
+            json_schema_extra={"metavar": "TYPE=TEXT"},
         ),
-    ] = {}
+    ]
     precision: Annotated[
         Literal["float32", "bfloat16", "float16"],
         Field(description="Of the arithmetic (autocast); weights stay float32."),
@@ -164,7 +153,7 @@ class TrainConfig(_Config):
         return self.objective in ("autoencoder", "decoder")
 
     @model_validator(mode="after")
-    def _go_together(self) -> TrainConfig:
+    def _training_goes_together(self) -> TrainConfig:
         if self.lora and self.of_vae:
             raise ValueError(f"lora: there is none for the {self.objective}; leave it out")
         return self
@@ -175,7 +164,7 @@ def _several(value: Any) -> Any:
     return (value,) if isinstance(value, str | Path) else value
 
 
-class RunConfig(_Config):
+class RunConfig(Config):
     """Where a run reads and writes, and how it is watched."""
 
     model: Annotated[
@@ -207,14 +196,19 @@ class RunConfig(_Config):
     defect: Annotated[
         dict[str, Path],
         Field(
+            default_factory=dict,
             description="Beside --data, or without it: images of one type of defect with their "
-            "masks, name.jpg beside name.png or images/ beside masks/. Repeat for more types."
+            "masks, name.jpg beside name.png or images/ beside masks/. Repeat for more types.",
+            json_schema_extra={"metavar": "TYPE=DIR"},
         ),
-    ] = {}
+    ]
     good: Annotated[
         tuple[Path, ...],
         BeforeValidator(_several),
-        Field(description="Folder of good images. Repeat for more."),
+        Field(
+            description="Folder of good images. Repeat for more.",
+            json_schema_extra={"metavar": "DIR"},
+        ),
     ] = ()
     mask_threshold: Annotated[
         int | None,
@@ -250,18 +244,11 @@ class RunConfig(_Config):
     threads: Annotated[int | None, Field(ge=1, description="CPU threads; all by default.")] = None
 
     @model_validator(mode="after")
-    def _go_together(self) -> RunConfig:
+    def _run_goes_together(self) -> RunConfig:
         alone = [key for key in ("layout", "split") if getattr(self, key) and not self.data]
         if alone:
             raise ValueError(f"{', '.join(alone)}: only with --data, the dataset it is of")
         return self
-
-
-def keys() -> Iterator[tuple[str, Any]]:
-    """Every key of a configuration, by the name that it has in files, with its field."""
-    for model in (RunConfig, TrainConfig):
-        for name, field in model.model_fields.items():
-            yield field.alias or name, field
 
 
 def load_config(
@@ -269,16 +256,14 @@ def load_config(
 ) -> tuple[RunConfig, TrainConfig]:
     """The configuration: the preset, over it the file, over both the overrides.
 
-    A key replaces the one below it whole. Raises `InputError` listing everything that is wrong.
+    A key replaces the one below it whole. Raises `UsageError` listing everything that is wrong.
     """
-    from defectrt.config.yaml import read_yaml
-
     values = read_yaml(file) if file else {}
     named = values.pop("preset", None)
     preset = preset or named
     if preset is not None:
         if preset not in PRESETS:
-            raise InputError(f"preset {preset}: there are {', '.join(PRESETS)}")
+            raise UsageError(f"preset {preset}: there are {', '.join(PRESETS)}")
         values = read_yaml(PRESETS[preset]) | values
     values |= overrides
     own = {key: values.pop(key) for key in RunConfig.model_fields if key in values}
@@ -287,23 +272,21 @@ def load_config(
 
 def _both(own: dict[str, Any], rest: dict[str, Any]) -> tuple[RunConfig, TrainConfig]:
     made: list[Any] = []
-    faults: list[str] = []
+    found: list[str] = []
     for model, values in ((RunConfig, own), (TrainConfig, rest)):
         try:
-            made.append(model.model_validate(values))
-        except InputError as error:
+            made.append(model(**values))
+        except UsageError as error:
             if not isinstance(error.__cause__, ValidationError):
                 raise
-            faults += _faults(error.__cause__)
-    if faults:
-        raise InputError(_message(faults))
+            found += faults(error.__cause__, RunConfig, TrainConfig)
+    if found:
+        raise UsageError(message(found))
     return made[0], made[1]
 
 
 def dump_config(run: RunConfig, training: TrainConfig) -> str:
     """The configuration as YAML that `load_config` reads back; paths made absolute."""
-    from defectrt.config.yaml import write_yaml
-
     absolute: dict[str, Any] = {
         "out": run.out.resolve(),
         "data": run.data and run.data.resolve(),
@@ -316,24 +299,3 @@ def dump_config(run: RunConfig, training: TrainConfig) -> str:
     run = run.model_copy(update=absolute)
     values = run.model_dump(mode="json") | training.model_dump(mode="json", by_alias=True)
     return write_yaml(values)
-
-
-def _message(faults: Iterable[str]) -> str:
-    return "\n  ".join(("the configuration is not possible:", *faults))
-
-
-def _faults(error: ValidationError) -> Iterator[str]:
-    """Each fault of ``error`` as ``key: what is wrong``."""
-    known = [key for key, _ in keys()]
-    for fault in error.errors(include_url=False):
-        key = ".".join(str(part) for part in fault["loc"])
-        if fault["type"] == "extra_forbidden":
-            close = get_close_matches(key, known, n=1)
-            yield f"{key}: unknown key" + (f"; did you mean {close[0]}?" if close else "")
-        elif fault["type"] == "missing":
-            yield f"{key}: needed; give --{key} or {key}: in the file"
-        elif fault["type"] == "value_error":
-            yield fault["msg"].removeprefix("Value error, ")
-        else:
-            given = repr(fault["input"])
-            yield f"{key}: {fault['msg'][0].lower()}{fault['msg'][1:]}, not {given[:60]}"

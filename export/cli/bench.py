@@ -5,19 +5,18 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
-from defectrt.cli.options import ProviderName
+from defectrt.config.command_line import given, with_options
+from defectrt.config.engine import EngineConfig
 from defectrt.extras import requires
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["bench"]
 
 
+@with_options(EngineConfig, leave=("engine", "trust"))
 def bench(
     run: Annotated[
         Path | None,
@@ -27,14 +26,9 @@ def bench(
     images: Annotated[int, typer.Option(help="Images a round.", min=1)] = 8,
     steps: Annotated[int, typer.Option(help="DDIM steps each way.", min=1)] = 10,
     rounds: Annotated[int, typer.Option(help="Rounds, every way once in each.", min=1)] = 3,
-    batch: Annotated[int, typer.Option(help="Rows in the engine at once.", min=1)] = 4,
-    threads: Annotated[int | None, typer.Option(help="CPU threads; all by default.", min=1)] = None,
-    provider: Annotated[
-        ProviderName | None,
-        typer.Option(help="What the engine runs on; the plain loop stays on the CPU."),
-    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The report as JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+    **options: Any,
 ) -> None:
     """Time the engine against the plain loop, on the same weights, in turns.
 
@@ -47,6 +41,7 @@ def bench(
 
       defectrt bench runs/scratch --images 16 --steps 50 --json
     """
+    hardware = EngineConfig(**given(options, EngineConfig))
     with requires("export"):
         from defectrt.engines.engine import cores
 
@@ -58,9 +53,9 @@ def bench(
         images=images,
         steps=steps,
         rounds=rounds,
-        batch=batch,
-        threads=threads or cores(),
-        provider=provider,
+        batch_size=hardware.batch_size,
+        threads=hardware.threads or cores(),
+        provider=hardware.provider,
         quiet=quiet,
     )
     typer.echo(json.dumps(asdict(report)) if as_json else report.table())

@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
+from ..config.command_line import given, with_options
+from ..config.engine import EngineConfig
 from ..errors import DefectRTError
-
-if TYPE_CHECKING:
-    pass
-from .options import Trust
 
 __all__ = ["doctor"]
 
 _MARKS = {"ok": "ok   ", "note": "note ", "fault": "FAULT"}
 
 
+@with_options(EngineConfig, leave=("batch_size", "threads", "provider"))
 def doctor(
-    engine: Annotated[
-        Path | None, typer.Option(help="Engine directory to test; by default the bundled one.")
-    ] = None,
-    trust: Trust = None,
     as_json: Annotated[bool, typer.Option("--json", help="The findings as JSON.")] = False,
+    **options: Any,
 ) -> None:
     """Look at what is installed here and what of it works.
 
@@ -42,8 +37,9 @@ def doctor(
     """
     from ..doctor import examine
 
+    config = EngineConfig(**given(options, EngineConfig))
     findings = []
-    for finding in examine(engine, trust):
+    for finding in examine(config.engine, config.trust):
         findings.append(finding)
         if not as_json:
             typer.echo(f"{_MARKS[finding.level]}  {finding.topic:<12} {finding.text}")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .text import megabytes, plain
+
 if TYPE_CHECKING:
     from ..engines.manifest import Manifest
 
@@ -22,7 +24,7 @@ def info(
         bool, typer.Option("--json", help="The whole manifest as JSON, with category ids.")
     ] = False,
 ) -> None:
-    """Show what an engine is: its kinds of defect, window, schedules, and where it comes from.
+    """Show what an engine is: its types of defect, window, schedules, and where it comes from.
 
     Reads the manifest alone; `defectrt verify` also checks the files.
 
@@ -43,7 +45,7 @@ def info(
         typer.echo(json.dumps(data | manifest.model_dump(mode="json"), indent=1))
         return
     for name, value in _rows(directory, manifest):
-        typer.echo(f"{name:<13} {_plain(value)}")
+        typer.echo(f"{name:<13} {plain(value)}")
 
 
 def _rows(directory: Path, manifest: Manifest) -> list[tuple[str, str]]:
@@ -62,7 +64,7 @@ def _rows(directory: Path, manifest: Manifest) -> list[tuple[str, str]]:
         ("attention", f"{manifest.attention.height} x {manifest.attention.width}"),
     ]
     rows += [
-        ("kind" if i == 1 else "", f"{i}  {prompt.name}: {prompt.text!r}")
+        ("makes" if i == 1 else "", f"{i}  {prompt.name}: {prompt.text!r}")
         for i, prompt in enumerate((p for p in manifest.prompts if p.role == "defect"), 1)
     ]
     rows += [
@@ -73,7 +75,7 @@ def _rows(directory: Path, manifest: Manifest) -> list[tuple[str, str]]:
         ("made with", tools or "not said"),
     ]
     rows += [
-        ("files" if i == 0 else "", f"{name}, {_megabytes(entry.size)}, sha256 {entry.sha256}")
+        ("files" if i == 0 else "", f"{name}, {megabytes(entry.size)}, sha256 {entry.sha256}")
         for i, (name, entry) in enumerate(sorted(manifest.files.items()))
     ]
     return rows
@@ -86,9 +88,9 @@ def _target(manifest: Manifest) -> list[tuple[str, str]]:
         return []
     from ..engines.tensorrt_engine import CARDS, SUFFIX
 
-    kinds = {str(capability): f"{capability} ({cards})" for capability, cards in CARDS.items()}
+    cards = {str(capability): f"{capability} ({name})" for capability, name in CARDS.items()}
     rows = [
-        ("runs on" if i == 0 else "", f"{target.device} {kinds.get(name, name)}")
+        ("runs on" if i == 0 else "", f"{target.device} {cards.get(name, name)}")
         for i, name in enumerate(target.capabilities or ["of any kind"])
     ]
     sizes = ", ".join(map(str, target.rows)) or "any size"
@@ -99,12 +101,3 @@ def _target(manifest: Manifest) -> list[tuple[str, str]]:
     if manifest.backend == "tensorrt":
         rows += [("mind", "plans of this backend have never run on hardware so far")]
     return rows
-
-
-def _plain(text: str) -> str:
-    """Without what a terminal would obey: a manifest comes from elsewhere."""
-    return "".join(c if c.isprintable() else "?" for c in text)
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:.1f} MB"

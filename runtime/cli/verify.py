@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from ..errors import EngineError
-
-if TYPE_CHECKING:
-    pass
-from .info import _megabytes
+from .text import megabytes
 
 __all__ = ["verify"]
 
@@ -48,4 +45,4 @@ def verify(
     if as_json:
         typer.echo(json.dumps(verdict | {"files": len(manifest.files), "bytes": size}))
     else:
-        typer.echo(f"{directory}: intact, {len(manifest.files)} files, {_megabytes(size)}")
+        typer.echo(f"{directory}: intact, {len(manifest.files)} files, {megabytes(size)}")

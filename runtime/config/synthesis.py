@@ -2,77 +2,105 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeAlias
 
-from ..diffusion.sampler import Background
-from ..errors import UsageError
-from ..synthesis.refinement import Refinement
-from ..synthesis.scheduler import BATCH
+from pydantic import Field
 
-__all__ = ["Blend", "Job"]
+from .base import Config
 
+__all__ = ["Background", "Blend", "Refine", "SynthesisConfig"]
+
+#: ``replay`` takes z^m from the stored inversion, ``dual`` denoises it again beside the defect.
+Background: TypeAlias = Literal["replay", "dual"]
 #: ``residual`` adds the change that the model made to the original; ``decoded`` blends to the
 #: model's own pixels.
-Blend = Literal["residual", "decoded"]
+Blend: TypeAlias = Literal["residual", "decoded"]
+#: Which witness says where the defect is; see `defectrt.synthesis.refinement`.
+Refine: TypeAlias = Literal["attention", "change", "both", "none"]
 
 
-@dataclass(frozen=True)
-class Job:
-    """What to make of every image.
+class SynthesisConfig(Config):
+    """What to make of every image."""
 
-    count         defects an image, from one inversion
-    candidates    tries a tile; the one of the highest score is kept
-    seed          of the noise; with an image's name and the sample's number it decides the defect
-    steps         DDIM steps; one of the engine's schedules, None for its default
-    min_coverage  share of the mask that must have changed; less is no defect
-    max_leak      change that the soft border has to fade out, as a share of the defect's own;
-                  a defect that does not end within its mask shows a seam
-    grow          px beyond the mask in which the result still counts fully
-    feather       px over which it then fades; beyond, every pixel is the original's
-    context       px of surroundings the model sees around a mask that fills its window; at least
-                  as many as grow and feather take
-    batch         rows in the engine at once; changes a result by rounding at most
-
-    Raises `UsageError` for impossible values, all of them in one message.
-    """
-
-    defect: str | None = None
-    count: int = 1
-    candidates: int = 1
-    seed: int = 0
-    steps: int | None = None
-    background: Background = "replay"
-    blend: Blend = "residual"
-    refinement: Refinement = field(default_factory=Refinement)
-    min_coverage: float = 0.05
-    max_leak: float = 1.0
-    grow: float = 2.0
-    feather: float = 4.0
-    context: int = 8
-    batch: int = BATCH
-
-    def __post_init__(self) -> None:
-        """Refuse impossible values."""
-        faults = [
-            (self.count < 1, "count: at least 1"),
-            (self.candidates < 1, "candidates: at least 1"),
-            (self.batch < 1, "batch: at least 1"),
-            (not 0 <= self.min_coverage <= 1, "min_coverage: 0 to 1"),
-            (not 0 <= self.max_leak < math.inf, "max_leak: 0 or more"),
-            (not 0 <= self.grow < math.inf, "grow: 0 px or more"),
-            (not 0 <= self.feather < math.inf, "feather: 0 px or more"),
-            (self.context < 0, "context: 0 px or more"),
-            (self.background not in get_args(Background), "background: replay or dual"),
-            (self.blend not in get_args(Blend), "blend: residual or decoded"),
-        ]
-        found = [text for wrong, text in faults if wrong]
-        if found:
-            raise UsageError("the options are not possible: " + "; ".join(found))
+    defect: Annotated[
+        str | None,
+        Field(description="Type of defect to make; needed if the engine makes several."),
+    ] = None
+    count: Annotated[int, Field(ge=1, description="Defects an image, from one inversion.")] = 1
+    candidates: Annotated[int, Field(ge=1, description="Tries a defect; the best is kept.")] = 1
+    seed: Annotated[
+        int,
+        Field(
+            description="Another seed, other defects. With an image's name and the sample's number "
+            "it decides the noise."
+        ),
+    ] = 0
+    steps: Annotated[
+        int | None,
+        Field(description="DDIM steps; one of the engine's schedules, by default its first."),
+    ] = None
+    background: Annotated[
+        Background,
+        Field(description="replay: exactly the inverted background. dual: denoise it again."),
+    ] = "replay"
+    blend: Annotated[
+        Blend,
+        Field(description="residual: add the change to the original. decoded: the model's pixels."),
+    ] = "residual"
+    refine: Annotated[
+        Refine,
+        Field(
+            description="Where the label lies (Eq. 13): where the image changed, where the model "
+            "paid attention to the defect, both, or none: the mask as it is."
+        ),
+    ] = "change"
+    refine_threshold: Annotated[
+        float,
+        Field(ge=0, le=1, description="Of the attention, a share of its maximum in the mask."),
+    ] = 0.5
+    refine_smooth: Annotated[
+        float,
+        Field(
+            ge=0,
+            description="Blur of the change before it is compared, standard deviation in px.",
+        ),
+    ] = 1.0
+    refine_min_area: Annotated[
+        int, Field(ge=0, description="Px of a piece of the label at least; less is noise.")
+    ] = 4
+    min_change: Annotated[
+        float,
+        Field(ge=0, le=1, description="Smallest change that counts as defect, share of the range."),
+    ] = 0.03
+    min_coverage: Annotated[
+        float,
+        Field(ge=0, le=1, description="Share of the mask that must change; less is no defect."),
+    ] = 0.05
+    max_leak: Annotated[
+        float,
+        Field(
+            ge=0,
+            description="Change that may be cut off at the border, as a share of the defect's own; "
+            "more is a seam.",
+        ),
+    ] = 1.0
+    grow: Annotated[
+        float,
+        Field(ge=0, description="Px beyond the mask in which the result still counts fully."),
+    ] = 2.0
+    feather: Annotated[
+        float,
+        Field(ge=0, description="Px over which it then fades; beyond, every pixel stays."),
+    ] = 4.0
+    context: Annotated[
+        int,
+        Field(
+            ge=0,
+            description="Px of surroundings that the model sees around a mask which fills its "
+            "window; at least as many as grow and feather take.",
+        ),
+    ] = 8
 
     def record(self) -> dict[str, Any]:
-        """Everything that decides what is made, to the bit; flat."""
-        options = asdict(self)
-        refinement = options.pop("refinement")
-        return options | {f"refine_{name}": value for name, value in refinement.items()}
+        """All that decides what is made, for the journal."""
+        return {name: getattr(self, name) for name in SynthesisConfig.model_fields}

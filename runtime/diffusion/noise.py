@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from .rows import Floats
 
-__all__ = ["normal", "philox4x32"]
+__all__ = ["normal", "philox4x32", "words"]
 
 _MULTIPLIERS = np.array([0xD2511F53, 0xCD9E8D57], np.uint64)
 
@@ -67,13 +67,14 @@ def normal(seed: int, item: int, sample: int, shape: tuple[int, ...]) -> Floats:
     counter = np.empty((-(-size // 4), 4), np.uint32)
     counter[:, 0] = np.arange(len(counter), dtype=np.uint32)
     counter[:, 1] = sample & 0xFFFFFFFF
-    counter[:, 2:] = _words(item)
-    x = philox4x32(counter, np.array(_words(seed), np.uint32))
+    counter[:, 2:] = words(item)
+    x = philox4x32(counter, np.array(words(seed), np.uint32))
     u = (x.astype(np.float64) + 0.5) / 2.0**32
     radius, angle = np.sqrt(-2 * np.log(u[:, 0::2])), 2 * np.pi * u[:, 1::2]
     pairs = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=-1)
     return pairs.reshape(-1)[:size].reshape(shape).astype(np.float32)
 
 
-def _words(value: int) -> list[int]:
+def words(value: int) -> list[int]:
+    """The low and the high 32 bits of a number of 64."""
     return [value & 0xFFFFFFFF, value >> 32 & 0xFFFFFFFF]

@@ -9,22 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, TypeVar, cast
+from typing import TypeAlias, TypeVar, cast
 
 import numpy as np
 
+from ..config.synthesis import Background
 from ..errors import InputError
 from .rows import Floats, Ints, Prompts, Rows, Step
 from .schedule import Schedule, StepRow
 
-__all__ = ["Background", "Generated", "Steps", "generate", "invert", "repeat", "run"]
+__all__ = ["Generated", "Steps", "generate", "invert", "repeat", "run"]
 
 T = TypeVar("T")
 #: Yields rows, is sent (z' [B,C,h,w], attention [B,1,r,r]) for each, returns a T.
 Steps: TypeAlias = Generator[Rows, tuple[Floats, Floats], T]
-
-#: ``replay`` takes z^m from the stored inversion, ``dual`` denoises it again beside the defect.
-Background = Literal["replay", "dual"]
 
 
 @dataclass(frozen=True)

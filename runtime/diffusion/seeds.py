@@ -6,7 +6,7 @@ import hashlib
 
 import numpy as np
 
-from .noise import _words, philox4x32
+from .noise import philox4x32, words
 
 __all__ = ["item_id", "sample_seed"]
 
@@ -17,8 +17,8 @@ def sample_seed(seed: int, source: str, sample: int) -> int:
     53 bits, so that every reader of JSON keeps them: of the first two words of the Philox block
     (2³² - 1, sample, item low, item high), which no `normal` reaches.
     """
-    counter = np.array([0xFFFFFFFF, sample & 0xFFFFFFFF, *_words(item_id(source))], np.uint32)
-    low, high = philox4x32(counter, np.array(_words(seed), np.uint32))[:2].tolist()
+    counter = np.array([0xFFFFFFFF, sample & 0xFFFFFFFF, *words(item_id(source))], np.uint32)
+    low, high = philox4x32(counter, np.array(words(seed), np.uint32))[:2].tolist()
     return int(low | high << 32) & (2**53 - 1)
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from .reading import _ALPHA
-from .types import Bits, Mask, Pixels
+from .types import Bits, Mask, Pixels, has_alpha
 
 __all__ = ["composite", "feather"]
 
@@ -27,7 +26,7 @@ def composite(source: Bits, change: Pixels, weight: Pixels) -> Bits:
     source [H,W,C]; change [H,W,3] in units of the full range; weight [H,W] in [0,1]. Where the
     weight is 0 the result is bit-identical; alpha is never touched; grey takes the mean change.
     """
-    colours = source.shape[2] - (source.shape[2] in _ALPHA)
+    colours = source.shape[2] - has_alpha(source)
     if colours == 1:
         change = change.mean(axis=2, keepdims=True)
     top = np.iinfo(source.dtype).max

@@ -26,9 +26,6 @@ _Word = TypeVar("_Word", np.uint8, np.uint16)
 _MAX_BYTES = 1 << 30
 
 
-_ALPHA = {2, 4}
-
-
 #: Rows that are copied at once.
 _BAND = 256
 

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MAX_PIXELS", "Bits", "Mask", "Pixels"]
+__all__ = ["MAX_PIXELS", "Bits", "Mask", "Pixels", "has_alpha", "without_alpha"]
 
+#: [H,W], True is defect.
 Mask = NDArray[np.bool_]
-
-
 #: [H,W,C] uint8 or uint16; C is 1 grey, 2 grey + alpha, 3 RGB, 4 RGB + alpha.
 Bits = NDArray[np.uint8] | NDArray[np.uint16]
-
-
+#: [H,W,3] or [H,W] float32, in units of the full range.
 Pixels = NDArray[np.float32]
-
+_Array = TypeVar("_Array", NDArray[np.uint8], NDArray[np.uint16])
 
 #: Larger images are refused before they are decoded.
 MAX_PIXELS = 100_000_000
+
+
+def has_alpha(image: Bits) -> bool:
+    """Whether the last channel of [H,W,C] is transparency."""
+    return image.shape[2] in (2, 4)
+
+
+def without_alpha(image: _Array) -> _Array:
+    """[H,W,C] -> [H,W,1] or [H,W,3], a view."""
+    return image[..., :-1] if has_alpha(image) else image

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..diffusion.rows import Floats
-from .reading import _ALPHA
-from .types import Bits, Mask, Pixels
+from .types import Bits, Mask, Pixels, without_alpha
 
 __all__ = ["Window", "from_model", "place_window", "to_model"]
 
@@ -70,7 +69,7 @@ def place_window(mask: Mask, side: int, context: int) -> Window:
 def to_model(image: Bits, size: int) -> Floats:
     """[S,S,C] uint8 or uint16 -> [3,size,size] float32 in [-1,1]; alpha is left out."""
     top = np.iinfo(image.dtype).max
-    colour = image[..., :-1] if image.shape[2] in _ALPHA else image
+    colour = without_alpha(image)
     values = colour.astype(np.float32) / np.float32(top / 2) - 1
     if values.shape[2] == 1:
         values = np.repeat(values, 3, axis=2)

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..images.reading import read_image
-from ..images.types import Mask
+from ..images.types import Mask, without_alpha
 
 __all__ = ["read_any_mask", "read_mask"]
 
@@ -36,6 +36,6 @@ def read_any_mask(path: Path) -> Mask:
     blurs what it stores and cannot hold classes, so there the upper half is defect.
     """
     image = read_image(path)
-    colours = image[..., :-1] if image.shape[2] in (2, 4) else image
+    colours = without_alpha(image)
     lowest = 128 if path.suffix.lower() in (".jpg", ".jpeg") else 1
     return np.asarray((colours >= lowest).any(axis=2))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..files import sha256_of
-from ..images.types import Bits, Mask
+from ..images.types import Bits, Mask, has_alpha, without_alpha
 from .folder import MaskFolder
 from .reading import read_mask
 
@@ -154,7 +154,7 @@ def foreground(image: Bits) -> Segmentation:
     size depends on the threshold. A surface that fills the image has no background: that is
     said, not guessed.
     """
-    if image.shape[2] in (2, 4) and image[..., -1].min() < np.iinfo(image.dtype).max // 2:
+    if has_alpha(image) and image[..., -1].min() < np.iinfo(image.dtype).max // 2:
         opaque = image[..., -1] > np.iinfo(image.dtype).max // 2
         if not opaque.any():
             raise InputError("all of it is transparent")
@@ -198,8 +198,8 @@ def _reduced(image: Bits) -> Field:
     """[H,W,C] -> [h,w,C] float32 in [0,1], at most `_SIDE` px long, alpha left out, smoothed."""
     scale = min(1.0, _SIDE / max(image.shape[:2]))
     size = tuple(max(1, round(scale * side)) for side in image.shape[1::-1])
-    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA).reshape(*size[::-1], -1)
-    colours = small[..., : image.shape[2] - (image.shape[2] in (2, 4))]
+    small = cv2.resize(without_alpha(image), size, interpolation=cv2.INTER_AREA)
+    colours = small.reshape(*size[::-1], -1)
     values = colours.astype(np.float32) / np.float32(np.iinfo(image.dtype).max)
     return np.asarray(cv2.GaussianBlur(values, (0, 0), 1.0), np.float32).reshape(values.shape)
 

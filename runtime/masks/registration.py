@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from ..errors import InputError
 from ..files import sha256_of
 from ..images.reading import read_image
-from ..images.types import Bits, Mask
+from ..images.types import Bits, Mask, without_alpha
 from .reading import read_mask
 from .regions import Region, shrunk
 
@@ -158,8 +158,8 @@ def _reduced(image: Bits) -> tuple[Field, float]:
     """[H,W,C] -> [h,w] float32, 0 to 255 from dark to light, alpha left out; and the scale."""
     scale = min(1.0, _SIDE / max(image.shape[:2]))
     size = tuple(max(1, round(scale * side)) for side in image.shape[1::-1])
-    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA).reshape(*size[::-1], -1)
-    colours = small[..., : image.shape[2] - (image.shape[2] in (2, 4))]
+    small = cv2.resize(without_alpha(image), size, interpolation=cv2.INTER_AREA)
+    colours = small.reshape(*size[::-1], -1)
     grey = cv2.GaussianBlur(colours.astype(np.float32).mean(axis=2), (0, 0), 1.0)
     low, high = np.quantile(grey, (0.005, 0.995))
     if high - low < _CONTRAST * np.iinfo(image.dtype).max:

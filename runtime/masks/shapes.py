@@ -11,7 +11,6 @@ from .pieces import largest, tight
 
 __all__ = [
     "LINES",
-    "SHAPES",
     "blob",
     "draw_mask",
     "draw_shape",
@@ -153,10 +152,6 @@ def _patch(window: int, rng: Rng) -> Mask:
 
 
 _FORMS = {"blob": _lobes, "perlin": _patch}
-
-
-#: What can be asked for by name; `draw_shape` takes any other defect type for a spot.
-SHAPES = tuple(sorted({*LINES, *_SPOTS, *_FORMS, "spot"}))
 
 
 def perlin(rng: Rng, shape: tuple[int, int], cell: float) -> Field:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..config.yaml import write_yaml
 from ..files import write_whole
-from .records import read_folder
-from .yaml import _yaml
+from .records import read_finished
 
 __all__ = ["write_folder_yaml"]
 
@@ -16,7 +16,7 @@ def write_folder_yaml(out: Path) -> None:
 
     Its paths start from OUT, so that the folder can be moved.
     """
-    folder = read_folder(out)
+    folder = read_finished(out)
     if not folder.entries:
         return
     defects = sorted({entry.defect for entry in folder.entries})
@@ -32,4 +32,4 @@ def write_folder_yaml(out: Path) -> None:
         del options["normal_test_dir"]
     head = "# For anomalib, run in this folder: anomalib train --model Padim --data folder.yaml\n"
     data = {"class_path": "anomalib.data.Folder", "init_args": options}
-    write_whole(out / "folder.yaml", (head + _yaml(data)).encode())
+    write_whole(out / "folder.yaml", (head + write_yaml(data)).encode())

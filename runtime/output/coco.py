@@ -11,8 +11,8 @@ import numpy as np
 
 from ..files import write_whole
 from ..images.types import Mask
-from .instances import _category, instances
-from .records import Entry, Folder, read_folder
+from .instances import instances
+from .records import FinishedDataset, KeptSample, read_finished
 from .split import split
 
 __all__ = ["run_lengths", "write_coco"]
@@ -20,7 +20,7 @@ __all__ = ["run_lengths", "write_coco"]
 
 def write_coco(out: Path) -> None:
     """Write COCO annotations; ``file_name`` starts from OUT. Good images have none."""
-    folder = read_folder(out)
+    folder = read_finished(out)
     categories = [
         {"id": i, "name": defect_type, "supercategory": "defect"}
         for i, defect_type in enumerate(folder.defect_types, 1)
@@ -36,7 +36,9 @@ def write_coco(out: Path) -> None:
         write_whole(out / "coco" / f"instances_{part}.json", text.encode() + b"\n")
 
 
-def _coco(folder: Folder, entries: Sequence[Entry]) -> dict[str, list[dict[str, Any]]]:
+def _coco(
+    folder: FinishedDataset, entries: Sequence[KeptSample]
+) -> dict[str, list[dict[str, Any]]]:
     """Images, the good ones first, and the annotations of the others."""
     goods = dict.fromkeys(sorted({entry.good for entry in entries}), (0, 0))
     samples: list[dict[str, Any]] = []
@@ -45,7 +47,7 @@ def _coco(folder: Folder, entries: Sequence[Entry]) -> dict[str, list[dict[str, 
         label = folder.label(entry)
         goods[entry.good] = label.shape
         samples.append(_image(image_id, entry.image, label.shape))
-        head = {"image_id": image_id, "category_id": _category(folder, entry) + 1}
+        head = {"image_id": image_id, "category_id": folder.index_of_type(entry) + 1}
         for mask in instances(label):
             annotations.append({"id": len(annotations) + 1} | head | _annotation(mask))
     images = [_image(i, path, size) for i, (path, size) in enumerate(goods.items(), 1)]

@@ -28,9 +28,9 @@ from ..errors import OutputError, UsageError
 from ..files import PARTIAL, sync_folder, write_lines, write_whole
 from ..images.png import encode_png
 from ..images.types import Bits, Mask
-from .journal import JOURNAL, Entry, Journal
+from .journal import JOURNAL, Journal, JournalEntry
 
-__all__ = ["Dataset"]
+__all__ = ["DatasetWriter"]
 
 #: Files of a sample, by their names in its line of the manifest.
 _FILES = ("image", "label", "mask", "good")
@@ -39,7 +39,7 @@ _FILES = ("image", "label", "mask", "good")
 _TEST_SHARE = 5
 
 
-class Dataset:
+class DatasetWriter:
     """An output folder that is being filled, and its journal.
 
     Every file is written under a temporary name and renamed, so that a file that is there is
@@ -118,7 +118,7 @@ class Dataset:
             for entry in gone:
                 self.journal.forget(entry)
 
-    def _is_whole(self, entry: Entry) -> bool:
+    def _is_whole(self, entry: JournalEntry) -> bool:
         names = (entry.record[key] for key in _FILES if key in entry.record)
         return all((self.out / name).is_file() for name in names)
 

@@ -19,29 +19,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, TypeAlias, get_args
 
-from ..errors import UsageError
+from ..config.job import Format
 from .anomalib import write_folder_yaml
 from .coco import write_coco
 from .report import write_report
 from .yolo import write_yolo
 
-__all__ = ["FORMATS", "Format", "finish", "parse_formats"]
+__all__ = ["finish"]
 
-Format: TypeAlias = Literal["mvtec", "coco", "yolo"]
-
-
-FORMATS: tuple[Format, ...] = get_args(Format)
-
-
-def parse_formats(text: str) -> list[Format]:
-    """Formats from a list with commas. Raises `UsageError` for an unknown one, or none."""
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    known: list[Format] = [name for name in FORMATS if name in names]
-    if not names or len(known) < len(set(names)):
-        raise UsageError(f"format {text!r}: choose from {', '.join(FORMATS)}, with commas between")
-    return known
+_WRITERS: dict[Format, Callable[[Path], None]] = {"coco": write_coco, "yolo": write_yolo}
 
 
 def finish(out: str | Path, formats: Sequence[Format] = ("mvtec",)) -> None:
@@ -57,6 +44,3 @@ def finish(out: str | Path, formats: Sequence[Format] = ("mvtec",)) -> None:
     for name in formats:
         if name in _WRITERS:
             _WRITERS[name](out)
-
-
-_WRITERS: dict[Format, Callable[[Path], None]] = {"coco": write_coco, "yolo": write_yolo}

@@ -1,4 +1,4 @@
-"""The instances of a label, and the number of their category."""
+"""The instances of a label."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
-from ..errors import InputError
 from ..images.types import Mask
-from .records import Entry, Folder
 
 __all__ = ["MAX_GAP", "instances"]
 
@@ -33,11 +31,3 @@ def instances(label: Mask) -> Iterator[Mask]:
         mask = np.zeros_like(label)
         mask[box] = label[box] & (groups == i)
         yield mask
-
-
-def _category(folder: Folder, entry: Entry) -> int:
-    if entry.defect not in folder.defect_types:
-        raise InputError(
-            f"{folder.out}: {entry.image} is of a defect type that its engine does not make"
-        )
-    return folder.defect_types.index(entry.defect)

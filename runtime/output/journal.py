@@ -19,7 +19,7 @@ from ..closing import Closing
 from ..errors import InputError, OutputError
 from ..files import ADVICE
 
-__all__ = ["JOURNAL", "Entry", "Journal", "State"]
+__all__ = ["JOURNAL", "Journal", "JournalEntry", "State"]
 
 JOURNAL = "job.sqlite"
 #: Of the table; another one is refused.
@@ -45,10 +45,10 @@ State = Literal["kept", "dropped", "failed"]
 
 
 @dataclass(frozen=True)
-class Entry:
+class JournalEntry:
     """What became of a sample.
 
-    image   its image's place in the sorted folder
+    image     its image's place in the sorted folder
     number    its own among the image's samples
     source    the image's path under the folder
     reason    why it is not kept
@@ -69,7 +69,7 @@ class Entry:
     record: dict[str, Any] = field(default_factory=dict)
 
 
-_COLUMNS = ", ".join(f.name for f in fields(Entry))
+_COLUMNS = ", ".join(f.name for f in fields(JournalEntry))
 
 
 class Journal(Closing):
@@ -97,25 +97,25 @@ class Journal(Closing):
         query = "SELECT number FROM sample WHERE image = ? AND state != 'failed'"
         return {number for (number,) in self._run(query, image)}
 
-    def settle(self, entry: Entry) -> None:
+    def settle(self, entry: JournalEntry) -> None:
         """Note what became of a sample; on disk when this returns."""
         *values, record = astuple(entry)
         marks = ", ".join("?" * (len(values) + 1))
         query = f"REPLACE INTO sample ({_COLUMNS}) VALUES ({marks})"
         self._run(query, *values, json.dumps(record))
 
-    def forget(self, entry: Entry) -> None:
+    def forget(self, entry: JournalEntry) -> None:
         """Let a sample be made again."""
         query = "DELETE FROM sample WHERE image = ? AND number = ?"
         self._run(query, entry.image, entry.number)
 
-    def entries(self, state: State) -> Iterator[Entry]:
+    def entries(self, state: State) -> Iterator[JournalEntry]:
         """All samples of a state, in order."""
         query = f"SELECT {_COLUMNS} FROM sample WHERE state = ? ORDER BY image, number"
         with self._faults():
             for *values, record in self._db.execute(query, (state,)):
                 values.append(dict(json.loads(record)))
-                yield Entry(*values)
+                yield JournalEntry(*values)
 
     def count(self, state: State) -> int:
         """Samples in a state."""

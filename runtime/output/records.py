@@ -12,13 +12,13 @@ from ..errors import InputError
 from ..images.reading import read_image
 from ..images.types import Mask
 
-__all__ = ["Entry", "Folder", "read_folder"]
+__all__ = ["FinishedDataset", "KeptSample", "read_finished"]
 
 _TEXTS = ("image", "label", "good", "source", "defect")
 
 
 @dataclass(frozen=True)
-class Entry:
+class KeptSample:
     """A kept sample.
 
     image, label, good   paths in the output folder, posix: the image with the defect, where
@@ -39,37 +39,45 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Folder:
+class FinishedDataset:
     """A finished output folder.
 
-    defect_types     of defect that its engine makes, in the engine's order
-    entries   kept samples, by the paths of their images
-    dropped   lines of samples that were made and not kept
-    failed    lines of samples that could not be made
-    job       what was asked for
+    defect_types   that its engine makes, in the engine's order
+    entries        kept samples, by the paths of their images
+    dropped        lines of samples that were made and not kept
+    failed         lines of samples that could not be made
+    job            what was asked for
     """
 
     out: Path
     category: str
     defect_types: list[str]
-    entries: list[Entry]
+    entries: list[KeptSample]
     dropped: list[dict[str, Any]]
     failed: list[dict[str, Any]]
     job: dict[str, Any]
 
-    def label(self, entry: Entry) -> Mask:
+    def index_of_type(self, entry: KeptSample) -> int:
+        """The place of a sample's type in `defect_types`. Raises `InputError` if it has none."""
+        if entry.defect not in self.defect_types:
+            raise InputError(
+                f"{self.out}: {entry.image} is of a type that its engine does not make"
+            )
+        return self.defect_types.index(entry.defect)
+
+    def label(self, entry: KeptSample) -> Mask:
         """The label [H,W] of a sample, from its file: the one truth of every format."""
         return read_image(self.out / entry.label)[..., 0] > 0
 
 
-def read_folder(out: Path) -> Folder:
+def read_finished(out: Path) -> FinishedDataset:
     """Read the job and the manifest of ``out``.
 
     Raises `InputError` if they are missing or damaged, or name a file outside ``out``.
     """
     job = _read_job(out / "job.json")
     entries = [_entry(r, where) for where, r in _lines(out / "manifest.jsonl")]
-    return Folder(
+    return FinishedDataset(
         out=out,
         category=job["category"],
         defect_types=job["defect_types"],
@@ -107,7 +115,7 @@ def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 raise InputError(f"{where} is damaged ({error})") from error
 
 
-def _entry(record: dict[str, Any], where: str) -> Entry:
+def _entry(record: dict[str, Any], where: str) -> KeptSample:
     texts = {key: record.get(key) for key in _TEXTS}
     if wrong := [key for key, value in texts.items() if not isinstance(value, str)]:
         raise InputError(f"{where} has no {', '.join(wrong)}")
@@ -118,4 +126,4 @@ def _entry(record: dict[str, Any], where: str) -> Entry:
         path = PurePosixPath(str(record.get(key, "")))
         if path.is_absolute() or ".." in path.parts or {"\\", ":"} & set(str(path)):
             raise InputError(f"{where}: {key} leaves the folder")
-    return Entry(**{key: str(value) for key, value in texts.items()}, mask=mask, record=record)
+    return KeptSample(**{key: str(value) for key, value in texts.items()}, mask=mask, record=record)

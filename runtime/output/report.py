@@ -24,8 +24,8 @@ from PIL import Image
 
 from ..files import write_whole
 from ..images.reading import read_image
-from ..images.types import Bits, Mask
-from .records import Entry, Folder, read_folder
+from ..images.types import Bits, Mask, without_alpha
+from .records import FinishedDataset, KeptSample, read_finished
 
 __all__ = ["MAX_EMBEDDED", "write_report"]
 
@@ -50,7 +50,7 @@ def write_report(out: Path) -> None:
 
     Raises `InputError` if the folder is not a job's, and `OutputError` if it cannot be written.
     """
-    folder = read_folder(out)
+    folder = read_finished(out)
     chosen = set(_spread(range(len(folder.entries)), MAX_EMBEDDED))
     samples = [_sample(folder, e, embed=i in chosen) for i, e in enumerate(folder.entries)]
     data = {
@@ -67,7 +67,7 @@ def write_report(out: Path) -> None:
     write_whole(out / "report.html", page.replace(_PLACE, _script_json(data), 1).encode())
 
 
-def _counts(folder: Folder) -> dict[str, int]:
+def _counts(folder: FinishedDataset) -> dict[str, int]:
     kept, dropped, failed = len(folder.entries), len(folder.dropped), len(folder.failed)
     return {
         "requested": kept + dropped + failed,
@@ -78,7 +78,7 @@ def _counts(folder: Folder) -> dict[str, int]:
     }
 
 
-def _reasons(folder: Folder) -> list[dict[str, Any]]:
+def _reasons(folder: FinishedDataset) -> list[dict[str, Any]]:
     """What is not in the dataset and why; the most frequent reason first."""
     lines = [("not kept", r) for r in folder.dropped] + [("failed", r) for r in folder.failed]
     told = [
@@ -96,7 +96,7 @@ def _reasons(folder: Folder) -> list[dict[str, Any]]:
     ]
 
 
-def _sample(folder: Folder, entry: Entry, *, embed: bool) -> dict[str, Any]:
+def _sample(folder: FinishedDataset, entry: KeptSample, *, embed: bool) -> dict[str, Any]:
     record = entry.record
     sample: dict[str, Any] = {
         "defect_type": entry.defect,
@@ -115,7 +115,7 @@ def _finite(value: Any) -> float | None:
     return value if isinstance(value, int | float) and math.isfinite(value) else None
 
 
-def _images(folder: Folder, entry: Entry) -> dict[str, Any]:
+def _images(folder: FinishedDataset, entry: KeptSample) -> dict[str, Any]:
     """The cut-outs of a sample as data URIs, and where they lie: [x, y, width, height]."""
     good, image = (read_image(folder.out / path) for path in (entry.good, entry.image))
     label = folder.label(entry)
@@ -155,21 +155,17 @@ def _span(low: int, high: int, side: int, size: int) -> slice:
 
 def _shown(image: Bits, good: Bits) -> Shown:
     """8 bits without alpha; 16 bits are stretched to what the good image uses of them."""
-    colour = _colours(image)
+    colour = without_alpha(image)
     if image.dtype == np.uint8:
         return np.asarray(colour, np.uint8)
-    low, high = np.percentile(_colours(good), (0.1, 99.9))
+    low, high = np.percentile(without_alpha(good), (0.1, 99.9))
     return np.asarray(np.clip((colour - low) * (255 / max(1, high - low)), 0, 255), np.uint8)
-
-
-def _colours(image: Bits) -> Bits:
-    return image[..., :-1] if image.shape[2] in (2, 4) else image
 
 
 def _difference(good: Bits, image: Bits) -> Shown:
     """Largest difference of the channels, from black over red to yellow."""
     top = np.iinfo(good.dtype).max
-    amount = np.abs(_colours(image).astype(np.float32) - _colours(good)).max(axis=2) / top
+    amount = np.abs(without_alpha(image).astype(np.float32) - without_alpha(good)).max(axis=2) / top
     grey = np.asarray(np.clip(amount * (255 * _GAIN), 0, 255), np.uint8)
     return np.asarray(cv2.applyColorMap(grey, cv2.COLORMAP_INFERNO)[..., ::-1], np.uint8)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from .records import Entry
+from .records import KeptSample
 
 __all__ = ["split"]
 
@@ -13,7 +13,7 @@ __all__ = ["split"]
 _VAL_SHARE = 0.2
 
 
-def split(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
+def split(entries: Sequence[KeptSample]) -> dict[str, list[KeptSample]]:
     """Samples for training and validation; all samples of one source are on the same side.
 
     A fifth of the sources, chosen by the hashes of their names; at least one of two.

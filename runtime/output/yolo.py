@@ -9,12 +9,12 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from ..config.yaml import write_yaml
 from ..files import unwritable, write_whole
-from .instances import _category, instances
+from .instances import instances
 from .outline import outline
-from .records import Entry, Folder, read_folder
+from .records import FinishedDataset, KeptSample, read_finished
 from .split import split
-from .yaml import _yaml
 
 __all__ = ["write_yolo"]
 
@@ -25,7 +25,7 @@ def write_yolo(out: Path) -> None:
     The format knows neither holes nor an object of several pieces: an outline runs there and
     back along a cut of no width.
     """
-    folder = read_folder(out)
+    folder = read_finished(out)
     base = out / "yolo"
     _remove(base)  # with more samples, one may change sides
     for part, entries in split(folder.entries).items():
@@ -38,11 +38,11 @@ def write_yolo(out: Path) -> None:
     names = dict(enumerate(folder.defect_types))
     val = "images/val" if len(split(folder.entries)["val"]) else "images/train"
     data = {"train": "images/train", "val": val, "names": names}
-    write_whole(base / "data.yaml", _yaml(data).encode())
+    write_whole(base / "data.yaml", write_yaml(data).encode())
 
 
-def _yolo_lines(folder: Folder, entry: Entry) -> Iterator[str]:
-    category = _category(folder, entry)
+def _yolo_lines(folder: FinishedDataset, entry: KeptSample) -> Iterator[str]:
+    category = folder.index_of_type(entry)
     for mask in instances(folder.label(entry)):
         # so far into the pixel that readers that cut and those that round find it
         points = (outline(mask) + 0.25) / mask.shape[::-1]

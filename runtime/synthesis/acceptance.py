@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from ..config.synthesis import Job
+from ..config.synthesis import SynthesisConfig
 
-__all__ = []
+__all__ = ["fault", "score"]
 
 #: A defect this strong, or covering this much of its mask, counts in full.
 _STRONG, _COVERING = 0.2, 0.5
 
 
-def _score(*, visibility: float, coverage: float, seam: float, **_: float) -> float:
+def score(*, visibility: float, coverage: float, seam: float, **_: float) -> float:
     """0 to 1: how strong a defect is, how much of its mask it covers, how little it leaks.
 
     Strength and cover count up to what is plain to see; beyond, more is not better.
@@ -21,12 +21,14 @@ def _score(*, visibility: float, coverage: float, seam: float, **_: float) -> fl
     return strong * covering * (1 - min(1.0, seam / visibility))
 
 
-def _fault(job: Job, *, visibility: float, coverage: float, seam: float, **_: float) -> str | None:
+def fault(
+    config: SynthesisConfig, *, visibility: float, coverage: float, seam: float, **_: float
+) -> str | None:
     """Why a candidate is not fit, if so."""
     if coverage == 0:
         return "no defect appeared"
-    if coverage < job.min_coverage:
+    if coverage < config.min_coverage:
         return f"it covers only {coverage:.1%} of its mask"
-    if seam > job.max_leak * visibility and job.refinement.method != "none":
+    if seam > config.max_leak * visibility and config.refine != "none":
         return f"it leaks: its border changed by {seam:.3f}, itself by {visibility:.3f}"
     return None

@@ -8,21 +8,21 @@ from typing import Any
 
 import numpy as np
 
+from ..config.synthesis import SynthesisConfig
 from ..diffusion.rows import Floats
 from ..images.compositing import composite, feather
 from ..images.types import Bits, Mask, Pixels
 from ..images.window import from_model, to_model
 from ..masks.resizing import latent_mask
-from .acceptance import _fault, _score
-from .pipeline import Pipeline
+from .acceptance import fault, score
 from .refinement import refine
 from .tiles import Tile
 
-__all__ = []
+__all__ = ["Candidate", "Canvas", "View"]
 
 
 @dataclass(frozen=True)
-class _Candidate:
+class Candidate:
     """A tile as it could be: change [S,S,3] of the image, and the label [S,S] under the mask.
 
     ``reason`` says why it is not fit, if so.
@@ -36,17 +36,25 @@ class _Candidate:
     reason: str | None
 
 
-class _View:
+class View:
     """What the model sees of an image for a tile, and what a result does to it."""
 
-    def __init__(self, image: Bits, tile: Tile, pipeline: Pipeline) -> None:
-        window, job = tile.window, pipeline.job
+    def __init__(
+        self,
+        image: Bits,
+        tile: Tile,
+        config: SynthesisConfig,
+        *,
+        side: int,
+        latent: tuple[int, int],
+    ) -> None:
+        """``side`` of the model's window in px, ``latent`` (h, w) of its latents."""
+        window = tile.window
         self.tile, self.image = tile, window.crop(image).copy()
-        self.pixels = to_model(self.image, pipeline.window)
-        size = pipeline.latent.height, pipeline.latent.width
-        self.latent_mask = latent_mask(tile.mask, *size)[None]
-        self.weight = feather(tile.mask, job.grow, job.feather)
-        self._job = job
+        self.pixels = to_model(self.image, side)
+        self.latent_mask = latent_mask(tile.mask, *latent)[None]
+        self.weight = feather(tile.mask, config.grow, config.feather)
+        self._config = config
         self._inside = np.zeros(tile.mask.shape, bool)
         height, width = image.shape[:2]
         self._inside[
@@ -61,22 +69,22 @@ class _View:
         after: Floats,
         attention: Floats,
         drift: float,
-    ) -> _Candidate:
+    ) -> Candidate:
         """Label and measure a candidate; origin, before and after [3,h,w] are decoded.
 
         The good image went through the decoder too, so that what the autoencoder itself alters
         is in neither the change nor the label.
         """
-        side, job = self.tile.window.side, self._job
+        side, config = self.tile.window.side, self._config
         result = from_model(after, side)
         amount = np.abs(result - from_model(origin, side)).max(axis=2)
-        before = self.pixels if job.blend == "decoded" else before
+        before = self.pixels if config.blend == "decoded" else before
         change = result - from_model(before, side)
         if not (np.isfinite(amount).all() and np.isfinite(change).all()):
             nothing = np.zeros_like(self._inside)
-            fault = "the engine's result has values that are not finite"
-            return _Candidate(number, change, nothing, {}, 0, fault)
-        label = refine(self.tile.mask, attention, amount, job.refinement) & self._inside
+            reason = "the engine's result has values that are not finite"
+            return Candidate(number, change, nothing, {}, 0, reason)
+        label = refine(self.tile.mask, attention, amount, config) & self._inside
         fading = (self.weight > 0) & (self.weight < 1) & self._inside
         figures = {
             "visibility": _mean(amount[label]),
@@ -84,19 +92,21 @@ class _View:
             "seam": _mean(np.abs(change).max(axis=2)[fading]),
             "latent_outside_error": drift,
         }
-        return _Candidate(number, change, label, figures, _score(**figures), _fault(job, **figures))
+        why = fault(config, **figures)
+        return Candidate(number, change, label, figures, score(**figures), why)
 
 
-class _Canvas:
+class Canvas:
     """A good image on which defects are being painted.
 
-    image   [H,W,C]
-    label     [H,W], where a defect is
-    band      [H,W], where the image may differ from its source
-    tiles   what became of each tile
+    image  [H,W,C]
+    label  [H,W], where a defect is
+    band   [H,W], where the image may differ from its source
+    tiles  what became of each tile
     """
 
     def __init__(self, source: Bits) -> None:
+        """Nothing is painted yet; the source stays as it is."""
         self._source, self.image = source, source.copy()
         self.label, self.band = np.zeros((2, *source.shape[:2]), bool)
         self.tiles: list[dict[str, Any]] = []
@@ -109,7 +119,7 @@ class _Canvas:
         """Whether any of an instance became label."""
         return bool((self.label & instance).any())
 
-    def paint(self, view: _View, candidate: _Candidate) -> None:
+    def paint(self, view: View, candidate: Candidate) -> None:
         """Paint a candidate of a tile, unless it is not fit."""
         window = view.tile.window
         record = {"window": asdict(window), "candidate": candidate.number}

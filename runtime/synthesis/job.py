@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import signal
 import sys
 import threading
@@ -16,8 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ..config.masks import Masks
-from ..config.synthesis import Job
+from ..config.job import JobConfig
 from ..engines.engine import cores
 from ..engines.loading import BUNDLED_ENGINE, load_engine
 from ..engines.manifest import MANIFEST
@@ -26,14 +24,15 @@ from ..files import sha256_of
 from ..images.folder import find_images
 from ..images.reading import read_image
 from ..masks.source import MaskSource, Placed, digest
-from ..output.dataset import Dataset
-from ..output.formats import Format, finish, parse_formats
-from ..output.journal import Entry
+from ..masks.sources import open_masks
+from ..output.dataset import DatasetWriter
+from ..output.formats import finish
+from ..output.journal import JournalEntry
 from ..progress import Progress
-from .pipeline import Good, Pipeline, Sample
+from .pipeline import Pipeline, Sample, SourceImage
 from .scheduler import Call, Scheduler, Task, Work
 
-__all__ = ["Job", "Summary", "synthesize"]
+__all__ = ["Summary", "synthesize"]
 
 #: What a sample's line in the manifest says of the job.
 _RECORDED = ("defect", "category", "steps", "background", "blend", "engine", "provider")
@@ -76,90 +75,84 @@ class Summary:
 
 
 @dataclass(frozen=True)
-class _Entry:
+class _Listed:
     """An image of the folder, not yet read: its place there, its path and its path within."""
 
     index: int
     path: Path
-    source: str
+    name: str
 
 
 def synthesize(
-    images: str | Path,
-    engine: str | Path | None,
-    masks: str | Path | Masks | None,
-    out: str | Path,
-    job: Job | None = None,
+    images: str | Path | None = None,
+    out: str | Path | None = None,
+    config: JobConfig | None = None,
     *,
-    category: str = "parts",
-    formats: Sequence[Format] = ("mvtec",),
-    threads: int | None = None,
-    provider: str | None = None,
-    trust: str | None = None,
     wait: bool = False,
     quiet: bool = False,
+    **options: Any,
 ) -> Summary:
     """Put defects into every image under ``images`` and write a dataset to ``out``.
 
-    Without ``engine`` the bundled one is taken. ``masks`` says where masks come from
-    (see `defectrt.Masks`); a folder alone holds one for every image, of the same path; without
-    it, one that suits the type of defect is drawn.
-    Images that cannot be used are listed in the summary; the rest goes on. ``formats`` besides
-    the MVTec AD layout are written at the end, see `defectrt.output.formats`. ``provider`` is
-    what an ONNX engine runs on, and ``trust`` has the fingerprints of other engines that may run,
-    see `defectrt.engines.loading.load_engine`. The provider decides the last bits, so a job
+    ``options`` are those of the command line and of `JobConfig`, by the same names; ``config``
+    holds them all, and what is given beside it replaces what it says. Images that cannot be used
+    are listed in the summary; the rest goes on. The provider decides the last bits, so a job
     goes on with the one it began with. Whatever stopped a job, the same call goes on with it and
     ends with the same files; another process that is writing to ``out`` is an `OutputError`,
     unless told to ``wait`` for it. Ctrl-C finishes the samples at hand and raises `Cancelled`.
     Raises the errors of `defectrt.errors` for everything that concerns the whole job, before
     anything is written.
     """
-    job, formats = job or Job(), parse_formats(",".join(formats))
-    images, engine, out = Path(images), Path(engine or BUNDLED_ENGINE), Path(out)
-    options = masks if isinstance(masks, Masks) else Masks(folder=Path(masks) if masks else None)
-    entries = _find_goods(images, out, *options.paths())
-    requested = len(entries) * job.count
-    threads = threads if threads is not None else cores()
-    calls = max(1, min(threads, requested * job.candidates // job.batch))
+    given = {"images": images, "out": out}
+    options |= {key: value for key, value in given.items() if value is not None}
+    config = config.replace(**options) if config else JobConfig(**options)
+    goods = _find_goods(config)
+    requested = len(goods) * config.count
+    threads = config.threads if config.threads is not None else cores()
+    calls = max(1, min(threads, requested * config.candidates // config.batch_size))
+    engine = config.engine or BUNDLED_ENGINE
     with load_engine(
-        engine, threads=threads, calls=calls, provider=provider, trust=trust
+        engine, threads=threads, calls=calls, provider=config.provider, trust=config.trust
     ) as opened:
-        pipeline = Pipeline(opened, job)
-        band = math.ceil(job.grow + job.feather)
-        mask_source = options.open(pipeline.defect, opened.manifest.image.height, job.seed, band)
-        record = job.record() | {
+        pipeline = Pipeline(opened, config)
+        masks = open_masks(
+            config, pipeline.defect, window=pipeline.window, seed=config.seed, band=pipeline.band
+        )
+        record = config.record() | {
+            "batch_size": config.batch_size,
             "defect": pipeline.defect,
             "steps": len(pipeline.schedule),
-            "category": category,
+            "category": config.category,
             "engine": sha256_of(engine / MANIFEST),
             "provider": opened.provider,
             "defect_types": opened.manifest.defects,
-            "images": digest(entry.source for entry in entries),
-            "masks": mask_source.record(),
+            "images": digest(listed.name for listed in goods),
+            "masks": masks.record(),
         }
-        dataset = Dataset(out, category, pipeline.defect, record, wait=wait)
-        run = _Run(pipeline, mask_source, dataset, record, entries)
-        scheduler = Scheduler(opened, batch=job.batch)
-        with dataset.journal, Progress(requested, "synthesize", quiet=quiet) as progress:
+        writer = DatasetWriter(config.out, config.category, pipeline.defect, record, wait=wait)
+        run = _Run(pipeline, masks, writer, record, goods)
+        scheduler = Scheduler(opened, batch_size=config.batch_size)
+        with writer.journal, Progress(requested, "synthesize", quiet=quiet) as progress:
             with _interrupt(quiet) as stop:
                 for task in scheduler.run(run.tasks(stop)):
                     run.settle(task.result())
                     progress.update(run.done, kept=run.kept)
-                dataset.finish()
+                writer.finish()
                 if run.done < requested:
                     raise Cancelled(
                         f"stopped after {run.done} of {requested} samples; "
                         "run the same command again to go on"
                     )
-            finish(out, formats)
+            finish(config.out, config.formats)
             return run.summary()
 
 
-def _find_goods(images: Path, *not_in: Path) -> list[_Entry]:
+def _find_goods(config: JobConfig) -> list[_Listed]:
     """All images but those in the folders of masks and results, should these lie below."""
+    images = config.images
     if not images.is_dir():
         raise InputError(f"{images}: no such folder of images")
-    root, *others = (folder.resolve() for folder in (images, *not_in))
+    root, *others = (folder.resolve() for folder in (images, config.out, *config.mask_paths))
     if root in others:
         raise UsageError(f"{images}: images, masks and results need a folder each")
     paths = [
@@ -169,7 +162,7 @@ def _find_goods(images: Path, *not_in: Path) -> list[_Entry]:
     ]
     if not paths:
         raise InputError(f"{images}: holds no images (PNG, JPEG, TIFF or BMP)")
-    return [_Entry(i, p, p.relative_to(images).as_posix()) for i, p in enumerate(paths)]
+    return [_Listed(i, p, p.relative_to(images).as_posix()) for i, p in enumerate(paths)]
 
 
 class _Run:
@@ -183,46 +176,42 @@ class _Run:
         self,
         pipeline: Pipeline,
         masks: MaskSource,
-        dataset: Dataset,
+        writer: DatasetWriter,
         record: dict[str, Any],
-        entries: Sequence[_Entry],
+        goods: Sequence[_Listed],
     ) -> None:
-        self._pipeline, self._masks, self._dataset, self._entries = (
-            pipeline,
-            masks,
-            dataset,
-            entries,
-        )
+        self._pipeline, self._masks = pipeline, masks
+        self._writer, self._goods = writer, goods
         self._record = {key: record[key] for key in _RECORDED}
         self._made = 0
-        self.kept = dataset.journal.count("kept")
-        self.done = self.kept + dataset.journal.count("dropped")
+        self.kept = writer.journal.count("kept")
+        self.done = self.kept + writer.journal.count("dropped")
 
-    def tasks(self, stop: threading.Event) -> Iterator[Task[Entry]]:
+    def tasks(self, stop: threading.Event) -> Iterator[Task[JournalEntry]]:
         """A task for every sample that is not settled, until stopped."""
-        for entry in self._entries:
-            settled = self._dataset.journal.settled(entry.index)
-            numbers = [k for k in range(self._pipeline.job.count) if k not in settled]
-            reading = Task(self._read(entry))
+        for listed in self._goods:
+            settled = self._writer.journal.settled(listed.index)
+            numbers = [k for k in range(self._pipeline.config.count) if k not in settled]
+            reading = Task(self._read(listed))
             for number in numbers:
                 if stop.is_set():
                     return
-                yield Task(self._make(entry, reading, number))
+                yield Task(self._make(listed, reading, number))
 
-    def settle(self, entry: Entry) -> None:
+    def settle(self, entry: JournalEntry) -> None:
         """Take down what became of a sample."""
-        self._dataset.journal.settle(entry)
+        self._writer.journal.settle(entry)
         self._made += entry.state != "failed"
         self.kept += entry.state == "kept"
         self.done += 1
 
     def summary(self) -> Summary:
         """The account, with what earlier runs made."""
-        journal = self._dataset.journal
+        journal = self._writer.journal
         dropped = [f"{e.source}, sample {e.number}: {e.reason}" for e in journal.entries("dropped")]
         failed = list(journal.entries("failed"))
         tries, rejected = journal.tries()
-        requested = len(self._entries) * self._pipeline.job.count
+        requested = len(self._goods) * self._pipeline.config.count
         return Summary(
             requested=requested,
             placed=requested - len(failed),
@@ -237,24 +226,24 @@ class _Run:
         )
 
     def _make(
-        self, entry: _Entry, reading: Task[tuple[Good, dict[str, Any]]], number: int
-    ) -> Work[Entry]:
+        self, listed: _Listed, reading: Task[tuple[SourceImage, dict[str, Any]]], number: int
+    ) -> Work[JournalEntry]:
         """One sample, from reading its image to writing its files."""
         start = monotonic()
         try:
-            ((good, record),) = yield (reading,)
-            placed = yield Call("masks", lambda: self._masks(entry.source, good.image, number))
+            ((source, record),) = yield (reading,)
+            placed = yield Call("masks", lambda: self._masks(listed.name, source.image, number))
         except InputError as fault:
-            source, reason = (_readable(text) for text in (entry.source, str(fault)))
-            return Entry(entry.index, number, source, "failed", reason)
+            name, reason = (_readable(text) for text in (listed.name, str(fault)))
+            return JournalEntry(listed.index, number, name, "failed", reason)
         sample = yield from self._pipeline.sample(
-            good, number, [instance.mask for instance in placed]
+            source, number, [instance.mask for instance in placed]
         )
-        record = yield Call("write", lambda: self._write(entry, sample, placed, record))
-        return Entry(
-            entry.index,
+        record = yield Call("write", lambda: self._write(listed, sample, placed, record))
+        return JournalEntry(
+            listed.index,
             number,
-            entry.source,
+            listed.name,
             "dropped" if sample.fault else "kept",
             sample.fault or "",
             sample.tries,
@@ -263,25 +252,27 @@ class _Run:
             record,
         )
 
-    def _read(self, entry: _Entry) -> Work[tuple[Good, dict[str, Any]]]:
+    def _read(self, listed: _Listed) -> Work[tuple[SourceImage, dict[str, Any]]]:
         """An image, kept as a good one, and what its samples' records say of it."""
 
-        def read() -> tuple[Good, dict[str, Any]]:
+        def read() -> tuple[SourceImage, dict[str, Any]]:
             try:
-                entry.source.encode()
+                listed.name.encode()
             except UnicodeEncodeError as error:
-                raise InputError(f"{entry.path}: the name is not UTF-8; rename the file") from error
-            image = read_image(entry.path)
-            record = {"source": entry.source, "source_sha256": sha256_of(entry.path)}
-            name = _number(entry.index, len(self._entries))
-            record["good"] = self._dataset.add_good(entry.index, name, image)
-            return Good(entry.source, image), record
+                raise InputError(
+                    f"{listed.path}: the name is not UTF-8; rename the file"
+                ) from error
+            image = read_image(listed.path)
+            record = {"source": listed.name, "source_sha256": sha256_of(listed.path)}
+            name = _number(listed.index, len(self._goods))
+            record["good"] = self._writer.add_good(listed.index, name, image)
+            return SourceImage(listed.name, image), record
 
-        result: tuple[Good, dict[str, Any]] = yield Call("read", read)
+        result: tuple[SourceImage, dict[str, Any]] = yield Call("read", read)
         return result
 
     def _write(
-        self, entry: _Entry, sample: Sample, placed: Sequence[Placed], record: dict[str, Any]
+        self, listed: _Listed, sample: Sample, placed: Sequence[Placed], record: dict[str, Any]
     ) -> dict[str, Any]:
         """Write a sample's files, unless it is none; returns its line in the manifest."""
         record = record | {
@@ -291,11 +282,11 @@ class _Run:
         record |= {"seed": sample.seed, **self._record, **sample.figures}
         if sample.fault:
             return record
-        count = self._pipeline.job.count
-        name = _number(entry.index * count + sample.number, len(self._entries) * count)
+        count = self._pipeline.config.count
+        name = _number(listed.index * count + sample.number, len(self._goods) * count)
         mask = np.logical_or.reduce([instance.mask for instance in placed])
-        paths = self._dataset.write(name, sample.image, sample.label, mask)
-        _check(self._dataset.out / paths["image"], sample)
+        paths = self._writer.write(name, sample.image, sample.label, mask)
+        _check(self._writer.out / paths["image"], sample)
         return paths | record
 
 
@@ -314,7 +305,7 @@ def _check(image: Path, sample: Sample) -> None:
 
     Raises `OutputError` if one bit differs: a result that cannot be trusted is not kept.
     """
-    written, source = read_image(image), sample.good.image
+    written, source = read_image(image), sample.source.image
     if written.dtype == source.dtype and written.shape == source.shape:
         wrong = (written != source) & ~sample.band[..., None]
         if not wrong.any():

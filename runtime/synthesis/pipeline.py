@@ -4,9 +4,9 @@ Written as work for the scheduler; knows nothing of files or folders. A sample i
 all its instances, an instance is painted in tiles (see `tiles`), one after another, and a tile is
 the best of several candidates:
 
-    pipeline = Pipeline(engine, job)
-    good = Good("part.png", image)
-    tasks = [Task(pipeline.sample(good, k, [mask])) for k in range(3)]
+    pipeline = Pipeline(engine, SynthesisConfig())
+    source = SourceImage("part.png", image)
+    tasks = [Task(pipeline.sample(source, k, [mask])) for k in range(3)]
     for task in Scheduler(engine).run(tasks):
         sample = task.result()
 """
@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from ..config.synthesis import Job
+from ..config.synthesis import SynthesisConfig
 from ..diffusion.noise import normal
 from ..diffusion.rows import Floats, Prompts
 from ..diffusion.sampler import generate, invert
@@ -29,17 +29,17 @@ from ..diffusion.seeds import sample_seed
 from ..engines.engine import Engine
 from ..errors import EngineError
 from ..images.types import Bits, Mask
-from .canvas import _Candidate, _Canvas, _View
+from .canvas import Candidate, Canvas, View
 from .scheduler import Call, Decode, Encode, Task, Work
 from .tiles import Tile, cut
 
-__all__ = ["Good", "Pipeline", "Sample"]
+__all__ = ["Pipeline", "Sample", "SourceImage"]
 
 
-class Good:
+class SourceImage:
     """A good image [H,W,C] that samples are made of; what they share is computed once.
 
-    The name decides the noise, together with a sample's number and the job's seed.
+    The name decides the noise, together with a sample's number and the configuration's seed.
     """
 
     def __init__(self, name: str, image: Bits) -> None:
@@ -47,7 +47,7 @@ class Good:
         self.name, self.image = name, image
         self._inverted: dict[tuple[Any, ...], Task[_Inverted]] = {}
 
-    def inverted(self, view: _View, work: Work[_Inverted]) -> Task[_Inverted]:
+    def inverted(self, view: View, work: Work[_Inverted]) -> Task[_Inverted]:
         """The one task that inverts this view of the untouched image."""
         key = (view.tile.window, view.tile.mask.tobytes())
         return self._inverted.setdefault(key, Task(work))
@@ -59,7 +59,7 @@ class Sample:
 
     number    of its good image's samples
     seed      its own; with the image and the masks it makes the sample again
-    image   [H,W,C], the source's bits outside the band
+    image     [H,W,C], the source's bits outside the band
     label     [H,W], where the defect is: what changed
     band      [H,W], where the image may differ from its source
     figures   numbers for the manifest, see `Pipeline.sample`
@@ -68,7 +68,7 @@ class Sample:
     fault     why this is no sample, if so: nothing could be painted, and the image is the source
     """
 
-    good: Good
+    source: SourceImage
     number: int
     seed: int
     image: Bits
@@ -90,23 +90,29 @@ class _Inverted:
 
 
 class Pipeline:
-    """An engine set up for a job."""
+    """An engine set up for what is to be made.
 
-    def __init__(self, engine: Engine, job: Job) -> None:
+    window  side that the model sees, in px
+    band    width of the soft border around a mask, in px
+    defect  the type that is made
+    """
+
+    def __init__(self, engine: Engine, config: SynthesisConfig) -> None:
         """Raises `UsageError` for a defect or a number of steps that the engine does not have."""
         manifest = engine.manifest
         if manifest.image.height != manifest.image.width or manifest.image.channels != 3:
             raise EngineError("the engine's window is not a square of 3 channels")
-        self.job, self.window = job, manifest.image.height
+        self.config, self.window = config, manifest.image.height
         self.latent = manifest.latent
-        self._context = max(job.context, math.ceil(job.grow + job.feather))
-        indices = manifest.prompt_indices(job.defect)
+        self.band = math.ceil(config.grow + config.feather)
+        self._context = max(config.context, self.band)
+        indices = manifest.prompt_indices(config.defect)
         self._prompts = Prompts(*(np.full(1, i, np.int64) for i in indices))
-        self.schedule = manifest.steps(job.steps)
+        self.schedule = manifest.steps(config.steps)
         self.defect = manifest.prompts[indices.defect].name
 
     def sample(
-        self, good: Good, number: int, instances: Sequence[Mask], seed: int | None = None
+        self, source: SourceImage, number: int, instances: Sequence[Mask], seed: int | None = None
     ) -> Work[Sample]:
         """Paint every instance [H,W] on a good image.
 
@@ -114,23 +120,23 @@ class Pipeline:
         and the sample's number. What could not be painted is left out; a sample is at fault
         unless every instance shows something. The figures:
 
-        tiles              window, candidate, score, visibility, coverage and seam of each
-        mask_area            px that were asked for
-        refined_area         px of the label
-        changed_area         px that differ from the source
-        outside_error        largest difference to the source outside the band; 0
+        tiles          window, candidate, score, visibility, coverage and seam of each
+        mask_area      px that were asked for
+        refined_area   px of the label
+        changed_area   px that differ from the source
+        outside_error  largest difference to the source outside the band; 0
         latent_outside_error the same in latents, before it is painted; 0 in ``replay``
         visibility           mean change in the label, as a share of the full range
         coverage             share of the mask that is label
         seam                 mean change that the soft border had to fade out; the worst tile's
         """
         if seed is None:
-            seed = sample_seed(self.job.seed, good.name, number)
-        canvas = yield Call("paint", lambda: _Canvas(good.image))
+            seed = sample_seed(self.config.seed, source.name, number)
+        canvas = yield Call("paint", lambda: Canvas(source.image))
         tries, rejected, missing = 0, list[str](), 0
         for instance in instances:
             for tile in cut(instance, self.window, self._context):
-                view, candidates = yield from self._tile(good, canvas, tile, seed)
+                view, candidates = yield from self._tile(source, canvas, tile, seed)
                 tries += len(candidates)
                 rejected += [c.reason for c in candidates if c.reason]
                 best = max(candidates, key=lambda c: (not c.reason, c.score, -c.number))
@@ -141,7 +147,7 @@ class Pipeline:
         if fault and len(instances) > 1:
             fault = f"{missing} of {len(instances)} instances: {fault}"
         return Sample(
-            good=good,
+            source=source,
             number=number,
             seed=seed,
             image=canvas.image,
@@ -154,20 +160,20 @@ class Pipeline:
         )
 
     def _tile(
-        self, good: Good, canvas: _Canvas, tile: Tile, seed: int
-    ) -> Work[tuple[_View, list[_Candidate]]]:
+        self, source: SourceImage, canvas: Canvas, tile: Tile, seed: int
+    ) -> Work[tuple[View, list[Candidate]]]:
         """All candidates of one tile, from one inversion of what is there before it."""
-        view = yield Call("view", lambda: _View(canvas.image, tile, self))
+        view = yield Call("view", lambda: self._view(canvas.image, tile))
         if canvas.is_untouched(tile):
-            (inverted,) = yield (good.inverted(view, self._invert(view)),)
+            (inverted,) = yield (source.inverted(view, self._invert(view)),)
             origin = inverted.decoded
         else:
             inverted = yield from self._invert(view)
-            first = yield Call("view", lambda: _View(good.image, tile, self))
+            first = yield Call("view", lambda: self._view(source.image, tile))
             origin = (yield Decode((yield Encode(first.pixels[None]))))[0]
         noises = (
             normal(seed, len(canvas.tiles), c, inverted.latent.shape)
-            for c in range(self.job.candidates)
+            for c in range(self.config.candidates)
         )
         candidates = yield tuple(
             Task(self._candidate(view, inverted, origin, noise, c))
@@ -175,14 +181,18 @@ class Pipeline:
         )
         return view, candidates
 
-    def _invert(self, view: _View) -> Work[_Inverted]:
+    def _view(self, image: Bits, tile: Tile) -> View:
+        latent = self.latent.height, self.latent.width
+        return View(image, tile, self.config, side=self.window, latent=latent)
+
+    def _invert(self, view: View) -> Work[_Inverted]:
         z0 = yield Encode(view.pixels[None])
         path = yield from invert(z0, view.latent_mask, self._prompts, self.schedule)
         return _Inverted(z0, path, (yield Decode(z0))[0])
 
     def _candidate(
-        self, view: _View, inverted: _Inverted, origin: Floats, noise: Floats, number: int
-    ) -> Work[_Candidate]:
+        self, view: View, inverted: _Inverted, origin: Floats, noise: Floats, number: int
+    ) -> Work[Candidate]:
         """One try; ``origin`` [3,h,w] is the untouched image, decoded."""
         made = yield from generate(
             inverted.path,
@@ -190,14 +200,14 @@ class Pipeline:
             noise,
             self._prompts,
             self.schedule,
-            self.job.background,
+            self.config.background,
         )
         after = yield Decode(made.latent)
         drift = float(np.abs((1 - view.latent_mask) * (made.latent - inverted.latent)).max())
 
-        def assess() -> _Candidate:
+        def assess() -> Candidate:
             pixels = origin, inverted.decoded, after[0]
             return view.assess(number, *pixels, made.attention[0, 0], drift)
 
-        candidate: _Candidate = yield Call("assess", assess)
+        candidate: Candidate = yield Call("assess", assess)
         return candidate

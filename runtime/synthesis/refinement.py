@@ -9,59 +9,30 @@ ours: the background is known, so the difference to the good image shows where s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
 import cv2
 import numpy as np
 
+from ..config.synthesis import SynthesisConfig
 from ..diffusion.rows import Floats
-from ..errors import InputError
 from ..images.types import Mask, Pixels
 
-__all__ = ["Method", "Refinement", "attention_witness", "change_witness", "refine"]
-
-Method = Literal["attention", "change", "both", "none"]
+__all__ = ["attention_witness", "change_witness", "refine"]
 
 
-@dataclass(frozen=True)
-class Refinement:
-    """How a mask is refined.
-
-    method      which witness counts; ``both`` wants both; ``none`` keeps the mask as it is
-    threshold   of the normalised attention, 0 to 1; the paper's ½
-    min_change  of the difference, as a share of the full range; smaller changes are no defect
-    smooth      standard deviation in px of the blur that the difference gets first
-    min_area    px; smaller specks are noise
-    """
-
-    method: Method = "change"
-    threshold: float = 0.5
-    min_change: float = 0.03
-    smooth: float = 1.0
-    min_area: int = 4
-
-    def __post_init__(self) -> None:
-        """Refuse impossible values."""
-        if self.method not in ("attention", "change", "both", "none"):
-            raise InputError(f"refinement {self.method!r}: attention, change, both or none")
-        if not (0 <= self.threshold <= 1 and 0 <= self.min_change <= 1 and self.smooth >= 0):
-            raise InputError("refinement: threshold and min_change lie in [0,1], smooth from 0 up")
-
-
-def refine(mask: Mask, attention: Floats, change: Pixels, how: Refinement) -> Mask:
+def refine(mask: Mask, attention: Floats, change: Pixels, config: SynthesisConfig) -> Mask:
     """The part of ``mask`` [H,W] in which the defect appeared, maybe none of it.
 
     attention [r,r] over the same window; change [H,W] in [0,1], the absolute difference.
+    What counts is in the configuration's ``refine``, ``refine_*`` and ``min_change``.
     """
-    if how.method == "none":
+    if config.refine == "none":
         return mask.copy()
     refined = mask.copy()
-    if how.method in ("attention", "both"):
-        refined &= attention_witness(mask, attention, how.threshold)
-    if how.method in ("change", "both"):
-        refined &= change_witness(change, how.min_change, how.smooth)
-    return _without_specks(refined, how.min_area)
+    if config.refine in ("attention", "both"):
+        refined &= attention_witness(mask, attention, config.refine_threshold)
+    if config.refine in ("change", "both"):
+        refined &= change_witness(change, config.min_change, config.refine_smooth)
+    return _without_specks(refined, config.refine_min_area)
 
 
 def attention_witness(mask: Mask, attention: Floats, threshold: float) -> Mask:

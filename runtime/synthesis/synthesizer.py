@@ -1,6 +1,6 @@
 """Defects on arrays, without files: for programs that have their images in memory.
 
-with defectrt.Synthesizer(job=Job(defect="scratch")) as synthesizer:
+with defectrt.Synthesizer(defect="scratch") as synthesizer:
     result = synthesizer(image, mask)
     for result in synthesizer.run(images):
         train(result.image, result.label)
@@ -8,19 +8,16 @@ with defectrt.Synthesizer(job=Job(defect="scratch")) as synthesizer:
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..closing import Closing
-from ..config.masks import Masks
-from ..config.synthesis import Job
+from ..config.job import SynthesizerConfig
 from ..diffusion.rows import Floats, Rows
 from ..engines.engine import Engine, cores
 from ..engines.loading import BUNDLED_ENGINE, load_engine
@@ -28,19 +25,20 @@ from ..engines.manifest import Manifest
 from ..errors import Cancelled, EngineError, InputError
 from ..images.types import MAX_PIXELS, Bits, Mask
 from ..masks.source import MaskSource
-from .pipeline import Good, Pipeline, Sample
+from ..masks.sources import open_masks
+from .pipeline import Pipeline, Sample, SourceImage
 from .scheduler import Call, Scheduler, Task, Work
 
-__all__ = ["Part", "Result", "State", "Synthesizer"]
+__all__ = ["Result", "State", "Synthesizer", "Workpiece"]
 
 
 @dataclass(frozen=True)
-class Part:
+class Workpiece:
     """A good image, and where it may get a defect.
 
-    image   [H,W] or [H,W,C], uint8 or uint16; C is 1 grey, 2 grey + alpha, 3 RGB, 4 RGB + alpha
-    mask      [H,W], any value but 0 is defect; without it, one that suits the defect type is drawn
-    name      decides the noise, together with the job's seed and the sample's number
+    image  [H,W] or [H,W,C], uint8 or uint16; C is 1 grey, 2 grey + alpha, 3 RGB, 4 RGB + alpha
+    mask   [H,W], any value but 0 is defect; without it, one that suits the defect type is drawn
+    name   decides the noise, together with the configuration's seed and the sample's number
     """
 
     image: Bits
@@ -52,14 +50,14 @@ class Part:
 class Result:
     """An image with a defect.
 
-    name, number   of the part, and of the sample among the part's
-    seed           the sample's own; with the image and the mask it makes the sample again
-    image        of the part's shape and type; the part's own bits outside the band
-    label          [H,W], where the defect is
-    mask           [H,W], where it was asked for
-    band           [H,W], where the image may differ from the part's
-    figures        see `defectrt.synthesis.pipeline.Pipeline.sample`
-    fault          why there is no defect, if so; the image is the part's then
+    name, number  of the workpiece, and of the sample among the workpiece's
+    seed          the sample's own; with the image and the mask it makes the sample again
+    image         of the workpiece's shape and type; the workpiece's own bits outside the band
+    label         [H,W], where the defect is
+    mask          [H,W], where it was asked for
+    band          [H,W], where the image may differ from the workpiece's
+    figures       see `defectrt.synthesis.pipeline.Pipeline.sample`
+    fault         why there is no defect, if so; the image is the workpiece's then
     """
 
     name: str
@@ -78,7 +76,7 @@ class State:
     """How far a run is.
 
     done    samples that are finished
-    total   samples that were asked for; None while the parts have no length
+    total   samples that were asked for; None while the workpieces have no length
     steps   rows that went through the engine's row step so far
     """
 
@@ -88,50 +86,46 @@ class State:
 
 
 class Synthesizer(Closing):
-    """An engine, open and set up for a job; puts defects into arrays.
+    """An engine, open and set up; puts defects into arrays.
 
-    Several threads may use it at once. A result depends on its part, its number, the engine and
-    the job alone: not on what else is made, nor in what order.
+    Several threads may use it at once. A result depends on its workpiece, its number, the engine
+    and the configuration alone: not on what else is made, nor in what order.
     """
 
     def __init__(
         self,
-        engine: str | Path | None = None,
-        job: Job | None = None,
+        config: SynthesizerConfig | None = None,
         *,
-        masks: Masks | MaskSource | None = None,
-        threads: int | None = None,
-        provider: str | None = None,
-        trust: str | None = None,
+        mask_source: MaskSource | None = None,
+        **options: Any,
     ) -> None:
         """Verify and open an engine, by default the bundled one.
 
-        masks     where parts without a mask get theirs, and where they may lie; by default they
-                  are drawn anywhere; or any function of your own with the form of a `MaskSource`
-        threads   of the CPU; all by default
-        provider  what an ONNX engine runs on: cpu (the default), cuda, tensorrt, tensorrt-rtx,
-                  openvino, or auto for the fastest here
-        trust     fingerprints of engines that may run though they are machine code: all but ONNX
+        ``options`` are those of the command line and of `SynthesizerConfig`, by the same names;
+        ``config`` holds them all, and what is given beside it replaces what it says.
+        ``mask_source`` is a function of your own that says where workpieces without a mask get
+        theirs; otherwise the options say so, and by default they are drawn anywhere.
 
-        Raises `EngineError` for an engine that is damaged or not trusted or a provider that does
-        not take it, and `UsageError` for a type of defect or a number of steps that it does not
-        have.
+        Raises `UsageError` for options that are not possible, for a type of defect or a number of
+        steps that the engine does not have; `EngineError` for an engine that is damaged or not
+        trusted or a provider that does not take it.
         """
-        self.job = job or Job()
-        threads = threads if threads is not None else cores()
-        calls = max(1, min(threads, self.job.count * self.job.candidates // self.job.batch))
+        self.config = config.replace(**options) if config else SynthesizerConfig(**options)
+        config = self.config
+        threads = config.threads if config.threads is not None else cores()
+        calls = max(1, min(threads, config.count * config.candidates // config.batch_size))
         self._engine = load_engine(
-            engine or BUNDLED_ENGINE,
+            config.engine or BUNDLED_ENGINE,
             threads=threads,
             calls=calls,
-            provider=provider,
-            trust=trust,
+            provider=config.provider,
+            trust=config.trust,
         )
         self.provider = self._engine.provider
         try:
-            self._pipeline = Pipeline(self._engine, self.job)
+            self._pipeline = Pipeline(self._engine, config)
             self.defect = self._pipeline.defect
-            self._masks = self._open(masks or Masks())
+            self._masks = mask_source or self._open_masks()
         except BaseException:
             self._engine.close()
             raise
@@ -147,23 +141,23 @@ class Synthesizer(Closing):
         progress: Callable[[State], None] | None = None,
         cancel: threading.Event | None = None,
     ) -> Result:
-        """One sample of one image, see `Part`; another ``number``, another defect.
+        """One sample of one image, see `Workpiece`; another ``number``, another defect.
 
         Raises `InputError` for an array that cannot be used. ``progress`` and ``cancel`` as in
         `run`.
         """
-        pairs = [(_checked(Part(image, mask, name)), number)]
+        pairs = [(_checked(Workpiece(image, mask, name)), number)]
         (result,) = self._run(pairs, 1, progress, cancel)
         return result
 
     def run(
         self,
-        parts: Iterable[Part | Bits],
+        workpieces: Iterable[Workpiece | Bits],
         *,
         progress: Callable[[State], None] | None = None,
         cancel: threading.Event | None = None,
     ) -> Iterator[Result]:
-        """The job's count of samples of every part, in order, as they get ready.
+        """The configured count of samples of every workpiece, in order, as they get ready.
 
         Parts are taken only as there is room for them, so there may be any number; a bare
         image is named by its place. Many are on the way at once and share the engine, which
@@ -175,12 +169,14 @@ class Synthesizer(Closing):
 
         Raises `InputError` for an array that cannot be used, when its turn comes.
         """
-        total = len(parts) * self.job.count if isinstance(parts, Sized) else None
+        total = len(workpieces) * self.config.count if isinstance(workpieces, Sized) else None
         checked = (
-            _checked(part if isinstance(part, Part) else Part(part, name=str(i)))
-            for i, part in enumerate(parts)
+            _checked(
+                workpiece if isinstance(workpiece, Workpiece) else Workpiece(workpiece, name=str(i))
+            )
+            for i, workpiece in enumerate(workpieces)
         )
-        pairs = ((part, k) for part in checked for k in range(self.job.count))
+        pairs = ((workpiece, k) for workpiece in checked for k in range(self.config.count))
         return self._run(pairs, total, progress, cancel)
 
     def close(self) -> None:
@@ -188,15 +184,19 @@ class Synthesizer(Closing):
         self._closed = True
         self._engine.close()
 
-    def _open(self, masks: Masks | MaskSource) -> MaskSource:
-        if not isinstance(masks, Masks):
-            return masks
-        band = math.ceil(self.job.grow + self.job.feather)
-        return masks.open(self.defect, self._pipeline.window, self.job.seed, band)
+    def _open_masks(self) -> MaskSource:
+        pipeline = self._pipeline
+        return open_masks(
+            self.config,
+            pipeline.defect,
+            window=pipeline.window,
+            seed=self.config.seed,
+            band=pipeline.band,
+        )
 
     def _run(
         self,
-        pairs: Iterable[tuple[_Part | InputError, int]],
+        pairs: Iterable[tuple[_Checked | InputError, int]],
         total: int | None,
         progress: Callable[[State], None] | None,
         cancel: threading.Event | None,
@@ -207,71 +207,78 @@ class Synthesizer(Closing):
         places: dict[Task[Result], int] = {}
 
         def tasks() -> Iterator[Task[Result]]:
-            for i, (part, number) in enumerate(pairs):
-                task = Task(self._make(part, number))
+            for i, (workpiece, number) in enumerate(pairs):
+                task = Task(self._make(workpiece, number))
                 places[task] = i
                 yield task
 
         ready: dict[int, Task[Result]] = {}
         turn = 0
-        for task in Scheduler(watched, batch=self.job.batch).run(tasks()):
+        for task in Scheduler(watched, batch_size=self.config.batch_size).run(tasks()):
             ready[places.pop(task)] = task
             watched.sample_is_done()
             while turn in ready:
                 yield ready.pop(turn).result()
                 turn += 1
 
-    def _make(self, part: _Part | InputError, number: int) -> Work[Result]:
-        if isinstance(part, InputError):
-            raise part
+    def _make(self, workpiece: _Checked | InputError, number: int) -> Work[Result]:
+        if isinstance(workpiece, InputError):
+            raise workpiece
         try:
-            instances = yield Call("masks", lambda: self._instances(part, number))
+            instances = yield Call("masks", lambda: self._instances(workpiece, number))
         except InputError as fault:
-            return part.without(number, str(fault))
-        sample = yield from self._pipeline.sample(part.good, number, instances)
-        return part.result(sample, instances)
+            return workpiece.without(number, str(fault))
+        sample = yield from self._pipeline.sample(workpiece.source, number, instances)
+        return workpiece.result(sample, instances)
 
-    def _instances(self, part: _Part, number: int) -> list[Mask]:
-        if part.mask is not None:
-            return [part.mask]
-        return [p.mask for p in self._masks(part.good.name, part.good.image, number)]
+    def _instances(self, workpiece: _Checked, number: int) -> list[Mask]:
+        if workpiece.mask is not None:
+            return [workpiece.mask]
+        return [p.mask for p in self._masks(workpiece.source.name, workpiece.source.image, number)]
 
 
-def _checked(part: Part) -> _Part | InputError:
-    """A part, or what is wrong with it, to be raised when its turn comes."""
+def _checked(workpiece: Workpiece) -> _Checked | InputError:
+    """A workpiece, or what is wrong with it, to be raised when its turn comes."""
     try:
-        return _Part(part)
+        return _Checked(workpiece)
     except InputError as fault:
         return fault
 
 
-class _Part:
-    """A part whose arrays were checked."""
+class _Checked:
+    """A workpiece whose arrays were checked."""
 
-    def __init__(self, part: Part) -> None:
+    def __init__(self, workpiece: Workpiece) -> None:
         """Raises `InputError` for arrays that are no image or no mask for it."""
-        image = part.image
+        image = workpiece.image
         if not isinstance(image, np.ndarray) or image.dtype not in (np.uint8, np.uint16):
-            defect_type = getattr(image, "dtype", type(image).__name__)
+            found = getattr(image, "dtype", type(image).__name__)
             raise InputError(
-                f"part {part.name!r}: an image is an array of uint8 or uint16, not {defect_type}"
+                f"workpiece {workpiece.name!r}: an image is an array of uint8 or uint16, "
+                f"not {found}"
             )
         self._shape = image.shape
         full = image[..., None] if image.ndim == 2 else image
         if full.ndim != 3 or full.shape[2] not in (1, 2, 3, 4) or not full.size:
             raise InputError(
-                f"part {part.name!r}: an image is [H,W] or [H,W,C] with 1 to 4 channels, "
+                f"workpiece {workpiece.name!r}: an image is [H,W] or [H,W,C] with 1 to 4 channels, "
                 f"not {list(image.shape)}"
             )
         if full.shape[0] * full.shape[1] > MAX_PIXELS:
-            raise InputError(f"part {part.name!r}: more than {MAX_PIXELS // 1_000_000} megapixels")
-        self.good = Good(part.name, full)
-        self.mask = None if part.mask is None else _as_mask(part.mask, full.shape[:2], part.name)
+            raise InputError(
+                f"workpiece {workpiece.name!r}: more than {MAX_PIXELS // 1_000_000} megapixels"
+            )
+        self.source = SourceImage(workpiece.name, full)
+        self.mask = (
+            None
+            if workpiece.mask is None
+            else _as_mask(workpiece.mask, full.shape[:2], workpiece.name)
+        )
 
     def result(self, sample: Sample, instances: list[Mask]) -> Result:
         """A sample as the caller sees it."""
         return Result(
-            name=self.good.name,
+            name=self.source.name,
             number=sample.number,
             seed=sample.seed,
             image=sample.image.reshape(self._shape),
@@ -285,18 +292,19 @@ class _Part:
     def without(self, number: int, fault: str) -> Result:
         """No sample: there was no place for a defect."""
         nothing = np.zeros(self._shape[:2], bool)
-        image = self.good.image.copy().reshape(self._shape)
-        return Result(self.good.name, number, 0, image, nothing, nothing, nothing, {}, fault)
+        image = self.source.image.copy().reshape(self._shape)
+        return Result(self.source.name, number, 0, image, nothing, nothing, nothing, {}, fault)
 
 
 def _as_mask(given: ArrayLike, size: tuple[int, ...], name: str) -> Mask:
     mask: NDArray[Any] = np.asarray(given)
     if mask.shape != size or mask.dtype.defect_type not in "biuf":
         raise InputError(
-            f"part {name!r}: the mask is {list(mask.shape)} of {mask.dtype}, its image {list(size)}"
+            f"workpiece {name!r}: the mask is {list(mask.shape)} of {mask.dtype}, "
+            f"its image {list(size)}"
         )
     if not mask.any():
-        raise InputError(f"part {name!r}: the mask is empty")
+        raise InputError(f"workpiece {name!r}: the mask is empty")
     return np.asarray(mask != 0, bool)
 
 

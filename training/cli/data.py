@@ -34,10 +34,10 @@ _LAYOUT_HELP = (
 _Folder = Annotated[Path, typer.Argument(help="The dataset.", metavar="DIR")]
 
 
-_Layout = Annotated[str | None, typer.Option(help=_LAYOUT_HELP)]
+Layout = Annotated[str | None, typer.Option(help=_LAYOUT_HELP)]
 
 
-_Threshold = Annotated[
+Threshold = Annotated[
     int | None,
     typer.Option(help="Mask values from this on are defect, whatever the layout says.", min=1),
 ]
@@ -46,11 +46,11 @@ _Threshold = Annotated[
 @data.command()
 def inspect(
     folder: _Folder,
-    layout: _Layout = None,
+    layout: Layout = None,
     window: Annotated[
         int, typer.Option(help="Side of the crops that the model would see, in px.", min=1)
     ] = 512,
-    mask_threshold: _Threshold = None,
+    mask_threshold: Threshold = None,
     as_json: Annotated[bool, typer.Option("--json", help="The report as JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
@@ -72,7 +72,7 @@ def inspect(
     if as_json:
         typer.echo(json.dumps(asdict(report)))
     else:
-        _console().print(report.render(), soft_wrap=True)
+        console().print(report.render(), soft_wrap=True)
     if not report.usable:
         raise InputError(f"{folder}: no image in it can be used")
     if report.problems:
@@ -110,8 +110,8 @@ def split(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Another seed, another split.", min=0)] = 0,
-    layout: _Layout = None,
-    mask_threshold: _Threshold = None,
+    layout: Layout = None,
+    mask_threshold: Threshold = None,
     as_json: Annotated[bool, typer.Option("--json", help="The counts as JSON.")] = False,
 ) -> None:
     """Divide a dataset into images to learn from and images to measure on.
@@ -158,7 +158,7 @@ def split(
     typer.echo(out)
 
 
-def _console() -> Console:
+def console() -> Console:
     """Tables are not cut off in a pipe."""
     console = Console()
     return console if console.is_terminal else Console(width=160)

@@ -15,7 +15,7 @@ from defectrt.extras import requires
 
 if TYPE_CHECKING:
     from ..evaluation.heldout import Evaluation
-from .data import _console, _Layout, _Threshold
+from .data import Layout, Threshold, console
 
 __all__ = ["evaluate"]
 
@@ -27,8 +27,8 @@ def evaluate(
         Path | None,
         typer.Option(help="Measure on the test side of this split; by default RUN's, if any."),
     ] = None,
-    layout: _Layout = None,
-    mask_threshold: _Threshold = None,
+    layout: Layout = None,
+    mask_threshold: Threshold = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the figures and samples; RUN/evaluation.")
     ] = None,
@@ -36,7 +36,7 @@ def evaluate(
         int, typer.Option(help="Masks of every defect type to paint under.", min=2)
     ] = 16,
     steps: Annotated[int, typer.Option(help="DDIM steps each way.", min=1)] = 20,
-    batch: Annotated[int, typer.Option(help="Crops at once.", min=1)] = 4,
+    batch_size: Annotated[int, typer.Option(help="Crops at once.", min=1)] = 4,
     seed: Annotated[int, typer.Option(help="Seed of crops and noise.", min=0)] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, …")] = "cpu",
     threads: Annotated[int | None, typer.Option(help="CPU threads; all by default.", min=1)] = None,
@@ -77,7 +77,7 @@ def evaluate(
         out=out,
         count=count,
         steps=steps,
-        batch=batch,
+        batch_size=batch_size,
         seed=seed,
         device=device,
         quiet=quiet,
@@ -87,7 +87,7 @@ def evaluate(
     if as_json:
         typer.echo(json.dumps(asdict(result)))
     else:
-        _console().print(_figures(result))
+        console().print(_figures(result))
         typer.echo(out or run / "evaluation")
 
 

@@ -10,8 +10,6 @@ import typer
 from defectrt.errors import InputError, OutputError
 from defectrt.extras import requires
 
-from .train import _without_their_bars
-
 __all__ = ["new_model"]
 
 
@@ -40,9 +38,9 @@ def new_model(
       defectrt new-model --size tiny --out models/tiny
     """
     with requires("train"):
-        from ..models.stable_diffusion import SIZES
+        from ..models.stable_diffusion import SIZES, hide_progress_bars
         from ..models.stable_diffusion import new_model as make
-    _without_their_bars()
+    hide_progress_bars()
     if size not in SIZES:
         raise InputError(f"--size {size}: there are {', '.join(SIZES)}")
     if prediction_type not in ("epsilon", "v_prediction", "sample"):

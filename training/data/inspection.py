@@ -19,11 +19,11 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from defectrt.config.synthesis import SynthesisConfig
 from defectrt.errors import InputError
 from defectrt.images.reading import read_image
 from defectrt.images.types import Mask
 from defectrt.progress import Progress
-from defectrt.synthesis.refinement import Refinement
 
 from .dataset import Dataset
 from .layouts import LAYOUTS, Item, mask_values, smeared
@@ -44,16 +44,16 @@ class Problem:
 class DefectTypeReport:
     """The images of one defect type.
 
-    images     that are named so, and ``usable``, how many of them can be trained on
-    parts        of the layout's own split, with the number of images in each
-    sizes        WIDTHxHEIGHT with the number of images, most frequent first
-    formats      such as "8-bit grey", likewise
-    coverage     smallest, median and largest share of an image that is defect
-    defects      connected areas (8 neighbours) in all, and ``most`` in one image
-    smallest     px of the smallest area
-    fit          share of the areas that a window shows whole, at the image's resolution
-    extended     images smaller than the window, which mirroring extends
-    smeared      masks with a fringe of in-between values
+    images    that are named so, and ``usable``, how many of them can be trained on
+    parts     of the layout's own split, with the number of images in each
+    sizes     WIDTHxHEIGHT with the number of images, most frequent first
+    formats   such as "8-bit grey", likewise
+    coverage  smallest, median and largest share of an image that is defect
+    defects   connected areas (8 neighbours) in all, and ``most`` in one image
+    smallest  px of the smallest area
+    fit       share of the areas that a window shows whole, at the image's resolution
+    extended  images smaller than the window, which mirroring extends
+    smeared   masks with a fringe of in-between values
     """
 
     images: int = 0
@@ -258,7 +258,7 @@ def _report(facts: Sequence[_Facts], window: int) -> DefectTypeReport:
 
 def _specks(facts: Sequence[_Facts]) -> Iterator[Problem]:
     """Masks that hold less than what counts as a defect in a result."""
-    least = Refinement().min_area
+    least = SynthesisConfig().refine_min_area
     for fact in facts:
         area = sum(area for _, _, area in fact.defects)
         if fact.defects and area < least:

@@ -41,7 +41,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from defectrt.errors import InputError
 from defectrt.images.folder import find_images
 from defectrt.images.reading import read_image
-from defectrt.images.types import Bits, Mask
+from defectrt.images.types import Bits, Mask, without_alpha
 
 __all__ = [
     "GOOD",
@@ -81,11 +81,11 @@ MaskRule: TypeAlias = Callable[[Bits], Mask]
 class Item:
     """One image of a dataset, as it is named; nothing has been read.
 
-    path   the image, and ``name`` the same relative to the dataset
-    defect_type   of defect, or `GOOD`
-    masks  files whose defects add up; none for a good image
-    part   of the layout's own split: train, validation or test, or "" if it has none
-    fault  why the image cannot be used, if the names alone say so
+    path         the image, and ``name`` the same relative to the dataset
+    defect_type  of defect, or `GOOD`
+    masks        files whose defects add up; none for a good image
+    part         of the layout's own split: train, validation or test, or "" if it has none
+    fault        why the image cannot be used, if the names alone say so
     """
 
     path: Path
@@ -226,7 +226,7 @@ def find_layout(root: Path, layout: str | None = None) -> tuple[Layout, Tree]:
 def mask_values(path: Path) -> Bits:
     """The values of a mask file, [H,W]: the brightest channel, without alpha."""
     image = read_image(path)
-    return (image[..., :-1] if image.shape[2] in (2, 4) else image).max(axis=2)
+    return without_alpha(image).max(axis=2)
 
 
 def not_zero(values: Bits) -> Mask:

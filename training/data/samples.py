@@ -16,7 +16,7 @@ from PIL import ExifTags, Image
 from defectrt.errors import InputError
 from defectrt.files import sha256_of
 from defectrt.images.reading import read_image
-from defectrt.images.types import MAX_PIXELS, Bits, Mask
+from defectrt.images.types import MAX_PIXELS, Bits, Mask, without_alpha
 
 from .layouts import GOOD, Item, MaskRule, from_value, mask_values
 
@@ -239,7 +239,7 @@ def _mask_of(image: Path, masks: Path) -> Path | None:
 
 def _rgb(image: Bits) -> Bits:
     """[H,W,C] -> [H,W,3], without alpha; grey is a view that repeats its channel."""
-    colour: Any = image[..., :-1] if image.shape[2] in (2, 4) else image
+    colour: Any = without_alpha(image)
     return np.broadcast_to(colour, (*colour.shape[:2], 3))
 
 

@@ -87,7 +87,7 @@ def evaluate(
     out: Path | None = None,
     count: int = 16,
     steps: int = 20,
-    batch: int = 4,
+    batch_size: int = 4,
     seed: int = 0,
     device: str = "cpu",
     quiet: bool = True,
@@ -133,7 +133,9 @@ def evaluate(
             if crops is None:
                 skipped[defect_type] = f"its defects fill the window of {window} px"
                 continue
-            figures[defect_type], made = _measure(probe, *crops, texts[defect_type], batch, seed)
+            figures[defect_type], made = _measure(
+                probe, *crops, texts[defect_type], batch_size, seed
+            )
             columns.append(_shown(crops, made))
             rows += [defect_type] * len(columns[-1][0])
             progress.update(done, defect_type=defect_type, shown=figures[defect_type].shown)
@@ -194,11 +196,11 @@ def _crop(sample: Sample, window: int, seed: int) -> Batch | None:
 
 
 def _measure(
-    probe: Probe, real: Floats, mask: Floats, canvas: Floats, text: str, batch: int, seed: int
+    probe: Probe, real: Floats, mask: Floats, canvas: Floats, text: str, batch_size: int, seed: int
 ) -> tuple[DefectTypeFigures, Made]:
-    made = _make(probe, canvas, mask, text, batch, seed)
+    made = _make(probe, canvas, mask, text, batch_size, seed)
     few = slice(0, _TWICE)
-    again = _make(probe, canvas[few], mask[few], text, batch, seed + 1)
+    again = _make(probe, canvas[few], mask[few], text, batch_size, seed + 1)
     inside = mask[few]
     moved = (np.abs(again.after - made.after[few]) * inside).sum() / (3 * inside.sum())
     of_real, of_made = features(probe.restore(real), mask), features(made.after, mask)
@@ -215,8 +217,10 @@ def _measure(
     ), made
 
 
-def _make(probe: Probe, canvas: Floats, mask: Floats, text: str, batch: int, seed: int) -> Made:
-    parts = [range(i, min(i + batch, len(canvas))) for i in range(0, len(canvas), batch)]
+def _make(
+    probe: Probe, canvas: Floats, mask: Floats, text: str, batch_size: int, seed: int
+) -> Made:
+    parts = [range(i, min(i + batch_size, len(canvas))) for i in range(0, len(canvas), batch_size)]
     made = [
         probe.make(
             canvas[p.start : p.stop], mask[p.start : p.stop], [text] * len(p), seed=seed, items=p

@@ -106,7 +106,7 @@ class Previews:
             device=self._device,
         )
         numbers = range(len(texts))
-        parts = [numbers[i : i + config.batch] for i in numbers[:: config.batch]]
+        parts = [numbers[i : i + config.batch_size] for i in numbers[:: config.batch_size]]
         made = [
             probe.make(
                 batch.pixels[part.start : part.stop],

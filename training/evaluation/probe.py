@@ -18,12 +18,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from defectrt.config.synthesis import SynthesisConfig
 from defectrt.diffusion.noise import normal
 from defectrt.diffusion.rows import Floats, Prompts, Rows
 from defectrt.diffusion.sampler import generate, invert, run
 from defectrt.diffusion.schedule import Convention, to_epsilon
 from defectrt.images.window import from_model
-from defectrt.synthesis.refinement import Refinement, refine
+from defectrt.synthesis.refinement import refine
 
 from ..models.stable_diffusion import MaskedUNet, StableDiffusion
 
@@ -147,19 +148,21 @@ def outside_error(result: Floats, original: Floats, mask: Floats) -> Floats:
     return np.asarray(np.sqrt(total / np.maximum(area, 1)), np.float32)
 
 
-def appearance(before: Floats, after: Floats, mask: Floats, how: Refinement | None = None) -> Flags:
+def appearance(
+    before: Floats, after: Floats, mask: Floats, how: SynthesisConfig | None = None
+) -> Flags:
     """Whether a defect can be seen under each mask, [B].
 
     before, after [B,3,S,S] in about [-1,1]; mask [B,1,S,S] in {0,1}. The measure is the label's:
-    a sample shows a defect if the part of the mask that changed is not empty, as `Refinement`
+    a sample shows a defect if the part of the mask that changed is not empty, as `SynthesisConfig`
     (by default that of ``defectrt synthesize``) has it. Changes elsewhere do not count, and values
     that are not finite show nothing.
     """
     rows = zip(before, after, mask[:, 0], strict=True)
-    return np.array([_appears(*row, how or Refinement()) for row in rows])
+    return np.array([_appears(*row, how or SynthesisConfig()) for row in rows])
 
 
-def _appears(before: Floats, after: Floats, mask: Floats, how: Refinement) -> bool:
+def _appears(before: Floats, after: Floats, mask: Floats, how: SynthesisConfig) -> bool:
     if not (np.isfinite(before).all() and np.isfinite(after).all()):
         return False
     side = mask.shape[0]

@@ -194,7 +194,7 @@ def _step(loop: _Loop) -> dict[str, float]:
     ranks = accelerator.num_processes
     start = state.step * config.accumulate * ranks + accelerator.process_index
     numbers = range(start, start + config.accumulate * ranks, ranks)
-    batches = [loop.crops.batch(number, config.batch) for number in numbers]
+    batches = [loop.crops.batch(number, config.batch_size) for number in numbers]
     shares = _shares(batches, accelerator) if loop.stage.per_defect else [1.0] * len(batches)
     seen = []
     for number, batch, share in zip(numbers, batches, shares, strict=True):
@@ -291,7 +291,7 @@ def _watch(
         yield lambda losses: None
         return
     state, config = loop.state, loop.config
-    crops = config.batch * config.accumulate * loop.accelerator.num_processes
+    crops = config.batch_size * config.accumulate * loop.accelerator.num_processes
     latest: dict[str, float | str] = {}
     with (
         Log(run, state.step, config.steps, tensorboard=tensorboard) as log,

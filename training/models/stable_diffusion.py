@@ -21,7 +21,15 @@ from defectrt.errors import InputError
 
 from .attention import Masking, mask_cross_attention
 
-__all__ = ["SIZES", "MaskedUNet", "ModelSize", "StableDiffusion", "new_model", "open_model"]
+__all__ = [
+    "SIZES",
+    "MaskedUNet",
+    "ModelSize",
+    "StableDiffusion",
+    "hide_progress_bars",
+    "new_model",
+    "open_model",
+]
 
 _PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 
@@ -343,3 +351,12 @@ def _new_tokenizer() -> CLIPTokenizer:
         vocabulary.write_text(json.dumps(_byte_vocabulary()), encoding="utf-8")
         merges.write_text("#version: 0.2\n", encoding="utf-8")
         return CLIPTokenizer(str(vocabulary), str(merges), model_max_length=32)
+
+
+def hide_progress_bars() -> None:
+    """The libraries' own progress bars would stand between ours, and speak when all is quiet."""
+    import diffusers
+    import transformers
+
+    for library in (diffusers, transformers):
+        library.utils.logging.disable_progress_bar()

@@ -1,4 +1,4 @@
-"""Masks that are drawn or transplanted, then placed in the region where a defect may be."""
+"""The source of masks that a configuration asks for: from a folder, a bank, or drawn; placed."""
 
 from __future__ import annotations
 
@@ -6,21 +6,32 @@ import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import exp, log
+from pathlib import Path
 from threading import Lock
 from typing import Any, Protocol
 
 import numpy as np
 
+from ..config.masks import MaskConfig
 from ..diffusion.seeds import sample_seed
 from ..errors import InputError
 from ..images.types import Bits, Mask
-from .bank import BankEntry, transplant
+from .bank import BankEntry, read_bank, transplant
+from .folder import MaskFolder
 from .placement import TRIES, grow, paste, place
-from .regions import Everywhere, Region, RegionSource
+from .regions import (
+    Everywhere,
+    Foreground,
+    Region,
+    RegionFile,
+    RegionFolder,
+    RegionSource,
+)
+from .registration import Golden
 from .shapes import draw_shape
 from .source import MaskSource, Placed, digest
 
-__all__ = ["BankShapes", "DrawnShapes", "LimitedMasks", "PlacedMasks", "Shapes"]
+__all__ = ["BankShapes", "DrawnShapes", "LimitedMasks", "PlacedMasks", "Shapes", "open_masks"]
 
 Rng = np.random.Generator
 
@@ -30,6 +41,40 @@ Size = tuple[int, int]
 
 #: A shape at a scale, and what the manifest says of it.
 Make = Callable[[float], tuple[Mask, dict[str, Any]]]
+
+
+def open_masks(
+    config: MaskConfig, defect_type: str, *, window: int, seed: int, band: int
+) -> MaskSource:
+    """The source for a type of defect.
+
+    ``window`` is the side that the model sees, in px; ``band`` is the width of the soft border
+    around a mask. Raises `InputError` for folders and files that cannot be used.
+    """
+    margin = band if config.margin is None else config.margin
+    gap = max(window // 4, 2 * band + 1)
+    regions = _open_regions(config)
+    if config.masks:
+        folder = MaskFolder(config.masks, gap)
+        return folder if isinstance(regions, Everywhere) else LimitedMasks(folder, regions)
+    shapes: Shapes = (
+        BankShapes(read_bank(config.mask_bank, gap), config.mask_scale, config.mask_min_area)
+        if config.mask_bank
+        else DrawnShapes(config.shape or defect_type, window)
+    )
+    return PlacedMasks(
+        shapes, seed, regions, margin=margin, instances=config.instances, gap=2 * band + 1
+    )
+
+
+def _open_regions(config: MaskConfig) -> RegionSource:
+    if config.golden:
+        return Golden(config.golden, config.legal, config.forbidden)
+    if config.within is None:
+        return Everywhere()
+    if config.within == Path("foreground"):
+        return Foreground()
+    return RegionFolder(config.within) if config.within.is_dir() else RegionFile(config.within)
 
 
 class Shapes(Protocol):
@@ -125,8 +170,8 @@ class PlacedMasks:
             found = place(self._shapes(rng, size), free, rng, self._margin)
             if found is None:
                 raise InputError(
-                    f"{source}: no place for {'a mask' if not instance else f'mask {instance + 1}'} "
-                    f"whole inside its region, in {TRIES} tries that got smaller"
+                    f"{source}: no place for mask {instance + 1} whole inside its region, "
+                    f"in {TRIES} tries that got smaller"
                 )
             shape, corner, made = found
             where = {"corner": list(corner), "seed": seed, "instance": instance}
@@ -144,7 +189,7 @@ class PlacedMasks:
 
 
 class LimitedMasks:
-    """Masks from elsewhere, each of which has to lie whole in its region, or the image is out."""
+    """Masks from elsewhere, each of which lies whole in its region, or the image is out."""
 
     def __init__(self, masks: MaskSource, regions: RegionSource) -> None:
         """Nothing is moved: the masks stay where they are."""

@@ -1,0 +1,29 @@
+"""The backend that a configuration asks for."""
+
+from __future__ import annotations
+
+from .aoti import Aoti
+from .backend import Backend
+from .config import BuildConfig
+from .graphs import Onnx
+
+__all__ = ["open_backend"]
+
+
+def open_backend(config: BuildConfig) -> Backend:
+    """What makes the files of an engine; TensorRT's door is opened only when it is asked for."""
+    if config.backend == "onnx":
+        return Onnx(config.half_weights)
+    if config.backend == "aoti":
+        return Aoti.of(config.device or "cpu", config.precision, config.batch_size)
+    from .tensorrt.tensorrt import TensorRT
+    from .tensorrt.tensorrt_rtx import TensorRTRTX
+
+    common = (config.precision or "float16", (1, *(config.batch_size or (8, 32))))
+    if config.backend == "tensorrt-rtx":
+        return TensorRTRTX(*common, capabilities=config.compute_capability)
+    return TensorRT(
+        *common,
+        plugin=not config.standard_attention,
+        weight_streaming=config.weight_streaming,
+    )

@@ -1,0 +1,87 @@
+"""The command line. Progress goes to standard error, results to standard output."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from importlib.metadata import entry_points
+from typing import Annotated
+
+import typer
+
+from .. import __version__
+from ..errors import DefectRTError
+from .doctor import doctor
+from .info import info
+from .synthesize import synthesize
+from .verify import verify
+
+__all__ = ["app", "main"]
+
+#: Set to see the whole traceback of an error.
+DEBUG = "DEFECTRT_DEBUG"
+
+
+app = typer.Typer(
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["--help", "-h"]},
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Realistic, labelled defects in photographs of good workpieces, on your own machines.",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"defectrt {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help=f"Show where an error arose; also {DEBUG}=1.")
+    ] = False,
+) -> None:
+    if debug:
+        os.environ[DEBUG] = "1"
+
+
+for _command in (synthesize, doctor, info, verify):
+    app.command()(_command)
+
+
+def _add_commands_of_the_layers_above() -> None:
+    """Training and export register their commands, so that nothing here imports upwards."""
+    for entry in sorted(entry_points(group="defectrt.commands"), key=lambda e: e.name):
+        command = entry.load()
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=entry.name)
+        else:
+            app.command(entry.name)(command)
+
+
+def main() -> None:
+    """Run the command line; exits with the code of the error, 0 without one, 2 for bad usage."""
+    try:
+        _add_commands_of_the_layers_above()
+        app()
+    except DefectRTError as error:
+        sys.exit(_report(error, error.exit_code))
+    except Exception as error:
+        sys.exit(_report(error, 1))
+
+
+def _report(error: Exception, code: int) -> int:
+    if os.environ.get(DEBUG):
+        traceback.print_exception(error)
+    if isinstance(error, DefectRTError):
+        text = str(error)
+    else:
+        text = f"unexpected {type(error).__name__}: {error} (a fault in defectrt; see --debug)"
+    print(f"error: {text}", file=sys.stderr)
+    return code

@@ -1,0 +1,61 @@
+"""What every description is built on: frozen, strict, all faults in one message."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ..errors import UsageError
+
+__all__ = ["Config"]
+
+
+class Config(BaseModel):
+    """A typed description; its fields are the options of the command line and the keys of files.
+
+    Values that are not possible, and keys that are not known, raise `UsageError`, all of them in
+    one message.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False
+    )
+
+    def __init__(self, **values: Any) -> None:
+        """Check the values."""
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise UsageError(message(faults(error, type(self)))) from error
+
+    def replace(self, **values: Any) -> Self:
+        """The same with other values, checked."""
+        names = {field.alias: name for name, field in type(self).model_fields.items()}
+        given = {name: getattr(self, name) for name in self.model_fields_set}
+        return type(self)(**given | {names.get(key, key): v for key, v in values.items()})
+
+
+def message(found: Iterable[str]) -> str:
+    """All faults in one message."""
+    return "\n  ".join(("the options are not possible:", *found))
+
+
+def faults(error: ValidationError, *areas: type[BaseModel]) -> Iterator[str]:
+    """Each fault as ``key: what is wrong``; an unknown key with the nearest of the ``areas``."""
+    known = [f.alias or name for area in areas for name, f in area.model_fields.items()]
+    for fault in error.errors(include_url=False):
+        key = ".".join(str(step) for step in fault["loc"])
+        if fault["type"] == "extra_forbidden":
+            close = get_close_matches(key, known, n=1)
+            yield f"{key}: unknown key" + (f"; did you mean {close[0]}?" if close else "")
+        elif fault["type"] == "missing":
+            yield f"{key}: needed; give --{key} or {key}: in the file"
+        elif fault["type"] == "value_error":
+            text = fault["msg"].removeprefix("Value error, ")
+            yield f"{key}: {text}" if key else text
+        else:
+            given = repr(fault["input"])
+            yield f"{key}: {fault['msg'][0].lower()}{fault['msg'][1:]}, not {given[:60]}"

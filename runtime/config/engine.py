@@ -1,0 +1,46 @@
+"""Which engine, and on what hardware it runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import Field
+
+from .base import Config
+
+__all__ = ["BATCH_SIZE", "EngineConfig", "ProviderName"]
+
+#: Rows in the engine at once, unless said otherwise.
+BATCH_SIZE = 4
+#: What an ONNX engine may run on; written out, so that a help text needs no ONNX Runtime.
+ProviderName: TypeAlias = Literal["cpu", "cuda", "tensorrt", "tensorrt-rtx", "openvino", "auto"]
+
+
+class EngineConfig(Config):
+    """An engine directory and how it is run."""
+
+    engine: Annotated[
+        Path | None,
+        Field(description="Engine directory, made with build-engine; by default the bundled one."),
+    ] = None
+    batch_size: Annotated[
+        int,
+        Field(ge=1, description="Rows in the engine at once; results differ by rounding at most."),
+    ] = BATCH_SIZE
+    threads: Annotated[int | None, Field(ge=1, description="CPU threads; all by default.")] = None
+    provider: Annotated[
+        ProviderName | None,
+        Field(
+            description="What an ONNX engine runs on; by default the CPU. auto: the fastest here, "
+            "as doctor finds it. One that does not take the whole engine is an error."
+        ),
+    ] = None
+    trust: Annotated[
+        str | None,
+        Field(
+            description="Fingerprints of engines that may run though they are machine code (all "
+            "but ONNX), divided by commas; `defectrt info` shows them.",
+            json_schema_extra={"envvar": "DEFECTRT_TRUST"},
+        ),
+    ] = None

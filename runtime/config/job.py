@@ -1,0 +1,60 @@
+"""A whole job: a folder of good images, what to make of them, and what is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias, get_args
+
+from pydantic import BeforeValidator, Field
+
+from .base import Config
+from .engine import EngineConfig
+from .masks import MaskConfig
+from .synthesis import SynthesisConfig
+
+__all__ = ["AREAS", "FORMATS", "FolderConfig", "Format", "JobConfig", "SynthesizerConfig"]
+
+Format: TypeAlias = Literal["mvtec", "coco", "yolo"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+
+
+def _named(value: Any) -> Any:
+    """Formats as names in their own order, also from texts with commas."""
+    given = (value,) if isinstance(value, str) else value
+    if not isinstance(given, list | tuple) or not all(isinstance(text, str) for text in given):
+        return value
+    names = {name.strip() for text in given for name in text.split(",")} - {""}
+    if not names or names - set(FORMATS):
+        raise ValueError(f"choose from {', '.join(FORMATS)}, with commas between")
+    return tuple(name for name in FORMATS if name in names)
+
+
+class FolderConfig(Config):
+    """What is read and what is written."""
+
+    images: Annotated[Path, Field(description="Folder of good images.")]
+    out: Annotated[Path, Field(description="Folder for the dataset.")]
+    category: Annotated[str, Field(description="Name of the workpiece, a folder in OUT.")] = "parts"
+    formats: Annotated[
+        tuple[Format, ...],
+        BeforeValidator(_named),
+        Field(
+            alias="format",
+            description="What to write, with commas: mvtec (always), coco, yolo; see the docs.",
+        ),
+    ] = ("mvtec",)
+
+
+class SynthesizerConfig(SynthesisConfig, MaskConfig, EngineConfig):
+    """What to make, where, and on what: all that a `defectrt.Synthesizer` needs."""
+
+
+class JobConfig(SynthesizerConfig, FolderConfig):
+    """All of a job, as the command line, a YAML file and Python say it.
+
+    Its areas, in the order in which they are shown, are in `AREAS`.
+    """
+
+
+#: The areas of a job.
+AREAS = (FolderConfig, EngineConfig, SynthesisConfig, MaskConfig)
