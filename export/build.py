@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from defectrt.engines.manifest import (
     hash_file,
 )
 from defectrt.errors import Cancelled, OutputError, UsageError
+from defectrt.files import write_directory
 from defectrt.progress import Progress
 
 from .backend import Backend
@@ -60,32 +60,29 @@ def build(
     if out.exists() and not (out / MANIFEST).exists():
         raise UsageError(f"{out}: not an engine, so it is not replaced")
     backend.check()
-    partial = out.with_name(f".{out.name}.partial")
     source = open_run(run, defects)
     backend.prepare(source.model)
     side = map_size(source.model, map_side)
     tables = {n: source.model.noise_schedule.tables(n, convention) for n in steps}
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        with Progress(backend.stages + 2, "build-engine", quiet=quiet) as progress:
-            _export(backend, source, side, partial, progress)
+
+    with Progress(backend.stages + 2, "build-engine", quiet=quiet) as progress:
+
+        def write(directory: Path) -> None:
+            _export(backend, source, side, directory, progress)
             progress.update(backend.stages, now="comparing with PyTorch")
-            manifest = _manifest(source, backend, partial, tables, convention, side)
-            with backend.open(partial, manifest) as engine:
+            manifest = _manifest(source, backend, directory, tables, convention, side)
+            with backend.open(directory, manifest) as engine:
                 errors = compare(source, engine, side, backend.tolerance)
             progress.update(backend.stages + 1, now="writing the manifest")
             run_record = manifest.provenance.run | {"self_check": errors}
             provenance = manifest.provenance.model_copy(update={"run": run_record})
-            dump(manifest.model_copy(update={"provenance": provenance}), partial)
-            _replace(partial, out)
+            dump(manifest.model_copy(update={"provenance": provenance}), directory)
             progress.update(backend.stages + 2, **{k: float(v) for k, v in errors.items()})
-    except KeyboardInterrupt:
-        raise Cancelled(f"stopped; {out} was not written") from None
-    except OSError as error:
-        raise OutputError(f"{out}: the engine cannot be written: {error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+
+        try:
+            write_directory(out, write, advice="no engine was written; mend this and build again")
+        except KeyboardInterrupt:
+            raise Cancelled(f"stopped; {out} was not written") from None
     return out
 
 
@@ -178,13 +175,3 @@ def _short(dataset: Sequence[DatasetEntry]) -> list[DatasetEntry]:
         )
         for defect_type, hashes in defect_types.items()
     ]
-
-
-def _replace(partial: Path, out: Path) -> None:
-    """Put the finished directory in place; an old one stays until the new one is there."""
-    old = out.with_name(f".{out.name}.old")
-    if out.exists():
-        shutil.rmtree(old, ignore_errors=True)
-        out.rename(old)
-    partial.rename(out)
-    shutil.rmtree(old, ignore_errors=True)

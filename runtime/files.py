@@ -1,10 +1,11 @@
-"""Files that are there whole or not at all, and what is in them."""
+"""Files and folders that are there whole or not at all, and what is in them."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+import shutil
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -14,15 +15,20 @@ from .errors import OutputError
 __all__ = [
     "ADVICE",
     "PARTIAL",
+    "set_aside",
     "sha256_of",
     "sync_folder",
+    "tidy",
     "unwritable",
+    "write_directory",
     "write_lines",
     "write_whole",
 ]
 
 #: Suffix of a file that is being written; its name also starts with a dot.
 PARTIAL = ".partial"
+#: Suffix of a folder that is about to be deleted; its name also starts with a dot.
+OLD = ".old"
 #: What to do when a job could not write.
 ADVICE = "what is there is whole, run the same command again to go on"
 
@@ -33,16 +39,17 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes, *, advice: str = ADVICE) -> None:
     """Write ``data`` under a temporary name and rename it, making the folders above.
 
     The data is on disk before it gets its name, so that a file is whole even after power was
-    lost. Raises `OutputError` if that cannot be done; the temporary file is then removed.
+    lost. Raises `OutputError` with ``advice`` if that cannot be done; the temporary file is
+    then removed.
     """
-    write_lines(path, [data])
+    write_lines(path, [data], advice=advice)
 
 
-def write_lines(path: Path, lines: Iterable[bytes]) -> None:
+def write_lines(path: Path, lines: Iterable[bytes], *, advice: str = ADVICE) -> None:
     """`write_whole` for data that comes in parts."""
     partial = path.with_name(f".{path.name}{PARTIAL}")
     try:
@@ -55,23 +62,70 @@ def write_lines(path: Path, lines: Iterable[bytes]) -> None:
     except OSError as error:
         with suppress(OSError):
             partial.unlink()
-        raise unwritable(path, error) from error
+        raise unwritable(path, error, advice) from error
 
 
 def _write(file: BinaryIO, parts: Iterable[bytes]) -> None:
     file.writelines(parts)
 
 
+def write_directory(final: Path, write: Callable[[Path], object], *, advice: str = ADVICE) -> None:
+    """Make the folder ``final``: filled under another name by ``write``, then renamed.
+
+    What was at ``final`` before is replaced, and stays until the new one is on disk. Raises
+    `OutputError` with ``advice`` if it cannot be written, and whatever ``write`` raises; nothing
+    half written stays behind.
+    """
+    partial = final.with_name(f".{final.name}{PARTIAL}")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        write(partial)
+        for path in (*partial.rglob("*"), partial):
+            sync_folder(path) if path.is_dir() else _sync(path, os.O_RDWR)
+        doomed = set_aside(final)
+        partial.rename(final)
+        sync_folder(final.parent)
+        shutil.rmtree(doomed, ignore_errors=True)
+    except OSError as error:
+        raise unwritable(final, error, advice) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def set_aside(directory: Path) -> Path:
+    """Give a folder a name to be deleted under, so that a kill leaves nothing half there."""
+    doomed = directory.with_name(f".{directory.name}{OLD}")
+    shutil.rmtree(doomed, ignore_errors=True)
+    if directory.exists():
+        directory.rename(doomed)
+    return doomed
+
+
+def tidy(directory: Path) -> None:
+    """Remove what a killed process left half written, or half deleted, in a folder."""
+    for left in (*directory.glob(f".*{PARTIAL}"), *directory.glob(f".*{OLD}")):
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
+
+
 def sync_folder(folder: Path) -> None:
     """Have the names of a folder's files on disk, where the system can do that."""
     with suppress(OSError):  # Windows opens no folders; there NTFS keeps a journal of names
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        _sync(folder, os.O_RDONLY)
 
 
-def unwritable(path: Path, error: OSError) -> OutputError:
-    """What to say when a file of a job cannot be written."""
-    return OutputError(f"{path}: cannot be written ({error.strerror}); {ADVICE}")
+def _sync(path: Path, flags: int) -> None:
+    """Wait until a file or a folder is on the disk."""
+    handle = os.open(path, flags)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def unwritable(path: Path, error: OSError, advice: str = ADVICE) -> OutputError:
+    """What to say when a file cannot be written."""
+    return OutputError(f"{path}: cannot be written ({error.strerror or error}); {advice}")

@@ -21,8 +21,8 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from defectrt.errors import InputError, OutputError
-from defectrt.files import sha256_of
+from defectrt.errors import InputError
+from defectrt.files import sha256_of, write_whole
 
 from .dataset import Dataset
 from .layouts import Item
@@ -215,13 +215,7 @@ def _runs(keys: Mapping[str, str], within: int) -> dict[str, str]:
 
 def write_split(split: Split, path: Path) -> None:
     """Write a split as JSON, whole or not at all. Raises `OutputError`."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(split.model_dump(), indent=1) + "\n")
-        partial.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
+    write_whole(path, (json.dumps(split.model_dump(), indent=1) + "\n").encode())
 
 
 def read_split(path: Path, dataset: Dataset) -> Split:
