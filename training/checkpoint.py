@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers.training_utils import EMAModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -19,8 +20,9 @@ from torch import Tensor, nn
 from defectrt.errors import OutputError, TrainingError
 
 __all__ = [
-    "Ema",
     "State",
+    "averaged",
+    "averaging",
     "latest",
     "load",
     "save",
@@ -36,62 +38,40 @@ def trained(module: nn.Module) -> dict[str, nn.Parameter]:
     return {name: p for name, p in module.named_parameters() if p.requires_grad}
 
 
-class Ema:
-    """Exponential moving average of a module's weights, with the usual warm-up of the decay.
+def averaging(module: nn.Module, decay: float) -> EMAModel | None:
+    """The moving average of what is trained of ``module``, from its present weights on.
 
-    A decay of 0 is no average: nothing is kept beside the weights themselves.
+    ``decay`` in [0,1), which the first steps warm up to; 0 is no average, and nothing is kept.
     """
+    return EMAModel(trained(module).values(), decay) if decay else None
 
-    def __init__(self, module: nn.Module, decay: float) -> None:
-        """Start at the module's present weights; ``decay`` in [0,1)."""
-        self.decay = decay
-        parameters = trained(module) if decay else {}
-        self.weights = {k: v.detach().float().clone() for k, v in parameters.items()}
 
-    @torch.no_grad()
-    def update(self, module: nn.Module, step: int) -> None:
-        """Move towards the module's weights after optimisation step ``step`` (from 1)."""
-        if not self.weights:
-            return
-        decay = min(self.decay, (1 + step) / (10 + step))
-        current = [p.detach().float() for p in trained(module).values()]
-        torch._foreach_lerp_(list(self.weights.values()), current, 1 - decay)
-
-    @torch.no_grad()
-    def copy_to(self, module: nn.Module) -> None:
-        """Overwrite the module's weights with the average."""
-        parameters = trained(module)
-        for name, average in self.weights.items():
-            parameters[name].copy_(average)
-
-    @contextmanager
-    def shown(self, module: nn.Module) -> Iterator[None]:
-        """Within the block the module has the averaged weights; afterwards its own, to the bit."""
-        self._swap(module)
-        try:
-            yield
-        finally:
-            self._swap(module)
-
-    @torch.no_grad()
-    def _swap(self, module: nn.Module) -> None:
-        parameters = trained(module)
-        for name, average in self.weights.items():
-            own = parameters[name].clone()
-            parameters[name].copy_(average)
-            average.copy_(own)
+@contextmanager
+def averaged(module: nn.Module, ema: EMAModel | None) -> Iterator[None]:
+    """Within the block the module has the averaged weights; afterwards its own, to the bit."""
+    if ema is None:
+        yield
+        return
+    parameters = trained(module).values()
+    ema.store(parameters)
+    ema.copy_to(parameters)
+    try:
+        yield
+    finally:
+        ema.restore(parameters)
 
 
 @dataclass
 class State:
     """All that changes while training; everything else is a function of the configuration.
 
-    ``scaler`` is that of float16's gradients, if there is one.
+    ``ema`` is the average of the weights and ``scaler`` that of float16's gradients, if there are
+    such.
     """
 
     module: nn.Module
     optimizer: torch.optim.Optimizer
-    ema: Ema
+    ema: EMAModel | None
     step: int = 0
     scaler: torch.amp.GradScaler | None = None
 
@@ -104,10 +84,11 @@ def save(state: State, directory: Path, keep: int = 1) -> Path:
 
     def write(partial: Path) -> None:
         save_file(_contiguous(trained(state.module)), partial / "weights.safetensors")
-        save_file(_contiguous(state.ema.weights), partial / "ema.safetensors")
+        save_file(_contiguous(_average(state)), partial / "ema.safetensors")
         save_file(_optimizer_tensors(state), partial / "optimizer.safetensors")
         scaler = state.scaler.state_dict() if state.scaler else None
-        text = json.dumps({"step": state.step, "scaler": scaler})
+        ema_step = state.ema.optimization_step if state.ema else 0
+        text = json.dumps({"step": state.step, "ema_step": ema_step, "scaler": scaler})
         (partial / "state.json").write_text(text + "\n")
 
     try:
@@ -139,9 +120,11 @@ def load(state: State, checkpoint: Path) -> None:
         with torch.no_grad():
             for name, parameter in trained(state.module).items():
                 parameter.copy_(weights[name])
-                if state.ema.decay:
-                    state.ema.weights[name].copy_(ema[name])
                 state.optimizer.state[parameter] = _of_parameter(optimizer, name, parameter)
+            for name, average in _average(state).items():
+                average.copy_(ema[name])
+        if state.ema:
+            state.ema.optimization_step = int(record["ema_step"])
         if state.scaler:
             state.scaler.load_state_dict(record["scaler"])
     except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
@@ -216,6 +199,13 @@ def _checkpoints(directory: Path) -> list[Path]:
 
 def _contiguous(tensors: dict[str, Any]) -> dict[str, Tensor]:
     return {k: v.detach().contiguous() for k, v in tensors.items()}
+
+
+def _average(state: State) -> dict[str, Tensor]:
+    """The averaged weights by name; none without an average."""
+    if state.ema is None:
+        return {}
+    return dict(zip(trained(state.module), state.ema.shadow_params, strict=True))
 
 
 def _optimizer_tensors(state: State) -> dict[str, Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from torch import nn
 
 from defectrt import __version__
@@ -42,19 +42,16 @@ def locked(run: Path) -> Iterator[None]:
 
     Raises `OutputError` if another process holds it.
     """
-    path = run / ".lock"
     try:
         run.mkdir(parents=True, exist_ok=True)
-        file = path.open("a")
+        held = FileLock(run / ".lock").acquire(blocking=False)
+    except Timeout as error:
+        raise OutputError(
+            f"{run}: another process is training here; wait for it, or choose another --out"
+        ) from error
     except OSError as error:
         raise OutputError(f"{run}: the run cannot be written here: {error}") from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise OutputError(
-                f"{run}: another process is training here; wait for it, or choose another --out"
-            ) from error
+    with held:
         yield
 
 

@@ -21,7 +21,7 @@ from defectrt.errors import Cancelled, InputError, TrainingError
 from defectrt.progress import Progress
 
 from . import checkpoint
-from .checkpoint import Ema, State, trained, write_directory
+from .checkpoint import State, averaged, averaging, trained, write_directory
 from .config import TrainConfig
 from .data import Augmentation, Batch, Crops, Sample
 from .model import StableDiffusion
@@ -100,7 +100,8 @@ def train(
             if first:
                 checkpoint.save(state, loop.checkpoints, keep_checkpoints)
             raise Cancelled(f"stopped at step {state.step} of {config.steps}; go on with --resume")
-        state.ema.copy_to(state.module)
+        if state.ema:
+            state.ema.copy_to(trained(state.module).values())
         if first and config.lora:
             with writing(run / "lora"):
                 write_directory(run / "lora", state.module.save_lora_adapter)
@@ -144,7 +145,7 @@ def _prepare(
     stage = make_stage(model, samples, config, accelerator.device)
     own = _optimizer(stage.module, config)
     forward, optimizer = accelerator.prepare(stage, own)
-    ema = Ema(stage.module, config.ema_decay)
+    ema = averaging(stage.module, config.ema_decay)
     state = State(stage.module, own, ema, scaler=accelerator.scaler)
     return _Loop(accelerator, stage, forward, optimizer, state, crops, config, checkpoints)
 
@@ -223,7 +224,8 @@ def _update(loop: _Loop) -> None:
     loop.optimizer.step()
     loop.optimizer.zero_grad()
     state.step += 1
-    state.ema.update(state.module, state.step)
+    if state.ema:
+        state.ema.step(trained(state.module).values())
 
 
 def _share_of_rate(config: TrainConfig, step: int) -> float:
@@ -300,7 +302,7 @@ def _watch(
         def watch(losses: dict[str, float]) -> None:
             figures = log.add(state.step, losses, crops)
             if previews and (state.step % every == 0 or state.step == config.steps):
-                with log.paused(), state.ema.shown(state.module):
+                with log.paused(), averaged(state.module, state.ema):
                     measured, picture = previews.draw(state.step)
                 log.write(state.step, measured, picture)
                 latest.update({k: v for k, v in measured.items() if k != "preview"})
