@@ -42,7 +42,7 @@ from defectrt.engines.loading import load_engine
 from defectrt.engines.manifest import read_manifest
 from defectrt.engines.providers import installed, open_session, require
 from defectrt.engines.signature import Array, Signature
-from defectrt.export.fused import fuse_geglu, fuse_group_norm
+from defectrt.export.fused import fuse_geglu
 from defectrt.export.graphs import export_graph, move_prompt_tables, save_graph
 from defectrt.export.rowstep import RowStep, map_size
 from defectrt.training.models.attention import Masking
@@ -206,13 +206,11 @@ class Contender:
 
 
 def row_step(bench: Bench, compiled: bool) -> RowStep:
-    """Our row step in the timed precision, channels last, with the fused operators."""
+    """Our row step in the timed precision, channels last, with the fused GEGLU."""
     step = RowStep(bench.model, bench.embeddings, bench.content, bench.side)
     step.unet.to(bench.dtype).to(memory_format=torch.channels_last)
     if bench.device == "cuda" or not compiled:  # for the kernel the compiler wants a GPU
         fuse_geglu(step.unet)
-    if not compiled:
-        fuse_group_norm(step.unet)
     return step
 
 

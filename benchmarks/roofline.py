@@ -53,10 +53,9 @@ class Layer:
 
 @dataclass
 class Count:
-    """All layers, and what forms of the same network would move beside them, for one row."""
+    """All layers, and what leaves its GEGLUs, for one row."""
 
     layers: list[Layer] = field(default_factory=list)
-    normalised: int = 0  # elements that pass a group normalisation
     gated: int = 0  # elements that leave a GEGLU
 
     def add(self, kind: str, flops: int, moved: int, weights: int = 0) -> None:
@@ -121,7 +120,6 @@ def _linear(c: Count, size: int, m: nn.Linear, args: Any, _: Any, out: Tensor) -
 
 
 def _group_norm(c: Count, size: int, m: nn.Module, args: Any, _: Any, out: Tensor) -> None:
-    c.normalised += out.numel()
     c.add("group norm + SiLU", 12 * out.numel(), 3 * size * out.numel())
 
 
@@ -192,11 +190,8 @@ def table(c: Count, batches: list[int], tflops: float, terabytes: float) -> str:
 
 
 def operators(c: Count, terabytes: float) -> str:
-    """What the fused operators save, a row, in 16 bits, as Markdown."""
+    """What the fused GEGLU saves, a row, in 16 bits, as Markdown."""
     forms = [
-        ("group norm + SiLU", "PyTorch eager, NCHW and back", 18 * c.normalised),
-        ("group norm + SiLU", "a compiler's two kernels", 6 * c.normalised),
-        ("group norm + SiLU", "`group_norm_silu`", 6 * c.normalised),
         ("GEGLU, beside its inputs", "PyTorch eager: product, gelu, product", 14 * c.gated),
         ("GEGLU, beside its inputs", "a compiler: product, then the gate", 10 * c.gated),
         ("GEGLU, beside its inputs", "`geglu`: the gate inside the product", 2 * c.gated),

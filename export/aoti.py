@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Literal, Self
 from unittest.mock import patch
 
 import torch
+from packaging.version import Version
 from torch import nn
 
 from defectrt.engines.aoti_engine import MOST_ROWS, AotiEngine
@@ -116,7 +117,7 @@ class Aoti:
             device=self.device,
             capabilities=_needed(self.device),
             rows=sorted(set(self.buckets)),
-            runtime={"torch": torch.__version__.partition("+")[0]},
+            runtime={"torch": Version(torch.__version__).public},
         )
 
     def tools(self) -> dict[str, str]:

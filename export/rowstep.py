@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from defectrt.diffusion.schedule import to_epsilon
 from defectrt.errors import UsageError
-from defectrt.kernels.branch_step import row_step
 from defectrt.kernels.masked_attention import (
     attention_map,
     concatenated_softmax,
     masked_attention,
     masked_attention_map,
 )
+from defectrt.kernels.row_step import row_step
 from defectrt.training.models.attention import (
     level_mask,
     mask_cross_attention,

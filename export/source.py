@@ -2,43 +2,28 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from torch import Tensor, nn
 
-from defectrt.engines.manifest import DatasetEntry, PromptList
 from defectrt.errors import InputError, UsageError
 from defectrt.training.models.stable_diffusion import StableDiffusion, open_model
+from defectrt.training.record import RunRecord, read_record
 
 from .rowstep import RowStep
 
 __all__ = ["Part", "Source", "open_run", "random_rows"]
 
 
-class _Record(BaseModel):
-    """What an engine needs from ``run.json``; the rest of it is the run's own business."""
-
-    model_config = ConfigDict(strict=True)
-
-    image_size: Annotated[int, Field(ge=1, le=16384)]
-    prompts: PromptList
-    base_model: str = ""
-    dataset: list[DatasetEntry] = []
-    config: dict[str, JsonValue] = {}
-
-
 @dataclass(frozen=True)
 class Source:
     """A run, opened."""
 
-    record: _Record
+    record: RunRecord
     model: StableDiffusion
     embeddings: Tensor
     content: Tensor
@@ -101,7 +86,9 @@ def open_run(run: Path, defects: Sequence[str] = ()) -> Source:
     if not (run / "model").is_dir():
         state = "the run is not finished, go on with --resume" if path.exists() else "not a run"
         raise InputError(f"{run}: holds no model: {state}")
-    record = _read_record(path)
+    record = read_record(run)
+    if not any(prompt.role == "defect" for prompt in record.prompts):
+        raise InputError(f"{run}: the run was trained without a defect; train it with --defect")
     if defects:
         record = _select(record, defects)
     model = open_model(run / "model")
@@ -114,25 +101,7 @@ def open_run(run: Path, defects: Sequence[str] = ()) -> Source:
     return Source(record, model, embeddings, content)
 
 
-def _read_record(path: Path) -> _Record:
-    try:
-        text = path.read_bytes()
-        roles = [prompt["role"] for prompt in json.loads(text)["prompts"]]
-        if "defect" not in roles:
-            raise InputError(
-                f"{path.parent}: the run was trained without a defect; train it with --defect"
-            )
-        return _Record.model_validate_json(text)
-    except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()
-        )
-        raise InputError(f"{path}: not the record of a training run: {faults}") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not the record of a training run: {error!r}") from error
-
-
-def _select(record: _Record, defects: Sequence[str]) -> _Record:
+def _select(record: RunRecord, defects: Sequence[str]) -> RunRecord:
     """The record with the prompts of some types of defect only."""
     known = [prompt.name for prompt in record.prompts if prompt.role == "defect"]
     if unknown := [name for name in defects if name not in known]:

@@ -2,7 +2,7 @@
 
     python -m defectrt.kernels.resources            write kernels/resources.json anew (minutes)
     python -m defectrt.kernels.resources --check    compile a part of it and compare
-    … --check --only "branch_step row"              compile what is called so, and compare
+    … --check --only "row_step"                     compile what is called so, and compare
 
 Registers a thread, shared memory a block and bytes spilled, as Triton's own ptxas reports them for
 each compute capability. What is compiled is what the launchers launch: they run on tensors
@@ -30,11 +30,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .branch_step.cases import StepCase
 from .case import Case
 from .geglu.cases import GegluCase
-from .group_norm_silu.cases import NormCase
 from .masked_attention.cases import AttentionCase
+from .row_step.cases import StepCase
 
 __all__ = ["BUILDS", "CAPABILITIES", "TABLE", "compile_build", "fingerprint", "sample"]
 
@@ -53,13 +52,8 @@ BUILDS: dict[str, tuple[Case, ...]] = {
         ),
         *(AttentionCase(d, 64, _HALF, L=77, H=8, B=1, map=True) for d in (40, 64, 80, 160)),
     ),
-    "branch_step": tuple(StepCase(mode, 64, 64, B=1) for mode in ("row", "dual", "start")),
+    "row_step": (StepCase(64, 64, B=1),),
     "geglu": tuple(GegluCase(64, 320, 1280, t, B=1) for t in (_HALF, _BRAIN, _FULL)),
-    "group_norm_silu": (
-        *(NormCase(c, 32, 8, _HALF, B=1) for c in (320, 640, 960, 1280, 1920, 2560)),
-        NormCase(320, 32, 8, _BRAIN, B=1),
-        NormCase(320, 32, 8, _FULL, B=1),
-    ),
 }
 
 

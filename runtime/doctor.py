@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +11,8 @@ from importlib import metadata
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal
+
+from packaging.requirements import Requirement
 
 from . import __version__
 from .errors import DefectRTError, EngineError, MissingExtraError
@@ -30,8 +31,6 @@ _TINY = bytes.fromhex(
 )
 #: Asks a service in the cloud; nothing that runs here.
 _REMOTE = {"AzureExecutionProvider"}
-_REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)(?:\[([^\]]*)\])?[^;]*(?:;(.*))?")
-_EXTRA = re.compile(r"extra\s*==\s*[\"']([^\"']+)")
 
 
 @dataclass(frozen=True)
@@ -100,22 +99,26 @@ def _extras() -> Iterator[Finding]:
 
 
 def _requirements() -> dict[str, list[str]]:
-    """Names of packages by extra, those without one under ""."""
-    found: dict[str, list[str]] = {"": []}
-    within: dict[str, list[str]] = {}
-    for line in metadata.requires("defectrt") or []:
-        match = _REQUIREMENT.match(line)
-        assert match  # setuptools wrote it
-        name, extras, marker = match.groups()
-        extra = _EXTRA.search(marker or "")
-        key = extra.group(1) if extra else ""
-        if name == "defectrt":
-            within[key] = [part.strip() for part in (extras or "").split(",")]
+    """Names of the packages that this machine needs, by extra; those without one under ""."""
+    every = [Requirement(line) for line in metadata.requires("defectrt") or []]
+    extras = metadata.metadata("defectrt").get_all("Provides-Extra") or []
+    return {extra: list(dict.fromkeys(_names(every, extra))) for extra in ("", *extras)}
+
+
+def _names(every: list[Requirement], extra: str) -> Iterator[str]:
+    """What ``extra`` asks for beside what is needed anyway, and the extras that it builds on."""
+    for requirement in every:
+        if not _applies(requirement, extra) or (extra and _applies(requirement, "")):
+            continue
+        if requirement.name == "defectrt":
+            for part in sorted(requirement.extras):
+                yield from _names(every, part)
         else:
-            found.setdefault(key, []).append(name)
-    for key, parts in within.items():
-        found[key] = [name for part in parts for name in found.get(part, [])] + found.get(key, [])
-    return {key: list(dict.fromkeys(names)) for key, names in found.items()}
+            yield requirement.name
+
+
+def _applies(requirement: Requirement, extra: str) -> bool:
+    return requirement.marker is None or requirement.marker.evaluate({"extra": extra})
 
 
 def _version(name: str) -> str | None:

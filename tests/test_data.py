@@ -10,7 +10,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from defectrt.errors import InputError
-from defectrt.training.data.samples.crops import Augmentation, Crops
+from defectrt.training.data.crops import Augmentation, Crops
 from defectrt.training.data.samples.samples import (
     GOOD,
     Cache,

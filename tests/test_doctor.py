@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from email.message import Message
 from importlib import metadata
 from types import SimpleNamespace
 
@@ -74,8 +75,14 @@ def test_extras_within_extras_are_followed(monkeypatch):
         'defectrt[train]; extra == "export"',
         'onnx; extra == "export"',
         "triton>=3; sys_platform == 'linux' and extra == 'gpu'",
+        "elsewhere; sys_platform == 'never' and extra == 'gpu'",
+        "nowhere; sys_platform == 'never'",
     ]
+    about = Message()
+    for extra in ("train", "export", "gpu"):
+        about["Provides-Extra"] = extra
     monkeypatch.setattr(metadata, "requires", lambda name: lines)
+    monkeypatch.setattr(metadata, "metadata", lambda name: about)
     assert doctor._requirements() == {
         "": ["numpy"],
         "train": ["torch"],

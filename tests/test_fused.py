@@ -1,4 +1,4 @@
-"""The row step with fused operators is the row step, and reads the same tables."""
+"""The row step with another form of GEGLU is the row step, and reads the same tables."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers.models.attention_processor import Attention
 
-from defectrt.export.fused import fuse_geglu, fuse_group_norm, split_geglu
+from defectrt.export.fused import fuse_geglu, split_geglu
 from defectrt.export.rowstep import RowStep, _PromptTable, _Row, map_size
 from defectrt.training.models.stable_diffusion import SIZES, new_model
 
@@ -43,13 +43,11 @@ def rows(model, count=3):
 
 
 @torch.no_grad()
-def test_fused_operators_change_rounding_only(model, step):
+def test_a_fused_geglu_changes_rounding_only(model, step):
     inputs = rows(model)
     plain = step(*inputs)
-    gates, norms = fuse_geglu(step.unet), fuse_group_norm(step.unet)
     kinds = [type(m).__name__ for m in model.unet.modules()]
-    assert gates == kinds.count("GEGLU") > 0
-    assert norms == 2 * kinds.count("ResnetBlock2D") + 1
+    assert fuse_geglu(step.unet) == kinds.count("GEGLU") > 0
     assert fuse_geglu(step.unet) == 0
     for fused, before in zip(step(*inputs), plain, strict=True):
         torch.testing.assert_close(fused, before, rtol=0, atol=1e-5)

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from defectrt.cli import app
 from defectrt.errors import InputError
 from defectrt.training.cli.train.evaluate import evaluate as command
-from defectrt.training.data.samples.dataset import read_dataset
+from defectrt.training.data.dataset import read_dataset
 from defectrt.training.data.samples.samples import Sample
 from defectrt.training.evaluation.heldout import FEATURES, evaluate, features, spread_distance
 
@@ -117,7 +117,7 @@ def test_a_defect_that_fills_the_window_cannot_be_compared(run, unseen, tmp_path
 
 @pytest.mark.slow
 def test_the_command(run, unseen, tmp_path):
-    from defectrt.training.data.samples.splits import fold, write_split
+    from defectrt.training.data.splits import fold, write_split
 
     if "evaluate" not in {c.name for c in app.registered_commands}:
         app.command("evaluate")(command)

@@ -19,6 +19,7 @@ LAYERS = {
         {
             "accelerate",
             "diffusers",
+            "filelock",
             "peft",
             "psutil",
             "safetensors",
@@ -37,7 +38,17 @@ BACKEND_PACKAGES = {
     "aoti_engine.py": {"torch"},
     "tensorrt_engine.py": {"tensorrt", "tensorrt_rtx_bindings", "tensorrt_rtx_libs", "cuda"},
 }
-RUNTIME_PACKAGES = {"numpy", "onnxruntime", "PIL", "cv2", "pydantic", "typer", "rich"}
+RUNTIME_PACKAGES = {
+    "PIL",
+    "cv2",
+    "numpy",
+    "onnxruntime",
+    "packaging",
+    "platformdirs",
+    "pydantic",
+    "rich",
+    "typer",
+}
 #: Rooms of the runtime -> the other rooms they may use.
 ROOMS = {
     "diffusion": set(),

@@ -16,9 +16,9 @@ from PIL import Image
 from rich.console import Console
 
 from defectrt.training.cli.train.data import _LAYOUT_HELP
-from defectrt.training.data.samples.dataset import read_dataset
-from defectrt.training.data.samples.inspection import inspect
-from defectrt.training.data.samples.layouts import LAYOUTS
+from defectrt.training.data.dataset import read_dataset
+from defectrt.training.data.inspection import inspect
+from defectrt.training.data.layouts import LAYOUTS
 from defectrt.training.data.samples.samples import GOOD
 
 

@@ -17,12 +17,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 pytest.importorskip("triton")
 
-from defectrt.diffusion.noise import normal
-from defectrt.kernels import branch_step, geglu, group_norm_silu, masked_attention
+from defectrt.kernels import geglu, masked_attention, row_step
 from defectrt.kernels.case import Budget, budget, error
 from defectrt.kernels.masked_attention.cases import AttentionCase
 
-OPERATORS = ("masked_attention", "branch_step", "geglu", "group_norm_silu")
+OPERATORS = ("masked_attention", "row_step", "geglu")
 DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
 
 
@@ -58,24 +57,15 @@ SABOTAGE = [
     ("masked_attention", "prompt = tl.where(known, prompt, 0)", "prompt = prompt * 0"),
     ("masked_attention", "content + prompt * L", "content"),
     ("masked_attention", "D**-0.5 *", "c.D0**-0.5 *"),
-    ("branch_step", "background = (1 - m) * step", "background = step"),
-    ("branch_step", "m * defect + background", "defect + background"),
-    ("branch_step", "defect = a_row * tl.load(z2 + at", "defect = a_row * tl.load(z + at"),
-    ("branch_step", "channel * e_channel + pixel * e_pixel", "element"),
-    ("branch_step", "first = element % 4 < 2", "first = element % 4 < 3"),
-    ("branch_step", "(item >> 32)", "(item >> 31)"),
-    ("branch_step", "region + row * PIXELS + pixel", "region + pixel"),
+    ("row_step", "channel * e_channel + pixel * e_pixel", "element"),
+    ("row_step", "m * step +", "step +"),
+    ("row_step", "tl.load(b + row)", "tl.load(b)"),
+    ("row_step", "region + row * PIXELS + pixel", "region + pixel"),
     ("geglu", "bias + F + column", "bias + column"),
     ("geglu", "left = k < K - done", "left = k < K"),
     ("geglu", "0.7071067811865476", "0.7978845608028654"),
     ("geglu", "row[:, None] * x_row", "row[:, None] * K"),
     ("geglu", "% band_size % height", "% band_size % BAND"),
-    ("group_norm_silu", "apart * apart * (count * n / both)", "0"),
-    ("group_norm_silu", "squares + n * apart * apart", "squares"),
-    ("group_norm_silu", "tl.where(used, values - of_channel[None, :], 0.0)", "values"),
-    ("group_norm_silu", "variance + epsilon", "variance"),
-    ("group_norm_silu", "partial + (row * CHUNKS + chunk)", "partial + (0 * CHUNKS + chunk)"),
-    ("group_norm_silu", "z / (1 + tl.exp(-z))", "z / (1 + tl.exp(z))"),
 ]
 
 
@@ -152,47 +142,12 @@ def test_a_row_does_not_depend_on_its_neighbours():
     assert all(torch.equal(w[2:], a) for w, a in zip(whole, alone, strict=True))
 
 
-def test_the_noise_is_that_of_the_runtime():
-    """Bit for bit where the kernel is interpreted; a GPU's logarithm may round another way."""
-    seeds, items, samples = torch.tensor([[7, -3], [-(2**60), 99], [0, 2**32 - 1]])
-    shape = (4, 7, 5)
-    expected = torch.stack(
-        [
-            torch.from_numpy(normal(*(int(x[i]) for x in (seeds, items, samples)), shape))
-            for i in range(2)
-        ]
-    )
-    keys = [x.to(DEVICE) for x in (seeds, items, samples)]
-    zero, one = torch.zeros(2, *shape, device=DEVICE), torch.ones(2, 1, 7, 5, device=DEVICE)
-    scalar = zero[:, 0, 0, 0]
-    got = kernel("branch_step").launch_start(zero, zero, scalar, scalar, one, *keys)
-    tolerance = {"rtol": 0, "atol": 0 if DEVICE == "cpu" else 1e-6}
-    torch.testing.assert_close(got[1].cpu(), expected, **tolerance)
-    torch.testing.assert_close(branch_step.normal(*keys, shape).cpu(), expected, rtol=0, atol=1e-6)
-
-
-def test_both_branches_are_row_steps():
-    """Eq. 9 as two rows of the one step, bit for bit."""
-    z, other, e, e2, a, b, mask = cases("branch_step")[2].inputs(DEVICE)
-    step = kernel("branch_step")
-    background, defect = step.launch_dual(z, other, e, e2, a, b, mask)
-    anchor = step.launch_row(z, e, a, b, 1 - mask, torch.zeros_like(z))
-    assert torch.equal(background, anchor)
-    assert torch.equal(defect, step.launch_row(other, e2, a, b, mask, anchor))
-
-
 OPERATIONS = [
     (masked_attention.masked_attention, "masked_attention", 0, slice(0, 6)),
     (masked_attention.masked_attention_map, "masked_attention_map", 0, slice(0, 7)),
-    (branch_step.row_step, "row_step", 0, slice(None)),
-    (branch_step.dual_step, "dual_step", 2, slice(None)),
-    (branch_step.start_step, "start_step", 4, slice(None)),
+    (row_step.row_step, "row_step", 0, slice(None)),
     (geglu.geglu, "geglu", 0, slice(None)),
-    (group_norm_silu.group_norm_silu, "group_norm_silu", 2, slice(None)),
 ]
-
-
-OF_STEP = dict.fromkeys(("row_step", "dual_step", "start_step"), "branch_step")
 
 each_operation = pytest.mark.parametrize(
     ("call", "name", "index", "used"), OPERATIONS, ids=[name for _, name, *_ in OPERATIONS]
@@ -200,8 +155,7 @@ each_operation = pytest.mark.parametrize(
 
 
 def operands(name, index, used):
-    folder = OF_STEP.get(name, name.removesuffix("_map"))
-    return cases(folder)[index].inputs()[used]
+    return cases(name.removesuffix("_map"))[index].inputs()[used]
 
 
 @each_operation
@@ -231,13 +185,11 @@ def test_the_kernel_gives_the_shapes_and_strides_that_were_told(call, name, inde
     """A compiler plans memory with what it was told; the kernel must not leave it otherwise."""
     inputs = operands(name, index, used)
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
-        told = call(*(mode.from_tensor(x) if isinstance(x, torch.Tensor) else x for x in inputs))
-    launch = {"branch_step": f"launch_{name.removesuffix('_step')}"}
-    folder = OF_STEP.get(name, name.removesuffix("_map"))
-    on_device = [x.to(DEVICE) if isinstance(x, torch.Tensor) else x for x in inputs]
+        told = call(*(mode.from_tensor(x) for x in inputs))
+    on_device = [x.to(DEVICE) for x in inputs]
     if name == "masked_attention":
         on_device.append(None)
-    given = getattr(kernel(folder), launch.get(folder, "launch"))(*on_device)
+    given = kernel(name.removesuffix("_map")).launch(*on_device)
     told, given = ([x] if isinstance(x, torch.Tensor) else [*x] for x in (told, given))
     for expected, got in zip(told, given, strict=name != "masked_attention"):
         assert got.shape == expected.shape
@@ -249,33 +201,27 @@ FOR_A_GPU = """
 import torch
 from torch._functorch.aot_autograd import aot_export_module
 from torch._subclasses.fake_tensor import FakeTensorMode
-from defectrt.kernels import branch_step, geglu, group_norm_silu, masked_attention
-from defectrt.kernels.branch_step.cases import StepCase
+from defectrt.kernels import geglu, masked_attention, row_step
 from defectrt.kernels.geglu.cases import GegluCase
-from defectrt.kernels.group_norm_silu.cases import NormCase
 from defectrt.kernels.masked_attention.cases import AttentionCase
+from defectrt.kernels.row_step.cases import StepCase
 
 attention = AttentionCase(40, 5, torch.float16).inputs()
 for call, inputs in (
     (masked_attention.masked_attention, attention[:-1]),
     (masked_attention.masked_attention_map, attention),
-    (branch_step.row_step, StepCase("row", 4, 4).inputs()),
-    (branch_step.dual_step, StepCase("dual", 4, 4).inputs()),
-    (branch_step.start_step, StepCase("start", 4, 4).inputs()),
+    (row_step.row_step, StepCase(4, 4).inputs()),
     (geglu.geglu, GegluCase(4, 16, 16).inputs()),
-    (group_norm_silu.group_norm_silu, NormCase(8, 4, 4).inputs()),
 ):
     class Layer(torch.nn.Module):
         def forward(self, *tensors):
-            rest = iter(tensors)
-            out = call(*(next(rest) if isinstance(x, torch.Tensor) else x for x in inputs))
+            out = call(*tensors)
             return out if isinstance(out, tuple) else (out,)
 
     with FakeTensorMode():
         tensors = [
             torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device="cuda")
             for x in inputs
-            if isinstance(x, torch.Tensor)
         ]
         kept = torch.export.export(Layer(), tuple(tensors)).graph
         opened = aot_export_module(Layer(), tensors, trace_joint=False)[0].graph
@@ -294,8 +240,7 @@ def test_for_a_gpu_the_operator_is_kept_by_export_and_opened_by_the_compiler():
     lines = done.stdout.splitlines()
     assert len(lines) == len(OPERATIONS)
     for (_, name, *_), line in zip(OPERATIONS, lines, strict=True):
-        kernels = ["triton_kernel_wrapper_functional"] * (1 + (name == "group_norm_silu"))
-        assert line == str([f"defectrt.{name}.default", *kernels])
+        assert line == str([f"defectrt.{name}.default", "triton_kernel_wrapper_functional"])
 
 
 WITHOUT_TRITON = """

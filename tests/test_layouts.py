@@ -21,8 +21,8 @@ from datasets import (
 )
 
 from defectrt.errors import InputError
-from defectrt.training.data.samples.dataset import read_dataset
-from defectrt.training.data.samples.layouts import GOOD, smeared, unsmeared
+from defectrt.training.data.dataset import read_dataset
+from defectrt.training.data.layouts import GOOD, smeared, unsmeared
 
 AREA = 48  # of one mask
 

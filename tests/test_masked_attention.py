@@ -8,7 +8,6 @@ import torch
 from defectrt.kernels.masked_attention import (
     attention_map,
     concatenated_softmax,
-    masked_cross_attention,
     resize_mask,
     two_softmaxes,
 )
@@ -35,7 +34,7 @@ def literal(q, k_in, v_in, k_out, v_out, mask):
 
 
 @pytest.mark.parametrize("density", [0.0, 0.3, 1.0])
-@pytest.mark.parametrize("form", [two_softmaxes, concatenated_softmax, masked_cross_attention])
+@pytest.mark.parametrize("form", [two_softmaxes, concatenated_softmax])
 def test_binary_mask_equals_the_equation(form, density):
     inputs = case()
     mask = (torch.rand(2, 16, generator=torch.Generator().manual_seed(1)) < density).double()
@@ -45,9 +44,9 @@ def test_binary_mask_equals_the_equation(form, density):
 def test_soft_mask_takes_two_softmaxes():
     inputs = case()
     mask = torch.rand(2, 16, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    soft = masked_cross_attention(*inputs, mask, soft=True)
+    soft = two_softmaxes(*inputs, mask)
     torch.testing.assert_close(soft, literal(*inputs, mask), atol=1e-13, rtol=0)
-    assert (soft - masked_cross_attention(*inputs, mask)).abs().max() > 0.1
+    assert (soft - concatenated_softmax(*inputs, mask)).abs().max() > 0.1
 
 
 @pytest.mark.parametrize("side", ["inside", "outside"])
@@ -56,7 +55,7 @@ def test_the_other_prompt_has_no_influence_and_no_gradient(side):
     mask = torch.full((2, 16), float(side == "inside"), dtype=torch.float64)
     k, v = (k_out, v_out) if side == "inside" else (k_in, v_in)
     k.requires_grad_(), v.requires_grad_()
-    masked_cross_attention(q, k_in, v_in, k_out, v_out, mask).sum().backward()
+    concatenated_softmax(q, k_in, v_in, k_out, v_out, mask).sum().backward()
     assert k.grad.abs().max() == 0
     assert v.grad.abs().max() == 0
 

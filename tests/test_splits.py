@@ -11,9 +11,9 @@ import pytest
 from datasets import image, loco, mask, mvtec, visa, write
 
 from defectrt.errors import InputError
-from defectrt.training.data.samples.dataset import read_dataset
+from defectrt.training.data.dataset import read_dataset
 from defectrt.training.data.samples.samples import GOOD, Sample
-from defectrt.training.data.samples.splits import (
+from defectrt.training.data.splits import (
     SamePart,
     few_shot,
     fold,

@@ -16,10 +16,10 @@ from safetensors.torch import load_file
 from defectrt.errors import Cancelled, InputError, OutputError, TrainingError
 from defectrt.training.cli.train import train as cli
 from defectrt.training.config import load_config
-from defectrt.training.data.samples.crops import Batch
-from defectrt.training.data.samples.dataset import read_dataset
+from defectrt.training.data.crops import Batch
+from defectrt.training.data.dataset import read_dataset
 from defectrt.training.data.samples.samples import GOOD, Sample
-from defectrt.training.data.samples.splits import fold, read_split, refuse_seen, write_split
+from defectrt.training.data.splits import fold, read_split, refuse_seen, write_split
 from defectrt.training.evaluation import previews
 from defectrt.training.loop import checkpoint, stages
 from defectrt.training.loop import train as loop
@@ -227,15 +227,31 @@ def test_a_window_that_does_not_fit_the_model(samples, tmp_path):
 
 
 def test_the_average_follows_the_weights():
-    module = torch.nn.Linear(2, 2, bias=False)
-    ema = checkpoint.Ema(module, 0.9)
-    torch.nn.init.constant_(module.weight, 1.0)
-    start = ema.weights["weight"].clone()
-    ema.update(module, 1)  # warm-up: decay 2/11
-    torch.testing.assert_close(ema.weights["weight"], start * 2 / 11 + 9 / 11)
-    ema.update(module, 10_000)
-    expected = 0.9 * (start * 2 / 11 + 9 / 11) + 0.1
-    torch.testing.assert_close(ema.weights["weight"], expected)
+    module = torch.nn.Linear(2, 2)
+    module.bias.requires_grad_(False)
+    ema = checkpoint.averaging(module, 0.9)
+    for value in (1.0, 2.0):  # decays of the warm-up: 0, then 2/11
+        torch.nn.init.constant_(module.weight, value)
+        ema.step(checkpoint.trained(module).values())
+    (average,) = ema.shadow_params
+    torch.testing.assert_close(average, torch.full_like(average, 1 * 2 / 11 + 2 * 9 / 11))
+
+
+def test_the_average_is_shown_and_taken_back_to_the_bit():
+    module = torch.nn.Linear(2, 2)
+    own, ema = module.weight.detach().clone(), checkpoint.averaging(module, 0.9)
+    for average in ema.shadow_params:
+        average.add_(1)
+
+    def stopped():
+        torch.testing.assert_close(module.weight.detach(), own + 1)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), checkpoint.averaged(module, ema):
+        stopped()
+    assert torch.equal(module.weight, own)
+    with checkpoint.averaged(module, checkpoint.averaging(module, 0.0)):
+        assert torch.equal(module.weight, own)
 
 
 def same(one, two):
@@ -266,6 +282,9 @@ def test_every_defect_type_of_run_resumes_to_the_same_weights(samples, tmp_path,
     config = but(CONFIG, steps=4, **changes)
     whole = run_tiny(samples, tmp_path / "whole", config)
     run_tiny(samples, tmp_path / "run", but(config, steps=2))
+    newest = checkpoint.latest(tmp_path / "run" / "checkpoints")
+    weights, average = (load_file(newest / f"{x}.safetensors") for x in ("weights", "ema"))
+    assert average.keys() == (weights.keys() if config.ema_decay else set())
     assert same(whole, run_tiny(samples, tmp_path / "run", config, resume=True))
 
 

@@ -9,8 +9,8 @@ from datasets import image, mask, mvtec, visa, write
 
 from defectrt.errors import InputError
 from defectrt.training.config import RunConfig, TrainConfig, load_config
-from defectrt.training.data.samples.dataset import read_dataset
-from defectrt.training.data.samples.splits import fold, read_split, seen, whole, write_split
+from defectrt.training.data.dataset import read_dataset
+from defectrt.training.data.splits import fold, read_split, seen, whole, write_split
 from defectrt.training.evaluation.heldout import evaluate
 from defectrt.training.loop.runs import start
 from defectrt.training.models.stable_diffusion import SIZES, new_model

@@ -175,6 +175,31 @@ def test_a_second_process_on_the_same_run_is_refused(tmp_path):
     train_tiny(tmp_path / "run", CONFIG.model_copy(update={"steps": 1}))
 
 
+def holds(run, held):
+    """A process that locks a run and never lets go."""
+    with rundir.locked(run):
+        held.set()
+        signal.pause()
+
+
+def test_a_killed_process_leaves_its_run_free(processes, tmp_path):
+    held = processes.context.Event()
+    process = processes(holds, tmp_path / "run", held)
+    assert held.wait(60)
+    with pytest.raises(OutputError, match="another process is training here"):
+        rundir.locked(tmp_path / "run").__enter__()
+    process.kill()
+    assert finish(process) == -signal.SIGKILL
+    with rundir.locked(tmp_path / "run"):
+        pass
+
+
+def test_a_run_that_cannot_be_made_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot be written here"):
+        rundir.locked(tmp_path / "file" / "run").__enter__()
+
+
 def full_after(monkeypatch, writes):
     """A disk that takes ``writes`` files or directories more."""
     calls, real = count(), checkpoint._sync

@@ -9,7 +9,6 @@ from torch import Tensor
 __all__ = [
     "attention_map",
     "concatenated_softmax",
-    "masked_cross_attention",
     "resize_mask",
     "table_attention",
     "two_softmaxes",
@@ -51,26 +50,6 @@ def concatenated_softmax(
     )
     k, v = torch.cat([k_in, k_out], dim=2), torch.cat([v_in, v_out], dim=2)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=visible)
-
-
-def masked_cross_attention(
-    q: Tensor,
-    k_in: Tensor,
-    v_in: Tensor,
-    k_out: Tensor,
-    v_out: Tensor,
-    mask: Tensor,
-    *,
-    soft: bool = False,
-) -> Tensor:
-    """Masked inside-outside cross-attention; shapes as in `two_softmaxes`.
-
-    A boolean mask, or one the caller knows to be binary, takes the single softmax; ``soft=True``
-    takes the two. Whether a mask is binary is the caller's knowledge and not looked up in the
-    data, since that would wait for the device at every layer.
-    """
-    form = two_softmaxes if soft else concatenated_softmax
-    return form(q, k_in, v_in, k_out, v_out, mask)
 
 
 def table_attention(

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from packaging.version import Version
 
 from ..diffusion.rows import Floats
 from ..errors import EngineError
@@ -221,7 +222,7 @@ def _fitting(directory: Path, manifest: Manifest) -> Target:
     target = manifest.target
     if target is None:
         raise EngineError(f"{directory}: the manifest does not say what it was compiled for")
-    wanted, here = target.runtime.get("torch"), torch.__version__.partition("+")[0]
+    wanted, here = target.runtime.get("torch"), Version(torch.__version__).public
     if wanted != here:
         raise EngineError(
             f"{directory}: compiled with PyTorch {wanted}, which alone can run it; here is {here}. "

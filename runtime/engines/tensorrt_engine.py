@@ -7,7 +7,6 @@ pretended one, and the refusals.
 from __future__ import annotations
 
 import os
-import sys
 import warnings
 from collections.abc import Mapping
 from importlib import import_module
@@ -16,6 +15,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from platformdirs import user_cache_path
 
 from ..diffusion.rows import Floats
 from ..errors import EngineError
@@ -269,12 +269,7 @@ def _require_signature(
 
 def cache_folder(backend: str) -> Path:
     """Where the user keeps what a backend compiled or measured on this machine."""
-    home = Path.home()
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
-    return base / "defectrt" / backend
+    return user_cache_path("defectrt", appauthor=False) / backend
 
 
 def _keep(path: Path, data: bytes) -> None:

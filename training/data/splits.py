@@ -12,7 +12,7 @@ import io
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -26,7 +26,7 @@ from defectrt.files import sha256_of, write_whole
 
 from .dataset import Dataset
 from .layouts import Item
-from .samples import GOOD, Sample, check_item
+from .samples import GOOD, check_item
 
 __all__ = [
     "Entry",
@@ -37,16 +37,12 @@ __all__ = [
     "fold",
     "hashed",
     "read_split",
-    "refuse_seen",
-    "seen",
     "whole",
     "write_split",
 ]
 
 #: Larger files are no split.
 _MAX_BYTES = 64 << 20
-#: Runs that a run may build on, one on another.
-_MAX_CHAIN = 16
 
 
 class _Record(BaseModel):
@@ -288,48 +284,6 @@ def _from_csv(path: Path, text: str, dataset: Dataset) -> Split:
         train=tuple(sides["train"]),
         test=tuple(sides["test"]),
     )
-
-
-def seen(run: Path) -> dict[str, str]:
-    """Hashes of the images that a run has learned from, and the name of each.
-
-    The runs that it builds on count as well, as far as they are still where they were. Raises
-    `InputError` if ``run`` is not a run.
-    """
-    found: dict[str, str] = {}
-    for record in _chain(run):
-        for entry in record.get("dataset", ()):
-            found.setdefault(str(entry["sha256"]), str(entry["name"]))
-    return found
-
-
-def refuse_seen(samples: Iterable[Sample], run: Path) -> None:
-    """Raise `InputError` if a run has learned from any of the samples, by content."""
-    known = seen(run)
-    again = [sample.path.name for sample in samples if sample.sha256() in known]
-    if again:
-        names = ", ".join(again[:5]) + (f" and {len(again) - 5} more" if len(again) > 5 else "")
-        raise InputError(
-            f"{run}: has learned from {len(again)} of the images it should be measured on: "
-            f"{names}. Hold images out with --split (see defectrt data split)"
-        )
-
-
-def _chain(run: Path) -> Iterator[dict[str, Any]]:
-    """The record of a run, then those of the runs whose models it started from."""
-    path = run / "run.json"
-    if not path.is_file():
-        raise InputError(f"{run}: not a run; expected a folder with run.json")
-    for _ in range(_MAX_CHAIN):
-        try:
-            record = dict(json.loads(path.read_bytes()))
-            base = str(record.get("base_model", ""))
-            yield record
-        except (ValueError, TypeError, KeyError) as error:
-            raise InputError(f"{path}: damaged ({error})") from error
-        path = Path(base).parent / "run.json"
-        if not base or not path.is_file():
-            return
 
 
 def _grouped(grouping: SamePart | None) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -17,14 +16,13 @@ from PIL import Image
 
 from defectrt.diffusion.rows import Floats
 from defectrt.errors import InputError
+from defectrt.files import write_whole
 from defectrt.progress import Progress
 
 from ..data.crops import Augmentation, Batch, Crops
 from ..data.samples import GOOD, Sample
-from ..data.splits import refuse_seen
-from ..loop.checkpoint import write_file
-from ..loop.run_directory import writing
 from ..models.stable_diffusion import open_model
+from ..record import read_record, refuse_seen
 from .previews import grid
 from .probe import Made, Probe, appearance, outside_error
 
@@ -100,9 +98,9 @@ def evaluate(
     of the samples, or if they show no defect type that it knows.
     """
     refuse_seen(samples, run)
-    record = _record(run)
-    texts = {p["name"]: p["text"] for p in record["prompts"] if p["role"] == "defect"}
-    shared = {p["role"]: p["text"] for p in record["prompts"] if p["role"] != "defect"}
+    record = read_record(run)
+    texts = {p.name: p.text for p in record.prompts if p.role == "defect"}
+    shared = {p.role: p.text for p in record.prompts if p.role != "defect"}
     there = sorted({s.defect_type for s in samples} - {GOOD})
     defect_types = [defect_type for defect_type in there if defect_type in texts]
     if not defect_types:
@@ -118,7 +116,7 @@ def evaluate(
         steps=steps,
         device=device,
     )
-    window, good = int(record["image_size"]), [s for s in samples if s.defect_type == GOOD]
+    window, good = record.image_size, [s for s in samples if s.defect_type == GOOD]
     skipped = {
         defect_type: "the run was not trained for it"
         for defect_type in there
@@ -258,25 +256,9 @@ def _shown(crops: _Crops, made: Made) -> list[Floats]:
     return [canvas[few], (2 * mask[few] - 1).repeat(3, axis=1), made.after[few]]
 
 
-def _record(run: Path) -> dict[str, Any]:
-    path = run / "run.json"
-    try:
-        record = dict(json.loads(path.read_bytes()))
-        roles = {prompt["role"] for prompt in record["prompts"]}
-        if not {"background", "masked"} <= roles or int(record["image_size"]) < 1:
-            raise ValueError("prompts or size are missing")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not the record of a run ({error})") from error
-    return record
-
-
 def _write(out: Path, result: Evaluation, columns: Sequence[Floats], rows: Sequence[str]) -> None:
     data = BytesIO()
     Image.fromarray(grid(columns, rows)).save(data, "PNG")
-    with writing(out):
-        out.mkdir(parents=True, exist_ok=True)
-        write_file(out / "samples.png", data.getvalue())
-        write_file(
-            out / "evaluation.json",
-            (json.dumps(asdict(result), indent=1, allow_nan=False) + "\n").encode(),
-        )
+    write_whole(out / "samples.png", data.getvalue())
+    text = json.dumps(asdict(result), indent=1, allow_nan=False) + "\n"
+    write_whole(out / "evaluation.json", text.encode())

@@ -14,14 +14,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from defectrt.diffusion.rows import Floats
+from defectrt.files import write_whole
 
 from ..config import TrainConfig
 from ..data.crops import Batch, Crops
 from ..data.samples import GOOD, Sample
-from ..loop.checkpoint import write_file
-from ..loop.run_directory import writing
-from ..loop.stages import prompt_of
 from ..models.stable_diffusion import StableDiffusion
+from ..record import RESUME, prompt_of
 from .probe import Made, Probe, appearance, outside_error
 
 __all__ = ["Previews", "grid"]
@@ -71,9 +70,7 @@ class Previews:
         image = grid(columns, self._batch.defect_types)
         path, data = self._folder / f"{step:06d}.png", BytesIO()
         Image.fromarray(image).save(data, "PNG")
-        with writing(path):
-            self._folder.mkdir(parents=True, exist_ok=True)
-            write_file(path, data.getvalue())
+        write_whole(path, data.getvalue(), advice=RESUME)
         return figures | {"preview": f"previews/{path.name}"}, image
 
     def _restore(self) -> tuple[dict[str, Any], list[Floats]]:

@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers.training_utils import EMAModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from defectrt.errors import OutputError, TrainingError
+from defectrt.files import set_aside, write_directory
 
 __all__ = [
-    "Ema",
     "State",
+    "averaged",
+    "averaging",
     "latest",
     "load",
     "save",
-    "tidy",
     "trained",
-    "write_directory",
-    "write_file",
 ]
 
 
@@ -36,62 +35,40 @@ def trained(module: nn.Module) -> dict[str, nn.Parameter]:
     return {name: p for name, p in module.named_parameters() if p.requires_grad}
 
 
-class Ema:
-    """Exponential moving average of a module's weights, with the usual warm-up of the decay.
+def averaging(module: nn.Module, decay: float) -> EMAModel | None:
+    """The moving average of what is trained of ``module``, from its present weights on.
 
-    A decay of 0 is no average: nothing is kept beside the weights themselves.
+    ``decay`` in [0,1), which the first steps warm up to; 0 is no average, and nothing is kept.
     """
+    return EMAModel(trained(module).values(), decay) if decay else None
 
-    def __init__(self, module: nn.Module, decay: float) -> None:
-        """Start at the module's present weights; ``decay`` in [0,1)."""
-        self.decay = decay
-        parameters = trained(module) if decay else {}
-        self.weights = {k: v.detach().float().clone() for k, v in parameters.items()}
 
-    @torch.no_grad()
-    def update(self, module: nn.Module, step: int) -> None:
-        """Move towards the module's weights after optimisation step ``step`` (from 1)."""
-        if not self.weights:
-            return
-        decay = min(self.decay, (1 + step) / (10 + step))
-        current = [p.detach().float() for p in trained(module).values()]
-        torch._foreach_lerp_(list(self.weights.values()), current, 1 - decay)
-
-    @torch.no_grad()
-    def copy_to(self, module: nn.Module) -> None:
-        """Overwrite the module's weights with the average."""
-        parameters = trained(module)
-        for name, average in self.weights.items():
-            parameters[name].copy_(average)
-
-    @contextmanager
-    def shown(self, module: nn.Module) -> Iterator[None]:
-        """Within the block the module has the averaged weights; afterwards its own, to the bit."""
-        self._swap(module)
-        try:
-            yield
-        finally:
-            self._swap(module)
-
-    @torch.no_grad()
-    def _swap(self, module: nn.Module) -> None:
-        parameters = trained(module)
-        for name, average in self.weights.items():
-            own = parameters[name].clone()
-            parameters[name].copy_(average)
-            average.copy_(own)
+@contextmanager
+def averaged(module: nn.Module, ema: EMAModel | None) -> Iterator[None]:
+    """Within the block the module has the averaged weights; afterwards its own, to the bit."""
+    if ema is None:
+        yield
+        return
+    parameters = trained(module).values()
+    ema.store(parameters)
+    ema.copy_to(parameters)
+    try:
+        yield
+    finally:
+        ema.restore(parameters)
 
 
 @dataclass
 class State:
     """All that changes while training; everything else is a function of the configuration.
 
-    ``scaler`` is that of float16's gradients, if there is one.
+    ``ema`` is the average of the weights and ``scaler`` that of float16's gradients, if there are
+    such.
     """
 
     module: nn.Module
     optimizer: torch.optim.Optimizer
-    ema: Ema
+    ema: EMAModel | None
     step: int = 0
     scaler: torch.amp.GradScaler | None = None
 
@@ -104,22 +81,21 @@ def save(state: State, directory: Path, keep: int = 1) -> Path:
 
     def write(partial: Path) -> None:
         save_file(_contiguous(trained(state.module)), partial / "weights.safetensors")
-        save_file(_contiguous(state.ema.weights), partial / "ema.safetensors")
+        save_file(_contiguous(_average(state)), partial / "ema.safetensors")
         save_file(_optimizer_tensors(state), partial / "optimizer.safetensors")
         scaler = state.scaler.state_dict() if state.scaler else None
-        text = json.dumps({"step": state.step, "scaler": scaler})
+        ema_step = state.ema.optimization_step if state.ema else 0
+        text = json.dumps({"step": state.step, "ema_step": ema_step, "scaler": scaler})
         (partial / "state.json").write_text(text + "\n")
 
+    before = "the one before it is whole" if latest(directory) else "there is none before it"
+    advice = f"{before}; make room and continue with --resume"
     try:
-        write_directory(final, write)
-    except (OSError, SafetensorError) as error:
-        raise OutputError(
-            f"{final}: the checkpoint cannot be written: {error}. "
-            + ("The one before it is whole; " if latest(directory) else "There is none before it; ")
-            + "make room and continue with --resume"
-        ) from error
+        write_directory(final, write, advice=advice)
+    except SafetensorError as error:  # what it makes of a full disk
+        raise OutputError(f"{final}: cannot be written ({error}); {advice}") from error
     for old in _checkpoints(directory)[:-keep]:
-        shutil.rmtree(_set_aside(old), ignore_errors=True)
+        shutil.rmtree(set_aside(old), ignore_errors=True)
     return final
 
 
@@ -139,75 +115,16 @@ def load(state: State, checkpoint: Path) -> None:
         with torch.no_grad():
             for name, parameter in trained(state.module).items():
                 parameter.copy_(weights[name])
-                if state.ema.decay:
-                    state.ema.weights[name].copy_(ema[name])
                 state.optimizer.state[parameter] = _of_parameter(optimizer, name, parameter)
+            for name, average in _average(state).items():
+                average.copy_(ema[name])
+        if state.ema:
+            state.ema.optimization_step = int(record["ema_step"])
         if state.scaler:
             state.scaler.load_state_dict(record["scaler"])
     except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
         raise TrainingError(f"{checkpoint}: not a checkpoint of this run: {error}") from error
     state.step = step
-
-
-def write_directory(final: Path, write: Callable[[Path], None]) -> None:
-    """Make ``final`` whole or not at all: filled under another name, on the disk, then renamed.
-
-    ``write`` fills the directory that it is given. What was at ``final`` before is replaced.
-    """
-    partial = final.with_name(f".{final.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir(parents=True)
-        write(partial)
-        for path in (*partial.rglob("*"), partial):
-            _sync(path)
-        doomed = _set_aside(final)
-        partial.rename(final)
-        _sync(final.parent)
-        shutil.rmtree(doomed, ignore_errors=True)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-
-
-def write_file(final: Path, data: bytes) -> None:
-    """Make the file ``final`` whole or not at all."""
-    partial = final.with_name(f".{final.name}.partial")
-    try:
-        partial.write_bytes(data)
-        _sync(partial)
-        partial.replace(final)
-        _sync(final.parent)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-
-
-def tidy(directory: Path) -> None:
-    """Remove what a killed process left half written, or half deleted, in ``directory``."""
-    for left in [*directory.glob(".*.partial"), *directory.glob(".*.old")]:
-        if left.is_dir():
-            shutil.rmtree(left, ignore_errors=True)
-        else:
-            left.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    """Wait until ``path``, a file or a directory, is on the disk and survives a power loss."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _set_aside(directory: Path) -> Path:
-    """Give a directory a name to be deleted under, so that a kill leaves nothing half there."""
-    doomed = directory.with_name(f".{directory.name}.old")
-    shutil.rmtree(doomed, ignore_errors=True)
-    if directory.exists():
-        directory.rename(doomed)
-    return doomed
 
 
 def _checkpoints(directory: Path) -> list[Path]:
@@ -216,6 +133,13 @@ def _checkpoints(directory: Path) -> list[Path]:
 
 def _contiguous(tensors: dict[str, Any]) -> dict[str, Tensor]:
     return {k: v.detach().contiguous() for k, v in tensors.items()}
+
+
+def _average(state: State) -> dict[str, Tensor]:
+    """The averaged weights by name; none without an average."""
+    if state.ema is None:
+        return {}
+    return dict(zip(trained(state.module), state.ema.shadow_params, strict=True))
 
 
 def _optimizer_tensors(state: State) -> dict[str, Tensor]:

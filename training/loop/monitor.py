@@ -15,8 +15,9 @@ import psutil
 import torch
 from numpy.typing import NDArray
 
-from .checkpoint import write_file
-from .run_directory import writing
+from defectrt.files import unwritable, write_whole
+
+from ..record import RESUME
 
 __all__ = ["Log"]
 
@@ -35,16 +36,15 @@ class Log:
         self._start, self._first = monotonic(), step
         self._sums: dict[str, float] = {}
         self._summed = 0
-        with writing(self._path):
-            self._drop_after(step)
-            self._board = _board(run / "tensorboard", step) if tensorboard else None
+        self._drop_after(step)
+        self._board = _board(run / "tensorboard", step) if tensorboard else None
 
     def _drop_after(self, step: int) -> None:
         if not self._path.exists():
             return
         lines = self._path.read_bytes().splitlines(keepends=True)
         kept = [line for line in lines if _step_of(line) <= step]
-        write_file(self._path, b"".join(kept))
+        write_whole(self._path, b"".join(kept), advice=RESUME)
 
     def add(self, step: int, losses: dict[str, float], crops: int) -> dict[str, float | str]:
         """Take the losses of ``step`` on ``crops`` crops; returns the figures to show."""
@@ -71,8 +71,11 @@ class Log:
         self, step: int, figures: dict[str, Any], image: NDArray[np.uint8] | None = None
     ) -> None:
         """One line, at once on its way to the disk."""
-        with writing(self._path), self._path.open("a") as file:
-            file.write(json.dumps({"step": step} | figures) + "\n")
+        try:
+            with self._path.open("a") as file:
+                file.write(json.dumps({"step": step} | figures) + "\n")
+        except OSError as error:
+            raise unwritable(self._path, error, RESUME) from error
         if self._board:
             for name, value in figures.items():
                 if isinstance(value, int | float):

@@ -2,38 +2,25 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from torch import nn
 
 from defectrt import __version__
+from defectrt.engines.manifest import DatasetEntry, Prompt
 from defectrt.errors import InputError, OutputError
+from defectrt.files import tidy, write_whole
 
 from ..config import TrainConfig
-from ..data.samples import GOOD, Sample
-from .checkpoint import tidy, write_file
-from .stages import prompt_of
+from ..data.samples import Sample
+from ..record import RESUME, RunRecord, prompts_of, read_record
 
-__all__ = ["fingerprint", "locked", "open_run", "record", "writing"]
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Around writes to ``path``: turn an `OSError` into `OutputError` with what to do."""
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(
-            f"{path}: cannot be written: {error}. The last checkpoint is whole; "
-            "mend this and continue with --resume"
-        ) from error
+__all__ = ["fingerprint", "locked", "open_run", "record"]
 
 
 @contextmanager
@@ -42,19 +29,16 @@ def locked(run: Path) -> Iterator[None]:
 
     Raises `OutputError` if another process holds it.
     """
-    path = run / ".lock"
     try:
         run.mkdir(parents=True, exist_ok=True)
-        file = path.open("a")
+        held = FileLock(run / ".lock").acquire(blocking=False)
+    except Timeout as error:
+        raise OutputError(
+            f"{run}: another process is training here; wait for it, or choose another --out"
+        ) from error
     except OSError as error:
         raise OutputError(f"{run}: the run cannot be written here: {error}") from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise OutputError(
-                f"{run}: another process is training here; wait for it, or choose another --out"
-            ) from error
+    with held:
         yield
 
 
@@ -69,33 +53,25 @@ def fingerprint(module: nn.Module) -> str:
 
 def record(
     config: TrainConfig, samples: Sequence[Sample], base: nn.Module, name: str, processes: int
-) -> dict[str, Any]:
+) -> RunRecord:
     """What went in: versions, configuration, prompts, images, and ``base``, not yet trained."""
-    defect_types = sorted({s.defect_type for s in samples} - {GOOD})
-    return {
-        "defectrt": __version__,
-        "torch": torch.__version__,
-        "base_model": name,
-        "base_sha256": fingerprint(base),
-        "image_size": config.window,
-        "processes": processes,
-        "config": config.model_dump(mode="json"),
-        "prompts": [
-            {"role": "background", "name": "background", "text": config.background_prompt},
-            {"role": "masked", "name": "masked", "text": config.masked_prompt},
-            *(
-                {"role": "defect", "name": defect_type, "text": prompt_of(defect_type, config)}
-                for defect_type in defect_types
-            ),
+    return RunRecord(
+        defectrt=__version__,
+        torch=torch.__version__,
+        base_model=name,
+        base_sha256=fingerprint(base),
+        image_size=config.window or 1,
+        processes=processes,
+        config=config.model_dump(mode="json"),
+        prompts=[Prompt(**prompt) for prompt in prompts_of(samples, config)],
+        dataset=[
+            DatasetEntry(name=f"{s.defect_type}/{s.path.name}", sha256=s.sha256()) for s in samples
         ],
-        "dataset": [
-            {"name": f"{s.defect_type}/{s.path.name}", "sha256": s.sha256()} for s in samples
-        ],
-    }
+    )
 
 
 def open_run(
-    run: Path, made: dict[str, Any], resume: bool, attach: Mapping[str, str] | None = None
+    run: Path, made: RunRecord, resume: bool, attach: Mapping[str, str] | None = None
 ) -> None:
     """Start a run with the record ``made``, or go on with one that was started with the same.
 
@@ -108,34 +84,27 @@ def open_run(
     for directory in (run, run / "checkpoints"):
         tidy(directory)
     if path.exists():
-        _compare(path, made, resume)
-    texts = {path.name: json.dumps(made, indent=2) + "\n"} | dict(attach or {})
+        _compare(run, made, resume)
+    texts = {path.name: made.model_dump_json(indent=2) + "\n"} | dict(attach or {})
     for name, text in texts.items():
-        with writing(run / name):
-            write_file(run / name, text.encode())
+        write_whole(run / name, text.encode(), advice=RESUME)
 
 
-def _compare(path: Path, made: dict[str, Any], resume: bool) -> None:
+def _compare(run: Path, made: RunRecord, resume: bool) -> None:
     if not resume:
-        raise InputError(f"{path.parent}: holds a run already; add --resume, or another --out")
-    try:
-        before = json.loads(path.read_text())
-        was, processes = before["config"], before.get("processes", 1)
-        dataset, base = before["dataset"], before.get("base_sha256", made["base_sha256"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: not the record of a run: {error!r}") from error
-    now = made["config"]
-    started = TrainConfig().model_dump(mode="json") | was
+        raise InputError(f"{run}: holds a run already; add --resume, or another --out")
+    before = read_record(run)
+    started, now = TrainConfig().model_dump(mode="json") | before.config, made.config
     changed = [
         f"{k}: {started[k]} -> {now[k]}"
         for k in now
         if k not in ("steps", "cooldown") and started[k] != now[k]
     ]
-    if processes != made["processes"]:
-        changed.append(f"processes: {processes} -> {made['processes']}")
-    if base != made["base_sha256"]:
+    if before.processes != made.processes:
+        changed.append(f"processes: {before.processes} -> {made.processes}")
+    if before.base_sha256 != made.base_sha256:
         changed.append("the model is not the same")
-    if dataset != made["dataset"]:
+    if before.dataset != made.dataset:
         changed.append("the training images are not the same")
     if changed:
-        raise InputError(f"{path.parent}: the run was started otherwise: " + "; ".join(changed))
+        raise InputError(f"{run}: the run was started otherwise: " + "; ".join(changed))

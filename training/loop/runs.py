@@ -9,14 +9,14 @@ from pathlib import Path
 import torch
 
 from defectrt.errors import InputError
+from defectrt.files import write_whole
 
 from ..config import RunConfig, TrainConfig, dump_config
 from ..data.dataset import read_dataset
 from ..data.samples import GOOD, Sample, read_good, read_pairs
 from ..data.splits import hashed, read_split, whole
 from ..models.stable_diffusion import open_model
-from .checkpoint import write_file
-from .run_directory import writing
+from ..record import RESUME
 from .train import train
 
 __all__ = ["first_process", "start"]
@@ -35,9 +35,7 @@ def start(
         yield _train(run, training, samples, attached, resume, quiet)
         return
     if first_process():
-        with writing(run.out / CONFIG):
-            run.out.mkdir(parents=True, exist_ok=True)
-            write_file(run.out / CONFIG, dump_config(run, training).encode())
+        write_whole(run.out / CONFIG, dump_config(run, training).encode(), advice=RESUME)
     for defect_type in defect_types:
         prompts = {k: text for k, text in training.prompts.items() if k == defect_type}
         own = run.model_copy(update={"out": run.out / defect_type, "per_defect_type": False})

@@ -13,9 +13,10 @@ from ..config import TrainConfig
 from ..data.crops import Batch, Crops
 from ..data.samples import GOOD, Sample
 from ..models.stable_diffusion import MaskedUNet, StableDiffusion
+from ..record import prompt_of
 from .objectives import PromptEmbeddings, autoencoder, denoise, disentangle
 
-__all__ = ["Stage", "latent_mask", "make_stage", "prompt_of"]
+__all__ = ["Stage", "latent_mask", "make_stage"]
 
 
 class Stage(nn.Module):
@@ -61,15 +62,6 @@ def make_stage(
         stage.module.enable_gradient_checkpointing()
     stage.module.train()
     return stage
-
-
-def prompt_of(defect_type: str, config: TrainConfig) -> str:
-    """The text that stands for ``defect_type``: C_def, or C_m for a good image."""
-    return (
-        config.masked_prompt
-        if defect_type == GOOD
-        else config.prompts.get(defect_type, defect_type)
-    )
 
 
 class _Autoencoder(Stage):

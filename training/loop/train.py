@@ -18,6 +18,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import GradientAccumulationPlugin, patch_environment
 
 from defectrt.errors import Cancelled, InputError, TrainingError
+from defectrt.files import write_directory
 from defectrt.progress import Progress
 
 from ..config import TrainConfig
@@ -25,10 +26,11 @@ from ..data.crops import Augmentation, Batch, Crops
 from ..data.samples import Sample
 from ..evaluation.previews import Previews
 from ..models.stable_diffusion import StableDiffusion
+from ..record import RESUME
 from . import checkpoint
-from .checkpoint import Ema, State, trained, write_directory
+from .checkpoint import State, averaged, averaging, trained
 from .monitor import Log
-from .run_directory import locked, open_run, record, writing
+from .run_directory import locked, open_run, record
 from .stages import Stage, make_stage
 
 __all__ = ["OBJECTIVES", "TrainConfig", "train"]
@@ -101,14 +103,13 @@ def train(
             if first:
                 checkpoint.save(state, loop.checkpoints, keep_checkpoints)
             raise Cancelled(f"stopped at step {state.step} of {config.steps}; go on with --resume")
-        state.ema.copy_to(state.module)
+        if state.ema:
+            state.ema.copy_to(trained(state.module).values())
         if first and config.lora:
-            with writing(run / "lora"):
-                write_directory(run / "lora", state.module.save_lora_adapter)
+            write_directory(run / "lora", state.module.save_lora_adapter, advice=RESUME)
         loop.stage.finish(loop.crops)
         if first:
-            with writing(run / "model"):
-                write_directory(run / "model", model.save)
+            write_directory(run / "model", model.save, advice=RESUME)
         accelerator.wait_for_everyone()
     return run / "model"
 
@@ -145,7 +146,7 @@ def _prepare(
     stage = make_stage(model, samples, config, accelerator.device)
     own = _optimizer(stage.module, config)
     forward, optimizer = accelerator.prepare(stage, own)
-    ema = Ema(stage.module, config.ema_decay)
+    ema = averaging(stage.module, config.ema_decay)
     state = State(stage.module, own, ema, scaler=accelerator.scaler)
     return _Loop(accelerator, stage, forward, optimizer, state, crops, config, checkpoints)
 
@@ -224,7 +225,8 @@ def _update(loop: _Loop) -> None:
     loop.optimizer.step()
     loop.optimizer.zero_grad()
     state.step += 1
-    state.ema.update(state.module, state.step)
+    if state.ema:
+        state.ema.step(trained(state.module).values())
 
 
 def _share_of_rate(config: TrainConfig, step: int) -> float:
@@ -301,7 +303,7 @@ def _watch(
         def watch(losses: dict[str, float]) -> None:
             figures = log.add(state.step, losses, crops)
             if previews and (state.step % every == 0 or state.step == config.steps):
-                with log.paused(), state.ema.shown(state.module):
+                with log.paused(), averaged(state.module, state.ema):
                     measured, image = previews.draw(state.step)
                 log.write(state.step, measured, image)
                 latest.update({k: v for k, v in measured.items() if k != "preview"})

@@ -13,7 +13,7 @@ from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from torch import Tensor
 
-from defectrt.kernels.masked_attention import attention_map, masked_cross_attention, resize_mask
+from defectrt.kernels.masked_attention import attention_map, concatenated_softmax, resize_mask
 
 __all__ = ["MaskedCrossAttention", "Masking", "level_mask", "mask_cross_attention", "split_heads"]
 
@@ -22,14 +22,12 @@ __all__ = ["MaskedCrossAttention", "Masking", "level_mask", "mask_cross_attentio
 class Masking:
     """What the processors need beside the hidden states.
 
-    mask     [B,1,h,w] in [0,1] at latent resolution
-    soft     take the two-softmax form; needed when the mask is not binary
+    mask     [B,1,h,w] in {0,1} at latent resolution
     content  [B,L] weights of the inside prompt's content tokens; None collects no maps
     maps     filled with one [B,1,h',w'] map a cross-attention layer, in order of execution
     """
 
     mask: Tensor
-    soft: bool = False
     content: Tensor | None = None
     maps: list[Tensor] = field(default_factory=list)
 
@@ -64,9 +62,7 @@ class MaskedCrossAttention:
         k_in, k_out = split_heads(attn.to_k(encoder_hidden_states), attn.heads).chunk(2, dim=2)
         v_in, v_out = split_heads(attn.to_v(encoder_hidden_states), attn.heads).chunk(2, dim=2)
         mask = level_mask(masking.mask, q.shape[2])
-        out = masked_cross_attention(
-            q, k_in, v_in, k_out, v_out, mask.flatten(1), soft=masking.soft
-        )
+        out = concatenated_softmax(q, k_in, v_in, k_out, v_out, mask.flatten(1))
         if masking.content is not None:
             masking.maps.append(attention_map(q, k_in, masking.content).view_as(mask))
         return project_out(attn, out)
