@@ -19,11 +19,12 @@ def open_backend(config: BuildConfig) -> Backend:
     from .tensorrt.tensorrt import TensorRT
     from .tensorrt.tensorrt_rtx import TensorRTRTX
 
-    common = (config.precision or "float16", (1, *(config.batch_size or (8, 32))))
+    precision, (usual, most) = config.precision or "float16", config.batch_size or (8, 32)
     if config.backend == "tensorrt-rtx":
-        return TensorRTRTX(*common, capabilities=config.compute_capability)
+        return TensorRTRTX(precision, (1, usual, most), capabilities=config.compute_capability)
     return TensorRT(
-        *common,
+        precision,
+        (1, usual, most),
         plugin=not config.standard_attention,
         weight_streaming=config.weight_streaming,
     )

@@ -233,8 +233,9 @@ def _self_test(directory: Path, defect: str, steps: int, trust: str | None) -> F
 
     image = np.random.default_rng(0).normal(150, 6, (96, 96, 3)).clip(0, 255).astype(np.uint8)
     start = perf_counter()
-    options = {"defect": defect, "steps": steps, "candidates": 2, "trust": trust}
-    with Synthesizer(engine=directory, **options) as synthesizer:
+    with Synthesizer(
+        engine=directory, trust=trust, defect=defect, steps=steps, candidates=2
+    ) as synthesizer:
         result = synthesizer(image)
     seconds = perf_counter() - start
     if result.fault:

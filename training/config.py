@@ -108,12 +108,11 @@ class TrainConfig(Config):
     prompts: Annotated[
         dict[str, str],
         Field(
-            default_factory=dict,
             alias="prompt",
             description="C_def of a defect type; by default the type's own name.",
             json_schema_extra={"metavar": "TYPE=TEXT"},
         ),
-    ]
+    ] = {}  # noqa: RUF012
     precision: Annotated[
         Literal["float32", "bfloat16", "float16"],
         Field(description="Of the arithmetic (autocast); weights stay float32."),
@@ -196,12 +195,11 @@ class RunConfig(Config):
     defect: Annotated[
         dict[str, Path],
         Field(
-            default_factory=dict,
             description="Beside --data, or without it: images of one type of defect with their "
             "masks, name.jpg beside name.png or images/ beside masks/. Repeat for more types.",
             json_schema_extra={"metavar": "TYPE=DIR"},
         ),
-    ]
+    ] = {}  # noqa: RUF012
     good: Annotated[
         tuple[Path, ...],
         BeforeValidator(_several),

@@ -50,13 +50,13 @@ def prompt_of(defect_type: str, config: TrainConfig) -> str:
     return config.prompts.get(defect_type, defect_type)
 
 
-def prompts_of(samples: Sequence[Sample], config: TrainConfig) -> list[dict[str, str]]:
+def prompts_of(samples: Sequence[Sample], config: TrainConfig) -> list[Prompt]:
     """All prompts of a run: C_bg, C_m, and C_def of every type in the samples."""
     types = sorted({sample.defect_type for sample in samples} - {GOOD})
     return [
-        {"role": "background", "name": "background", "text": config.background_prompt},
-        {"role": "masked", "name": "masked", "text": config.masked_prompt},
-        *({"role": "defect", "name": name, "text": prompt_of(name, config)} for name in types),
+        Prompt(role="background", name="background", text=config.background_prompt),
+        Prompt(role="masked", name="masked", text=config.masked_prompt),
+        *(Prompt(role="defect", name=name, text=prompt_of(name, config)) for name in types),
     ]
 
 

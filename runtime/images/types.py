@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,7 +13,6 @@ Mask = NDArray[np.bool_]
 Bits = NDArray[np.uint8] | NDArray[np.uint16]
 #: [H,W,3] or [H,W] float32, in units of the full range.
 Pixels = NDArray[np.float32]
-_Array = TypeVar("_Array", NDArray[np.uint8], NDArray[np.uint16])
 
 #: Larger images are refused before they are decoded.
 MAX_PIXELS = 100_000_000
@@ -26,6 +23,6 @@ def has_alpha(image: Bits) -> bool:
     return image.shape[2] in (2, 4)
 
 
-def without_alpha(image: _Array) -> _Array:
+def without_alpha(image: Bits) -> Bits:
     """[H,W,C] -> [H,W,1] or [H,W,3], a view."""
     return image[..., :-1] if has_alpha(image) else image

@@ -21,6 +21,7 @@ from defectrt.images.types import MAX_PIXELS, Bits, Mask, without_alpha
 from .layouts import GOOD, Item, MaskRule, from_value, mask_values
 
 __all__ = [
+    "GOOD",
     "Cache",
     "Sample",
     "Stored",

@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 from torch import nn
 
 from defectrt import __version__
-from defectrt.engines.manifest import DatasetEntry, Prompt
+from defectrt.engines.manifest import DatasetEntry
 from defectrt.errors import InputError, OutputError
 from defectrt.files import tidy, write_whole
 
@@ -63,7 +63,7 @@ def record(
         image_size=config.window or 1,
         processes=processes,
         config=config.model_dump(mode="json"),
-        prompts=[Prompt(**prompt) for prompt in prompts_of(samples, config)],
+        prompts=prompts_of(samples, config),
         dataset=[
             DatasetEntry(name=f"{s.defect_type}/{s.path.name}", sha256=s.sha256()) for s in samples
         ],
