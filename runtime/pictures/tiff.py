@@ -173,7 +173,7 @@ def _by_tifffile(data: bytes, info: TiffInfo) -> Samples:
         planes, together = (info.channels, 1) if info.apart else (1, info.channels)
         if page.shaped != (planes, 1, info.height, info.width, together):
             raise InputError("damaged or truncated (its directory contradicts itself)")
-        for piece, (channel, _, y, x, _), _ in page.segments(maxworkers=1):
+        for piece, (channel, _, y, x, _), _ in page.segments(maxworkers=1, buffersize=1 << 24):
             if piece is None:
                 raise InputError("damaged or truncated (a strip or tile is missing)")
             part = samples[y : y + piece.shape[1], x : x + piece.shape[2], channel:]
