@@ -33,10 +33,11 @@ LAYERS = {
         {"torch", "diffusers", "onnx", "onnxscript", "onnx_ir", "safetensors", "tensorrt"},
     ),
 }
-#: What the one module of a backend may import besides, when an engine of it is opened.
-BACKEND_PACKAGES = {
+#: What one module may import besides, when it is needed: of a backend, or of an extra.
+PACKAGES_OF_ONE = {
     "aoti_engine.py": {"torch"},
     "tensorrt_engine.py": {"tensorrt", "tensorrt_rtx_bindings", "tensorrt_rtx_libs", "cuda"},
+    "tiff.py": {"imagecodecs", "tifffile"},
 }
 RUNTIME_PACKAGES = {
     "PIL",
@@ -96,7 +97,7 @@ def faults(layer: str, source: str, path: Path = Path("module.py")) -> list[str]
     package, extra = LAYERS[layer]
     allowed = RUNTIME_PACKAGES | extra if layer != "kernels" else extra
     if layer == "runtime":
-        allowed = allowed | BACKEND_PACKAGES.get(name_of_module, set())
+        allowed = allowed | PACKAGES_OF_ONE.get(name_of_module, set())
     found = []
     for name in sorted(imported(source, ".".join(filter(None, [package, folder])))):
         top = name.partition(".")[0]

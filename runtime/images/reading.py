@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, ImageFile, UnidentifiedImageError
 
-from ..errors import InputError
-from .tiff import read_info, read_samples
+from ..errors import InputError, MissingExtraError
+from .tiff import orient, read_info, read_samples
 from .types import MAX_PIXELS, Bits
 
 __all__ = ["read_image"]
@@ -40,15 +40,16 @@ def read_image(path: Path) -> Bits:
     Palettes become RGB and CMYK becomes RGB (by its own colour profile, if it has 8 bits and one);
     one-bit images become grey; transparency of any kind becomes alpha. Raises `InputError` for
     what cannot be read whole, for numbers that are not of 8 or 16 bits, for files of several
-    images, and for images of more than `MAX_PIXELS`.
+    images, and for images of more than `MAX_PIXELS`; `MissingExtraError` for a TIFF that needs
+    the extra ``[tiff]`` (see `defectrt.images.tiff`) without it.
     """
     data = _read_bytes(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd metadata, and of sizes we allow
             return _decode(data)
-    except InputError as fault:
-        raise InputError(f"{path}: {fault}") from None
+    except (InputError, MissingExtraError) as fault:
+        raise type(fault)(f"{path}: {fault}") from None
     except UnidentifiedImageError as error:
         raise InputError(f"{path}: not an image of a known format") from error
     except Exception as error:  # Pillow's parsers raise whatever they stumble over
@@ -72,10 +73,10 @@ def _decode(data: bytes) -> Bits:
     tiff = read_info(data)
     if tiff and tiff.is_ours:
         _check_size(tiff.width, tiff.height)
+        _check_size(*tiff.tile)
         if tiff.directory.next:
             raise InputError("holds several images; save each in a file of its own")
-        orientation = tiff.directory.get(ExifTags.Base.Orientation, 1)
-        return _orient(read_samples(data, tiff), orientation)
+        return read_samples(data, tiff)
     with _open(data) as image:
         _check_size(*image.size)
         frames = getattr(image, "n_frames", 1)
@@ -84,7 +85,7 @@ def _decode(data: bytes) -> Bits:
         stored = str([tile[3] for tile in image.tile])
         image.load()  # a truncated file fails here
         array = _decode_deep(data, stored) if _DEEP_COLOUR.search(stored) else _as_array(image)
-        return _orient(array, image.getexif().get(ExifTags.Base.Orientation, 1))
+        return orient(array, image.getexif().get(ExifTags.Base.Orientation, 1))
 
 
 def _check_size(width: int, height: int) -> None:
@@ -100,18 +101,6 @@ def _open(data: bytes) -> ImageFile.ImageFile:
         return Image.open(io.BytesIO(data))
     except Image.DecompressionBombError as error:
         raise InputError(f"more than {MAX_PIXELS // 1_000_000} megapixels ({error})") from error
-
-
-def _orient(array: Bits, orientation: int) -> Bits:
-    """Apply EXIF orientation 1 to 8: from 5 on the axes are swapped, then the flips."""
-    if 5 <= orientation <= 8:
-        array = array.swapaxes(0, 1)
-    if orientation in (2, 3, 6, 7):
-        array = array[:, ::-1]
-    if orientation in (3, 4, 7, 8):
-        array = array[::-1]
-    oriented: Bits = array if array.flags.c_contiguous else array.copy()
-    return oriented
 
 
 def _as_array(image: Image.Image) -> Bits:

@@ -1,45 +1,41 @@
-"""TIFF as cameras and scanners write it: 16 bits a channel, channels together or plane by plane.
+"""TIFF that Pillow would not read whole: 16 bits a channel, or grey and alpha plane by plane.
 
-Grey, RGB or CMYK, with or without alpha, in strips or tiles, in every compression libtiff knows.
-
-Pillow cuts 16-bit colour to 8 bits and mixes up separate planes. It unpacks grey of 16 bits well,
-however, so the samples are presented to it as wide grey images of some rows each, with a
-directory of our own beside the same strips; what they mean is settled here. "TIFF, Revision 6.0",
-Adobe, 1992.
+OpenCV reads the plain ones exactly: 16-bit grey, RGB and RGB with alpha, channels together, packed
+as baseline TIFF packs. All others need tifffile and imagecodecs, the extra ``[tiff]``, since
+OpenCV returns wrong pixels for separate planes without a word. "TIFF, Revision 6.0", Adobe, 1992.
 """
 
 from __future__ import annotations
 
 import io
-import struct
 from dataclasses import dataclass
-from itertools import accumulate
-from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import ExifTags
 from PIL import TiffImagePlugin as Tiff
 
 from ..errors import InputError
+from ..extras import requires
 
-__all__ = ["TiffInfo", "read_info", "read_samples"]
+__all__ = ["TiffInfo", "orient", "read_info", "read_samples"]
 
 Samples = NDArray[np.uint8] | NDArray[np.uint16]
-_Tags = dict[int, tuple[int, ...]]
-#: Offset and length of a strip or tile in the file.
-_Block = tuple[int, int]
 
-_PREDICTOR, _PLANAR, _LONG = 317, 284, 4
-_STRIPS, _TILES = (Tiff.STRIPOFFSETS, Tiff.STRIPBYTECOUNTS), (Tiff.TILEOFFSETS, Tiff.TILEBYTECOUNTS)
-#: What the presented image shares with the stored one.
-_SHARED = (Tiff.COMPRESSION, Tiff.FILLORDER)
-_RAW, _DIFFERENCES = 1, 2
-#: Samples that are unpacked at once, and the most that can be: Pillow's own limit is a bit higher.
-_BAND, _LARGEST = 1 << 25, 170_000_000
+_PREDICTOR, _PLANAR = 317, 284
+_PLAIN_PACKING = {1, 5, 8, 32773, 32946}  # none, LZW, deflate, PackBits, deflate by its old number
+_PACKING = _PLAIN_PACKING | {34925, 50000}  # LZMA, Zstandard: all unpack to no more than asked for
+_AS_IT_IS, _DIFFERENCES = 1, 2
 _WHITE_IS_ZERO, _GREY, _RGB, _CMYK = 0, 1, 2, 5
 _COLOURS = {_WHITE_IS_ZERO: 1, _GREY: 1, _RGB: 3, _CMYK: 4}
 _FORMATS = {2: "signed", 3: "floating-point", 5: "complex", 6: "complex"}
-#: Rows whose ink becomes light at once.
+#: Bytes of a number by the code of its type, and the codes of bytes themselves.
+_SIZES = np.array([0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8, 8, 8])
+_BYTES = (1, 2, 6, 7)
+#: Numbers in a tag: offsets of strips, say, of which readers make objects.
+_MOST_NUMBERS = 1 << 21
+#: Rows whose channels are changed at once.
 _ROWS = 256
 
 
@@ -56,22 +52,46 @@ class TiffInfo:
     directory: Tiff.ImageFileDirectory_v2
 
     @property
+    def tile(self) -> tuple[int, int]:
+        """Width and height of its tiles, which may be larger than itself; 0 for strips."""
+        get = self.directory.get
+        return int(get(Tiff.TILEWIDTH, 0)), int(get(Tiff.TILELENGTH, 0))
+
+    @property
+    def packing(self) -> tuple[int, int]:
+        """Codes of compression and predictor."""
+        get = self.directory.get
+        return int(get(Tiff.COMPRESSION, _AS_IT_IS)), int(get(_PREDICTOR, _AS_IT_IS))
+
+    @property
     def is_ours(self) -> bool:
         """Whether Pillow would not read it whole."""
         return self.bits == 16 or (self.apart and self.channels == 2)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether OpenCV reads it exactly."""
+        together = not self.apart or self.channels == 1
+        known = self.channels in (1, 3, 4) and self.photometric != _CMYK
+        return self.bits == 16 and together and known and self.packing[0] in _PLAIN_PACKING
 
 
 def read_info(data: bytes) -> TiffInfo | None:
     """The first directory; None if this is no TIFF.
 
-    Raises `InputError` for samples that are not whole numbers of up to 16 bits, all alike.
+    Raises `InputError` for samples that are not whole numbers of up to 16 bits, all alike, and for
+    a directory that readers would not agree on or that asks for more memory than the file is long.
     """
     if data[:4] not in Tiff.PREFIXES:
         return None
     file = io.BytesIO(data)
-    directory = Tiff.ImageFileDirectory_v2(file.read(16 if data[2] == 43 or data[3] == 43 else 8))
-    file.seek(directory.next)
+    directory = Tiff.ImageFileDirectory_v2(file.read(16 if 43 in data[2:4] else 8))
+    start = directory.next
+    _check_entries(data, start)
+    file.seek(start)
     directory.load(file)
+    if directory.next == start:  # Pillow gave up on it half-way
+        raise InputError("damaged or truncated")
     bits = directory.get(Tiff.BITSPERSAMPLE, (1,))
     formats = directory.get(Tiff.SAMPLEFORMAT, (1,))
     kinds = sorted({_FORMATS[f] for f in formats if f in _FORMATS})
@@ -91,11 +111,26 @@ def read_info(data: bytes) -> TiffInfo | None:
     )
 
 
-def read_samples(data: bytes, info: TiffInfo) -> Samples:
-    """Decode to [H,W,C], C as in `defectrt.images.types.Bits`, not turned; CMYK becomes RGB.
+def _check_entries(data: bytes, start: int) -> None:
+    """Refuse a tag that stands twice, since readers differ in which they take, and endless ones."""
+    order, wide = "<" if data[:1] == b"I" else ">", 43 in data[2:4]
+    counted = np.frombuffer(data, f"{order}u{8 if wide else 2}", 1, start)
+    number = f"{order}u{8 if wide else 4}"
+    entry = [("tag", f"{order}u2"), ("type", f"{order}u2"), ("count", number), ("value", number)]
+    entries = np.frombuffer(data, entry, int(counted[0]), start + counted.nbytes)
+    counts = entries["count"].astype(float)
+    sizes = counts * _SIZES[np.where(entries["type"] < len(_SIZES), entries["type"], 0)]
+    if len(np.unique(entries["tag"])) < len(entries) or sizes.sum() > len(data):
+        raise InputError("damaged or truncated (its directory contradicts itself)")
+    if (counts[~np.isin(entries["type"], _BYTES)] > _MOST_NUMBERS).any():
+        raise InputError("is cut into too many pieces; save it in larger strips or tiles")
 
-    Raises `InputError` for channels that mean something else, and whatever Pillow raises for
-    damage.
+
+def read_samples(data: bytes, info: TiffInfo) -> Samples:
+    """Decode to [H,W,C], C as in `defectrt.images.types.Bits`, turned upright; CMYK becomes RGB.
+
+    Raises `InputError` for channels that mean something else and for damage, or whatever the
+    decoder raises for it; `MissingExtraError` for what needs the extra ``[tiff]`` without it.
     """
     colours = _COLOURS.get(info.photometric, 0)
     if info.channels not in (colours, colours + 1):
@@ -103,103 +138,58 @@ def read_samples(data: bytes, info: TiffInfo) -> Samples:
             f"{info.channels} channels of colour model {info.photometric} are not supported; "
             "save it as grey, RGB or CMYK"
         )
-    samples = _unpack_all(data, info)
+    compression, predictor = info.packing
+    if compression not in _PACKING or predictor not in (_AS_IT_IS, _DIFFERENCES):
+        raise InputError(
+            f"compression {compression} with predictor {predictor} is not supported for it; "
+            "save it with LZW or deflate"
+        )
+    samples = _by_opencv(data, info) if info.is_plain else _by_tifffile(data, info)
     if info.photometric == _WHITE_IS_ZERO:
-        samples[..., 0] = np.iinfo(samples.dtype).max - samples[..., 0]
+        np.subtract(np.iinfo(samples.dtype).max, samples[..., 0], out=samples[..., 0])
     return _to_light(samples) if info.photometric == _CMYK else samples
 
 
-def _unpack_all(data: bytes, info: TiffInfo) -> Samples:
-    blocks = _blocks(info)
-    if not info.apart or info.channels == 1:
-        samples = _unpack(data, info, info.channels, blocks)
-        return samples.reshape(info.height, info.width, info.channels)
-    each = len(blocks) // info.channels
-    planes = np.empty((info.height, info.width, info.channels), f"u{info.bits // 8}")
-    for c in range(info.channels):
-        planes[..., c] = _unpack(data, info, 1, blocks[c * each : (c + 1) * each])
-    return planes
+def _by_opencv(data: bytes, info: TiffInfo) -> Samples:
+    """As stored, but turned."""
+    array = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if array is None or array.dtype != np.uint16:
+        raise InputError("damaged or truncated")
+    samples = np.asarray(array.reshape(*array.shape[:2], info.channels), np.uint16)
+    for row in range(0, len(samples) if info.channels > 1 else 0, _ROWS):
+        part = samples[row : row + _ROWS, :, :3]
+        part[:] = part[..., ::-1]
+    return samples
 
 
-def _blocks(info: TiffInfo) -> list[_Block]:
-    """Offset and length of every strip or tile, in the file."""
-    tags = _TILES if Tiff.TILEOFFSETS in info.directory else _STRIPS
-    return list(zip(*(_all(info.directory[tag]) for tag in tags), strict=True))
+def _by_tifffile(data: bytes, info: TiffInfo) -> Samples:
+    """As stored, but turned; one strip or tile after the other, so that no more is in memory."""
+    with requires("tiff"):
+        import imagecodecs  # noqa: F401  # without it, tifffile unpacks next to nothing
+        import tifffile
+    samples: Samples = np.empty((info.height, info.width, info.channels), f"u{info.bits // 8}")
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        page = file.pages.first
+        planes, together = (info.channels, 1) if info.apart else (1, info.channels)
+        if page.shaped != (planes, 1, info.height, info.width, together):
+            raise InputError("damaged or truncated (its directory contradicts itself)")
+        for piece, (channel, _, y, x, _), _ in page.segments(maxworkers=1, buffersize=1 << 24):
+            if piece is None:
+                raise InputError("damaged or truncated (a strip or tile is missing)")
+            part = samples[y : y + piece.shape[1], x : x + piece.shape[2], channel:]
+            part[..., :together] = piece[0, : part.shape[0], : part.shape[1]]
+    return orient(samples, info.directory.get(ExifTags.Base.Orientation, 1))
 
 
-def _unpack(data: bytes, info: TiffInfo, samples: int, blocks: list[_Block]) -> Samples:
-    """Strips or tiles of ``samples`` a pixel as one array [H,W·samples], a few rows at a time."""
-    grid = _grid(info, info.width * samples, samples, blocks)
-    array: Samples = np.empty((info.height, grid.width), f"u{info.bits // 8}")
-    step = max(1, _BAND // (grid.width * grid.rows)) * grid.rows
-    for row in range(0, info.height, step):
-        band = array[row : row + step]
-        file = _present(data, info, grid, row, len(band))
-        with Tiff.TiffImageFile(io.BytesIO(file)) as image:
-            band[:] = np.asarray(image)
-    if info.directory.get(_PREDICTOR, 1) == _DIFFERENCES:
-        _undo_differences(array, samples, grid.run)
-    return array
-
-
-@dataclass(frozen=True)
-class _Grid:
-    """How rows of ``width`` samples are cut: strips or tiles of ``rows``, ``run`` samples wide."""
-
-    width: int
-    rows: int
-    run: int
-    tiled: bool
-    blocks: list[_Block]
-
-
-def _grid(info: TiffInfo, width: int, samples: int, blocks: list[_Block]) -> _Grid:
-    stored = info.directory
-    if Tiff.TILEOFFSETS in stored:
-        rows, run = int(stored[Tiff.TILELENGTH]), int(stored[Tiff.TILEWIDTH]) * samples
-    else:
-        rows, run = min(int(stored.get(Tiff.ROWSPERSTRIP, info.height)), info.height), width
-        if stored.get(Tiff.COMPRESSION, _RAW) == _RAW:
-            rows, blocks = _cut(blocks, rows, width * info.bits // 8, max(1, _BAND // width))
-    if rows * (width + run) > _LARGEST:
-        raise InputError("is packed in one piece that is too large to unpack; save it in strips")
-    return _Grid(width, rows, run, Tiff.TILEOFFSETS in stored, blocks)
-
-
-def _present(data: bytes, info: TiffInfo, grid: _Grid, row: int, height: int) -> bytes:
-    """A file of its own for ``height`` rows from ``row`` on, which starts a strip or tile."""
-    tags: _Tags = {tag: _all(info.directory[tag]) for tag in _SHARED if tag in info.directory}
-    tags |= {Tiff.IMAGEWIDTH: (grid.width,), Tiff.IMAGELENGTH: (height,)}
-    tags |= {Tiff.BITSPERSAMPLE: (info.bits,), Tiff.SAMPLESPERPIXEL: (1,)}
-    tags |= {Tiff.PHOTOMETRIC_INTERPRETATION: (_GREY,)}
-    if grid.tiled:
-        tags |= {Tiff.TILEWIDTH: (grid.run,), Tiff.TILELENGTH: (grid.rows,)}
-    else:
-        tags |= {Tiff.ROWSPERSTRIP: (grid.rows,)}
-    across = -(-grid.width // grid.run)
-    part = slice(row // grid.rows * across, -(-(row + height) // grid.rows) * across)
-    most = 2 * grid.rows * grid.run * info.bits // 8 + 4096  # more is no compression but damage
-    packed = [data[start : start + min(size, most)] for start, size in grid.blocks[part]]
-    return _file(data[:2], tags, _TILES if grid.tiled else _STRIPS, packed)
-
-
-def _cut(blocks: list[_Block], rows: int, row_bytes: int, most: int) -> tuple[int, list[_Block]]:
-    """Strips that are not compressed, cut into strips of at most ``most`` rows each."""
-    if rows <= most:
-        return rows, blocks
-    fewer = next(n for n in range(min(rows, most), 0, -1) if rows % n == 0 or len(blocks) == 1)
-    each = fewer * row_bytes
-    return fewer, [
-        (start + k * row_bytes, each) for start, _ in blocks for k in range(0, rows, fewer)
-    ]
-
-
-def _undo_differences(array: Samples, samples: int, run: int) -> None:
-    """Add up what horizontal differencing stored, in place, anew every ``run`` samples of a row."""
-    for start in range(0, array.shape[1], run):
-        for c in range(samples):
-            part = array[:, start + c : start + run : samples]
-            np.cumsum(part, axis=1, dtype=array.dtype, out=part)
+def orient(array: Samples, orientation: int) -> Samples:
+    """Turn [H,W,C] by EXIF orientation 1 to 8: from 5 on the axes are swapped, then the flips."""
+    if 5 <= orientation <= 8:
+        array = array.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        array = array[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        array = array[::-1]
+    return array if array.flags.c_contiguous else array.copy()
 
 
 def _to_light(ink: Samples) -> Samples:
@@ -211,26 +201,3 @@ def _to_light(ink: Samples) -> Samples:
         part = (top - ink[row : row + _ROWS, :, :4]).astype(np.uint32)
         light[row : row + _ROWS, :, :3] = (part[..., :3] * part[..., 3:] + top // 2) // top
     return light
-
-
-def _file(start: bytes, tags: _Tags, where: tuple[int, int], packed: list[bytes]) -> bytes:
-    """A classic TIFF of the byte order that ``start`` names, of strips or tiles as they are."""
-    order = "<" if start == b"II" else ">"
-    sizes = tuple(map(len, packed))
-    offsets = tuple(8 + before for before in accumulate(sizes, initial=0))
-    tags = tags | dict(zip(where, (offsets[:-1], sizes), strict=True))
-    end = offsets[-1] + offsets[-1] % 2
-    values_at = end + 2 + 12 * len(tags) + 4
-    entries, values = [struct.pack(f"{order}H", len(tags))], b""
-    for tag, numbers in sorted(tags.items()):
-        raw = struct.pack(f"{order}{len(numbers)}L", *numbers)
-        if len(numbers) > 1:
-            raw, values = struct.pack(f"{order}L", values_at + len(values)), values + raw
-        entries.append(struct.pack(f"{order}HHL", tag, _LONG, len(numbers)) + raw)
-    header = start + struct.pack(f"{order}HL", 42, end)
-    padding = b"\0" * (end - offsets[-1])
-    return b"".join([header, *packed, padding, *entries, b"\0" * 4, values])
-
-
-def _all(value: Any) -> tuple[int, ...]:
-    return value if isinstance(value, tuple) else (value,)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import sys
 import zlib
 
 import cv2
@@ -12,11 +13,12 @@ import pytest
 import tifffile
 from PIL import Image, ImageOps
 
-from defectrt.errors import InputError
+from defectrt.errors import InputError, MissingExtraError
 from defectrt.images import tiff as tiff_module
 from defectrt.images.compositing import composite, feather
 from defectrt.images.png import encode_png
 from defectrt.images.reading import read_image
+from defectrt.images.tiff import TiffInfo
 from defectrt.images.window import from_model, place_window, to_model
 
 SIZE = 30, 23
@@ -52,7 +54,7 @@ def tiff(array, model, orientation=1, **how):
     photometric = {"grey": "minisblack", "rgb": "rgb", "cmyk": "separated"}
     how = {"photometric": photometric[model.split("+")[0]], "metadata": None} | how
     if "alpha" in model:
-        how["extrasamples"] = ["unassalpha"]
+        how.setdefault("extrasamples", ["unassalpha"])
     if array.shape[2] == 1:
         array = array[..., 0]
     elif how.get("planarconfig") == "separate":
@@ -159,13 +161,14 @@ def test_every_kind_keeps_its_pixels_size_depth_and_orientation(
 @pytest.mark.parametrize("compression", [None, "lzw", "zlib", "packbits", "zstd", "lzma"])
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("apart", [False, True], ids=["together", "apart"])
-@pytest.mark.parametrize(
-    ("dtype", "band"), [(np.uint8, 1 << 25), (np.uint16, 1 << 25), (np.uint16, 1)]
-)
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("extra", [True, False], ids=["extra", "no extra"])
 def test_tiff_in_every_compression_and_order(
-    tmp_path, monkeypatch, compression, model, apart, dtype, band
+    tmp_path, request, compression, model, apart, dtype, extra
 ):
-    monkeypatch.setattr(tiff_module, "_BAND", band)
+    """Without the extra, to the same values or not at all."""
+    if not extra:
+        request.getfixturevalue("no_extra")
     stored = samples(MODELS[model][0], dtype)
     expected = light(stored) if model == "cmyk" else stored
     ways = [{}, {"rowsperstrip": 7}, {"tile": (16, 16)}, {"byteorder": ">"}, {"bigtiff": True}]
@@ -174,7 +177,35 @@ def test_tiff_in_every_compression_and_order(
     for way in ways:
         how = {"compression": compression} | way | ({"planarconfig": "separate"} if apart else {})
         (tmp_path / "a.tif").write_bytes(tiff(stored, model, **how))
-        np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), expected, str(way))
+        together = not apart or model == "grey"
+        plain = model in ("grey", "rgb", "rgb+alpha") and compression not in ("zstd", "lzma")
+        pillows = dtype == np.uint8 and (together or model != "grey+alpha")
+        if extra or pillows or (dtype == np.uint16 and together and plain):
+            np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), expected, str(way))
+            continue
+        with pytest.raises(MissingExtraError, match=r"a.tif: .*pip install 'defectrt\[tiff\]'"):
+            read_image(tmp_path / "a.tif")
+
+
+@pytest.fixture
+def no_extra(monkeypatch):
+    """As if the packages of [tiff] were not installed."""
+    monkeypatch.setitem(sys.modules, "imagecodecs", None)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("model", ["grey", "rgb", "rgb+alpha"])
+def test_what_opencv_reads_is_what_tifffile_reads(tmp_path, monkeypatch, model, orientation):
+    path = tmp_path / "a.tif"
+    for alpha in ("unassalpha", "assocalpha", "unspecified"):
+        how = {"extrasamples": [alpha]} if "alpha" in model else {}
+        stored = samples(MODELS[model][0], np.uint16, (301, 517))
+        path.write_bytes(tiff(stored, model, orientation, compression="lzw", **how))
+        by_opencv = read_image(path)
+        with monkeypatch.context() as patch:
+            patch.setattr(TiffInfo, "is_plain", False)
+            patch.setattr("cv2.imdecode", lambda *_: pytest.fail("it was OpenCV"))
+            np.testing.assert_array_equal(read_image(path), by_opencv)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -196,10 +227,76 @@ def test_other_numbers_are_refused_in_one_sentence(tmp_path, dtype, channels):
         read_image(tmp_path / "a.tif")
 
 
-def test_a_piece_too_large_to_unpack_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(tiff_module, "_LARGEST", 500)
-    (tmp_path / "a.tif").write_bytes(tiff(samples(3, np.uint16), "rgb", compression="zlib"))
-    with pytest.raises(InputError, match=r"a.tif: is packed in one piece that is too large"):
+def changed(data, **values):
+    """The same classic little-endian TIFF with other numbers in tags, by their names."""
+    changed = bytearray(data)
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        for name, value in values.items():
+            tag = file.pages.first.tags[name]
+            struct.pack_into("<HLL", changed, tag.offset + 2, 4, 1, value)
+    return bytes(changed)
+
+
+def grown(data, extra):
+    """The same classic little-endian TIFF with one more entry, behind that of the same tag."""
+    (start,) = struct.unpack_from("<L", data, 4)
+    (count,) = struct.unpack_from("<H", data, start)
+    entries = [data[start + 2 + 12 * i :][:12] for i in range(count)]
+    entries = sorted([*entries, extra], key=lambda e: struct.unpack_from("<H", e))
+    directory = struct.pack("<H", count + 1) + b"".join(entries) + bytes(4)
+    return data[:4] + struct.pack("<L", len(data)) + data[8:] + directory
+
+
+@pytest.mark.parametrize("apart", [False, True], ids=["OpenCV", "tifffile"])
+def test_a_hostile_tiff_is_refused_before_memory_is_taken(tmp_path, monkeypatch, apart):
+    monkeypatch.setattr(
+        "defectrt.images.reading.read_samples", lambda *_: pytest.fail("it was unpacked")
+    )
+    how = {"planarconfig": "separate"} if apart else {}
+    data = tiff(samples(3, np.uint16), "rgb", compression="zlib", tile=(16, 16), **how)
+    wide = struct.pack("<HHLL", 256, 4, 1, 1 << 20)
+    long = struct.pack("<HHLL", 270, 2, 1 << 30, 8)
+    for hostile, message in [
+        (changed(data, TileWidth=1 << 24), "16777216x16 is more than"),
+        (changed(data, ImageLength=1 << 24), "23x16777216 is more than"),
+        (grown(data, wide), "its directory contradicts itself"),
+        (grown(data, long), "its directory contradicts itself"),
+    ]:
+        (tmp_path / "a.tif").write_bytes(hostile)
+        with pytest.raises(InputError, match=f"a.tif: .*{message}"):
+            read_image(tmp_path / "a.tif")
+    monkeypatch.setattr(tiff_module, "_MOST_NUMBERS", 3)
+    (tmp_path / "a.tif").write_bytes(data)
+    with pytest.raises(InputError, match="cut into too many pieces"):
+        read_image(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("compression", [None, "lzw", "zlib", "packbits"])
+@pytest.mark.parametrize("apart", [False, True], ids=["OpenCV", "tifffile"])
+def test_a_tiff_cut_anywhere_is_damaged(tmp_path, compression, apart):
+    how = {"planarconfig": "separate"} if apart else {}
+    for way in ({"rowsperstrip": 7}, {"tile": (16, 16)}):
+        data = tiff(samples(3, np.uint16), "rgb", compression=compression, **way, **how)
+        for end in range(8, len(data), 97):
+            (tmp_path / "a.tif").write_bytes(data[:end])
+            with pytest.raises(InputError, match="damaged or truncated"):
+                read_image(tmp_path / "a.tif")
+
+
+def test_a_tiff_that_lacks_a_strip_is_damaged(tmp_path):
+    data = tiff(samples(3, np.uint16), "rgb", planarconfig="separate", rowsperstrip=64)
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        at = file.pages.first.tags["StripByteCounts"].valueoffset
+    (tmp_path / "a.tif").write_bytes(data[:at] + bytes(2) + data[at + 2 :])
+    with pytest.raises(InputError, match="a strip or tile is missing"):
+        read_image(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("change", [{"Compression": 34712}, {"Predictor": 3}])
+def test_a_compression_that_may_unpack_to_anything_is_refused(tmp_path, change):
+    data = tiff(samples(3, np.uint16), "rgb", compression="zlib", predictor=True)
+    (tmp_path / "a.tif").write_bytes(changed(data, **change))
+    with pytest.raises(InputError, match=r"compression \d+ with predictor \d is not supported"):
         read_image(tmp_path / "a.tif")
 
 
@@ -218,7 +315,7 @@ def test_channels_of_other_meanings_and_other_sizes_are_refused(tmp_path):
 
 def test_a_deep_tiff_that_would_be_a_bomb_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
     tifffile.imwrite(tmp_path / "a.tif", np.zeros((300, 300, 3), np.uint16), photometric="rgb")
-    monkeypatch.setattr("defectrt.images.types.MAX_PIXELS", 89_999)
+    monkeypatch.setattr("defectrt.images.reading.MAX_PIXELS", 89_999)
     monkeypatch.setattr(
         "defectrt.images.reading.read_samples", lambda *_: pytest.fail("it was unpacked")
     )
