@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from defectrt.engines.tensorrt_engine import library
 from defectrt.errors import DefectRTError, EngineError, UsageError
+from defectrt.files import write_whole
 
 if TYPE_CHECKING:
     import tensorrt
@@ -84,10 +85,7 @@ def serialise(
         raise EngineError(f"{graph.name}: TensorRT builds no plan: {'; '.join(log.errors)}")
     out.write_bytes(memory)
     if plan.timing_cache and (cache := config.get_timing_cache()):
-        partial = plan.timing_cache.with_suffix(f".{os.getpid()}")
-        partial.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(cache.serialize())
-        partial.replace(plan.timing_cache)
+        write_whole(plan.timing_cache, bytes(cache.serialize()))
 
 
 def _log(trt: Any) -> Any:

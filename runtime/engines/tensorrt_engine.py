@@ -6,7 +6,6 @@ pretended one, and the refusals.
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Mapping
 from importlib import import_module
@@ -18,8 +17,9 @@ import numpy as np
 from platformdirs import user_cache_path
 
 from ..diffusion.rows import Floats
-from ..errors import EngineError
+from ..errors import EngineError, OutputError
 from ..extras import requires
+from ..files import write_whole
 from .graph_engine import GraphEngine
 from .manifest import Manifest
 from .signature import Signature
@@ -274,10 +274,7 @@ def cache_folder(backend: str) -> Path:
 
 def _keep(path: Path, data: bytes) -> None:
     """Write a cache; without it the next start is slower, so that is only warned of."""
-    partial = path.with_suffix(f".{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        partial.write_bytes(data)
-        partial.replace(path)
-    except OSError as error:
-        warnings.warn(f"{path}: compiled kernels are not kept: {error}", stacklevel=2)
+        write_whole(path, data)
+    except OutputError as error:
+        warnings.warn(f"compiled kernels are not kept: {error}", stacklevel=2)
