@@ -222,12 +222,3 @@ def test_the_filters_of_cpp_are_tested_with_what_opencv_makes():
     for word, expected in zip(made, vectors, strict=True):
         # another build of OpenCV may round the last digit otherwise
         assert word == expected or abs(float(word) - float(expected)) <= 1e-5
-
-
-def test_names_mean_the_same_to_both():
-    """What Python's reader takes for a word character is what the C++ table says."""
-    import runpy
-
-    script = clibrary.ROOT / "cpp" / "src" / "make_word_ranges.py"
-    table = (clibrary.ROOT / "cpp" / "src" / "word_ranges.inc").read_text(encoding="utf-8")
-    assert runpy.run_path(str(script))["text"]() == table

@@ -70,6 +70,13 @@ struct Manifest {
     const Schedule &steps(std::int64_t count) const;
 };
 
+/// Whether a text, valid UTF-8, can be the name of a prompt (is_name in the Python file).
+///
+/// 1 to 100 characters: ASCII letters, digits, _, and from the second one on space . + -; beyond
+/// ASCII any from U+00A0 on but U+00AD, U+200B-200F, U+2028-202E, U+2060-206F, U+FEFF and
+/// U+FFF0-FFFF.
+bool is_name(const std::string &text);
+
 /// Check the text of an engine.json. Throws an engine error with every fault; `path` names it.
 Manifest parse_manifest(const std::string &text, const std::string &path);
 

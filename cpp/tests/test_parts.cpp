@@ -125,6 +125,13 @@ TEST(Sha256, DoesNotDependOnThePieces) {
     }
 }
 
+TEST(Noise, GivesTheSeedsOfPython) {
+    // of Python's sample_seed; the parity test compares more
+    EXPECT_EQ(sample_seed(0, "", 0), 5117415128331345U);
+    EXPECT_EQ(sample_seed(UINT64_MAX, "a/1.png", 5), 1067104896052279U);
+    EXPECT_EQ(sample_seed(3, "\xc3\xa4/\xc3\xb6.png", 0xffffffff), 1734390112215158U);
+}
+
 TEST(Philox, HasTheKnownAnswersOfRandom123) {
     using Words = std::array<std::uint32_t, 4>;
     EXPECT_EQ(philox4x32({0, 0, 0, 0}, {0, 0}),
@@ -211,6 +218,21 @@ TEST(Json, KnowsWhatWasWrittenAsAnInteger) {
     EXPECT_EQ(json::parse("1e400").faults.size(), 1U);
     EXPECT_EQ(json::parse("{\"a\":1,\"a\":2,\"a\":3}").faults.size(), 1U);
     EXPECT_EQ(*json::parse("\"\\ud83d\\ude00\\n\"").root.text(), "\xf0\x9f\x98\x80\n");
+}
+
+TEST(Manifest, TakesTheNamesThatPythonTakes) {
+    std::ifstream file(DEFECTRT_TEST_NAMES);
+    const std::string text{std::istreambuf_iterator<char>(file), {}};
+    int good = 0, bad = 0;
+    const json::Document table = json::parse(text);
+    for (const json::Value &row : *table.root.array()) {
+        const std::string &name = *row.array()->at(0).text();
+        const bool expected = std::get<bool>(row.array()->at(1).is);
+        ++(expected ? good : bad);
+        EXPECT_EQ(is_name(name), expected) << name;
+    }
+    EXPECT_GT(good, 30);
+    EXPECT_GT(bad, 60);
 }
 
 TEST(Manifest, NamesAllFaultsAtOnce) {

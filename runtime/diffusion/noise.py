@@ -82,8 +82,11 @@ def sample_seed(seed: int, source: str, sample: int) -> int:
 
 
 def item_id(name: str) -> int:
-    """A 64-bit number for a picture, from its name alone, so that other pictures don't matter."""
-    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
+    """A 64-bit number for a picture, from its name alone, so that other pictures don't matter.
+
+    The first eight bytes of the SHA-256 of the name in UTF-8, the lowest first.
+    """
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
 
 
 def _words(value: int) -> list[int]:
