@@ -551,7 +551,7 @@ bool is_name(const std::string &text) {
            std::all_of(points.begin(), points.end(), allowed);
 }
 
-std::vector<std::string> Manifest::defects() const {
+std::vector<std::string> Manifest::defect_types() const {
     std::vector<std::string> out;
     for (const auto &prompt : prompts) {
         if (prompt.role == "defect") out.push_back(prompt.name);
@@ -559,9 +559,9 @@ std::vector<std::string> Manifest::defects() const {
     return out;
 }
 
-Prompts Manifest::prompt_indices(const std::optional<std::string> &defect) const {
-    const auto names = defects();
-    const std::string wanted = defect ? *defect : names.size() == 1 ? names[0] : "";
+Prompts Manifest::prompt_indices(const std::optional<std::string> &defect_type) const {
+    const auto names = defect_types();
+    const std::string wanted = defect_type ? *defect_type : names.size() == 1 ? names[0] : "";
     Prompts out{-1, -1, -1};
     for (std::size_t i = 0; i < prompts.size(); ++i) {
         const auto index = static_cast<std::int64_t>(i);
@@ -570,7 +570,8 @@ Prompts Manifest::prompt_indices(const std::optional<std::string> &defect) const
         if (prompts[i].role == "defect" && prompts[i].name == wanted) out.defect = index;
     }
     if (out.defect < 0) {
-        throw usage_error((defect ? "no defect is named " + quote(wanted) : "no defect was named") +
+        throw usage_error((defect_type ? "no defect is named " + quote(wanted)
+                                       : "no defect was named") +
                           "; this engine makes: " + join(names, ", "));
     }
     return out;
