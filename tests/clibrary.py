@@ -159,6 +159,7 @@ class Library:
         size = c.c_size_t(c.sizeof(Options))
         assert self.c.defectrt_session_options_init(c.byref(given), size) == 0
         for name, value in options.items():
+            assert hasattr(given, name), f"the options have no {name}"
             setattr(given, name, value)
         session = c.c_void_p()
         status = self.c.defectrt_session_create(engine, c.byref(given), c.byref(session))

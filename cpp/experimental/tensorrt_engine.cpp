@@ -1,4 +1,5 @@
-// EXPERIMENTAL: the TensorRT and TensorRT-RTX backends, plans on one card (runtime/engines/tensorrt_engine.py).
+// EXPERIMENTAL: the TensorRT and TensorRT-RTX backends, plans on one card
+// (runtime/engines/tensorrt_engine.py).
 //
 // Compiled in CI, never run: no machine of this project has such a card.
 #include <NvInfer.h>

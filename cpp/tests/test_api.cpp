@@ -122,7 +122,7 @@ TEST(Session, NamesEveryImpossibleOption) {
     } catch (const Error &error) {
         EXPECT_EQ(error.status(), DEFECTRT_USAGE);
         const std::string text = error.what();
-        for (const char *part : {"threshold", "batch", "grow"}) {
+        for (const char *part : {"threshold", "batch_size", "grow"}) {
             EXPECT_NE(text.find(part), std::string::npos) << part;
         }
     }

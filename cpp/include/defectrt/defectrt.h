@@ -60,7 +60,7 @@ typedef enum defectrt_status {
     DEFECTRT_USAGE = 2,          /* the call is wrong: an impossible option, a NULL, a bad size */
     DEFECTRT_INPUT = 3,          /* an image or mask cannot be used as it is */
     DEFECTRT_ENGINE = 4,         /* an engine is damaged, foreign, or failed while running */
-    DEFECTRT_NOTHING_DONE = 8,   /* no candidate of an instance is fit: none appeared, or it leaks */
+    DEFECTRT_NOTHING_DONE = 8,   /* no candidate of an instance is fit: unseen, or it leaks */
     DEFECTRT_NO_MEMORY = 20,     /* an allocation failed; nothing was leaked */
     DEFECTRT_BUSY = 21,          /* the queue is full */
     DEFECTRT_PENDING = 22,       /* not finished yet */
@@ -127,8 +127,8 @@ DEFECTRT_API defectrt_status defectrt_engine_create(defectrt_engine **engine);
 /*
  * Verify a directory (schema, version, paths, size and SHA-256 of every file) and open it.
  *
- * Engines of the backend onnx, in a build with libtorch also aoti. EXPERIMENTAL: one of tensorrt and
- * tensorrt-rtx in a build with DEFECTRT_EXPERIMENTAL_TENSORRT; that part was compiled and never run.
+ * Engines of the backend onnx, in a build with libtorch also of aoti. EXPERIMENTAL: of tensorrt or
+ * tensorrt-rtx in a build with DEFECTRT_EXPERIMENTAL_TENSORRT, which was compiled and never run.
  * What a build does not open is an ENGINE error; defectrt_build_info names the backends.
  *
  * directory is UTF-8. options may be NULL. A handle that is open already lets go of its engine if
@@ -196,7 +196,7 @@ typedef struct defectrt_session_options {
     double min_coverage;     /* share of the mask that has to become defect, 0 to 1; 0.05 */
     double max_leak;         /* change of the border allowed, in units of the defect's; 1 */
     double grow;             /* px beyond the mask in which the result counts fully; 2 */
-    double feather;          /* px over which it then fades; beyond, every bit is the original's; 4 */
+    double feather;          /* px over which it then fades; beyond, no bit is changed; 4 */
     int32_t context;         /* px of surroundings around a mask that fills the window; 8 */
     int32_t batch_size;      /* candidates in the engine at once, 1 to 1024; 4 */
     int32_t workers;         /* threads that work on the queue, 1 to 256; 1 */
@@ -298,7 +298,7 @@ typedef struct defectrt_result {
     ptrdiff_t mask_stride;    /* bytes; 0: rows follow each other */
     uint8_t *band;            /* 255 where the image may differ from the source, else 0 */
     ptrdiff_t band_stride;    /* bytes; 0: rows follow each other */
-    float *latent;            /* z*_0 of the last tile, channels x height x width */
+    float *latent;            /* z*_0 of the last tile, of the shape of the engine's latent */
     size_t latent_size;       /* floats that fit */
 
     int64_t window_y;         /* the square that the model saw (of the first tile), px */
