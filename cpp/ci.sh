@@ -68,14 +68,13 @@ LD_LIBRARY_PATH=$(pkg-config --variable=libdir defectrt):$ONNXRUNTIME_ROOT/lib \
     "$build/by-pkg-config" cpp/tests/engine | grep -x spot
 
 # TensorRT's headers can be had, its libraries cannot: both flavours are compiled, never run.
-cpp/cmake/fetch-tensorrt-headers.sh "$root/.cache/tensorrt-headers" "$python"
-for rtx in OFF ON; do
-    cmake -S . -B "$build/tensorrt-$rtx" -G Ninja --log-level=ERROR -DDEFECTRT_WERROR=ON \
-        "${launcher[@]}" -DDEFECTRT_WITH_TENSORRT=ON -DDEFECTRT_TENSORRT_RTX=$rtx \
-        -DTENSORRT_ROOT="$root/.cache/tensorrt-headers" -DDEFECTRT_TESTS=OFF \
+cpp/experimental/fetch-tensorrt-headers.sh "$root/.cache/tensorrt-headers" "$python"
+for backend in tensorrt tensorrt-rtx; do
+    cmake -S . -B "$build/$backend" -G Ninja --log-level=ERROR -DDEFECTRT_WERROR=ON \
+        "${launcher[@]}" -DDEFECTRT_EXPERIMENTAL_TENSORRT=$backend -DTENSORRT_ROOT="$root/.cache/tensorrt-headers" -DDEFECTRT_TESTS=OFF \
         -DCMAKE_BUILD_TYPE=Debug
     # and what knows of it
-    cmake --build "$build/tensorrt-$rtx" --parallel "$jobs" --target defectrt_tensorrt \
+    cmake --build "$build/$backend" --parallel "$jobs" --target defectrt_tensorrt \
         cpp/CMakeFiles/defectrt_objects.dir/src/{engine,c_api}.cpp.o -- --quiet
 done
 

@@ -27,16 +27,16 @@ class EngineOptions(c.Structure):
 class Options(c.Structure):
     _fields_ = [
         ("struct_size", c.c_size_t),
-        ("defect", c.c_char_p),
-        *[(name, c.c_int32) for name in ("steps", "background", "blend", "refine")],
+        ("defect_type", c.c_char_p),
+        *[(name, c.c_int32) for name in ("steps", "background", "blend", "refinement")],
         *[(name, c.c_double) for name in ("threshold", "min_change", "smooth")],
         ("min_area", c.c_int32),
         *[(name, c.c_double) for name in ("min_coverage", "max_leak", "grow", "feather")],
-        *[(name, c.c_int32) for name in ("context", "batch", "workers", "queue")],
+        *[(name, c.c_int32) for name in ("context", "batch_size", "workers", "queue")],
     ]
 
 
-class Picture(c.Structure):
+class Image(c.Structure):
     _fields_ = [
         ("data", c.c_void_p),
         ("stride", c.c_ssize_t),
@@ -54,14 +54,14 @@ class MaskView(c.Structure):
 class Request(c.Structure):
     _fields_ = [
         ("struct_size", c.c_size_t),
-        ("picture", Picture),
+        ("image", Image),
         ("mask", MaskView),
         ("seed", c.c_uint64),
         ("candidates", c.c_uint32),
         ("progress", c.c_void_p),
         ("user", c.c_void_p),
-        ("spots", c.POINTER(MaskView)),
-        ("spot_count", c.c_uint32),
+        ("instances", c.POINTER(MaskView)),
+        ("instance_count", c.c_uint32),
         ("split", c.c_int32),
     ]
 
@@ -69,8 +69,8 @@ class Request(c.Structure):
 class Result(c.Structure):
     _fields_ = [
         ("struct_size", c.c_size_t),
-        ("picture", c.c_void_p),
-        ("picture_stride", c.c_ssize_t),
+        ("image", c.c_void_p),
+        ("image_stride", c.c_ssize_t),
         ("mask", c.c_void_p),
         ("mask_stride", c.c_ssize_t),
         ("band", c.c_void_p),
@@ -81,7 +81,7 @@ class Result(c.Structure):
         *[(f"{name}_area", c.c_int64) for name in ("mask", "refined", "changed")],
         *[(name, c.c_double) for name in ("visibility", "coverage", "seam")],
         *[(name, c.c_double) for name in ("latent_outside_error", "seconds")],
-        *[(name, c.c_uint32) for name in ("strokes", "candidate", "rejected")],
+        *[(name, c.c_uint32) for name in ("tiles", "candidate", "rejected")],
         ("message", c.c_char * 256),
     ]
 
@@ -159,33 +159,34 @@ class Library:
         size = c.c_size_t(c.sizeof(Options))
         assert self.c.defectrt_session_options_init(c.byref(given), size) == 0
         for name, value in options.items():
+            assert hasattr(given, name), f"the options have no {name}"
             setattr(given, name, value)
         session = c.c_void_p()
         status = self.c.defectrt_session_create(engine, c.byref(given), c.byref(session))
         self.check(status, "engine", engine)
         return session
 
-    def synthesize(self, session, picture, masks, seed, candidates=1, latent=0, split=False):
-        """(picture, label, band, latent, result) for [H,W,C] and spots [N,H,W]."""
-        picture = np.ascontiguousarray(picture)
+    def synthesize(self, session, image, masks, seed, candidates=1, latent=0, split=False):
+        """(image, label, band, latent, result) for [H,W,C] and instances [N,H,W]."""
+        image = np.ascontiguousarray(image)
         masks = [np.ascontiguousarray(mask, np.uint8) for mask in masks]
-        mask, height, width, channels = masks[0], *picture.shape
+        mask, height, width, channels = masks[0], *image.shape
         request = Request(c.sizeof(Request), seed=seed, candidates=candidates, split=split)
-        request.picture = Picture(
-            picture.ctypes.data,
-            picture.strides[0],
+        request.image = Image(
+            image.ctypes.data,
+            image.strides[0],
             width,
             height,
             FORMATS[channels],
-            picture.itemsize * 8,
+            image.itemsize * 8,
         )
         views = [MaskView(mask.ctypes.data, mask.strides[0]) for mask in masks]
-        request.mask, request.spot_count = views[0], len(views) - 1
-        request.spots = (MaskView * (len(views) - 1))(*views[1:])
-        out, label, band = np.empty_like(picture), np.empty_like(mask), np.empty_like(mask)
+        request.mask, request.instance_count = views[0], len(views) - 1
+        request.instances = (MaskView * (len(views) - 1))(*views[1:])
+        out, label, band = np.empty_like(image), np.empty_like(mask), np.empty_like(mask)
         z = np.empty(latent, np.float32)
         result = Result(c.sizeof(Result), latent_size=latent)
-        result.picture, result.mask = out.ctypes.data, label.ctypes.data
+        result.image, result.mask = out.ctypes.data, label.ctypes.data
         result.band, result.latent = band.ctypes.data, z.ctypes.data if latent else None
         status = self.c.defectrt_synthesize(session, c.byref(request), c.byref(result))
         if status:
@@ -206,18 +207,17 @@ class Recorder:
         return self.engine.decode(latent)
 
 
-def in_python(directory, picture, spots, seed, job, **options):
+def in_python(directory, image, instances, seed, config, **options):
     """The sample as Python makes it, and all latents that were decoded.
 
     Imported here: a process that holds the library alone shall not have Python's runtime too.
     """
     from defectrt.engines.loading import load_engine
-    from defectrt.synthesis.pipeline import Good, Maker
+    from defectrt.synthesis.pipeline import Pipeline, SourceImage
     from defectrt.synthesis.scheduler import Scheduler, Task
 
     with load_engine(directory, **options) as engine:
         recorder = Recorder(engine)
-        maker = Maker(recorder, job)
-        work = maker.sample(Good("x", picture), 0, spots, seed)
-        (task,) = Scheduler(recorder, batch=job.batch).run([Task(work)])
+        work = Pipeline(recorder, config).sample(SourceImage("x", image), 0, instances, seed)
+        (task,) = Scheduler(recorder).run([Task(work)])
         return task.result(), recorder.latents

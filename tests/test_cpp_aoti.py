@@ -1,4 +1,4 @@
-"""libdefectrt with libtorch: compiled engines give the same pictures, and are trusted alike.
+"""libdefectrt with libtorch: compiled engines give the same images, and are trusted alike.
 
 DEFECTRT_TORCH_LIBRARY names the library, built with -DDEFECTRT_WITH_TORCH=ON (cpp/ci.sh does).
 """
@@ -17,11 +17,10 @@ import numpy as np
 import pytest
 from test_aoti import BAD_MEMBERS, CODE, GOOD, entry
 
-from defectrt.config.synthesis import Job
+from defectrt.config.synthesis import SynthesisConfig
 from defectrt.engines.loading import load_engine
 from defectrt.engines.manifest import dump, read_manifest, verify
 from defectrt.errors import EngineError, UsageError
-from defectrt.synthesis.refinement import Refinement
 
 LIBRARY = os.environ.get("DEFECTRT_TORCH_LIBRARY")
 pytestmark = [
@@ -39,13 +38,13 @@ library, engine, trust, given, out = sys.argv[1:]
 library, data = clibrary.Library(library), np.load(given)
 handle = library.open(engine, 1, trust)
 loose = {"min_change": 1e-3, "min_area": 1, "min_coverage": 0.0, "max_leak": 1e6}
-session = library.session(handle, defect=b"spot", background=int(data["dual"]), **loose)
+session = library.session(handle, defect_type=b"spot", background=int(data["dual"]), **loose)
 size, candidates = int(data["latent"]), int(data["candidates"])
-made = library.synthesize(session, data["picture"], [data["mask"]], 5, candidates, size)
+made = library.synthesize(session, data["image"], [data["mask"]], 5, candidates, size)
 library.c.defectrt_session_destroy(session)
 library.c.defectrt_engine_destroy(handle)
 assert "torch" not in sys.modules
-np.savez(out, picture=made[0], band=made[2], latent=made[3])
+np.savez(out, image=made[0], band=made[2], latent=made[3])
 """
 
 
@@ -55,30 +54,36 @@ def library():
 
 
 @pytest.mark.parametrize(("dual", "candidates"), [(False, 1), (True, 1), (False, 7)])
-def test_pictures(aoti_engine, tmp_path, dual, candidates):
+def test_images(aoti_engine, tmp_path, dual, candidates):
     rng = np.random.default_rng(3)
-    picture = rng.normal(150, 12, (60, 80, 3)).clip(0, 255).astype(np.uint8)
+    image = rng.normal(150, 12, (60, 80, 3)).clip(0, 255).astype(np.uint8)
     mask = np.zeros((60, 80), bool)
     mask[20:30, 30:44] = True
     trust = verify(aoti_engine).fingerprint
-    refinement = Refinement(min_change=1e-3, min_area=1)
     way = "dual" if dual else "replay"
-    job = Job(defect="spot", candidates=candidates, background=way, refinement=refinement, **LOOSE)
+    config = SynthesisConfig(
+        defect="spot",
+        candidates=candidates,
+        background=way,
+        min_change=1e-3,
+        refine_min_area=1,
+        **LOOSE,
+    )
     expected, decoded = clibrary.in_python(
-        aoti_engine, picture, [mask], 5, job, threads=1, trust=trust
+        aoti_engine, image, [mask], 5, config, threads=1, trust=trust
     )
     given, out = tmp_path / "given.npz", tmp_path / "out.npz"
     size = decoded[0][0].size
-    np.savez(given, picture=picture, mask=mask, dual=dual, latent=size, candidates=candidates)
+    np.savez(given, image=image, mask=mask, dual=dual, latent=size, candidates=candidates)
     command = [sys.executable, "-c", PROGRAM, LIBRARY, aoti_engine, trust, given, out]
     subprocess.run(command, check=True, cwd=Path(__file__).parent)
     made = np.load(out)
     latents = [z.reshape(-1) for batch in decoded for z in batch]
     assert min(np.abs(made["latent"] - z).max() for z in latents) <= 1e-5
-    assert np.abs(made["picture"].astype(int) - expected.picture.astype(int)).max() <= 1
+    assert np.abs(made["image"].astype(int) - expected.image.astype(int)).max() <= 1
     assert np.array_equal(made["band"] > 0, expected.band)
-    assert np.array_equal(made["picture"][made["band"] == 0], picture[made["band"] == 0])
-    assert (made["picture"] != picture).any()
+    assert np.array_equal(made["image"][made["band"] == 0], image[made["band"] == 0])
+    assert (made["image"] != image).any()
 
 
 def refused(library, directory, trust, error):

@@ -1,4 +1,4 @@
-"""libdefectrt and Python: the same engine, picture, mask and seed give the same pictures."""
+"""libdefectrt and Python: the same engine, image, mask and seed give the same images."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 from test_manifest import CASES, HOSTILE, hostile
 
-from defectrt.config.synthesis import Job
+from defectrt.config.synthesis import SynthesisConfig
 from defectrt.diffusion.seeds import sample_seed
 from defectrt.engines.loading import load_engine
 from defectrt.masks.pieces import pieces
 from defectrt.masks.placement import paste
-from defectrt.synthesis.refinement import Refinement
 
 pytestmark = pytest.mark.slow
 METHODS = ["change", "attention", "both", "none"]
@@ -28,15 +27,15 @@ def library():
         pytest.skip(str(reason))
 
 
-def spots_of(size, boxes):
+def instances_of(size, boxes):
     """Masks that are set in a box (top, left, bottom, right) each."""
-    spots = np.zeros((len(boxes), *size), bool)
-    for spot, (top, left, bottom, right) in zip(spots, boxes, strict=True):
-        spot[top:bottom, left:right] = True
-    return spots
+    instances = np.zeros((len(boxes), *size), bool)
+    for instance, (top, left, bottom, right) in zip(instances, boxes, strict=True):
+        instance[top:bottom, left:right] = True
+    return instances
 
 
-def picture_of(kind, size, rng):
+def image_of(kind, size, rng):
     height, width = size
     channels, dtype = kind
     top = np.iinfo(dtype).max
@@ -44,7 +43,7 @@ def picture_of(kind, size, rng):
     return (grain * top).astype(dtype)
 
 
-CASES_OF_PICTURES = {
+CASES_OF_IMAGES = {
     "rgb": ((3, np.uint8), (60, 80), (20, 30, 28, 42), {}),
     "grey": ((1, np.uint8), (48, 40), (20, 10, 28, 20), {}),
     "deep grey": ((1, np.uint16), (50, 50), (0, 0, 9, 9), {}),
@@ -54,27 +53,27 @@ CASES_OF_PICTURES = {
     "dual": ((3, np.uint8), (60, 80), (20, 30, 28, 42), {"background": "dual"}),
     "decoded": ((3, np.uint8), (60, 80), (20, 30, 28, 42), {"blend": "decoded"}),
     "candidates": ((3, np.uint8), (60, 80), (20, 30, 28, 42), {"candidates": 6}),
-    "in strokes": ((3, np.uint8), (70, 150), (30, 10, 36, 140), {}),
-    "two spots": ((3, np.uint8), (60, 90), [(5, 8, 15, 18), (40, 70, 52, 84)], {}),
-    "spots beside each other": (
+    "in tiles": ((3, np.uint8), (70, 150), (30, 10, 36, 140), {}),
+    "two instances": ((3, np.uint8), (60, 90), [(5, 8, 15, 18), (40, 70, 52, 84)], {}),
+    "instances beside each other": (
         (3, np.uint8),
         (60, 80),
         [(30, 20, 40, 30), (30, 32, 40, 42), (20, 26, 28, 36)],
         {"candidates": 2},
     ),
-    "spots over each other": (
+    "instances over each other": (
         (1, np.uint16),
         (60, 80),
         [(20, 30, 34, 44), (24, 34, 40, 50)],
         {"background": "dual"},
     ),
-    "a spot in strokes and others": (
+    "an instance in tiles and others": (
         (4, np.uint8),
         (70, 150),
         [(30, 10, 36, 140), (5, 60, 12, 70), (28, 70, 50, 80)],
         {"blend": "decoded"},
     ),
-    "spots at the corners": (
+    "instances at the corners": (
         (2, np.uint8),
         (40, 120),
         [(0, 0, 6, 6), (34, 112, 40, 120), (0, 112, 7, 120)],
@@ -87,55 +86,56 @@ CASES_OF_PICTURES = {
 }
 
 
-@pytest.mark.parametrize("name", CASES_OF_PICTURES)
-def test_pictures(library, engine, name):
-    kind, size, boxes, options = CASES_OF_PICTURES[name]
-    picture = picture_of(kind, size, np.random.default_rng(7))
-    spots = spots_of(size, boxes if isinstance(boxes, list) else [boxes])
+@pytest.mark.parametrize("name", CASES_OF_IMAGES)
+def test_images(library, engine, name):
+    kind, size, boxes, options = CASES_OF_IMAGES[name]
+    image = image_of(kind, size, np.random.default_rng(7))
+    instances = instances_of(size, boxes if isinstance(boxes, list) else [boxes])
     method, candidates = options.get("method", "change"), options.get("candidates", 1)
     background, blend = options.get("background", "replay"), options.get("blend", "residual")
     # the model is hardly trained: whatever it paints is a defect, wherever it leaks
-    refinement = Refinement(method=method, min_change=1e-3, min_area=1)
     loose = {"min_coverage": 0.0, "max_leak": 1e6}
-    job = Job(
+    config = SynthesisConfig(
         defect="spot",
         candidates=candidates,
         background=background,
         blend=blend,
-        refinement=refinement,
+        refine=method,
+        min_change=1e-3,
+        refine_min_area=1,
         **loose,
     )
     seed = sample_seed(3, "x", 0)
-    expected, latents = clibrary.in_python(engine, picture, spots, seed, job)
+    expected, latents = clibrary.in_python(engine, image, instances, seed, config)
     assert expected.fault is None
 
     handle = library.open(engine)
     session = library.session(
         handle,
-        defect=b"spot",
+        defect_type=b"spot",
         background=["replay", "dual"].index(background),
         blend=["residual", "decoded"].index(blend),
-        refine=METHODS.index(method),
+        refinement=METHODS.index(method),
         min_change=1e-3,
         min_area=1,
         **loose,
     )
     size = latents[0][0].size
     try:
-        made = library.synthesize(session, picture, spots, seed, candidates, latent=size)
+        made = library.synthesize(session, image, instances, seed, candidates, latent=size)
     finally:
         library.c.defectrt_session_destroy(session)
         library.c.defectrt_engine_destroy(handle)
     out, label, band, latent, result = made
 
-    assert result.strokes == len(expected.figures["strokes"])
-    last = expected.figures["strokes"][-1]
+    assert result.tiles == len(expected.figures["tiles"])
+    last = expected.figures["tiles"][-1]
     assert result.candidate == last["candidate"]
     nearest = min(np.abs(latent - z.reshape(-1)).max() for batch in latents for z in batch)
     assert nearest <= 1e-5
     assert np.array_equal(band > 0, expected.band)
-    assert np.abs(out.astype(int) - expected.picture.astype(int)).max() <= 1
-    assert np.array_equal(out[band == 0], picture[band == 0])
+    assert np.abs(out.astype(int) - expected.image.astype(int)).max() <= 1
+    assert np.array_equal(out[band == 0], image[band == 0])
     assert (label > 0).any()
     # a pixel whose change is the threshold to the last bit may fall on either side
     assert ((label > 0) != expected.label).sum() <= 1
@@ -146,7 +146,7 @@ def test_pictures(library, engine, name):
 
 @pytest.mark.parametrize("seed", range(8))
 def test_pieces(library, engine, seed):
-    """A mask that is split gives the spots, and the order, of a folder of masks in Python."""
+    """A mask that is split gives the instances, and the order, of a folder of masks in Python."""
     rng = np.random.default_rng(seed)
     height, width = rng.integers(60, 160, 2)
     mask = np.zeros((height, width), bool)
@@ -156,37 +156,37 @@ def test_pieces(library, engine, seed):
     with load_engine(engine) as opened:
         window = opened.manifest.image.height
     gap = max(window // 4, 2 * 6 + 1)  # twice the soft border by default, and one
-    spots = [paste(part.shape, part.corner, mask.shape) for part in pieces(mask, gap)]
-    picture = picture_of((1, np.uint8), mask.shape, rng)
+    instances = [paste(part.shape, part.corner, mask.shape) for part in pieces(mask, gap)]
+    image = image_of((1, np.uint8), mask.shape, rng)
     handle = library.open(engine)
     loose = {"min_change": 1e-3, "min_area": 1, "min_coverage": 0.0, "max_leak": 1e6}
-    session = library.session(handle, defect=b"spot", **loose)
+    session = library.session(handle, defect_type=b"spot", **loose)
     try:
-        split = library.synthesize(session, picture, [mask], seed, split=True)
-        listed = library.synthesize(session, picture, spots, seed)
+        split = library.synthesize(session, image, [mask], seed, split=True)
+        listed = library.synthesize(session, image, instances, seed)
     finally:
         library.c.defectrt_session_destroy(session)
         library.c.defectrt_engine_destroy(handle)
     for a, b in zip(split[:3], listed[:3], strict=True):
         assert np.array_equal(a, b)
-    job = Job(defect="spot", refinement=Refinement(min_change=1e-3, min_area=1))
-    job = replace(job, min_coverage=0.0, max_leak=1e6)
-    expected, _ = clibrary.in_python(engine, picture, spots, seed, job)
-    assert split[4].strokes == len(expected.figures["strokes"])
-    assert np.abs(split[0].astype(int) - expected.picture.astype(int)).max() <= 1
+    config = SynthesisConfig(defect="spot", min_change=1e-3, refine_min_area=1)
+    config = replace(config, min_coverage=0.0, max_leak=1e6)
+    expected, _ = clibrary.in_python(engine, image, instances, seed, config)
+    assert split[4].tiles == len(expected.figures["tiles"])
+    assert np.abs(split[0].astype(int) - expected.image.astype(int)).max() <= 1
 
 
 def test_without_a_defect_both_say_so(library, engine):
-    picture = picture_of((3, np.uint8), (40, 40), np.random.default_rng(0))
+    image = image_of((3, np.uint8), (40, 40), np.random.default_rng(0))
     mask = np.zeros((40, 40), bool)
     mask[10:20, 10:20] = True
-    job = Job(defect="spot", refinement=Refinement(min_area=10_000))
-    expected, _ = clibrary.in_python(engine, picture, [mask], 1, job)
+    config = SynthesisConfig(defect="spot", refine_min_area=10_000)
+    expected, _ = clibrary.in_python(engine, image, [mask], 1, config)
     assert expected.fault == "no defect appeared"
     handle = library.open(engine)
-    session = library.session(handle, defect=b"spot", min_area=10_000)
+    session = library.session(handle, defect_type=b"spot", min_area=10_000)
     with pytest.raises(clibrary.StatusError, match="no defect appeared") as fault:
-        library.synthesize(session, picture, [mask], 1)
+        library.synthesize(session, image, [mask], 1)
     assert fault.value.status == 8
     library.c.defectrt_session_destroy(session)
     library.c.defectrt_engine_destroy(handle)
@@ -222,12 +222,3 @@ def test_the_filters_of_cpp_are_tested_with_what_opencv_makes():
     for word, expected in zip(made, vectors, strict=True):
         # another build of OpenCV may round the last digit otherwise
         assert word == expected or abs(float(word) - float(expected)) <= 1e-5
-
-
-def test_names_mean_the_same_to_both():
-    """What Python's reader takes for a word character is what the C++ table says."""
-    import runpy
-
-    script = clibrary.ROOT / "cpp" / "src" / "make_word_ranges.py"
-    table = (clibrary.ROOT / "cpp" / "src" / "word_ranges.inc").read_text(encoding="utf-8")
-    assert runpy.run_path(str(script))["text"]() == table

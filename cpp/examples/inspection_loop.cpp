@@ -1,9 +1,9 @@
 // A minimal inspection loop: a camera thread, a bounded queue, cancel on shutdown.
 //
-//     inspection_loop ENGINE [PICTURES]
+//     inspection_loop ENGINE [IMAGES]
 //
 // The camera never waits: what finds no room in the queue is dropped and counted, as on a line.
-// Once so many pictures were taken, the line stops, and what is still on its way is cancelled.
+// Once so many images were taken, the line stops, and what is still on its way is cancelled.
 #include <condition_variable>
 #include <cstdio>
 #include <cstdlib>
@@ -59,15 +59,15 @@ void photograph(std::vector<unsigned char> &frame, unsigned number) {
 
 int main(int argc, char **argv) {
     if (argc < 2) {
-        std::fprintf(stderr, "inspection_loop ENGINE [PICTURES]\n");
+        std::fprintf(stderr, "inspection_loop ENGINE [IMAGES]\n");
         return DEFECTRT_USAGE;
     }
-    const unsigned pictures = argc > 2 ? static_cast<unsigned>(std::atoi(argv[2])) : 20;
+    const unsigned images = argc > 2 ? static_cast<unsigned>(std::atoi(argv[2])) : 20;
     try {
         const defectrt::Engine engine(argv[1]);
-        const std::string kind = engine.defects().front();
+        const std::string defect_type = engine.defect_types().front();
         defectrt::Options options;
-        options.defect = kind.c_str();
+        options.defect_type = defect_type.c_str();
         options.queue = 4;
         defectrt::Session session(engine, options);
         Line line;
@@ -77,9 +77,9 @@ int main(int argc, char **argv) {
             std::vector<unsigned char> frame(width * height), mask(width * height);
             for (std::size_t y = 40; y < 52; ++y) std::memset(&mask[y * width + 50], 1, 20);
             defectrt::Request request;
-            request.picture = {frame.data(), width, width, height, DEFECTRT_GREY, 8};
+            request.image = {frame.data(), width, width, height, DEFECTRT_GREY, 8};
             request.mask = {mask.data(), width};
-            for (unsigned i = 0; i < pictures; ++i) {
+            for (unsigned i = 0; i < images; ++i) {
                 photograph(frame, i);  // the frame is free again as soon as submit returns
                 request.seed = i;
                 try {
@@ -89,7 +89,7 @@ int main(int argc, char **argv) {
                         ++dropped;
                     }
                 } catch (const defectrt::Error &error) {
-                    std::fprintf(stderr, "picture %u: %s\n", i, error.what());
+                    std::fprintf(stderr, "image %u: %s\n", i, error.what());
                 }
             }
             line.stop();
@@ -106,9 +106,9 @@ int main(int argc, char **argv) {
         camera.join();
         session.shutdown();
         while (const auto task = line.take(true)) settle(*task);
-        std::printf("%u taken: %u made, %u failed, %u dropped, %u cancelled at the end\n", pictures,
+        std::printf("%u taken: %u made, %u failed, %u dropped, %u cancelled at the end\n", images,
                     made, failed, dropped, cancelled);
-        return made + failed + dropped + cancelled == pictures ? 0 : DEFECTRT_ERROR;
+        return made + failed + dropped + cancelled == images ? 0 : DEFECTRT_ERROR;
     } catch (const defectrt::Error &error) {
         std::fprintf(stderr, "%s\n", error.what());
         return error.status();

@@ -1,9 +1,9 @@
 /*
- * A C program: one picture, one mask, one defect.
+ * A C program: one image, one mask, one defect.
  *
  *     once ENGINE IN.pgm MASK.pgm OUT.pgm [SEED]
  *
- * Pictures are binary PGM of 8 bits, so that the example needs no library for pictures.
+ * Images are binary PGM of 8 bits, so that the example needs no library for images.
  */
 #include <defectrt/defectrt.h>
 #include <stdio.h>
@@ -46,30 +46,30 @@ static int complain(const char *what, defectrt_status status, defectrt_engine *e
 
 static int synthesize(defectrt_session *session, char **argv, uint64_t seed) {
     unsigned width = 0, height = 0, mask_width = 0, mask_height = 0;
-    unsigned char *picture = read_pgm(argv[2], &width, &height);
+    unsigned char *image = read_pgm(argv[2], &width, &height);
     unsigned char *mask = read_pgm(argv[3], &mask_width, &mask_height);
     int code = DEFECTRT_INPUT;
-    if (picture == NULL || mask == NULL || width != mask_width || height != mask_height) {
-        fprintf(stderr, "picture and mask have to be PGM of 8 bits and one size\n");
+    if (image == NULL || mask == NULL || width != mask_width || height != mask_height) {
+        fprintf(stderr, "image and mask have to be PGM of 8 bits and one size\n");
     } else {
         defectrt_request request = {0};
         defectrt_result result = {0};
         request.struct_size = sizeof request;
-        request.picture.data = picture;
-        request.picture.stride = (ptrdiff_t)width;
-        request.picture.width = width;
-        request.picture.height = height;
-        request.picture.format = DEFECTRT_GREY;
-        request.picture.depth = 8;
+        request.image.data = image;
+        request.image.stride = (ptrdiff_t)width;
+        request.image.width = width;
+        request.image.height = height;
+        request.image.format = DEFECTRT_GREY;
+        request.image.depth = 8;
         request.mask.data = mask;
         request.mask.stride = (ptrdiff_t)width;
         request.seed = seed;
         result.struct_size = sizeof result;
-        result.picture = picture; /* over the source */
+        result.image = image; /* over the source */
         code = (int)defectrt_synthesize(session, &request, &result);
         if (code != DEFECTRT_OK) {
             fprintf(stderr, "%s: %s\n", defectrt_status_name(code), result.message);
-        } else if (!write_pgm(argv[4], picture, width, height)) {
+        } else if (!write_pgm(argv[4], image, width, height)) {
             fprintf(stderr, "%s: cannot be written\n", argv[4]);
             code = 5;
         } else {
@@ -77,7 +77,7 @@ static int synthesize(defectrt_session *session, char **argv, uint64_t seed) {
                    result.visibility, result.seconds);
         }
     }
-    free(picture);
+    free(image);
     free(mask);
     return code;
 }
@@ -86,7 +86,7 @@ int main(int argc, char **argv) {
     defectrt_engine *engine = NULL;
     defectrt_session *session = NULL;
     defectrt_session_options options;
-    char kind[128];
+    char defect_type[128];
     int code;
     if (argc < 5) {
         fprintf(stderr, "once ENGINE IN.pgm MASK.pgm OUT.pgm [SEED]\n");
@@ -95,10 +95,10 @@ int main(int argc, char **argv) {
     defectrt_status status = defectrt_engine_create(&engine);
     if (status == DEFECTRT_OK) status = defectrt_engine_open(engine, argv[1], NULL);
     if (status == DEFECTRT_OK) {
-        /* the first of the kinds that the engine makes */
+        /* the first of the types that the engine makes */
         defectrt_session_options_init(&options, sizeof options);
-        status = defectrt_engine_defect(engine, 0, kind, sizeof kind, NULL);
-        options.defect = kind;
+        status = defectrt_engine_defect_type(engine, 0, defect_type, sizeof defect_type, NULL);
+        options.defect_type = defect_type;
     }
     if (status == DEFECTRT_OK) status = defectrt_session_create(engine, &options, &session);
     if (status != DEFECTRT_OK) {

@@ -1,4 +1,4 @@
-// Binary PGM of 8 bits: enough for examples, which so need no library for pictures.
+// Binary PGM of 8 bits: enough for examples, which so need no library for images.
 #pragma once
 
 #include <cstdint>
@@ -31,12 +31,12 @@ inline std::optional<Pgm> read_pgm(const std::filesystem::path &path) {
 }
 
 /// Whole or not at all: under another name first.
-inline bool write_pgm(const std::filesystem::path &path, const Pgm &picture) {
+inline bool write_pgm(const std::filesystem::path &path, const Pgm &image) {
     const std::filesystem::path part = path.string() + ".part";
     std::ofstream file(part, std::ios::binary);
-    file << "P5\n" << picture.width << ' ' << picture.height << "\n255\n";
-    file.write(reinterpret_cast<const char *>(picture.pixels.data()),
-               static_cast<std::streamsize>(picture.pixels.size()));
+    file << "P5\n" << image.width << ' ' << image.height << "\n255\n";
+    file.write(reinterpret_cast<const char *>(image.pixels.data()),
+               static_cast<std::streamsize>(image.pixels.size()));
     file.close();
     std::error_code failed;
     if (file) std::filesystem::rename(part, path, failed);

@@ -1,8 +1,8 @@
-# Runs the two examples that read files, on a picture made of text.
+# Runs the two examples that read files, on an image made of text.
 file(REMOVE_RECURSE ${OUT})
 string(REPEAT "d" 4096 grey)
 file(WRITE ${OUT}/part.pgm "P5\n64 64\n255\n${grey}")
-# every pixel of a text is set, so the mask is as large as the picture
+# every pixel of a text is set, so the mask is as large as the image
 file(COPY_FILE ${OUT}/part.pgm ${OUT}/part_mask.pgm)
 execute_process(COMMAND ${ONCE} ${ENGINE} ${OUT}/part.pgm ${OUT}/part_mask.pgm ${OUT}/one.pgm 7
                 COMMAND_ERROR_IS_FATAL ANY)

@@ -2,7 +2,7 @@
 //
 //     watch ENGINE FOLDER [--once]
 //
-// Ends on Ctrl-C, or with --once when nothing is left to do. A picture that cannot be used is
+// Ends on Ctrl-C, or with --once when nothing is left to do. An image that cannot be used is
 // reported once and left alone.
 #include <chrono>
 #include <csignal>
@@ -39,24 +39,24 @@ std::vector<fs::path> find_new(const fs::path &folder, const std::set<fs::path> 
 }
 
 void paint(defectrt::Session &session, const fs::path &path) {
-    auto picture = read_pgm(path);
+    auto image = read_pgm(path);
     const auto mask = read_pgm(beside(path, "_mask"));
-    if (!picture || !mask || picture->pixels.size() != mask->pixels.size()) {
-        std::fprintf(stderr, "%s: picture and mask do not go together\n", path.c_str());
+    if (!image || !mask || image->pixels.size() != mask->pixels.size()) {
+        std::fprintf(stderr, "%s: image and mask do not go together\n", path.c_str());
         return;
     }
     defectrt::Request request;
-    request.picture = {picture->pixels.data(), static_cast<std::ptrdiff_t>(picture->width),
-                       picture->width,         picture->height,
-                       DEFECTRT_GREY,          8};
+    request.image = {image->pixels.data(), static_cast<std::ptrdiff_t>(image->width),
+                     image->width,         image->height,
+                     DEFECTRT_GREY,        8};
     request.mask = {mask->pixels.data(), static_cast<std::ptrdiff_t>(mask->width)};
     request.split = 1;  // pieces far apart are defects of their own
     request.seed = defectrt_sample_seed(0, path.filename().c_str(), 0);
     try {
         defectrt::Result result(request);
         session.synthesize(request, result);
-        picture->pixels = result.pixels();
-        const bool written = write_pgm(beside(path, "_defect"), *picture);
+        image->pixels = result.pixels();
+        const bool written = write_pgm(beside(path, "_defect"), *image);
         std::printf("%s: %s\n", path.c_str(), written ? "done" : "cannot be written");
     } catch (const defectrt::Error &error) {
         std::fprintf(stderr, "%s: %s\n", path.c_str(), error.what());
@@ -74,9 +74,9 @@ int main(int argc, char **argv) {
     std::signal(SIGINT, interrupt);
     try {
         const defectrt::Engine engine(argv[1]);
-        const std::string kind = engine.defects().front();
+        const std::string defect_type = engine.defect_types().front();
         defectrt::Options options;
-        options.defect = kind.c_str();
+        options.defect_type = defect_type.c_str();
         defectrt::Session session(engine, options);
         std::set<fs::path> seen;
         while (interrupted == 0) {

@@ -12,7 +12,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size
     try {
         const Manifest manifest =
             parse_manifest({reinterpret_cast<const char *>(data), size}, "engine.json");
-        manifest.prompt_indices(manifest.defects().front());
+        manifest.prompt_indices(manifest.defect_types().front());
         manifest.steps(0);
     } catch (const Error &error) {
         if (error.status() != DEFECTRT_ENGINE) std::abort();

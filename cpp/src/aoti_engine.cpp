@@ -184,17 +184,17 @@ public:
 
     const Manifest &manifest() const override { return manifest_; }
 
-    Floats encode(const Floats &pixels, std::size_t rows, Stop &stop) const override {
+    Floats encode(const Floats &pixels, std::size_t batch_size, Stop &stop) const override {
         Floats out;
         run(0, {{pixels.data(), at::kFloat, shape(manifest_.image)}},
-            {{&out, shape(manifest_.latent)}}, rows, stop);
+            {{&out, shape(manifest_.latent)}}, batch_size, stop);
         return out;
     }
 
-    Floats decode(const Floats &latent, std::size_t rows, Stop &stop) const override {
+    Floats decode(const Floats &latent, std::size_t batch_size, Stop &stop) const override {
         Floats out;
         run(2, {{latent.data(), at::kFloat, shape(manifest_.latent)}},
-            {{&out, shape(manifest_.image)}}, rows, stop);
+            {{&out, shape(manifest_.image)}}, batch_size, stop);
         return out;
     }
 
@@ -212,8 +212,8 @@ public:
              {rows.b.data(), at::kFloat, {}},
              {rows.region.data(), at::kFloat, plane},
              {rows.anchor.data(), at::kFloat, latent}},
-            {{&out.latent, latent}, {&out.attention, shape(manifest_.attention)}}, rows.count(),
-            stop);
+            {{&out.latent, latent}, {&out.attention, shape(manifest_.attention)}},
+            rows.batch_size(), stop);
         return out;
     }
 
@@ -248,11 +248,11 @@ private:
 
     /// All rows, in the sizes that were compiled; what is left is padded with its last row.
     void run(std::size_t program, const std::vector<Input> &inputs,
-             const std::vector<Output> &outputs, std::size_t rows, Stop &stop) const {
+             const std::vector<Output> &outputs, std::size_t batch_size, Stop &stop) const {
         for (const Output &output : outputs) output.into->clear();
         const auto &sizes = target_.rows;
-        for (std::size_t start = 0; start < rows;) {
-            std::size_t count = std::min(rows - start, most_rows), size = count;
+        for (std::size_t start = 0; start < batch_size;) {
+            std::size_t count = std::min(batch_size - start, most_rows), size = count;
             if (!sizes.empty()) {
                 count = std::min(count, static_cast<std::size_t>(sizes.back()));
                 size = static_cast<std::size_t>(

@@ -94,7 +94,7 @@ constexpr size_t first_size = sizeof(T);
 template <>
 constexpr size_t first_size<defectrt_engine_options> = offsetof(defectrt_engine_options, trust);
 template <>
-constexpr size_t first_size<defectrt_request> = offsetof(defectrt_request, spots);
+constexpr size_t first_size<defectrt_request> = offsetof(defectrt_request, instances);
 
 /// A caller's struct as this library knows it; members that an older program does not have are 0.
 template <class T>
@@ -139,7 +139,7 @@ defectrt_session_options default_options() {
     out.grow = 2;
     out.feather = 4;
     out.context = 8;
-    out.batch = 4;
+    out.batch_size = 4;
     out.workers = 1;
     out.queue = 8;
     return out;
@@ -154,8 +154,8 @@ void check_options(const defectrt_session_options &o) {
         {o.steps < 0, "steps: one of the engine's, or 0"},
         {outside(o.background, DEFECTRT_REPLAY, DEFECTRT_DUAL), "background: replay or dual"},
         {outside(o.blend, DEFECTRT_RESIDUAL, DEFECTRT_DECODED), "blend: residual or decoded"},
-        {outside(o.refine, DEFECTRT_REFINE_CHANGE, DEFECTRT_REFINE_NONE),
-         "refine: change, attention, both or none"},
+        {outside(o.refinement, DEFECTRT_REFINEMENT_CHANGE, DEFECTRT_REFINEMENT_NONE),
+         "refinement: change, attention, both or none"},
         {outside(o.threshold, 0.0, 1.0), "threshold: 0 to 1"},
         {outside(o.min_change, 0.0, 1.0), "min_change: 0 to 1"},
         {outside(o.smooth, 0.0, 1000.0), "smooth: 0 to 1000 px"},
@@ -164,7 +164,7 @@ void check_options(const defectrt_session_options &o) {
         {outside(o.grow, 0.0, far), "grow: 0 to 10000 px"},
         {outside(o.feather, 0.0, far), "feather: 0 to 10000 px"},
         {outside(o.context, 0, 10'000), "context: 0 to 10000 px"},
-        {outside(o.batch, 1, 1024), "batch: 1 to 1024"},
+        {outside(o.batch_size, 1, 1024), "batch_size: 1 to 1024"},
         {outside(o.workers, 1, 256), "workers: 1 to 256"},
         {outside(o.queue, 1, 1'000'000), "queue: 1 to 1000000"}};
     std::vector<std::string> found;
@@ -178,41 +178,41 @@ void check_options(const defectrt_session_options &o) {
 
 Settings settings_of(const defectrt_session_options &o, const Manifest &manifest) {
     Settings out;
-    out.prompts = manifest.prompt_indices(o.defect == nullptr ? std::nullopt
-                                                              : std::optional<std::string>(o.defect));
+    out.prompts = manifest.prompt_indices(
+        o.defect_type == nullptr ? std::nullopt : std::optional<std::string>(o.defect_type));
     out.schedule = manifest.steps(o.steps);
     out.dual = o.background == DEFECTRT_DUAL;
     out.decoded = o.blend == DEFECTRT_DECODED;
-    out.refinement = {o.refine, o.threshold, o.min_change, o.smooth, o.min_area};
+    out.refinement = {o.refinement, o.threshold, o.min_change, o.smooth, o.min_area};
     out.min_coverage = o.min_coverage;
     out.max_leak = o.max_leak;
     out.grow = o.grow;
     out.feather = o.feather;
     out.context = o.context;
-    out.batch = static_cast<std::size_t>(o.batch);
+    out.batch_size = static_cast<std::size_t>(o.batch_size);
     return out;
 }
 
-/// Masks in the order of painting, once they and the picture can be read.
+/// Masks in the order of painting, once they and the image can be read.
 std::vector<defectrt_mask> masks_of(const defectrt_request &request) {
-    if (request.spot_count >= max_spots) {
-        throw usage_error("spot_count: less than " + std::to_string(max_spots));
+    if (request.instance_count >= max_instances) {
+        throw usage_error("instance_count: less than " + std::to_string(max_instances));
     }
-    if (request.spot_count > 0) given(request.spots, "spots");
+    if (request.instance_count > 0) given(request.instances, "instances");
     if (request.split != 0 && request.split != 1) throw usage_error("split: 0 or 1");
     std::vector<defectrt_mask> out{request.mask};
-    out.insert(out.end(), request.spots, request.spots + request.spot_count);
-    check_view(request.picture, out);
+    out.insert(out.end(), request.instances, request.instances + request.instance_count);
+    check_view(request.image, out);
     return out;
 }
 
 /// A request that has been checked, and its task without the caller's pixels.
-std::shared_ptr<Task> task_of(const Maker &maker, const defectrt_request &request) {
+std::shared_ptr<Task> task_of(const Pipeline &pipeline, const defectrt_request &request) {
     const std::vector<defectrt_mask> masks = masks_of(request);
     constexpr std::uint32_t most = 10'000;
     if (request.candidates > most) throw usage_error("candidates: at most 10000");
     auto task = std::make_shared<Task>();
-    task->work = maker.plan(request.picture, masks, request.split == 1);
+    task->work = pipeline.plan(request.image, masks, request.split == 1);
     task->work.seed = request.seed;
     task->work.candidates = std::max<std::uint32_t>(1, request.candidates);
     task->progress = request.progress;
@@ -220,27 +220,27 @@ std::shared_ptr<Task> task_of(const Maker &maker, const defectrt_request &reques
     return task;
 }
 
-/// Let a task keep the picture itself.
-void keep_picture(Task &task) {
-    const defectrt_picture from = task.work.picture;
+/// Let a task keep the image itself.
+void keep_image(Task &task) {
+    const defectrt_image from = task.work.image;
     const std::size_t bytes = from.width * Layout(from.format, from.depth).pixel_bytes;
     task.copy.resize(bytes * from.height);
     for (std::size_t y = 0; y < from.height; ++y) {
-        std::memcpy(task.copy.data() + y * bytes, picture_row(from, y), bytes);
+        std::memcpy(task.copy.data() + y * bytes, image_row(from, y), bytes);
     }
-    task.work.picture.data = task.copy.data();
-    task.work.picture.stride = static_cast<std::ptrdiff_t>(bytes);
+    task.work.image.data = task.copy.data();
+    task.work.image.stride = static_cast<std::ptrdiff_t>(bytes);
 }
 
 /// Writes a sample to its caller's buffers.
 class Delivery {
 public:
     Delivery(const Work &work, const defectrt_result &to)
-        : work_(work), picture_(work.picture), layout_(picture_.format, picture_.depth), to_(to) {
-        const std::size_t row = picture_.width * layout_.pixel_bytes;
-        to_.picture_stride = stride(to.picture_stride, row, "picture");
-        to_.mask_stride = stride(to.mask_stride, picture_.width, "mask");
-        to_.band_stride = stride(to.band_stride, picture_.width, "band");
+        : work_(work), image_(work.image), layout_(image_.format, image_.depth), to_(to) {
+        const std::size_t row = image_.width * layout_.pixel_bytes;
+        to_.image_stride = stride(to.image_stride, row, "image");
+        to_.mask_stride = stride(to.mask_stride, image_.width, "mask");
+        to_.band_stride = stride(to.band_stride, image_.width, "band");
     }
 
     /// Throws before anything is written.
@@ -251,11 +251,11 @@ public:
     }
 
     defectrt_result operator()(const Outcome &made) {
-        if (to_.picture != nullptr) write_picture(made);
+        if (to_.image != nullptr) write_image(made);
         write_mask(to_.mask, to_.mask_stride, made, &Patch::label);
         write_mask(to_.band, to_.band_stride, made, &Patch::band);
         if (to_.latent != nullptr) std::copy(made.latent.begin(), made.latent.end(), to_.latent);
-        const Window &window = work_.spots.front().front().window;
+        const Window &window = work_.instances.front().front().window;
         to_.window_y = window.y;
         to_.window_x = window.x;
         to_.window_side = window.side;
@@ -266,7 +266,7 @@ public:
         to_.coverage = made.figures.coverage;
         to_.seam = made.figures.seam;
         to_.latent_outside_error = made.figures.latent_outside_error;
-        to_.strokes = static_cast<uint32_t>(work_.strokes());
+        to_.tiles = static_cast<uint32_t>(work_.tiles());
         to_.candidate = made.figures.candidate;
         to_.rejected = static_cast<uint32_t>(made.figures.rejected);
         return to_;
@@ -282,21 +282,21 @@ private:
         return wanted;
     }
 
-    void write_picture(const Outcome &made) {
-        auto *data = static_cast<unsigned char *>(to_.picture);
+    void write_image(const Outcome &made) {
+        auto *data = static_cast<unsigned char *>(to_.image);
         const auto row = [&](std::size_t y) {
-            return data + static_cast<std::ptrdiff_t>(y) * to_.picture_stride;
+            return data + static_cast<std::ptrdiff_t>(y) * to_.image_stride;
         };
-        for (std::size_t y = 0; y < picture_.height; ++y) {
-            const unsigned char *from = picture_row(picture_, y);
-            if (from != row(y)) std::memcpy(row(y), from, picture_.width * layout_.pixel_bytes);
+        for (std::size_t y = 0; y < image_.height; ++y) {
+            const unsigned char *from = image_row(image_, y);
+            if (from != row(y)) std::memcpy(row(y), from, image_.width * layout_.pixel_bytes);
         }
         for (const Patch &patch : made.patches) {
             each(patch.window, patch.band, [&](std::size_t y, std::size_t x, std::size_t v,
                                                std::size_t u) {
                 unsigned char *pixel = row(v) + u * layout_.pixel_bytes;
-                for (std::size_t c = 0; c < patch.picture.colours(); ++c) {
-                    layout_.store(pixel, c, patch.picture.at(y, x, c));
+                for (std::size_t c = 0; c < patch.image.colours(); ++c) {
+                    layout_.store(pixel, c, patch.image.at(y, x, c));
                 }
             });
         }
@@ -308,17 +308,17 @@ private:
         const auto row = [&](std::size_t y) {
             return data + static_cast<std::ptrdiff_t>(y) * stride;
         };
-        for (std::size_t y = 0; y < picture_.height; ++y) std::memset(row(y), 0, picture_.width);
+        for (std::size_t y = 0; y < image_.height; ++y) std::memset(row(y), 0, image_.width);
         for (const Patch &patch : made.patches) {
             each(patch.window, patch.*part,
                  [&](std::size_t, std::size_t, std::size_t v, std::size_t u) { row(v)[u] = 255; });
         }
     }
 
-    /// Calls `f(y, x, row, column)` for what is set in a window and lies in the picture.
+    /// Calls `f(y, x, row, column)` for what is set in a window and lies in the image.
     template <class F>
     void each(const Window &window, const Mask &mask, F f) const {
-        const Inside inside(window, picture_.height, picture_.width);
+        const Inside inside(window, image_.height, image_.width);
         for (std::size_t y = inside.top; y < inside.bottom; ++y) {
             for (std::size_t x = inside.left; x < inside.right; ++x) {
                 if (mask.at(y, x) != 0) f(y, x, place(window.y, y), place(window.x, x));
@@ -331,7 +331,7 @@ private:
     }
 
     const Work &work_;
-    defectrt_picture picture_;
+    defectrt_image image_;
     Layout layout_;
     defectrt_result to_;
 };
@@ -431,10 +431,8 @@ size_t defectrt_build_info(char *buffer, size_t size) {
 #ifdef DEFECTRT_WITH_TORCH
                                    " aoti"
 #endif
-#if defined(DEFECTRT_TENSORRT_RTX)
-                                   " tensorrt-rtx (compiled, never run)"
-#elif defined(DEFECTRT_WITH_TENSORRT)
-                                   " tensorrt (compiled, never run)"
+#ifdef DEFECTRT_EXPERIMENTAL_TENSORRT
+                                   " " DEFECTRT_EXPERIMENTAL_TENSORRT " (experimental, never run)"
 #endif
         ;
     size_t length = 0;
@@ -498,17 +496,17 @@ defectrt_status defectrt_engine_get_info(defectrt_engine *engine, defectrt_engin
         out.latent_channels = static_cast<int32_t>(m.latent.channels);
         out.latent_height = static_cast<int32_t>(m.latent.height);
         out.latent_width = static_cast<int32_t>(m.latent.width);
-        out.defects = static_cast<int32_t>(m.defects().size());
+        out.defect_types = static_cast<int32_t>(m.defect_types().size());
         out.default_steps = static_cast<int32_t>(m.default_steps);
         out.schedules = static_cast<int32_t>(m.tables.size());
         *info = out;
     });
 }
 
-defectrt_status defectrt_engine_defect(defectrt_engine *engine, int32_t index, char *buffer,
-                                       size_t size, size_t *length) {
+defectrt_status defectrt_engine_defect_type(defectrt_engine *engine, int32_t index, char *buffer,
+                                            size_t size, size_t *length) {
     return guarded(engine == nullptr ? nullptr : &engine->error, [&] {
-        const auto names = given(engine, "engine").get()->manifest().defects();
+        const auto names = given(engine, "engine").get()->manifest().defect_types();
         if (index < 0 || static_cast<size_t>(index) >= names.size()) {
             throw usage_error("index: 0 to " + std::to_string(names.size() - 1));
         }
@@ -559,7 +557,7 @@ defectrt_status defectrt_session_create(defectrt_engine *engine,
         check_options(o);
         Settings settings = settings_of(o, open->manifest());
         auto handle = std::make_unique<defectrt_session>();
-        handle->session = std::make_shared<Session>(Maker(std::move(open), std::move(settings)),
+        handle->session = std::make_shared<Session>(Pipeline(std::move(open), std::move(settings)),
                                                     static_cast<size_t>(o.queue));
         handle->session->start(static_cast<size_t>(o.workers));
         *session = handle.release();
@@ -586,14 +584,14 @@ void defectrt_session_destroy(defectrt_session *session) {
     delete session;
 }
 
-defectrt_status defectrt_result_size(const defectrt_request *request, size_t *picture_bytes,
+defectrt_status defectrt_result_size(const defectrt_request *request, size_t *image_bytes,
                                      size_t *mask_bytes) {
     return guarded(nullptr, [&] {
         const defectrt_request r = read_struct(request, "request");
         masks_of(r);
-        const size_t pixels = size_t{r.picture.width} * r.picture.height;
-        const Layout layout(r.picture.format, r.picture.depth);
-        if (picture_bytes != nullptr) *picture_bytes = pixels * layout.pixel_bytes;
+        const size_t pixels = size_t{r.image.width} * r.image.height;
+        const Layout layout(r.image.format, r.image.depth);
+        if (image_bytes != nullptr) *image_bytes = pixels * layout.pixel_bytes;
         if (mask_bytes != nullptr) *mask_bytes = pixels;
     });
 }
@@ -603,10 +601,10 @@ defectrt_status defectrt_synthesize(defectrt_session *session, const defectrt_re
     return deliver(session == nullptr ? nullptr : &session->error, result,
                    [&](const defectrt_result &to) {
                        Session &of = *given(session, "session").session;
-                       const Maker &maker = of.maker();
-                       const auto task = task_of(maker, read_struct(request, "request"));
+                       const Pipeline &pipeline = of.pipeline();
+                       const auto task = task_of(pipeline, read_struct(request, "request"));
                        Delivery delivery(task->work, to);
-                       delivery.check_latent(latent_size(maker.manifest()));
+                       delivery.check_latent(latent_size(pipeline.manifest()));
                        of.run(*task);
                        const End &end = task->end();
                        if (end.status != DEFECTRT_OK) throw Error(end.status, end.message);
@@ -623,9 +621,9 @@ defectrt_status defectrt_submit(defectrt_session *session, const defectrt_reques
         given(task, "task");
         const auto &of = given(session, "session").session;
         auto handle = std::make_unique<defectrt_task>();
-        handle->task = task_of(of->maker(), read_struct(request, "request"));
+        handle->task = task_of(of->pipeline(), read_struct(request, "request"));
         handle->session = of;
-        keep_picture(*handle->task);
+        keep_image(*handle->task);
         of->submit(handle->task, Deadline(timeout_ms));
         *task = handle.release();
     });

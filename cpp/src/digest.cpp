@@ -105,54 +105,6 @@ void sha_blocks(State &state, const unsigned char *data, std::size_t blocks) {
     sha_plain(state, data, blocks);
 }
 
-std::uint64_t rotate64(std::uint64_t x, int n) { return x >> n | x << (64 - n); }
-
-constexpr std::uint64_t blake_iv[8] = {
-    0x6a09e667f3bcc908, 0xbb67ae8584caa73b, 0x3c6ef372fe94f82b, 0xa54ff53a5f1d36f1,
-    0x510e527fade682d1, 0x9b05688c2b3e6c1f, 0x1f83d9abfb41bd6b, 0x5be0cd19137e2179};
-
-constexpr unsigned char blake_sigma[10][16] = {
-    {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15},
-    {14, 10, 4, 8, 9, 15, 13, 6, 1, 12, 0, 2, 11, 7, 5, 3},
-    {11, 8, 12, 0, 5, 2, 15, 13, 10, 14, 3, 6, 7, 1, 9, 4},
-    {7, 9, 3, 1, 13, 12, 11, 14, 2, 6, 5, 10, 4, 0, 15, 8},
-    {9, 0, 5, 7, 2, 4, 10, 15, 14, 1, 11, 12, 6, 8, 3, 13},
-    {2, 12, 6, 10, 0, 11, 8, 3, 4, 13, 7, 5, 15, 14, 1, 9},
-    {12, 5, 1, 15, 14, 13, 4, 10, 0, 7, 6, 3, 9, 2, 8, 11},
-    {13, 11, 7, 14, 12, 1, 3, 9, 5, 0, 15, 4, 8, 6, 2, 10},
-    {6, 15, 14, 9, 11, 3, 0, 8, 12, 2, 13, 7, 1, 4, 10, 5},
-    {10, 2, 8, 4, 7, 6, 1, 5, 15, 11, 9, 14, 3, 12, 13, 0}};
-
-void blake_block(std::uint64_t (&h)[8], const unsigned char *data, std::uint64_t count, bool last) {
-    std::uint64_t m[16], v[16];
-    for (std::size_t i = 0; i < 16; ++i) {
-        m[i] = 0;
-        for (std::size_t j = 0; j < 8; ++j) m[i] |= std::uint64_t{data[8 * i + j]} << (8 * j);
-    }
-    for (std::size_t i = 0; i < 8; ++i) v[i] = h[i], v[i + 8] = blake_iv[i];
-    v[12] ^= count;
-    if (last) v[14] = ~v[14];
-    const auto mix = [&](int a, int b, int c, int d, std::uint64_t x, std::uint64_t y) {
-        v[a] += v[b] + x;
-        v[d] = rotate64(v[d] ^ v[a], 32);
-        v[c] += v[d];
-        v[b] = rotate64(v[b] ^ v[c], 24);
-        v[a] += v[b] + y;
-        v[d] = rotate64(v[d] ^ v[a], 16);
-        v[c] += v[d];
-        v[b] = rotate64(v[b] ^ v[c], 63);
-    };
-    for (int round = 0; round < 12; ++round) {
-        const unsigned char *s = blake_sigma[round % 10];
-        for (int i = 0; i < 4; ++i) mix(i, i + 4, i + 8, i + 12, m[s[2 * i]], m[s[2 * i + 1]]);
-        for (int i = 0; i < 4; ++i) {
-            mix(i, 4 + (i + 1) % 4, 8 + (i + 2) % 4, 12 + (i + 3) % 4, m[s[8 + 2 * i]],
-                m[s[9 + 2 * i]]);
-        }
-    }
-    for (std::size_t i = 0; i < 8; ++i) h[i] ^= v[i] ^ v[i + 8];
-}
-
 }  // namespace
 
 void Sha256::update(const void *data, std::size_t size) {
@@ -172,7 +124,7 @@ void Sha256::update(const void *data, std::size_t size) {
     if (filled_ > 0) std::memcpy(block_.data(), p, filled_);
 }
 
-std::string Sha256::hex() {
+Sha256::Bytes Sha256::bytes() {
     const std::uint64_t bits = total_ * 8;
     const std::size_t zeros = (filled_ < 56 ? 56 : 120) - filled_;
     unsigned char tail[128] = {0x80};
@@ -180,28 +132,18 @@ std::string Sha256::hex() {
         tail[zeros + i] = static_cast<unsigned char>(bits >> (56 - 8 * i));
     }
     update(tail, zeros + 8);
-    static const char digits[] = "0123456789abcdef";
-    std::string out;
-    for (const std::uint32_t word : state_) {
-        for (int shift = 28; shift >= 0; shift -= 4) out += digits[word >> shift & 15];
+    Bytes out;
+    for (std::size_t i = 0; i < out.size(); ++i) {
+        out[i] = static_cast<unsigned char>(state_[i / 4] >> (24 - 8 * (i % 4)));
     }
     return out;
 }
 
-std::uint64_t blake2b_64(const char *text) {
-    constexpr std::size_t block = 128;
-    const std::size_t size = std::strlen(text);
-    std::uint64_t h[8];
-    std::copy(std::begin(blake_iv), std::end(blake_iv), std::begin(h));
-    h[0] ^= 0x01010000 ^ 8;
-    std::size_t at = 0;
-    for (; size - at > block; at += block) {
-        blake_block(h, reinterpret_cast<const unsigned char *>(text) + at, at + block, false);
-    }
-    unsigned char rest[block] = {};
-    std::memcpy(rest, text + at, size - at);
-    blake_block(h, rest, size, true);
-    return h[0];
+std::string Sha256::hex() {
+    static const char digits[] = "0123456789abcdef";
+    std::string out;
+    for (const unsigned char byte : bytes()) out += {digits[byte >> 4], digits[byte & 15]};
+    return out;
 }
 
 }  // namespace defectrt::internal

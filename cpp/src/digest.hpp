@@ -1,4 +1,4 @@
-// SHA-256 (FIPS 180-4) and BLAKE2b-64 (RFC 7693), so that nothing needs a cryptography library.
+// SHA-256 (FIPS 180-4), so that nothing needs a cryptography library.
 #pragma once
 
 #include <array>
@@ -10,8 +10,12 @@ namespace defectrt::internal {
 
 class Sha256 {
 public:
+    using Bytes = std::array<unsigned char, 32>;
+
     void update(const void *data, std::size_t size);
-    /// Lower-case hexadecimal; ends the digest.
+    /// The digest, which ends it; needs no memory.
+    Bytes bytes();
+    /// The same in lower-case hexadecimal.
     std::string hex();
 
 private:
@@ -21,8 +25,5 @@ private:
     std::size_t filled_ = 0;
     std::uint64_t total_ = 0;
 };
-
-/// BLAKE2b with a digest of 8 bytes and no key, read as a little-endian number; needs no memory.
-std::uint64_t blake2b_64(const char *text);
 
 }  // namespace defectrt::internal

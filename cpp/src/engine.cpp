@@ -23,15 +23,15 @@ public:
 
     const Manifest &manifest() const override { return engine_->manifest(); }
 
-    Floats encode(const Floats &pixels, std::size_t rows, Stop &stop) const override {
+    Floats encode(const Floats &pixels, std::size_t batch_size, Stop &stop) const override {
         const Call call(&stop);
         call.check();
-        return engine_->encode(pixels, rows, stop);
+        return engine_->encode(pixels, batch_size, stop);
     }
-    Floats decode(const Floats &latent, std::size_t rows, Stop &stop) const override {
+    Floats decode(const Floats &latent, std::size_t batch_size, Stop &stop) const override {
         const Call call(&stop);
         call.check();
-        return engine_->decode(latent, rows, stop);
+        return engine_->decode(latent, batch_size, stop);
     }
     Stepped step(const Rows &rows, Stop &stop) const override {
         const Call call(&stop);
@@ -52,13 +52,8 @@ std::unique_ptr<const Engine> open(const std::filesystem::path &directory, Manif
         return open_aoti(directory, std::move(manifest), threads);
     }
 #endif
-#ifdef DEFECTRT_WITH_TENSORRT
-#ifdef DEFECTRT_TENSORRT_RTX
-    constexpr const char *plans = "tensorrt-rtx";
-#else
-    constexpr const char *plans = "tensorrt";
-#endif
-    if (manifest.backend == plans) {
+#ifdef DEFECTRT_EXPERIMENTAL_TENSORRT
+    if (manifest.backend == DEFECTRT_EXPERIMENTAL_TENSORRT) {
         require_trust(directory, manifest, trust);
         return open_tensorrt(directory, std::move(manifest));
     }

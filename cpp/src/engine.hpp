@@ -21,7 +21,7 @@ struct Rows {
     Floats latent, mask, a, b, region, anchor;
     std::vector<std::int64_t> timestep, inside, outside;
 
-    std::size_t count() const { return timestep.size(); }
+    std::size_t batch_size() const { return timestep.size(); }
 };
 
 struct Stepped {
@@ -34,9 +34,9 @@ public:
     virtual ~Engine() = default;
     virtual const Manifest &manifest() const = 0;
     /// pixels [B,3,H,W] in [-1,1] -> scaled latents [B,C,h,w].
-    virtual Floats encode(const Floats &pixels, std::size_t rows, Stop &stop) const = 0;
+    virtual Floats encode(const Floats &pixels, std::size_t batch_size, Stop &stop) const = 0;
     /// Scaled latents [B,C,h,w] -> pixels [B,3,H,W], about [-1,1].
-    virtual Floats decode(const Floats &latent, std::size_t rows, Stop &stop) const = 0;
+    virtual Floats decode(const Floats &latent, std::size_t batch_size, Stop &stop) const = 0;
     /// z' [B,C,h,w] and the attention [B,1,r,r].
     virtual Stepped step(const Rows &rows, Stop &stop) const = 0;
 };
@@ -57,8 +57,8 @@ void require_files(const std::filesystem::path &directory, const Manifest &manif
 std::unique_ptr<const Engine> open_onnx(const std::filesystem::path &directory, Manifest manifest,
                                         int threads);
 
-#ifdef DEFECTRT_WITH_TENSORRT
-/// Open plans that `verify` has already checked and that are trusted.
+#ifdef DEFECTRT_EXPERIMENTAL_TENSORRT
+/// Experimental, never run: open plans that `verify` has already checked and that are trusted.
 std::unique_ptr<const Engine> open_tensorrt(const std::filesystem::path &directory,
                                             Manifest manifest);
 #endif

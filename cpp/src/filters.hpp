@@ -5,7 +5,7 @@
 
 namespace defectrt::internal {
 
-/// OpenCV's INTER_AREA where the picture gets smaller, INTER_CUBIC (A = -3/4) where it grows.
+/// OpenCV's INTER_AREA where the image gets smaller, INTER_CUBIC (A = -3/4) where it grows.
 Pixels resize(const Pixels &in, std::size_t size);
 
 /// OpenCV's INTER_LINEAR, pixel centres at half, borders repeated.

@@ -28,7 +28,7 @@ using Pixels = Image<float>;
 /// 1 where a defect may be, or is.
 using Mask = Image<std::uint8_t>;
 
-/// A window of a picture: grey, grey + alpha, RGB or RGB + alpha, 0 … top (255 or 65535).
+/// A window of an image: grey, grey + alpha, RGB or RGB + alpha, 0 … top (255 or 65535).
 struct Bits : Image<std::uint16_t> {
     std::uint16_t top = 255;
 

@@ -32,27 +32,20 @@ constexpr std::size_t max_bytes = std::size_t{4} << 20;
 // What file managers leave in every folder that somebody looks at.
 constexpr const char *litter[] = {".DS_Store", "Thumbs.db", "desktop.ini"};
 
+/// What is invisible, gives a direction or is no character.
 constexpr struct {
     char32_t first, last;
-} word_ranges[] = {
-#include "word_ranges.inc"
-};
+} no_names[] = {{0xAD, 0xAD},     {0x200B, 0x200F}, {0x2028, 0x202E},
+                {0x2060, 0x206F}, {0xFEFF, 0xFEFF}, {0xFFF0, 0xFFFF}};
 
-bool is_word(char32_t c) {
-    const auto end = std::end(word_ranges);
-    const auto range = std::lower_bound(std::begin(word_ranges), end, c,
-                                        [](const auto &r, char32_t x) { return r.last < x; });
-    return range != end && range->first <= c;
-}
-
-/// [\w][\w .+-]*, at most 100 characters.
-bool is_prompt_name(const std::string &name) {
-    const auto points = json::code_points(name);
-    const auto allowed = [](char32_t c) {
-        return is_word(c) || c == U' ' || c == U'.' || c == U'+' || c == U'-';
-    };
-    return !points.empty() && points.size() <= 100 && is_word(points[0]) &&
-           std::all_of(points.begin(), points.end(), allowed);
+/// What a name may begin with.
+bool is_first(char32_t c) {
+    if (c < 0xA0) {
+        return (c >= U'a' && c <= U'z') || (c >= U'A' && c <= U'Z') || (c >= U'0' && c <= U'9') ||
+               c == U'_';
+    }
+    return std::none_of(std::begin(no_names), std::end(no_names),
+                        [&](const auto &range) { return c >= range.first && c <= range.last; });
 }
 
 /// Names that mean the same on every system: [A-Za-z0-9_][A-Za-z0-9._-]{0,99}.
@@ -258,9 +251,10 @@ private:
             const Members m = members((*list)[i], path, {"role", "name", "text"});
             Prompt prompt{choice(m, path, "role", {"background", "masked", "defect"}),
                           text(m, path, "name"), text(m, path, "text")};
-            if (m.count("name") != 0 && !is_prompt_name(prompt.name)) {
+            if (m.count("name") != 0 && !is_name(prompt.name)) {
                 fault(at(path, "name"),
-                      "should be 1 to 100 letters, digits, spaces and .+-, a letter first");
+                      "should be 1 to 100 letters, digits, spaces and . _ + -, a letter, a digit "
+                      "or _ first");
             }
             if (json::code_points(prompt.text).size() > 1000) {
                 fault(at(path, "text"), "longer than 1000 characters");
@@ -548,7 +542,16 @@ std::vector<std::string> unlisted(const fs::path &directory, const Manifest &man
 
 }  // namespace
 
-std::vector<std::string> Manifest::defects() const {
+bool is_name(const std::string &text) {
+    const auto points = json::code_points(text);
+    const auto allowed = [](char32_t c) {
+        return is_first(c) || c == U' ' || c == U'.' || c == U'+' || c == U'-';
+    };
+    return !points.empty() && points.size() <= 100 && is_first(points[0]) &&
+           std::all_of(points.begin(), points.end(), allowed);
+}
+
+std::vector<std::string> Manifest::defect_types() const {
     std::vector<std::string> out;
     for (const auto &prompt : prompts) {
         if (prompt.role == "defect") out.push_back(prompt.name);
@@ -556,9 +559,9 @@ std::vector<std::string> Manifest::defects() const {
     return out;
 }
 
-Prompts Manifest::prompt_indices(const std::optional<std::string> &defect) const {
-    const auto names = defects();
-    const std::string wanted = defect ? *defect : names.size() == 1 ? names[0] : "";
+Prompts Manifest::prompt_indices(const std::optional<std::string> &defect_type) const {
+    const auto names = defect_types();
+    const std::string wanted = defect_type ? *defect_type : names.size() == 1 ? names[0] : "";
     Prompts out{-1, -1, -1};
     for (std::size_t i = 0; i < prompts.size(); ++i) {
         const auto index = static_cast<std::int64_t>(i);
@@ -567,7 +570,8 @@ Prompts Manifest::prompt_indices(const std::optional<std::string> &defect) const
         if (prompts[i].role == "defect" && prompts[i].name == wanted) out.defect = index;
     }
     if (out.defect < 0) {
-        throw usage_error((defect ? "no defect is named " + quote(wanted) : "no defect was named") +
+        throw usage_error((defect_type ? "no defect is named " + quote(wanted)
+                                       : "no defect was named") +
                           "; this engine makes: " + join(names, ", "));
     }
     return out;

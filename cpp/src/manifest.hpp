@@ -47,7 +47,7 @@ struct FileEntry {
 struct Target {
     std::string device;                      ///< cpu or cuda
     std::vector<std::string> capabilities;   ///< of a processor, all needed; of a card, one is
-    std::vector<std::int64_t> rows;          ///< sizes of a batch that they are for; or any
+    std::vector<std::int64_t> rows;          ///< batch sizes that they are for; or any
     std::map<std::string, std::string> runtime;  ///< versions of the packages that run them
 };
 
@@ -62,13 +62,21 @@ struct Manifest {
     std::map<std::string, FileEntry> files;
     std::optional<Target> target;
 
-    /// Names of the kinds of defect the engine can make.
-    std::vector<std::string> defects() const;
-    /// Prompts for one kind; it may be left out if there is only one. Throws a usage error.
-    Prompts prompt_indices(const std::optional<std::string> &defect) const;
+    /// Names of the types of defect the engine can make.
+    std::vector<std::string> defect_types() const;
+    /// Prompts for one type of defect; it may be left out if there is only one. Throws a usage
+    /// error.
+    Prompts prompt_indices(const std::optional<std::string> &defect_type) const;
     /// The schedule of `count` steps, or of the default if it is 0. Throws a usage error.
     const Schedule &steps(std::int64_t count) const;
 };
+
+/// Whether a text, valid UTF-8, can be the name of a prompt (is_name in the Python file).
+///
+/// 1 to 100 characters: ASCII letters, digits, _, and from the second one on space . + -; beyond
+/// ASCII any from U+00A0 on but U+00AD, U+200B-200F, U+2028-202E, U+2060-206F, U+FEFF and
+/// U+FFF0-FFFF.
+bool is_name(const std::string &text);
 
 /// Check the text of an engine.json. Throws an engine error with every fault; `path` names it.
 Manifest parse_manifest(const std::string &text, const std::string &path);

@@ -1,6 +1,7 @@
 #include "noise.hpp"
 
 #include <cmath>
+#include <cstring>
 
 #include "digest.hpp"
 
@@ -9,6 +10,16 @@ namespace {
 
 std::uint32_t low(std::uint64_t x) { return static_cast<std::uint32_t>(x); }
 std::uint32_t high(std::uint64_t x) { return static_cast<std::uint32_t>(x >> 32); }
+
+/// The first eight bytes of the name's SHA-256, the lowest first.
+std::uint64_t item_id(const char *name) {
+    Sha256 digest;
+    digest.update(name, std::strlen(name));
+    const Sha256::Bytes bytes = digest.bytes();
+    std::uint64_t id = 0;
+    for (std::size_t i = 0; i < 8; ++i) id |= std::uint64_t{bytes[i]} << (8 * i);
+    return id;
+}
 
 }  // namespace
 
@@ -40,7 +51,7 @@ void normal(std::uint64_t seed, std::uint64_t item, std::uint32_t sample, float 
 }
 
 std::uint64_t sample_seed(std::uint64_t seed, const char *name, std::uint32_t sample) {
-    const std::uint64_t item = blake2b_64(name);
+    const std::uint64_t item = item_id(name);
     const auto words = philox4x32({0xFFFFFFFF, sample, low(item), high(item)},
                                   {low(seed), high(seed)});
     return (words[0] | std::uint64_t{words[1]} << 32) & ((std::uint64_t{1} << 53) - 1);

@@ -15,7 +15,7 @@ std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_t, 4> counter,
 void normal(std::uint64_t seed, std::uint64_t item, std::uint32_t sample, float *out,
             std::size_t size);
 
-/// A sample's own seed, of 53 bits: of the job's seed, the picture's name and its number alone.
+/// A sample's own seed, of 53 bits: of the job's seed, the image's name and its number alone.
 std::uint64_t sample_seed(std::uint64_t seed, const char *name, std::uint32_t sample);
 
 }  // namespace defectrt::internal

@@ -154,7 +154,7 @@ public:
 
     /// `inputs` and `outputs` in the order of the graph's; the outputs have the right sizes.
     void run(const std::vector<const void *> &inputs, const std::vector<Floats *> &outputs,
-             std::size_t rows, Stop &stop) const {
+             std::size_t batch_size, Stop &stop) const {
         const std::string what = std::string(graph_.name) + ": ONNX Runtime failed";
         std::vector<Owned<OrtValue>> owned;
         std::vector<OrtValue *> in, out;
@@ -163,14 +163,14 @@ public:
             in_names.push_back(graph_.inputs[i].first);
             // the interface has no const, and does not write to inputs
             owned.push_back(
-                value(graph_.inputs[i].second, const_cast<void *>(inputs[i]), rows, what));
+                value(graph_.inputs[i].second, const_cast<void *>(inputs[i]), batch_size, what));
             in.push_back(owned.back().get());
         }
         for (std::size_t i = 0; i < outputs.size(); ++i) {
             const Type &type = graph_.outputs[i].second;
             out_names.push_back(graph_.outputs[i].first);
-            outputs[i]->resize(elements(type, rows));
-            owned.push_back(value(type, outputs[i]->data(), rows, what));
+            outputs[i]->resize(elements(type, batch_size));
+            owned.push_back(value(type, outputs[i]->data(), batch_size, what));
             out.push_back(owned.back().get());
         }
         const auto options = make<OrtRunOptions>(
@@ -202,20 +202,20 @@ private:
         }
     };
 
-    static std::size_t elements(const Type &type, std::size_t rows) {
+    static std::size_t elements(const Type &type, std::size_t batch_size) {
         std::size_t count = 1;
         for (const std::int64_t side : type.shape) {
-            count *= side < 0 ? rows : static_cast<std::size_t>(side);
+            count *= side < 0 ? batch_size : static_cast<std::size_t>(side);
         }
         return count;
     }
 
-    Owned<OrtValue> value(const Type &type, void *data, std::size_t rows,
+    Owned<OrtValue> value(const Type &type, void *data, std::size_t batch_size,
                           const std::string &what) const {
         std::vector<std::int64_t> shape = type.shape;
-        shape[0] = static_cast<std::int64_t>(rows);
+        shape[0] = static_cast<std::int64_t>(batch_size);
         const std::size_t bytes =
-            elements(type, rows) *
+            elements(type, batch_size) *
             (type.element == ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64 ? sizeof(std::int64_t)
                                                                  : sizeof(float));
         return make<OrtValue>(ort_, ort_.ReleaseValue, what, [&](OrtValue **out) {
@@ -322,9 +322,9 @@ public:
 
     const Manifest &manifest() const override { return manifest_; }
 
-    Floats encode(const Floats &pixels, std::size_t rows, Stop &stop) const override {
+    Floats encode(const Floats &pixels, std::size_t batch_size, Stop &stop) const override {
         Floats latent;
-        sessions_[0].run({pixels.data()}, {&latent}, rows, stop);
+        sessions_[0].run({pixels.data()}, {&latent}, batch_size, stop);
         return latent;
     }
 
@@ -333,13 +333,13 @@ public:
         sessions_[1].run({rows.latent.data(), rows.timestep.data(), rows.mask.data(),
                           rows.inside.data(), rows.outside.data(), rows.a.data(), rows.b.data(),
                           rows.region.data(), rows.anchor.data()},
-                         {&out.latent, &out.attention}, rows.count(), stop);
+                         {&out.latent, &out.attention}, rows.batch_size(), stop);
         return out;
     }
 
-    Floats decode(const Floats &latent, std::size_t rows, Stop &stop) const override {
+    Floats decode(const Floats &latent, std::size_t batch_size, Stop &stop) const override {
         Floats pixels;
-        sessions_[2].run({latent.data()}, {&pixels}, rows, stop);
+        sessions_[2].run({latent.data()}, {&pixels}, batch_size, stop);
         return pixels;
     }
 

@@ -5,7 +5,7 @@
 
 #include "error.hpp"
 #include "filters.hpp"
-#include "spots.hpp"
+#include "instances.hpp"
 
 namespace defectrt::internal {
 namespace {
@@ -26,10 +26,10 @@ std::size_t Window::mirrored(std::int64_t start, std::int64_t i, std::size_t siz
     return static_cast<std::size_t>(at < n ? at : 2 * n - 1 - at);
 }
 
-std::optional<Box> bounds(const Spot &spot, const Box &box) {
+std::optional<Box> bounds(const Instance &instance, const Box &box) {
     Box out{box.bottom, box.top, box.right, box.left};
     for (std::int64_t y = box.top; y < box.bottom; ++y) {
-        spot.each(y, box.left, box.right, [&](std::int64_t x) {
+        instance.each(y, box.left, box.right, [&](std::int64_t x) {
             out.top = std::min(out.top, y), out.bottom = y + 1;
             out.left = std::min(out.left, x), out.right = std::max(out.right, x + 1);
         });
@@ -38,26 +38,26 @@ std::optional<Box> bounds(const Spot &spot, const Box &box) {
     return out;
 }
 
-Window place_window(const defectrt_picture &picture, const Box &spot, std::int64_t side,
+Window place_window(const defectrt_image &image, const Box &box, std::int64_t side,
                     std::int64_t context) {
-    const std::int64_t longer = std::max(spot.bottom - spot.top, spot.right - spot.left);
+    const std::int64_t longer = std::max(box.bottom - box.top, box.right - box.left);
     side = std::max(side, longer + 2 * context);
-    return {corner(spot.top, spot.bottom, side, picture.height),
-            corner(spot.left, spot.right, side, picture.width), side};
+    return {corner(box.top, box.bottom, side, image.height),
+            corner(box.left, box.right, side, image.width), side};
 }
 
-Bits crop(const defectrt_picture &picture, const Window &window) {
+Bits crop(const defectrt_image &image, const Window &window) {
     const auto side = static_cast<std::size_t>(window.side);
-    const Layout layout(picture.format, picture.depth);
+    const Layout layout(image.format, image.depth);
     Bits out;
     static_cast<Image<std::uint16_t> &>(out) = {side, side, layout.channels};
     out.top = layout.top;
     for (std::size_t y = 0; y < side; ++y) {
-        const auto from = Window::mirrored(window.y, static_cast<std::int64_t>(y), picture.height);
+        const auto from = Window::mirrored(window.y, static_cast<std::int64_t>(y), image.height);
         for (std::size_t x = 0; x < side; ++x) {
             const auto column =
-                Window::mirrored(window.x, static_cast<std::int64_t>(x), picture.width);
-            const unsigned char *pixel = picture_row(picture, from) + column * layout.pixel_bytes;
+                Window::mirrored(window.x, static_cast<std::int64_t>(x), image.width);
+            const unsigned char *pixel = image_row(image, from) + column * layout.pixel_bytes;
             for (std::size_t c = 0; c < layout.channels; ++c) {
                 out.at(y, x, c) = layout.load(pixel, c);
             }
@@ -66,30 +66,30 @@ Bits crop(const defectrt_picture &picture, const Window &window) {
     return out;
 }
 
-Mask crop(const defectrt_picture &picture, const Spot &spot, const Window &window,
+Mask crop(const defectrt_image &image, const Instance &instance, const Window &window,
           const Box &box) {
     const auto side = static_cast<std::size_t>(window.side);
     Mask out(side, side);
     for (std::size_t y = 0; y < side; ++y) {
         const auto from = static_cast<std::int64_t>(
-            Window::mirrored(window.y, static_cast<std::int64_t>(y), picture.height));
+            Window::mirrored(window.y, static_cast<std::int64_t>(y), image.height));
         if (from < box.top || from >= box.bottom) continue;
         for (std::size_t x = 0; x < side; ++x) {
             const auto i = static_cast<std::int64_t>(
-                Window::mirrored(window.x, static_cast<std::int64_t>(x), picture.width));
-            out.at(y, x) = i >= box.left && i < box.right && spot.at(from, i) ? 1 : 0;
+                Window::mirrored(window.x, static_cast<std::int64_t>(x), image.width));
+            out.at(y, x) = i >= box.left && i < box.right && instance.at(from, i) ? 1 : 0;
         }
     }
     return out;
 }
 
-std::vector<float> to_model(const Bits &picture, std::size_t size) {
-    Pixels values(picture.height, picture.width, 3);
-    const float middle = static_cast<float>(picture.top) / 2;
-    const std::size_t colours = picture.colours();
-    for (std::size_t i = 0; i < picture.height * picture.width; ++i) {
+std::vector<float> to_model(const Bits &image, std::size_t size) {
+    Pixels values(image.height, image.width, 3);
+    const float middle = static_cast<float>(image.top) / 2;
+    const std::size_t colours = image.colours();
+    for (std::size_t i = 0; i < image.height * image.width; ++i) {
         for (std::size_t c = 0; c < 3; ++c) {
-            const std::uint16_t bits = picture.values[i * picture.channels + c % colours];
+            const std::uint16_t bits = image.values[i * image.channels + c % colours];
             values.values[i * 3 + c] = static_cast<float>(bits) / middle - 1;
         }
     }

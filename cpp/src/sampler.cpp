@@ -17,18 +17,18 @@ Floats outside(const Floats &mask) {
     return out;
 }
 
-/// Rows of one picture that differ in their latents only.
+/// Rows of one image that differ in their latents only.
 class Phase {
 public:
-    Phase(const Scene &scene, std::size_t rows, std::int64_t inside, const Floats &region,
+    Phase(const Scene &scene, std::size_t batch_size, std::int64_t inside, const Floats &region,
           Floats latent)
         : engine_(scene.engine) {
         rows_.anchor.resize(latent.size());
         rows_.latent = std::move(latent);
-        rows_.mask = repeat(scene.mask, rows);
-        rows_.region = repeat(region, rows);
-        rows_.inside.assign(rows, inside);
-        rows_.outside.assign(rows, scene.prompts.background);
+        rows_.mask = repeat(scene.mask, batch_size);
+        rows_.region = repeat(region, batch_size);
+        rows_.inside.assign(batch_size, inside);
+        rows_.outside.assign(batch_size, scene.prompts.background);
     }
 
     /// One step; the result is the next one's latent. Returns the attention.
@@ -67,11 +67,11 @@ std::vector<Floats> invert(const Scene &scene, const Floats &z0, Stop &stop, con
 }
 
 Generated generate(const Scene &scene, const std::vector<Floats> &path, const Floats &noise,
-                   std::size_t rows, bool dual, Stop &stop, const Tick &tick) {
-    Floats z = repeat(path.back(), rows);
-    Phase background(scene, rows, scene.prompts.masked, outside(scene.mask), z);
+                   std::size_t batch_size, bool dual, Stop &stop, const Tick &tick) {
+    Floats z = repeat(path.back(), batch_size);
+    Phase background(scene, batch_size, scene.prompts.masked, outside(scene.mask), z);
     for (std::size_t i = 0; i < z.size(); ++i) z[i] += scene.mask[i % scene.mask.size()] * noise[i];
-    Phase defect(scene, rows, scene.prompts.defect, scene.mask, std::move(z));
+    Phase defect(scene, batch_size, scene.prompts.defect, scene.mask, std::move(z));
     Generated out;
     auto stored = path.rbegin() + 1;
     for (const StepRow &row : scene.schedule.generation) {
@@ -79,7 +79,7 @@ Generated generate(const Scene &scene, const std::vector<Floats> &path, const Fl
             background.step(row, stop);
             tick();
         }
-        defect.anchor(dual ? background.latent() : repeat(*stored, rows));
+        defect.anchor(dual ? background.latent() : repeat(*stored, batch_size));
         const Floats seen = defect.step(row, stop);
         out.attention.resize(seen.size());
         for (std::size_t i = 0; i < seen.size(); ++i) out.attention[i] += seen[i];

@@ -11,7 +11,7 @@ namespace defectrt::internal {
 /// Called after every step; throws to stop.
 using Tick = std::function<void()>;
 
-/// What a picture brings: prompts, its mask at latent resolution [h,w], and the schedule.
+/// What an image brings: prompts, its mask at latent resolution [h,w], and the schedule.
 struct Scene {
     const Engine &engine;
     const Schedule &schedule;
@@ -31,6 +31,6 @@ std::vector<Floats> invert(const Scene &scene, const Floats &z0, Stop &stop, con
 ///
 /// Starts from z*_T = z̃^m_T + m ε. Without `dual`, the background is the inverted one.
 Generated generate(const Scene &scene, const std::vector<Floats> &path, const Floats &noise,
-                   std::size_t rows, bool dual, Stop &stop, const Tick &tick);
+                   std::size_t batch_size, bool dual, Stop &stop, const Tick &tick);
 
 }  // namespace defectrt::internal

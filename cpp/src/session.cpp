@@ -14,7 +14,7 @@ bool Task::start() noexcept {
     return started_ = true;
 }
 
-void Task::run(const Maker &maker) noexcept {
+void Task::run(const Pipeline &pipeline) noexcept {
     if (!start()) return;
     End end;
     const auto began = std::chrono::steady_clock::now();
@@ -26,7 +26,7 @@ void Task::run(const Maker &maker) noexcept {
         }
     };
     try {
-        end.outcome = maker.make(
+        end.outcome = pipeline.make(
             work, stop, [this](std::uint32_t done, std::uint32_t total) { tell(done, total); });
         end.status = DEFECTRT_OK;
     } catch (const Error &error) {
@@ -95,7 +95,8 @@ std::string Task::message() const {
     return end_.message;
 }
 
-Session::Session(Maker maker, std::size_t queue) : maker_(std::move(maker)), capacity_(queue) {}
+Session::Session(Pipeline pipeline, std::size_t queue)
+    : pipeline_(std::move(pipeline)), capacity_(queue) {}
 
 void Session::start(std::size_t workers) {
     workers_.reserve(workers);
@@ -134,7 +135,7 @@ void Session::run(Task &task) {
         }
     }
     if (task.stop.asked()) task.cancel_waiting();
-    task.run(maker_);
+    task.run(pipeline_);
     const std::lock_guard<std::mutex> lock(mutex_);
     for (Task **place = &running_; *place != nullptr; place = &(*place)->next_running_) {
         if (*place != &task) continue;

@@ -10,7 +10,7 @@
 #include <thread>
 #include <vector>
 
-#include "maker.hpp"
+#include "pipeline.hpp"
 
 namespace defectrt::internal {
 
@@ -49,12 +49,12 @@ public:
     Work work;
     defectrt_progress progress = nullptr;
     void *user = nullptr;
-    /// The picture's rows, following each other, if the task outlives its caller's buffer.
+    /// The image's rows, following each other, if the task outlives its caller's buffer.
     std::vector<unsigned char> copy;
     Stop stop;
 
     /// Make the sample on this thread; never throws.
-    void run(const Maker &maker) noexcept;
+    void run(const Pipeline &pipeline) noexcept;
     /// End it without a sample, unless it has ended.
     void cancel_waiting() noexcept;
 
@@ -81,12 +81,12 @@ private:
     Task *next_running_ = nullptr;  // the session's list, which so needs no memory
 };
 
-/// A maker, a bounded queue of tasks, and the threads that work on it.
+/// A pipeline, a bounded queue of tasks, and the threads that work on it.
 class Session : public std::enable_shared_from_this<Session> {
 public:
-    explicit Session(Maker maker, std::size_t queue);
+    explicit Session(Pipeline pipeline, std::size_t queue);
 
-    const Maker &maker() const { return maker_; }
+    const Pipeline &pipeline() const { return pipeline_; }
 
     /// Start the threads; throws std::system_error after ending those that did start.
     void start(std::size_t workers);
@@ -107,7 +107,7 @@ private:
     /// The first of the queue, nothing if it is empty.
     std::shared_ptr<Task> next();
 
-    Maker maker_;
+    Pipeline pipeline_;
     std::size_t capacity_;
     std::mutex mutex_;
     std::condition_variable waiting_, room_;

@@ -8,7 +8,7 @@
 namespace defectrt::internal {
 namespace {
 
-// Larger pictures are refused, as in Python.
+// Larger images are refused, as in Python.
 constexpr std::uint64_t max_pixels = 100'000'000;
 
 bool known(std::int32_t format) { return format >= DEFECTRT_GREY && format <= DEFECTRT_BGRA; }
@@ -29,27 +29,27 @@ Layout::Layout(std::int32_t format, std::int32_t depth) {
 }
 
 std::string mask_name(std::size_t index) {
-    return index == 0 ? "the mask" : "spot " + std::to_string(index);
+    return index == 0 ? "the mask" : "instance " + std::to_string(index);
 }
 
-void check_view(const defectrt_picture &picture, const std::vector<defectrt_mask> &masks) {
+void check_view(const defectrt_image &image, const std::vector<defectrt_mask> &masks) {
     std::vector<std::string> faults;
-    if (!known(picture.format)) faults.emplace_back("the picture's format is unknown");
-    if (picture.depth != 8 && picture.depth != 16) {
-        faults.emplace_back("the picture has " + std::to_string(picture.depth) +
+    if (!known(image.format)) faults.emplace_back("the image's format is unknown");
+    if (image.depth != 8 && image.depth != 16) {
+        faults.emplace_back("the image has " + std::to_string(image.depth) +
                             " bits a channel; 8 or 16");
     }
-    if (picture.data == nullptr) faults.emplace_back("the picture has no data");
-    const std::uint64_t pixels = std::uint64_t{picture.height} * picture.width;
-    if (pixels == 0) faults.emplace_back("the picture is empty");
-    if (pixels > max_pixels) faults.emplace_back("the picture has more than 100 megapixels");
-    const Layout layout(picture.format, picture.depth);
-    if (magnitude(picture.stride) < std::uint64_t{picture.width} * layout.pixel_bytes) {
-        faults.emplace_back("the picture's stride is shorter than a row");
+    if (image.data == nullptr) faults.emplace_back("the image has no data");
+    const std::uint64_t pixels = std::uint64_t{image.height} * image.width;
+    if (pixels == 0) faults.emplace_back("the image is empty");
+    if (pixels > max_pixels) faults.emplace_back("the image has more than 100 megapixels");
+    const Layout layout(image.format, image.depth);
+    if (magnitude(image.stride) < std::uint64_t{image.width} * layout.pixel_bytes) {
+        faults.emplace_back("the image's stride is shorter than a row");
     }
     for (std::size_t i = 0; i < masks.size(); ++i) {
         if (masks[i].data == nullptr) faults.push_back(mask_name(i) + " has no data");
-        if (magnitude(masks[i].stride) < picture.width) {
+        if (magnitude(masks[i].stride) < image.width) {
             faults.push_back(mask_name(i) + "'s stride is shorter than a row");
         }
     }

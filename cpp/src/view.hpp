@@ -37,22 +37,22 @@ struct Layout {
     std::size_t place[4] = {0, 1, 2, 3};
 };
 
-inline const unsigned char *picture_row(const defectrt_picture &picture, std::size_t y) {
-    return static_cast<const unsigned char *>(picture.data) +
-           static_cast<std::ptrdiff_t>(y) * picture.stride;
+inline const unsigned char *image_row(const defectrt_image &image, std::size_t y) {
+    return static_cast<const unsigned char *>(image.data) +
+           static_cast<std::ptrdiff_t>(y) * image.stride;
 }
 
 inline const std::uint8_t *mask_row(const defectrt_mask &mask, std::int64_t y) {
     return mask.data + static_cast<std::ptrdiff_t>(y) * mask.stride;
 }
 
-/// Defects of one picture, at most.
-constexpr std::size_t max_spots = 1000;
+/// Defects of one image, at most.
+constexpr std::size_t max_instances = 1000;
 
-/// What messages call a request's masks: the mask, then spot 1, spot 2, …
+/// What messages call a request's masks: the mask, then instance 1, instance 2, …
 std::string mask_name(std::size_t index);
 
-/// Throws an input error unless a picture and its masks can be read as they are described.
-void check_view(const defectrt_picture &picture, const std::vector<defectrt_mask> &masks);
+/// Throws an input error unless an image and its masks can be read as they are described.
+void check_view(const defectrt_image &image, const std::vector<defectrt_mask> &masks);
 
 }  // namespace defectrt::internal

@@ -21,7 +21,7 @@ const char *directory;
 
 /// What is open when the process ends. Never destroyed, like a C program's.
 struct State {
-    Picture picture;
+    Image image;
     std::unique_ptr<Engine> engine;
     std::unique_ptr<Session> session;
     defectrt_task *tasks[12] = {};
@@ -49,7 +49,7 @@ std::int32_t leave(void *, std::uint32_t, std::uint32_t) {
 
 /// A request that takes minutes.
 Request request() {
-    Request out = state.picture.request;
+    Request out = state.image.request;
     out.candidates = 10'000;
     out.progress = enter;
     return out;

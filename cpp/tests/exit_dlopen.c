@@ -63,11 +63,11 @@ static int start_and_unload(const char *library, const char *directory) {
     const defectrt_engine_options options = {sizeof options, 1, NULL};
     uint32_t done = 0;
     request.struct_size = sizeof request;
-    request.picture.data = pixels;
-    request.picture.stride = WIDTH;
-    request.picture.width = WIDTH;
-    request.picture.height = HEIGHT;
-    request.picture.depth = 8;
+    request.image.data = pixels;
+    request.image.stride = WIDTH;
+    request.image.width = WIDTH;
+    request.image.height = HEIGHT;
+    request.image.depth = 8;
     request.mask.data = mask;
     request.mask.stride = WIDTH;
     request.candidates = 10000;

@@ -1,6 +1,6 @@
 """Write tests/engine: an engine of three tiny graphs in plain arithmetic, for the C++ tests.
 
-Its latent is the picture, halved; under the mask, a row step with the defect's prompt pulls the
+Its latent is the image, halved; under the mask, a row step with the defect's prompt pulls the
 latent to -0.8 plus a tenth of what it was, and leaves everything else as it is. Its attention is
 the mask. Run it with the extra "export" installed: ``python cpp/tests/make_engine.py``.
 """

@@ -1,4 +1,4 @@
-"""Write tests/filters.txt: what OpenCV makes of small pictures, for the C++ tests.
+"""Write tests/filters.txt: what OpenCV makes of small images, for the C++ tests.
 
 Every line is ``OPERATION HEIGHT WIDTH CHANNELS ARGUMENTS… : RESULT…``. The input is not stored: its
 value ``i`` is ``7919 i + 104729 mod 1009``, over 1009; a mask is where that is under a share. Sizes
@@ -17,14 +17,14 @@ from defectrt.pictures.masks import pieces
 VECTORS = Path(__file__).parent / "filters.txt"
 
 
-def picture(height, width, channels=1):
+def image(height, width, channels=1):
     i = np.arange(height * width * channels, dtype=np.int64)
     values = ((i * 7919 + 104729) % 1009).astype(np.float32) / np.float32(1009)
     return values.reshape((height, width, channels) if channels > 1 else (height, width))
 
 
 def mask(height, width, share):
-    return picture(height, width) < np.float32(share)
+    return image(height, width) < np.float32(share)
 
 
 def resized():
@@ -34,7 +34,7 @@ def resized():
         ("resize", cv2.INTER_CUBIC, [(1, 5, 1), (2, 3, 3), (7, 20, 1), (23, 24, 1), (8, 16, 1)]),
     ):
         for side, size, channels in sizes:
-            out = cv2.resize(picture(side, side, channels), (size, size), interpolation=method)
+            out = cv2.resize(image(side, side, channels), (size, size), interpolation=method)
             yield name, (side, side, channels, size), out
     for size, (height, width) in {
         (8, 8): (33, 21),
@@ -43,14 +43,14 @@ def resized():
         (3, 5): (16, 15),
         (7, 2): (8, 9),
     }.items():
-        out = cv2.resize(picture(*size), (width, height), interpolation=cv2.INTER_LINEAR)
+        out = cv2.resize(image(*size), (width, height), interpolation=cv2.INTER_LINEAR)
         yield "linear", (*size, 1, height, width), out
 
 
 def blurred():
     sizes = ((1, 1), (1, 7), (2, 2), (3, 5), (13, 10))
     for size, sigma in [(s, d) for s in sizes for d in (0.3, 1, 1.7)] + [((9, 30), 6.25)]:
-        yield "blur", (*size, 1, sigma), cv2.GaussianBlur(picture(*size), (0, 0), sigma)
+        yield "blur", (*size, 1, sigma), cv2.GaussianBlur(image(*size), (0, 0), sigma)
 
 
 def of_masks():

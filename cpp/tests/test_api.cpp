@@ -61,7 +61,7 @@ TEST(Engine, TellsWhatItIs) {
     const defectrt_engine_info info = engine.info();
     EXPECT_EQ(info.window, 32);
     EXPECT_EQ(info.latent_channels * info.latent_height * info.latent_width, 3 * 16 * 16);
-    EXPECT_EQ(engine.defects(), std::vector<std::string>{"spot"});
+    EXPECT_EQ(engine.defect_types(), std::vector<std::string>{"spot"});
     std::int32_t steps = 0;
     EXPECT_EQ(defectrt_engine_steps(engine.get(), 0, &steps), DEFECTRT_OK);
     EXPECT_EQ(steps, 2);
@@ -91,10 +91,10 @@ TEST(Engine, RefusesWrongCalls) {
     ASSERT_EQ(defectrt_engine_open(engine, directory.c_str(), nullptr), DEFECTRT_OK);
     std::int32_t steps = 0;
     EXPECT_EQ(defectrt_engine_steps(engine, 2, &steps), DEFECTRT_USAGE);
-    EXPECT_EQ(defectrt_engine_defect(engine, -1, nullptr, 0, nullptr), DEFECTRT_USAGE);
+    EXPECT_EQ(defectrt_engine_defect_type(engine, -1, nullptr, 0, nullptr), DEFECTRT_USAGE);
     char two[2];
     std::size_t length = 0;
-    EXPECT_EQ(defectrt_engine_defect(engine, 0, two, 2, &length), DEFECTRT_OK);
+    EXPECT_EQ(defectrt_engine_defect_type(engine, 0, two, 2, &length), DEFECTRT_OK);
     EXPECT_STREQ(two, "s");
     EXPECT_EQ(length, 4U);
     defectrt_engine_destroy(engine);
@@ -114,7 +114,7 @@ TEST(Session, NamesEveryImpossibleOption) {
     const Engine engine(directory, 1);
     Options options;
     options.threshold = 2;
-    options.batch = 0;
+    options.batch_size = 0;
     options.grow = -1;
     try {
         Session(engine, options);
@@ -122,12 +122,12 @@ TEST(Session, NamesEveryImpossibleOption) {
     } catch (const Error &error) {
         EXPECT_EQ(error.status(), DEFECTRT_USAGE);
         const std::string text = error.what();
-        for (const char *part : {"threshold", "batch", "grow"}) {
+        for (const char *part : {"threshold", "batch_size", "grow"}) {
             EXPECT_NE(text.find(part), std::string::npos) << part;
         }
     }
     options = Options();
-    options.defect = "dent";
+    options.defect_type = "dent";
     EXPECT_THROW(Session(engine, options), Error);
     options = Options();
     options.steps = 3;
@@ -139,20 +139,20 @@ TEST(Session, NamesEveryImpossibleOption) {
 TEST(Synthesize, PaintsUnderTheMaskAndNothingBeyondTheBand) {
     const Engine engine(directory, 1);
     Session session(engine);
-    Picture picture;
-    Result result(picture.request);
-    session.synthesize(picture.request, result);
+    Image image;
+    Result result(image.request);
+    session.synthesize(image.request, result);
     EXPECT_EQ(result.mask_area, 64);
     EXPECT_GT(result.refined_area, 30);
     EXPECT_GT(result.visibility, 0.2);
     EXPECT_EQ(result.window_side, 32);
-    EXPECT_EQ(result.strokes, 1U);
+    EXPECT_EQ(result.tiles, 1U);
     std::int64_t changed = 0;
-    for (std::size_t i = 0; i < picture.pixels.size(); ++i) {
-        const bool differs = result.pixels()[i] != picture.pixels[i];
+    for (std::size_t i = 0; i < image.pixels.size(); ++i) {
+        const bool differs = result.pixels()[i] != image.pixels[i];
         changed += differs;
         EXPECT_TRUE(!differs || result.where_it_may_differ()[i] == 255);
-        EXPECT_TRUE(result.label()[i] == 0 || picture.mask[i] == 1);
+        EXPECT_TRUE(result.label()[i] == 0 || image.mask[i] == 1);
     }
     EXPECT_EQ(changed, result.changed_area);
     EXPECT_LT(result.pixels()[20 * 50 + 24], 60);
@@ -161,7 +161,7 @@ TEST(Synthesize, PaintsUnderTheMaskAndNothingBeyondTheBand) {
 TEST(Synthesize, IsTheSameForEveryLayout) {
     const Engine engine(directory, 1);
     Session session(engine);
-    Picture grey;
+    Image grey;
     Result expected(grey.request);
     session.synthesize(grey.request, expected);
     for (const std::int32_t format : {DEFECTRT_RGB, DEFECTRT_BGR, DEFECTRT_RGBA, DEFECTRT_BGRA}) {
@@ -177,12 +177,12 @@ TEST(Synthesize, IsTheSameForEveryLayout) {
         for (std::size_t y = 0; y < 40; ++y) {
             std::copy_n(&pixels[y * stride], stride, &flipped[(39 - y) * stride]);
         }
-        request.picture = {&flipped[39 * stride], -static_cast<std::ptrdiff_t>(stride), 50, 40,
-                           format, 8};
+        request.image = {&flipped[39 * stride], -static_cast<std::ptrdiff_t>(stride), 50, 40,
+                         format, 8};
         defectrt_result result{};
         result.struct_size = sizeof result;
-        result.picture = out.data();
-        result.picture_stride = static_cast<std::ptrdiff_t>(stride);
+        result.image = out.data();
+        result.image_stride = static_cast<std::ptrdiff_t>(stride);
         session.synthesize(request, result);
         for (std::size_t i = 0; i < 2000; ++i) {
             const std::uint8_t *pixel = &out[i / 50 * stride + i % 50 * channels];
@@ -194,18 +194,18 @@ TEST(Synthesize, IsTheSameForEveryLayout) {
     }
 }
 
-TEST(Synthesize, CutsALongMaskIntoStrokes) {
+TEST(Synthesize, CutsALongMaskIntoTiles) {
     const Engine engine(directory, 1);
     Session session(engine);
     std::vector<std::uint8_t> pixels(40 * 200, 160), mask(40 * 200);
     std::memset(&mask[20 * 200 + 10], 1, 180);
     std::memset(&mask[21 * 200 + 10], 1, 180);
     Request request;
-    request.picture = {pixels.data(), 200, 200, 40, DEFECTRT_GREY, 8};
+    request.image = {pixels.data(), 200, 200, 40, DEFECTRT_GREY, 8};
     request.mask = {mask.data(), 200};
     Result result(request);
     session.synthesize(request, result);
-    EXPECT_GT(result.strokes, 5U);
+    EXPECT_GT(result.tiles, 5U);
     EXPECT_EQ(result.mask_area, 360);
     EXPECT_GT(result.coverage, 0.8);
     std::int64_t labelled = 0, changed = 0;
@@ -219,7 +219,7 @@ TEST(Synthesize, CutsALongMaskIntoStrokes) {
 
 namespace {
 
-/// Two spots of 8 x 8 on a picture of 40 x 120, in masks of their own.
+/// Two instances of 8 x 8 on an image of 40 x 120, in masks of their own.
 struct Two {
     std::vector<std::uint8_t> pixels, left, right, both;
     defectrt_mask second{};
@@ -233,18 +233,18 @@ struct Two {
         std::transform(left.begin(), left.end(), right.begin(), both.begin(),
                        [](std::uint8_t a, std::uint8_t b) { return a | b; });
         second = {right.data(), 120};
-        request.picture = {pixels.data(), 120, 120, 40, DEFECTRT_GREY, 8};
+        request.image = {pixels.data(), 120, 120, 40, DEFECTRT_GREY, 8};
         request.mask = {left.data(), 120};
-        request.spots = &second;
-        request.spot_count = 1;
+        request.instances = &second;
+        request.instance_count = 1;
     }
 
     /// The same as one mask.
     Request split() const {
         Request out = request;
         out.mask.data = both.data();
-        out.spots = nullptr;
-        out.spot_count = 0;
+        out.instances = nullptr;
+        out.instance_count = 0;
         out.split = 1;
         return out;
     }
@@ -252,13 +252,13 @@ struct Two {
 
 }  // namespace
 
-TEST(Synthesize, PaintsSeveralSpots) {
+TEST(Synthesize, PaintsSeveralInstances) {
     const Engine engine(directory, 1);
     Session session(engine);
     const Two two;
     Result result(two.request), split(two.request);
     session.synthesize(two.request, result);
-    EXPECT_EQ(result.strokes, 2U);
+    EXPECT_EQ(result.tiles, 2U);
     EXPECT_EQ(result.mask_area, 128);
     std::int64_t labelled[2] = {0, 0};
     for (std::size_t i = 0; i < two.both.size(); ++i) {
@@ -275,7 +275,7 @@ TEST(Synthesize, PaintsSeveralSpots) {
     EXPECT_EQ(split.pixels(), result.pixels());
 }
 
-TEST(Synthesize, KeepsASampleOnlyIfEverySpotShows) {
+TEST(Synthesize, KeepsASampleOnlyIfEveryInstanceShows) {
     const Engine engine(directory, 1);
     Session session(engine);
     Two two;
@@ -288,14 +288,14 @@ TEST(Synthesize, KeepsASampleOnlyIfEverySpotShows) {
         return defectrt_synthesize(session.get(), &request, &result);
     };
     EXPECT_EQ(status(two.request), DEFECTRT_NOTHING_DONE);
-    EXPECT_STREQ(result.message, "1 of 2 spots: no defect appeared");
+    EXPECT_STREQ(result.message, "1 of 2 instances: no defect appeared");
     EXPECT_EQ(status(two.split()), DEFECTRT_NOTHING_DONE);
     two.second.data = two.left.data();
-    EXPECT_EQ(status(two.request), DEFECTRT_OK) << "a spot over another";
+    EXPECT_EQ(status(two.request), DEFECTRT_OK) << "an instance over another";
     EXPECT_EQ(result.mask_area, 64);
 }
 
-TEST(Synthesize, RefusesSpotsItCannotUse) {
+TEST(Synthesize, RefusesInstancesItCannotUse) {
     const Engine engine(directory, 1);
     Session session(engine);
     const Two two;
@@ -305,14 +305,14 @@ TEST(Synthesize, RefusesSpotsItCannotUse) {
         change(changed);
         return defectrt_synthesize(session.get(), &changed.request, &result);
     };
-    EXPECT_EQ(status([](Two &t) { t.request.spots = nullptr; }), DEFECTRT_USAGE);
-    EXPECT_EQ(status([](Two &t) { t.request.spot_count = 1000; }), DEFECTRT_USAGE);
+    EXPECT_EQ(status([](Two &t) { t.request.instances = nullptr; }), DEFECTRT_USAGE);
+    EXPECT_EQ(status([](Two &t) { t.request.instance_count = 1000; }), DEFECTRT_USAGE);
     EXPECT_EQ(status([](Two &t) { t.request.split = 2; }), DEFECTRT_USAGE);
     EXPECT_EQ(status([](Two &t) { t.second.stride = 119; }), DEFECTRT_INPUT);
     EXPECT_EQ(status([](Two &t) { t.second.data = nullptr; }), DEFECTRT_INPUT);
-    EXPECT_STREQ(result.message, "spot 1 has no data");
+    EXPECT_STREQ(result.message, "instance 1 has no data");
     EXPECT_EQ(status([](Two &t) { t.right.assign(t.right.size(), 0); }), DEFECTRT_INPUT);
-    EXPECT_STREQ(result.message, "spot 1 is empty");
+    EXPECT_STREQ(result.message, "instance 1 is empty");
     // a pixel in every other cell of the smallest width: too many to be meant
     const std::uint32_t side = 13 * 2 * 40;
     std::vector<std::uint8_t> pixels(std::size_t{side} * side), many(pixels.size());
@@ -320,7 +320,7 @@ TEST(Synthesize, RefusesSpotsItCannotUse) {
         for (std::size_t x = 0; x < side; x += 26) many[y * side + x] = 1;
     }
     Request request;
-    request.picture = {pixels.data(), side, side, side, DEFECTRT_GREY, 8};
+    request.image = {pixels.data(), side, side, side, DEFECTRT_GREY, 8};
     request.mask = {many.data(), side};
     request.split = 1;
     EXPECT_EQ(defectrt_synthesize(session.get(), &request, &result), DEFECTRT_INPUT);
@@ -330,14 +330,14 @@ TEST(Synthesize, RefusesSpotsItCannotUse) {
 TEST(Synthesize, TakesARequestOfAnOlderProgram) {
     const Engine engine(directory, 1);
     Session session(engine);
-    const Picture picture;
-    Result expected(picture.request), result(picture.request);
-    session.synthesize(picture.request, expected);
+    const Image image;
+    Result expected(image.request), result(image.request);
+    session.synthesize(image.request, expected);
     // as it was in revision 0, and nothing that can be read behind it
     constexpr std::size_t size = 88;
-    static_assert(offsetof(defectrt_request, spots) == size || sizeof(void *) != 8);
+    static_assert(offsetof(defectrt_request, instances) == size || sizeof(void *) != 8);
     const auto old = std::make_unique<std::uint64_t[]>(size / 8);
-    std::memcpy(old.get(), &picture.request, size);
+    std::memcpy(old.get(), &image.request, size);
     std::memcpy(old.get(), &size, sizeof size);
     const auto *request = reinterpret_cast<const defectrt_request *>(old.get());
     EXPECT_EQ(defectrt_synthesize(session.get(), request, &result), DEFECTRT_OK);
@@ -347,41 +347,41 @@ TEST(Synthesize, TakesARequestOfAnOlderProgram) {
 TEST(Synthesize, MayWriteOverItsSource) {
     const Engine engine(directory, 1);
     Session session(engine);
-    Picture picture;
-    Result expected(picture.request);
-    session.synthesize(picture.request, expected);
+    Image image;
+    Result expected(image.request);
+    session.synthesize(image.request, expected);
     defectrt_result result{};
     result.struct_size = sizeof result;
-    result.picture = picture.pixels.data();
-    session.synthesize(picture.request, result);
-    EXPECT_EQ(picture.pixels, expected.pixels());
+    result.image = image.pixels.data();
+    session.synthesize(image.request, result);
+    EXPECT_EQ(image.pixels, expected.pixels());
 }
 
 TEST(Synthesize, RefusesWhatItCannotUse) {
     const Engine engine(directory, 1);
     Session session(engine);
     const auto status = [&](auto change) {
-        Picture picture;
+        Image image;
         std::vector<std::uint8_t> out(2000, 7), before = out;
         defectrt_result result{};
         result.struct_size = sizeof result;
         result.mask = out.data();
-        change(picture.request, result);
-        const defectrt_status s = defectrt_synthesize(session.get(), &picture.request, &result);
+        change(image.request, result);
+        const defectrt_status s = defectrt_synthesize(session.get(), &image.request, &result);
         EXPECT_EQ(out, before) << "nothing is written on an error";
         EXPECT_TRUE(result.struct_size < sizeof result || result.message[0] != '\0');
         return s;
     };
     using R = Request;
     using S = defectrt_result;
-    EXPECT_EQ(status([](R &r, S &) { r.picture.data = nullptr; }), DEFECTRT_INPUT);
+    EXPECT_EQ(status([](R &r, S &) { r.image.data = nullptr; }), DEFECTRT_INPUT);
     EXPECT_EQ(status([](R &r, S &) { r.mask.data = nullptr; }), DEFECTRT_INPUT);
-    EXPECT_EQ(status([](R &r, S &) { r.picture.format = 9; }), DEFECTRT_INPUT);
-    EXPECT_EQ(status([](R &r, S &) { r.picture.depth = 12; }), DEFECTRT_INPUT);
-    EXPECT_EQ(status([](R &r, S &) { r.picture.stride = 49; }), DEFECTRT_INPUT);
+    EXPECT_EQ(status([](R &r, S &) { r.image.format = 9; }), DEFECTRT_INPUT);
+    EXPECT_EQ(status([](R &r, S &) { r.image.depth = 12; }), DEFECTRT_INPUT);
+    EXPECT_EQ(status([](R &r, S &) { r.image.stride = 49; }), DEFECTRT_INPUT);
     EXPECT_EQ(status([](R &r, S &) { r.mask.stride = -49; }), DEFECTRT_INPUT);
-    EXPECT_EQ(status([](R &r, S &) { r.picture.width = 0; }), DEFECTRT_INPUT);
-    EXPECT_EQ(status([](R &r, S &) { r.picture.width = r.picture.height = 0xffffffff; }),
+    EXPECT_EQ(status([](R &r, S &) { r.image.width = 0; }), DEFECTRT_INPUT);
+    EXPECT_EQ(status([](R &r, S &) { r.image.width = r.image.height = 0xffffffff; }),
               DEFECTRT_INPUT);
     EXPECT_EQ(status([](R &r, S &) {
                   std::memset(const_cast<std::uint8_t *>(r.mask.data), 0, 2000);
@@ -394,8 +394,8 @@ TEST(Synthesize, RefusesWhatItCannotUse) {
     float few[3];
     EXPECT_EQ(status([&](R &, S &s) { s.latent = few, s.latent_size = 3; }), DEFECTRT_USAGE);
     EXPECT_EQ(status([](R &r, S &) { r.progress = refuse; }), DEFECTRT_CANCELLED);
-    Picture picture;
-    EXPECT_EQ(defectrt_synthesize(session.get(), &picture.request, nullptr), DEFECTRT_USAGE);
+    Image image;
+    EXPECT_EQ(defectrt_synthesize(session.get(), &image.request, nullptr), DEFECTRT_USAGE);
     EXPECT_EQ(defectrt_result_size(nullptr, nullptr, nullptr), DEFECTRT_USAGE);
 }
 
@@ -404,9 +404,9 @@ TEST(Synthesize, SaysWhenNoDefectAppears) {
     Options options;
     options.min_change = 1;
     Session session(engine, options);
-    Picture picture;
-    Result result(picture.request);
-    EXPECT_EQ(defectrt_synthesize(session.get(), &picture.request, &result),
+    Image image;
+    Result result(image.request);
+    EXPECT_EQ(defectrt_synthesize(session.get(), &image.request, &result),
               DEFECTRT_NOTHING_DONE);
     EXPECT_STREQ(result.message, "no defect appeared");
 }
@@ -418,10 +418,10 @@ TEST(Synthesize, RefusesWhatOnlyALaterLibraryKnows) {
         defectrt_request request;
         std::uint64_t more[2];
     };
-    Picture picture;
-    Later later{picture.request, {0, 0}};
+    Image image;
+    Later later{image.request, {0, 0}};
     later.request.struct_size = sizeof later;
-    Result result(picture.request);
+    Result result(image.request);
     EXPECT_EQ(defectrt_synthesize(session.get(), &later.request, &result), DEFECTRT_OK);
     later.more[1] = 1;
     EXPECT_EQ(defectrt_synthesize(session.get(), &later.request, &result), DEFECTRT_USAGE);
@@ -430,13 +430,13 @@ TEST(Synthesize, RefusesWhatOnlyALaterLibraryKnows) {
 TEST(Tasks, GiveWhatSynthesizeGives) {
     const Engine engine(directory, 1);
     Session session(engine);
-    Picture picture;
-    Result expected(picture.request), result(picture.request);
-    session.synthesize(picture.request, expected);
-    auto task = session.submit(picture.request);
+    Image image;
+    Result expected(image.request), result(image.request);
+    session.synthesize(image.request, expected);
+    auto task = session.submit(image.request);
     // the queue has copies
-    std::fill(picture.pixels.begin(), picture.pixels.end(), std::uint8_t{0});
-    std::fill(picture.mask.begin(), picture.mask.end(), std::uint8_t{0});
+    std::fill(image.pixels.begin(), image.pixels.end(), std::uint8_t{0});
+    std::fill(image.mask.begin(), image.mask.end(), std::uint8_t{0});
     ASSERT_TRUE(task);
     EXPECT_EQ(task->wait(), DEFECTRT_OK);
     task->result(result);
@@ -450,25 +450,25 @@ TEST(Tasks, WaitInABoundedQueueAndCanBeCancelled) {
     Options options;
     options.queue = 1;
     Session session(engine, options);
-    Picture picture;
+    Image image;
     Gate gate;
-    Request slow = picture.request;
+    Request slow = image.request;
     slow.progress = Gate::wait;
     slow.user = &gate;
     auto running = session.submit(slow);
     ASSERT_TRUE(running);
     gate.wait_until_entered();
-    auto waiting = session.submit(picture.request);
+    auto waiting = session.submit(image.request);
     ASSERT_TRUE(waiting);
-    EXPECT_FALSE(session.submit(picture.request, 0)) << "BUSY";
+    EXPECT_FALSE(session.submit(image.request, 0)) << "BUSY";
     EXPECT_EQ(waiting->poll(), DEFECTRT_PENDING);
     EXPECT_EQ(waiting->wait(0), DEFECTRT_PENDING);
-    Result result(picture.request);
+    Result result(image.request);
     EXPECT_THROW(waiting->result(result), Error);
     waiting->cancel();
     EXPECT_EQ(waiting->poll(), DEFECTRT_CANCELLED);
     EXPECT_EQ(waiting->error(), "cancelled");
-    auto next = session.submit(picture.request, 0);
+    auto next = session.submit(image.request, 0);
     EXPECT_TRUE(next) << "a cancelled task gives its place free";
     running->cancel();
     gate.open = true;
@@ -482,12 +482,12 @@ TEST(Tasks, EndWhenTheSessionDoes) {
     {
         const Engine engine(directory, 1);
         Session session(engine);
-        Picture picture;
-        Request slow = picture.request;
+        Image image;
+        Request slow = image.request;
         slow.progress = Gate::wait;
         slow.user = &gate;
         running = session.submit(slow);
-        waiting = session.submit(picture.request);
+        waiting = session.submit(image.request);
         gate.wait_until_entered();
         std::thread release([&] {
             while (waiting->poll() == DEFECTRT_PENDING) std::this_thread::yield();
@@ -496,9 +496,9 @@ TEST(Tasks, EndWhenTheSessionDoes) {
         session.shutdown();
         release.join();
         session.shutdown();
-        EXPECT_THROW(session.submit(picture.request), Error);
-        Result result(picture.request);
-        EXPECT_EQ(defectrt_synthesize(session.get(), &picture.request, &result),
+        EXPECT_THROW(session.submit(image.request), Error);
+        Result result(image.request);
+        EXPECT_EQ(defectrt_synthesize(session.get(), &image.request, &result),
                   DEFECTRT_CANCELLED);
     }
     EXPECT_EQ(running->poll(), DEFECTRT_CANCELLED);
@@ -507,9 +507,9 @@ TEST(Tasks, EndWhenTheSessionDoes) {
 
 TEST(Tasks, OfManySessionsAndThreadsDoNotDisturbEachOther) {
     const Engine engine(directory, 1);
-    Picture picture;
-    Result expected(picture.request);
-    Session(engine).synthesize(picture.request, expected);
+    Image image;
+    Result expected(image.request);
+    Session(engine).synthesize(image.request, expected);
     std::atomic<int> same{0};
     std::vector<std::thread> threads;
     Options options;
@@ -520,11 +520,11 @@ TEST(Tasks, OfManySessionsAndThreadsDoNotDisturbEachOther) {
         threads.emplace_back([&, t] {
             Session own(engine);
             for (int i = 0; i < 4; ++i) {
-                Result result(picture.request);
+                Result result(image.request);
                 if (t % 2 == 0) {
-                    own.synthesize(picture.request, result);
+                    own.synthesize(image.request, result);
                 } else {
-                    auto task = shared.submit(picture.request);
+                    auto task = shared.submit(image.request);
                     task->wait();
                     task->result(result);
                 }

@@ -99,7 +99,7 @@ long resident() {
 }
 
 /// Open, make a sample on this thread and one in the queue, close; the first status not OK.
-defectrt_status everything(const Picture &picture, const defectrt::Result &into) {
+defectrt_status everything(const Image &image, const defectrt::Result &into) {
     defectrt_engine *engine = nullptr;
     defectrt_session *session = nullptr;
     defectrt_task *task = nullptr;
@@ -108,8 +108,8 @@ defectrt_status everything(const Picture &picture, const defectrt::Result &into)
     const defectrt_engine_options options{sizeof options, 1, nullptr};
     if (!status) status = defectrt_engine_open(engine, DEFECTRT_TEST_ENGINE, &options);
     if (!status) status = defectrt_session_create(engine, nullptr, &session);
-    if (!status) status = defectrt_synthesize(session, &picture.request, &result);
-    if (!status) status = defectrt_submit(session, &picture.request, -1, &task);
+    if (!status) status = defectrt_synthesize(session, &image.request, &result);
+    if (!status) status = defectrt_submit(session, &image.request, -1, &task);
     if (!status) status = defectrt_task_wait(task, -1);
     if (!status) status = defectrt_task_result(task, &result);
     defectrt_task_release(task);
@@ -137,7 +137,7 @@ struct Ends {
 
 /// A session with two workers: submit, poll, cancel, wait, read and let go, while every `n`-th
 /// allocation fails, from the start or once the session is open.
-void queue(const Picture &picture, const defectrt::Result &into, long n, bool from_the_start,
+void queue(const Image &image, const defectrt::Result &into, long n, bool from_the_start,
            Ends &ends) {
     defectrt_engine *engine = nullptr;
     defectrt_session *session = nullptr;
@@ -154,7 +154,7 @@ void queue(const Picture &picture, const defectrt::Result &into, long n, bool fr
     every = n;
     if (!status) {
         for (defectrt_task *&task : tasks) {
-            ends.add(defectrt_submit(session, &picture.request, -1, &task));
+            ends.add(defectrt_submit(session, &image.request, -1, &task));
         }
         if (tasks[3] != nullptr) ends.add(defectrt_task_cancel(tasks[3]));
         for (defectrt_task *task : tasks) {
@@ -191,15 +191,15 @@ void operator delete(void *memory, std::size_t) noexcept { release(memory); }
 void operator delete[](void *memory, std::size_t) noexcept { release(memory); }
 
 TEST(Memory, RunningOutIsAStatusWhereverItHappens) {
-    const Picture picture;
-    const defectrt::Result into(picture.request);
-    ASSERT_EQ(everything(picture, into), DEFECTRT_OK);
+    const Image image;
+    const defectrt::Result into(image.request);
+    ASSERT_EQ(everything(image, into), DEFECTRT_OK);
     const long before = live;
     long failed = 0;
     // every one of the first, then more and more apart: there are thousands
     for (long at = 0;; at += 1 + at / 40) {
         left = at;
-        const defectrt_status status = everything(picture, into);
+        const defectrt_status status = everything(image, into);
         const bool was_reached = left < 0;
         left = -1;
         if (!was_reached) break;
@@ -209,20 +209,20 @@ TEST(Memory, RunningOutIsAStatusWhereverItHappens) {
         ASSERT_EQ(live, before) << "leaked, allocation " << at;
     }
     EXPECT_GT(failed, 100);
-    EXPECT_EQ(everything(picture, into), DEFECTRT_OK) << "it goes on afterwards";
+    EXPECT_EQ(everything(image, into), DEFECTRT_OK) << "it goes on afterwards";
 }
 
 TEST(Memory, RunningOutAgainAndAgainOnWorkersIsAStatusToo) {
-    const Picture picture;
-    const defectrt::Result into(picture.request);
+    const Image image;
+    const defectrt::Result into(image.request);
     Ends ends;
-    queue(picture, into, 0, true, ends);
+    queue(image, into, 0, true, ends);
     ASSERT_EQ(ends.no_memory, 0);
     const long before = live;
     for (const bool from_the_start : {true, false}) {
         ends = {};
         for (long n = 1; n < 20'000; n += 1 + n / 12) {
-            queue(picture, into, n, from_the_start, ends);
+            queue(image, into, n, from_the_start, ends);
             ASSERT_EQ(live, before) << "leaked, every " << n;
         }
         for (const defectrt_status status : ends.others) {
@@ -232,13 +232,13 @@ TEST(Memory, RunningOutAgainAndAgainOnWorkersIsAStatusToo) {
         EXPECT_GT(ends.ok, 20);
     }
     ends = {};
-    queue(picture, into, 0, true, ends);
+    queue(image, into, 0, true, ends);
     EXPECT_EQ(ends.no_memory, 0) << "it goes on afterwards";
 }
 
 TEST(Memory, StaysFlatOverAThousandSessions) {
-    const Picture picture;
-    const defectrt::Result into(picture.request);
+    const Image image;
+    const defectrt::Result into(image.request);
     defectrt_engine *engine = nullptr;
     ASSERT_EQ(defectrt_engine_create(&engine), DEFECTRT_OK);
     const defectrt_engine_options options{sizeof options, 1, nullptr};
@@ -250,7 +250,7 @@ TEST(Memory, StaysFlatOverAThousandSessions) {
         ASSERT_EQ(defectrt_session_create(engine, nullptr, &session), DEFECTRT_OK);
         if (i % 50 == 0) {
             defectrt_result result = into;
-            ASSERT_EQ(defectrt_synthesize(session, &picture.request, &result), DEFECTRT_OK);
+            ASSERT_EQ(defectrt_synthesize(session, &image.request, &result), DEFECTRT_OK);
         }
         defectrt_session_destroy(session);
     }

@@ -8,10 +8,10 @@
 #include "digest.hpp"
 #include "error.hpp"
 #include "filters.hpp"
+#include "instances.hpp"
 #include "json.hpp"
 #include "manifest.hpp"
 #include "noise.hpp"
-#include "spots.hpp"
 
 using namespace defectrt::internal;
 
@@ -25,8 +25,8 @@ std::string sha256(const std::string &text, std::size_t piece) {
     return digest.hex();
 }
 
-/// The picture that make_filter_vectors.py gave to OpenCV.
-Pixels picture(std::size_t height, std::size_t width, std::size_t channels) {
+/// The image that make_filter_vectors.py gave to OpenCV.
+Pixels image(std::size_t height, std::size_t width, std::size_t channels) {
     Pixels out(height, width, channels);
     for (std::size_t i = 0; i < out.values.size(); ++i) {
         out.values[i] = static_cast<float>((i * 7919 + 104729) % 1009) / 1009.0F;
@@ -35,7 +35,7 @@ Pixels picture(std::size_t height, std::size_t width, std::size_t channels) {
 }
 
 Mask mask(std::size_t height, std::size_t width, float share) {
-    const Pixels values = picture(height, width, 1);
+    const Pixels values = image(height, width, 1);
     Mask out(height, width);
     std::transform(values.values.begin(), values.values.end(), out.values.begin(),
                    [&](float v) { return v < share ? 1 : 0; });
@@ -44,16 +44,16 @@ Mask mask(std::size_t height, std::size_t width, float share) {
 
 /// Corner, size and area of every piece.
 std::vector<float> pieces_of(const Mask &mask, std::int64_t gap) {
-    defectrt_picture picture{};
-    picture.width = static_cast<std::uint32_t>(mask.width);
-    picture.height = static_cast<std::uint32_t>(mask.height);
+    defectrt_image image{};
+    image.width = static_cast<std::uint32_t>(mask.width);
+    image.height = static_cast<std::uint32_t>(mask.height);
     const defectrt_mask view{mask.values.data(), static_cast<std::ptrdiff_t>(mask.width)};
     std::vector<float> out;
-    for (const Spot &spot : pieces(picture, view, gap, 1000)) {
-        const Box box = bounds(spot, spot.box).value();
+    for (const Instance &instance : pieces(image, view, gap, 1000)) {
+        const Box box = bounds(instance, instance.box).value();
         std::int64_t area = 0;
         for (std::int64_t y = box.top; y < box.bottom; ++y) {
-            spot.each(y, box.left, box.right, [&](std::int64_t) { ++area; });
+            instance.each(y, box.left, box.right, [&](std::int64_t) { ++area; });
         }
         for (const std::int64_t v :
              {box.top, box.left, box.bottom - box.top, box.right - box.left, area}) {
@@ -68,11 +68,11 @@ std::vector<float> filtered(const std::string &name, std::size_t height, std::si
                             std::size_t channels, const std::vector<double> &how) {
     const auto size = [&](std::size_t i) { return static_cast<std::size_t>(how.at(i)); };
     const auto share = static_cast<float>(how.at(0));
-    if (name == "resize") return resize(picture(height, width, channels), size(0)).values;
+    if (name == "resize") return resize(image(height, width, channels), size(0)).values;
     if (name == "linear") {
-        return resize_linear(picture(height, width, channels), size(0), size(1)).values;
+        return resize_linear(image(height, width, channels), size(0), size(1)).values;
     }
-    if (name == "blur") return blur(picture(height, width, channels), how.at(0)).values;
+    if (name == "blur") return blur(image(height, width, channels), how.at(0)).values;
     if (name == "distance") return distance_to(mask(height, width, share)).values;
     if (name == "pieces") {
         return pieces_of(mask(height, width, share), static_cast<std::int64_t>(how.at(1)));
@@ -123,6 +123,13 @@ TEST(Sha256, DoesNotDependOnThePieces) {
         EXPECT_EQ(sha256(million, piece),
                   "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
     }
+}
+
+TEST(Noise, GivesTheSeedsOfPython) {
+    // of Python's sample_seed; the parity test compares more
+    EXPECT_EQ(sample_seed(0, "", 0), 5117415128331345U);
+    EXPECT_EQ(sample_seed(UINT64_MAX, "a/1.png", 5), 1067104896052279U);
+    EXPECT_EQ(sample_seed(3, "\xc3\xa4/\xc3\xb6.png", 0xffffffff), 1734390112215158U);
 }
 
 TEST(Philox, HasTheKnownAnswersOfRandom123) {
@@ -185,10 +192,10 @@ TEST(Resize, KeepsWhatIsConstantAndTheMeanOfWhatShrinks) {
     EXPECT_NEAR(mean / 49, 9.5, 0.01);
 }
 
-TEST(Blur, KeepsTheSumOfASpot) {
-    Pixels spot(31, 31);
-    spot.at(15, 15) = 1;
-    const Pixels blurred = blur(spot, 1.5);
+TEST(Blur, KeepsTheSumOfADot) {
+    Pixels dot(31, 31);
+    dot.at(15, 15) = 1;
+    const Pixels blurred = blur(dot, 1.5);
     double sum = 0;
     for (const float v : blurred.values) sum += v;
     EXPECT_NEAR(sum, 1, 1e-5);
@@ -211,6 +218,21 @@ TEST(Json, KnowsWhatWasWrittenAsAnInteger) {
     EXPECT_EQ(json::parse("1e400").faults.size(), 1U);
     EXPECT_EQ(json::parse("{\"a\":1,\"a\":2,\"a\":3}").faults.size(), 1U);
     EXPECT_EQ(*json::parse("\"\\ud83d\\ude00\\n\"").root.text(), "\xf0\x9f\x98\x80\n");
+}
+
+TEST(Manifest, TakesTheNamesThatPythonTakes) {
+    std::ifstream file(DEFECTRT_TEST_NAMES);
+    const std::string text{std::istreambuf_iterator<char>(file), {}};
+    int good = 0, bad = 0;
+    const json::Document table = json::parse(text);
+    for (const json::Value &row : *table.root.array()) {
+        const std::string &name = *row.array()->at(0).text();
+        const bool expected = std::get<bool>(row.array()->at(1).is);
+        ++(expected ? good : bad);
+        EXPECT_EQ(is_name(name), expected) << name;
+    }
+    EXPECT_GT(good, 30);
+    EXPECT_GT(bad, 60);
 }
 
 TEST(Manifest, NamesAllFaultsAtOnce) {

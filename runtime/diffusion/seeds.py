@@ -23,5 +23,8 @@ def sample_seed(seed: int, source: str, sample: int) -> int:
 
 
 def item_id(name: str) -> int:
-    """A 64-bit number for an image, from its name alone, so that other images don't matter."""
-    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
+    """A 64-bit number for an image, from its name alone, so that other images don't matter.
+
+    The first eight bytes of the SHA-256 of the name in UTF-8, the lowest first.
+    """
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")

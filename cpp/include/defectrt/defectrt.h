@@ -4,7 +4,7 @@
  * This header is the contract; docs/integrators-guide.md explains it. C99 and C++17.
  *
  * Ownership  Handles belong to the library: what a function creates, its destroy or release frees.
- *            Buffers belong to the caller. No pointer to a picture, mask, text or result is kept
+ *            Buffers belong to the caller. No pointer to an image, mask, text or result is kept
  *            after the call that it was given to has returned. The one exception is a request's
  *            `progress` and `user`, which are used until its task has ended.
  * Threads    Every function may be called from any thread, on the same handle too, unless it says
@@ -58,9 +58,9 @@ typedef enum defectrt_status {
     DEFECTRT_OK = 0,
     DEFECTRT_ERROR = 1,          /* a fault in the library itself; please report the text */
     DEFECTRT_USAGE = 2,          /* the call is wrong: an impossible option, a NULL, a bad size */
-    DEFECTRT_INPUT = 3,          /* a picture or mask cannot be used as it is */
+    DEFECTRT_INPUT = 3,          /* an image or mask cannot be used as it is */
     DEFECTRT_ENGINE = 4,         /* an engine is damaged, foreign, or failed while running */
-    DEFECTRT_NOTHING_DONE = 8,   /* no candidate of a spot is fit: nothing appeared, or it leaks */
+    DEFECTRT_NOTHING_DONE = 8,   /* no candidate of an instance is fit: unseen, or it leaks */
     DEFECTRT_NO_MEMORY = 20,     /* an allocation failed; nothing was leaked */
     DEFECTRT_BUSY = 21,          /* the queue is full */
     DEFECTRT_PENDING = 22,       /* not finished yet */
@@ -89,8 +89,8 @@ DEFECTRT_API int32_t defectrt_api_version(void);
 DEFECTRT_API size_t defectrt_build_info(char *buffer, size_t size);
 
 /*
- * A request's seed: what Python's jobs use for a picture of this name (its path under the folder
- * of pictures, with /; UTF-8, NULL counts as ""), the job's seed and the sample's number.
+ * A request's seed: what Python's jobs use for an image of this name (its path under the folder
+ * of images, with /; UTF-8, NULL counts as ""), the job's seed and the sample's number.
  */
 DEFECTRT_API uint64_t defectrt_sample_seed(uint64_t seed, const char *name, uint32_t sample);
 
@@ -116,7 +116,7 @@ typedef struct defectrt_engine_info {
     int32_t latent_channels;
     int32_t latent_height;
     int32_t latent_width;
-    int32_t defects;          /* kinds of defect, see defectrt_engine_defect */
+    int32_t defect_types;     /* how many, see defectrt_engine_defect_type */
     int32_t default_steps;
     int32_t schedules;        /* numbers of steps to choose from, see defectrt_engine_steps */
 } defectrt_engine_info;
@@ -126,6 +126,10 @@ DEFECTRT_API defectrt_status defectrt_engine_create(defectrt_engine **engine);
 
 /*
  * Verify a directory (schema, version, paths, size and SHA-256 of every file) and open it.
+ *
+ * Engines of the backend onnx, in a build with libtorch also of aoti. EXPERIMENTAL: of tensorrt or
+ * tensorrt-rtx in a build with DEFECTRT_EXPERIMENTAL_TENSORRT, which was compiled and never run.
+ * What a build does not open is an ENGINE error; defectrt_build_info names the backends.
  *
  * directory is UTF-8. options may be NULL. A handle that is open already lets go of its engine if
  * the new one opens; sessions made of the former go on with it.
@@ -142,9 +146,9 @@ DEFECTRT_API defectrt_status defectrt_engine_verify(defectrt_engine *engine,
 DEFECTRT_API defectrt_status defectrt_engine_get_info(defectrt_engine *engine,
                                                       defectrt_engine_info *info);
 
-/* Name of a kind of defect, 0 … defects-1; *length is the whole length. USAGE, CLOSED. */
-DEFECTRT_API defectrt_status defectrt_engine_defect(defectrt_engine *engine, int32_t index,
-                                                    char *buffer, size_t size, size_t *length);
+/* Name of a type of defect, 0 … defect_types-1; *length is the whole length. USAGE, CLOSED. */
+DEFECTRT_API defectrt_status defectrt_engine_defect_type(defectrt_engine *engine, int32_t index,
+                                                         char *buffer, size_t size, size_t *length);
 
 /* One of the numbers of steps, 0 … schedules-1, rising. USAGE, CLOSED. */
 DEFECTRT_API defectrt_status defectrt_engine_steps(defectrt_engine *engine, int32_t index,
@@ -172,31 +176,31 @@ enum {
 };
 
 enum {
-    DEFECTRT_REFINE_CHANGE = 0,    /* where the picture changed */
-    DEFECTRT_REFINE_ATTENTION = 1, /* where the model attended to the defect, Eq. 13 */
-    DEFECTRT_REFINE_BOTH = 2,      /* both have to agree */
-    DEFECTRT_REFINE_NONE = 3       /* the mask as it was given */
+    DEFECTRT_REFINEMENT_CHANGE = 0,    /* where the image changed */
+    DEFECTRT_REFINEMENT_ATTENTION = 1, /* where the model attended to the defect, Eq. 13 */
+    DEFECTRT_REFINEMENT_BOTH = 2,      /* both have to agree */
+    DEFECTRT_REFINEMENT_NONE = 3       /* the mask as it was given */
 };
 
 typedef struct defectrt_session_options {
     size_t struct_size;
-    const char *defect;    /* kind of defect, UTF-8; NULL if the engine makes one kind only */
-    int32_t steps;         /* DDIM steps, one of the engine's schedules; 0: its default */
-    int32_t background;    /* DEFECTRT_REPLAY or DEFECTRT_DUAL */
-    int32_t blend;         /* DEFECTRT_RESIDUAL or DEFECTRT_DECODED */
-    int32_t refine;        /* DEFECTRT_REFINE_... */
-    double threshold;      /* of the attention, 0 to 1 of its maximum; 0.5 */
-    double min_change;     /* of the difference, 0 to 1 of the full range; 0.03 */
-    double smooth;         /* px; blur of the difference, 0 to 1000; 1 */
-    int32_t min_area;      /* px; smaller spots are noise; 4 */
-    double min_coverage;   /* share of the mask that has to become defect, 0 to 1; 0.05 */
-    double max_leak;       /* change of the border allowed, in units of the defect's; 1 */
-    double grow;           /* px beyond the mask in which the result counts fully; 2 */
-    double feather;        /* px over which it then fades; beyond, every bit is the original's; 4 */
-    int32_t context;       /* px of surroundings around a mask that fills the window; 8 */
-    int32_t batch;         /* candidates in the engine at once, 1 to 1024; 4 */
-    int32_t workers;       /* threads that work on the queue, 1 to 256; 1 */
-    int32_t queue;         /* tasks that may wait, 1 to 1000000; 8 */
+    const char *defect_type; /* UTF-8; NULL if the engine makes one type only */
+    int32_t steps;           /* DDIM steps, one of the engine's schedules; 0: its default */
+    int32_t background;      /* DEFECTRT_REPLAY or DEFECTRT_DUAL */
+    int32_t blend;           /* DEFECTRT_RESIDUAL or DEFECTRT_DECODED */
+    int32_t refinement;      /* DEFECTRT_REFINEMENT_... */
+    double threshold;        /* of the attention, 0 to 1 of its maximum; 0.5 */
+    double min_change;       /* of the difference, 0 to 1 of the full range; 0.03 */
+    double smooth;           /* px; blur of the difference, 0 to 1000; 1 */
+    int32_t min_area;        /* px; smaller specks are noise; 4 */
+    double min_coverage;     /* share of the mask that has to become defect, 0 to 1; 0.05 */
+    double max_leak;         /* change of the border allowed, in units of the defect's; 1 */
+    double grow;             /* px beyond the mask in which the result counts fully; 2 */
+    double feather;          /* px over which it then fades; beyond, no bit is changed; 4 */
+    int32_t context;         /* px of surroundings around a mask that fills the window; 8 */
+    int32_t batch_size;      /* candidates in the engine at once, 1 to 1024; 4 */
+    int32_t workers;         /* threads that work on the queue, 1 to 256; 1 */
+    int32_t queue;           /* tasks that may wait, 1 to 1000000; 8 */
 } defectrt_session_options;
 
 /* Defaults. struct_size is sizeof(defectrt_session_options). USAGE for NULL or a wrong size. */
@@ -204,7 +208,7 @@ DEFECTRT_API defectrt_status defectrt_session_options_init(defectrt_session_opti
                                                            size_t struct_size);
 
 /*
- * A session makes one kind of defect, in one way. Sessions of an engine share its graphs.
+ * A session makes one type of defect, in one way. Sessions of an engine share its graphs.
  *
  * options may be NULL. The text of a failure is the engine's.
  * USAGE (every impossible option in the text), CLOSED (the engine is not open), ENGINE (its window
@@ -228,7 +232,7 @@ DEFECTRT_API defectrt_status defectrt_session_shutdown(defectrt_session *session
 /* Shut down and free. Not from a progress callback. Tasks stay valid. NULL is allowed. */
 DEFECTRT_API void defectrt_session_destroy(defectrt_session *session);
 
-/* ---- one picture -------------------------------------------------------------------------- */
+/* ---- one image ---------------------------------------------------------------------------- */
 
 enum {
     DEFECTRT_GREY = 0,
@@ -239,18 +243,18 @@ enum {
     DEFECTRT_BGRA = 5
 };
 
-/* Interleaved pixels. stride is in bytes from row to row, negative for bottom-up pictures (data
+/* Interleaved pixels. stride is in bytes from row to row, negative for bottom-up images (data
  * is the first row shown); rows of 16 bits (native endian) need not be aligned. */
-typedef struct defectrt_picture {
+typedef struct defectrt_image {
     const void *data;
     ptrdiff_t stride;
     uint32_t width;
     uint32_t height;
     int32_t format; /* DEFECTRT_GREY ... */
     int32_t depth;  /* bits a channel: 8 or 16 */
-} defectrt_picture;
+} defectrt_image;
 
-/* One byte a pixel, of the picture's size; anything but 0 is defect. */
+/* One byte a pixel, of the image's size; anything but 0 is defect. */
 typedef struct defectrt_mask {
     const uint8_t *data;
     ptrdiff_t stride;
@@ -264,40 +268,40 @@ typedef int32_t (*defectrt_progress)(void *user, uint32_t done, uint32_t total);
 
 typedef struct defectrt_request {
     size_t struct_size;
-    defectrt_picture picture;
+    defectrt_image image;
     defectrt_mask mask;
     uint64_t seed;       /* the sample's own, see defectrt_sample_seed */
     uint32_t candidates; /* tried from one inversion, the best is kept; 0 is 1, at most 10000 */
     defectrt_progress progress; /* may be NULL */
     void *user;
-    /* revision 1: several defects in one picture, painted one after another */
-    const defectrt_mask *spots; /* painted after `mask`, in this order; may be NULL if none */
-    uint32_t spot_count;        /* of them; less than 1000 */
-    int32_t split;              /* 1: pieces of a mask that lie far apart are a defect each, as in
-                                   Python's folder of masks; 0: every mask is one defect. Far is
-                                   more than a quarter of the engine's window, and than two soft
-                                   borders; at most 1000 pieces a mask */
+    /* revision 1: several defects in one image, painted one after another */
+    const defectrt_mask *instances; /* painted after `mask`, in this order; may be NULL if none */
+    uint32_t instance_count;        /* of them; less than 1000 */
+    int32_t split;                  /* 1: pieces of a mask that lie far apart are a defect each, as
+                                       in Python's folder of masks; 0: every mask is one defect. Far
+                                       is more than a quarter of the engine's window, and than two
+                                       soft borders; at most 1000 pieces a mask */
 } defectrt_request;
 
 #define DEFECTRT_MESSAGE_SIZE 256
 
 /*
  * Where a result goes. The first part is filled in by the caller, the second by the library.
- * Any buffer may be NULL. Buffers must not overlap each other; `picture` may be the source's own
+ * Any buffer may be NULL. Buffers must not overlap each other; `image` may be the source's own
  * buffer if it is laid out alike.
  */
 typedef struct defectrt_result {
     size_t struct_size;
-    void *picture;            /* the source's size, format and depth */
-    ptrdiff_t picture_stride; /* bytes; 0: rows follow each other */
+    void *image;              /* the source's size, format and depth */
+    ptrdiff_t image_stride;   /* bytes; 0: rows follow each other */
     uint8_t *mask;            /* the refined mask, 0 or 255 */
     ptrdiff_t mask_stride;    /* bytes; 0: rows follow each other */
-    uint8_t *band;            /* 255 where the picture may differ from the source, else 0 */
+    uint8_t *band;            /* 255 where the image may differ from the source, else 0 */
     ptrdiff_t band_stride;    /* bytes; 0: rows follow each other */
-    float *latent;            /* z*_0 of the last stroke, channels x height x width of the engine's latent */
+    float *latent;            /* z*_0 of the last tile, of the shape of the engine's latent */
     size_t latent_size;       /* floats that fit */
 
-    int64_t window_y;         /* the square that the model saw (of the first stroke), px */
+    int64_t window_y;         /* the square that the model saw (of the first tile), px */
     int64_t window_x;
     int64_t window_side;
     int64_t mask_area;        /* px */
@@ -308,37 +312,37 @@ typedef struct defectrt_result {
     double seam;              /* mean change that the soft border had to fade out */
     double latent_outside_error; /* largest change of the background's latent */
     double seconds;
-    uint32_t strokes;         /* windows that it took: several if a mask is over twice the size */
-    uint32_t candidate;       /* the one that was kept, from 0 (of the last stroke) */
+    uint32_t tiles;           /* windows that it took: several if a mask is over twice the size */
+    uint32_t candidate;       /* the one that was kept, from 0 (of the last tile) */
     uint32_t rejected;        /* candidates that were not fit */
     char message[DEFECTRT_MESSAGE_SIZE]; /* what failed, cut to fit; "" if nothing did */
 } defectrt_result;
 
 /*
- * Bytes that rows following each other take: of a result's picture, and of its mask or band.
+ * Bytes that rows following each other take: of a result's image, and of its mask or band.
  * Either pointer may be NULL. USAGE (NULL, struct_size), INPUT (as defectrt_synthesize).
  */
 DEFECTRT_API defectrt_status defectrt_result_size(const defectrt_request *request,
-                                                  size_t *picture_bytes, size_t *mask_bytes);
+                                                  size_t *image_bytes, size_t *mask_bytes);
 
 /*
  * Make one sample, on the calling thread; any number of threads may do so at once.
  *
  * On an error the result's buffers are not written to, and its `message` says why.
  * USAGE, INPUT (layout, size, an empty mask, too many pieces), ENGINE (the engine failed or gave
- * what is not finite), NOTHING_DONE (a spot in which no candidate is fit), CLOSED, CANCELLED,
+ * what is not finite), NOTHING_DONE (an instance in which no candidate is fit), CLOSED, CANCELLED,
  * NO_MEMORY.
  */
 DEFECTRT_API defectrt_status defectrt_synthesize(defectrt_session *session,
                                                  const defectrt_request *request,
                                                  defectrt_result *result);
 
-/* ---- many pictures ------------------------------------------------------------------------ */
+/* ---- many images -------------------------------------------------------------------------- */
 
 typedef struct defectrt_task defectrt_task;
 
 /*
- * Copy the request, picture and masks included, and queue it. Waits up to timeout_ms for room in
+ * Copy the request, image and masks included, and queue it. Waits up to timeout_ms for room in
  * the queue, without end if negative.
  * USAGE, INPUT (layout, size, an empty mask, too many pieces), BUSY (no room), CLOSED, NO_MEMORY.
  */

@@ -74,12 +74,12 @@ public:
     explicit Result(const Request &request) : defectrt_result() {
         std::size_t bytes = 0, pixels = 0;
         detail::check(defectrt_result_size(&request, &bytes, &pixels),
-                      "the request's picture or mask cannot be used");
+                      "the request's image or mask cannot be used");
         pixels_.resize(bytes);
         label_.resize(pixels);
         band_.resize(pixels);
         struct_size = sizeof(defectrt_result);
-        defectrt_result::picture = pixels_.data();
+        defectrt_result::image = pixels_.data();
         defectrt_result::mask = label_.data();
         defectrt_result::band = band_.data();
     }
@@ -120,13 +120,13 @@ public:
         return out;
     }
 
-    /// Kinds of defect that it makes.
-    std::vector<std::string> defects() const {
+    /// Types of defect that it makes.
+    std::vector<std::string> defect_types() const {
         std::vector<std::string> out;
-        for (std::int32_t i = 0; i < info().defects; ++i) {
+        for (std::int32_t i = 0; i < info().defect_types; ++i) {
             out.push_back(detail::text([&](char *buffer, std::size_t size) {
                 std::size_t length = 0;
-                check(defectrt_engine_defect(get(), i, buffer, size, &length));
+                check(defectrt_engine_defect_type(get(), i, buffer, size, &length));
                 return length;
             }));
         }
@@ -175,7 +175,7 @@ private:
     detail::Handle<defectrt_task, defectrt_task_release> handle_;
 };
 
-/// One kind of defect, made in one way, and its queue.
+/// One type of defect, made in one way, and its queue.
 class Session {
 public:
     explicit Session(const Engine &engine, const Options &options = Options()) {

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Put the headers of TensorRT and of the CUDA runtime where there are none, to compile against.
+# EXPERIMENTAL: put the headers of TensorRT and of the CUDA runtime where there are none, to compile against.
 #
 #   fetch-tensorrt-headers.sh DIR [PYTHON]
 #
-# Then configure with -DDEFECTRT_WITH_TENSORRT=ON -DTENSORRT_ROOT=DIR. TensorRT's (Apache 2.0) come
-# from the PyPI package kernel-lens, CUDA's (NVIDIA's licence) from nvidia-cuda-runtime and
-# nvidia-cuda-crt. There is no library among them: what is compiled so can neither be linked nor
+# Then configure with -DDEFECTRT_EXPERIMENTAL_TENSORRT=tensorrt -DTENSORRT_ROOT=DIR. TensorRT's
+# (Apache 2.0) come from the PyPI package kernel-lens, CUDA's (NVIDIA's licence) from
+# nvidia-cuda-runtime and nvidia-cuda-crt. There is no library among them: what is compiled so can neither be linked nor
 # run. Does nothing if DIR is complete already.
 set -euo pipefail
 [ $# -ge 1 ] || { sed -n '2,10s/^# \?//p' "$0" >&2; exit 2; }

@@ -1,4 +1,4 @@
-#include "strokes.hpp"
+#include "tiles.hpp"
 
 #include <algorithm>
 #include <optional>
@@ -12,7 +12,7 @@ std::int64_t longer(const Box &box) {
     return std::max(box.bottom - box.top, box.right - box.left);
 }
 
-void split(const Spot &spot, const Box &box, std::int64_t limit,
+void split(const Instance &instance, const Box &box, std::int64_t limit,
            std::vector<Box> &boxes) {
     if (longer(box) <= limit) {
         boxes.push_back(box);
@@ -25,28 +25,28 @@ void split(const Spot &spot, const Box &box, std::int64_t limit,
         const std::int64_t start = size * i / count, end = size * (i + 1) / count;
         const Box part = rows ? Box{box.top + start, box.top + end, box.left, box.right}
                               : Box{box.top, box.bottom, box.left + start, box.left + end};
-        if (const auto inner = bounds(spot, part)) split(spot, *inner, limit, boxes);
+        if (const auto inner = bounds(instance, part)) split(instance, *inner, limit, boxes);
     }
 }
 
 }  // namespace
 
-std::vector<Stroke> cut(const defectrt_picture &picture, const Spot &spot, std::int64_t side,
-                        std::int64_t context) {
-    const auto whole = bounds(spot, spot.box);
+std::vector<Tile> cut(const defectrt_image &image, const Instance &instance, std::int64_t side,
+                      std::int64_t context) {
+    const auto whole = bounds(instance, instance.box);
     if (!whole) return {};
     std::vector<Box> boxes;
     if (longer(*whole) + 2 * context > scale * side) {
-        split(spot, *whole, std::max(side - 2 * context, side / 2), boxes);
+        split(instance, *whole, std::max(side - 2 * context, side / 2), boxes);
     } else {
         boxes.push_back(*whole);
     }
-    std::vector<Stroke> strokes;
+    std::vector<Tile> tiles;
     for (const Box &box : boxes) {
-        const Window window = place_window(picture, box, side, context);
-        strokes.push_back({window, crop(picture, spot, window, box)});
+        const Window window = place_window(image, box, side, context);
+        tiles.push_back({window, crop(image, instance, window, box)});
     }
-    return strokes;
+    return tiles;
 }
 
 }  // namespace defectrt::internal

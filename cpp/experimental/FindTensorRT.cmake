@@ -1,4 +1,5 @@
-# Finds TensorRT, or TensorRT-RTX with DEFECTRT_TENSORRT_RTX, and defines TensorRT::TensorRT.
+# EXPERIMENTAL: finds TensorRT, or TensorRT-RTX if DEFECTRT_EXPERIMENTAL_TENSORRT is tensorrt-rtx, and
+# defines TensorRT::TensorRT.
 #
 # Headers and libraries, the CUDA runtime's among them, are looked for in TENSORRT_ROOT (a variable
 # or the environment's), CUDA's also in CUDAToolkit_ROOT and the usual places. With headers alone, as
@@ -9,7 +10,7 @@ foreach(_root TENSORRT_ROOT CUDAToolkit_ROOT)
   endif()
 endforeach()
 set(_library nvinfer)
-if(DEFECTRT_TENSORRT_RTX)
+if(DEFECTRT_EXPERIMENTAL_TENSORRT STREQUAL "tensorrt-rtx")
   set(_library tensorrt_rtx)
 endif()
 find_path(TensorRT_INCLUDE_DIR NvInfer.h HINTS "${TENSORRT_ROOT}" PATH_SUFFIXES include)

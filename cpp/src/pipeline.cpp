@@ -1,4 +1,4 @@
-#include "maker.hpp"
+#include "pipeline.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -71,7 +71,7 @@ struct Inverted {
     Floats decoded;
 };
 
-/// A stroke as it could be; `reason` says why it is not fit, if so.
+/// A tile as it could be; `reason` says why it is not fit, if so.
 struct Candidate {
     std::uint32_t number = 0;
     Pixels change;
@@ -87,13 +87,13 @@ struct Candidate {
     }
 };
 
-/// What the model sees of a picture for a stroke, and what a result does to it.
+/// What the model sees of an image for a tile, and what a result does to it.
 class View {
 public:
-    View(Bits seen, const Stroke &of, const Inside &inside, const Settings &settings,
+    View(Bits seen, const Tile &of, const Inside &inside, const Settings &settings,
          const Manifest &manifest)
-        : stroke(of), picture(std::move(seen)),
-          pixels(to_model(picture, size_of(manifest.image.height))),
+        : tile(of), image(std::move(seen)),
+          pixels(to_model(image, size_of(manifest.image.height))),
           weight(feather(of.mask, settings.grow, settings.feather)), inside_(inside),
           settings_(settings), manifest_(manifest) {}
 
@@ -109,32 +109,32 @@ public:
         }
         Pixels map(size_of(manifest_.attention.height), size_of(manifest_.attention.width));
         std::copy_n(attention, map.values.size(), map.values.begin());
-        out.label = refine(stroke.mask, map, amount, settings_.refinement);
+        out.label = refine(tile.mask, map, amount, settings_.refinement);
         measure(out, amount);
         return out;
     }
 
-    /// The stroke, painted.
+    /// The tile, painted.
     Patch paint(const Candidate &candidate) const {
-        Patch out{stroke.window, composite(picture, candidate.change, weight), candidate.label,
-                  Mask(stroke.mask.height, stroke.mask.width)};
+        Patch out{tile.window, composite(image, candidate.change, weight), candidate.label,
+                  Mask(tile.mask.height, tile.mask.width)};
         std::transform(weight.values.begin(), weight.values.end(), out.band.values.begin(),
                        [](float w) { return w > 0 ? 1 : 0; });
         return out;
     }
 
-    const Stroke &stroke;
-    const Bits picture;
+    const Tile &tile;
+    const Bits image;
     const Floats pixels;
     const Pixels weight;
 
 private:
     Pixels shown(const float *planes) const {
         return from_model(planes, size_of(manifest_.image.height), size_of(manifest_.image.width),
-                          size_of(stroke.window.side));
+                          size_of(tile.window.side));
     }
 
-    /// What is mirrored beyond the picture counts nowhere.
+    /// What is mirrored beyond the image counts nowhere.
     void measure(Candidate &out, const Pixels &amount) const {
         const Pixels changed = largest(out.change);
         Mean visible, fading;
@@ -145,7 +145,7 @@ private:
                     out.label.at(y, x) = 0;
                     continue;
                 }
-                asked += stroke.mask.at(y, x);
+                asked += tile.mask.at(y, x);
                 if (out.label.at(y, x) != 0) visible.add(amount.at(y, x));
                 const float w = weight.at(y, x);
                 if (w > 0 && w < 1) fading.add(changed.at(y, x));
@@ -169,7 +169,7 @@ private:
         if (c.area == 0) return "no defect appeared";
         if (c.coverage < settings_.min_coverage) return "it covers too little of its mask";
         if (c.seam > settings_.max_leak * c.visibility &&
-            settings_.refinement.method != DEFECTRT_REFINE_NONE) {
+            settings_.refinement.method != DEFECTRT_REFINEMENT_NONE) {
             return "it leaks: its border changed more than itself";
         }
         return "";
@@ -180,10 +180,10 @@ private:
     const Manifest &manifest_;
 };
 
-/// A good picture on which defects are being painted.
+/// A good image on which defects are being painted.
 class Canvas {
 public:
-    explicit Canvas(const defectrt_picture &source) : source_(source) {}
+    explicit Canvas(const defectrt_image &source) : source_(source) {}
 
     Inside inside(const Window &window) const {
         return {window, source_.height, source_.width};
@@ -201,18 +201,18 @@ public:
         Bits out = internal::crop(source_, window);
         overlay(window, [&](std::size_t y, std::size_t x, const Patch &patch, std::size_t v,
                             std::size_t u) {
-            std::copy_n(&patch.picture.at(v, u), out.channels, &out.at(y, x));
+            std::copy_n(&patch.image.at(v, u), out.channels, &out.at(y, x));
         });
         return out;
     }
 
     void paint(Patch patch) { patches.push_back(std::move(patch)); }
 
-    /// Whether any of a spot became label.
-    bool shows(const std::vector<Stroke> &spot) const {
-        return std::any_of(spot.begin(), spot.end(), [&](const Stroke &stroke) {
+    /// Whether any of an instance became label.
+    bool shows(const std::vector<Tile> &instance) const {
+        return std::any_of(instance.begin(), instance.end(), [&](const Tile &tile) {
             return std::any_of(patches.begin(), patches.end(), [&](const Patch &patch) {
-                return shows(stroke, patch);
+                return shows(tile, patch);
             });
         });
     }
@@ -229,7 +229,7 @@ public:
                     if (patch.label.at(y, x) != 0 && !labelled(0, i, row, column)) {
                         ++figures.refined_area;
                     }
-                    const auto *a = &patch.picture.at(y, x), *b = &before.at(y, x);
+                    const auto *a = &patch.image.at(y, x), *b = &before.at(y, x);
                     if (patch.band.at(y, x) != 0 && !std::equal(a, a + before.channels, b) &&
                         !painted(i + 1, row, column)) {
                         ++figures.changed_area;
@@ -242,13 +242,13 @@ public:
     std::vector<Patch> patches;
 
 private:
-    bool shows(const Stroke &stroke, const Patch &patch) const {
+    bool shows(const Tile &tile, const Patch &patch) const {
         const Inside part = inside(patch.window);
         for (std::size_t y = part.top; y < part.bottom; ++y) {
             for (std::size_t x = part.left; x < part.right; ++x) {
                 if (patch.label.at(y, x) == 0) continue;
                 const auto [row, column] = place(patch.window, y, x);
-                if (value(stroke.window, stroke.mask, row, column) != 0) return true;
+                if (value(tile.window, tile.mask, row, column) != 0) return true;
             }
         }
         return false;
@@ -301,20 +301,20 @@ private:
         }
     }
 
-    const defectrt_picture &source_;
+    const defectrt_image &source_;
 };
 
 /// Pixels that are set in any of the masks.
-std::int64_t area(const defectrt_picture &picture, const std::vector<defectrt_mask> &masks) {
+std::int64_t area(const defectrt_image &image, const std::vector<defectrt_mask> &masks) {
     std::int64_t out = 0;
-    std::vector<std::uint8_t> any(picture.width);
-    for (std::int64_t y = 0; y < std::int64_t{picture.height}; ++y) {
+    std::vector<std::uint8_t> any(image.width);
+    for (std::int64_t y = 0; y < std::int64_t{image.height}; ++y) {
         std::fill(any.begin(), any.end(), std::uint8_t{0});
         for (const defectrt_mask &mask : masks) {
             const std::uint8_t *row = mask_row(mask, y);
             for (std::size_t x = 0; x < any.size(); ++x) any[x] |= row[x];
         }
-        out += picture.width - std::count(any.begin(), any.end(), 0);
+        out += image.width - std::count(any.begin(), any.end(), 0);
     }
     return out;
 }
@@ -334,18 +334,18 @@ public:
     Run(const Engine &engine, const Settings &settings, const Work &work, Stop &stop,
         const Progress &progress)
         : engine_(engine), settings_(settings), work_(work), stop_(stop),
-          tick_(progress, work.strokes() * settings.schedule.generation.size() *
+          tick_(progress, work.tiles() * settings.schedule.generation.size() *
                               (1 + chunks() * (settings.dual ? 2 : 1))),
-          canvas_(work.picture) {}
+          canvas_(work.image) {}
 
     Outcome operator()() {
         std::set<std::string> reasons;
         Outcome out;
         Figures &f = out.figures;
         std::size_t number = 0, missing = 0;
-        for (const auto &spot : work_.spots) {
-            for (const Stroke &each : spot) {
-                Candidate best = stroke(each, number++, reasons, f.rejected);
+        for (const auto &instance : work_.instances) {
+            for (const Tile &each : instance) {
+                Candidate best = tile(each, number++, reasons, f.rejected);
                 if (!best.reason.empty()) continue;
                 f.visibility += best.visibility * static_cast<double>(best.area);
                 weights_ += static_cast<double>(best.area);
@@ -354,7 +354,7 @@ public:
                 f.candidate = best.number;
                 out.latent = std::move(best.latent);
             }
-            missing += !canvas_.shows(spot);
+            missing += !canvas_.shows(instance);
         }
         if (missing > 0) refuse(missing, reasons);
         f.visibility /= weights_;
@@ -366,45 +366,45 @@ public:
 
 private:
     std::size_t chunks() const {
-        return (work_.candidates + settings_.batch - 1) / settings_.batch;
+        return (work_.candidates + settings_.batch_size - 1) / settings_.batch_size;
     }
 
     [[noreturn]] void refuse(std::size_t missing, const std::set<std::string> &reasons) const {
         std::string why = join({reasons.begin(), reasons.end()}, ", ");
-        if (work_.spots.size() > 1) {
-            why = std::to_string(missing) + " of " + std::to_string(work_.spots.size()) +
-                  " spots: " + why;
+        if (work_.instances.size() > 1) {
+            why = std::to_string(missing) + " of " + std::to_string(work_.instances.size()) +
+                  " instances: " + why;
         }
         throw Error(reasons.count(not_finite) ? DEFECTRT_ENGINE : DEFECTRT_NOTHING_DONE, why);
     }
 
-    /// The best candidate of one stroke, which is painted if it is fit.
-    Candidate stroke(const Stroke &stroke, std::size_t number, std::set<std::string> &reasons,
-                     std::int64_t &rejected) {
+    /// The best candidate of one tile, which is painted if it is fit.
+    Candidate tile(const Tile &tile, std::size_t number, std::set<std::string> &reasons,
+                   std::int64_t &rejected) {
         const Manifest &manifest = engine_.manifest();
-        const Inside inside = canvas_.inside(stroke.window);
-        const View view(canvas_.crop(stroke.window), stroke, inside, settings_, manifest);
+        const Inside inside = canvas_.inside(tile.window);
+        const View view(canvas_.crop(tile.window), tile, inside, settings_, manifest);
         const Scene scene{engine_, settings_.schedule, settings_.prompts,
-                          reduce_mask(stroke.mask, size_of(manifest.latent.height),
+                          reduce_mask(tile.mask, size_of(manifest.latent.height),
                                       size_of(manifest.latent.width))};
         const Inverted inverted = invert(scene, view);
         Floats origin;
-        if (!canvas_.is_untouched(stroke.window)) {
-            const Floats first = to_model(crop(work_.picture, stroke.window),
+        if (!canvas_.is_untouched(tile.window)) {
+            const Floats first = to_model(crop(work_.image, tile.window),
                                           size_of(manifest.image.height));
             origin = engine_.decode(engine_.encode(first, 1, stop_), 1, stop_);
         }
         const float *untouched = origin.empty() ? inverted.decoded.data() : origin.data();
         std::optional<Candidate> best;
         for (std::uint32_t first = 0; first < work_.candidates;) {
-            const std::size_t rows =
-                std::min<std::size_t>(settings_.batch, work_.candidates - first);
+            const std::size_t batch_size =
+                std::min<std::size_t>(settings_.batch_size, work_.candidates - first);
             for (Candidate &candidate : chunk(scene, view, inverted, untouched, number, first,
-                                              rows)) {
+                                              batch_size)) {
                 if (!candidate.reason.empty()) ++rejected, reasons.insert(candidate.reason);
                 if (!best || candidate.is_better(*best)) best = std::move(candidate);
             }
-            first += static_cast<std::uint32_t>(rows);
+            first += static_cast<std::uint32_t>(batch_size);
         }
         if (best->reason.empty()) canvas_.paint(view.paint(*best));
         return std::move(*best);
@@ -419,20 +419,20 @@ private:
     }
 
     std::vector<Candidate> chunk(const Scene &scene, const View &view, const Inverted &inverted,
-                                 const float *origin, std::size_t stroke, std::uint32_t first,
-                                 std::size_t rows) {
+                                 const float *origin, std::size_t tile, std::uint32_t first,
+                                 std::size_t batch_size) {
         const std::size_t size = inverted.latent.size(), pixels = inverted.decoded.size();
-        Floats noise(rows * size);
-        for (std::size_t i = 0; i < rows; ++i) {
-            normal(work_.seed, stroke, first + static_cast<std::uint32_t>(i),
+        Floats noise(batch_size * size);
+        for (std::size_t i = 0; i < batch_size; ++i) {
+            normal(work_.seed, tile, first + static_cast<std::uint32_t>(i),
                    noise.data() + i * size, size);
         }
-        const Generated made = generate(scene, inverted.path, noise, rows, settings_.dual, stop_,
-                                        std::ref(tick_));
-        const Floats after = engine_.decode(made.latent, rows, stop_);
-        const std::size_t map = made.attention.size() / rows;
+        const Generated made = generate(scene, inverted.path, noise, batch_size, settings_.dual,
+                                        stop_, std::ref(tick_));
+        const Floats after = engine_.decode(made.latent, batch_size, stop_);
+        const std::size_t map = made.attention.size() / batch_size;
         std::vector<Candidate> out;
-        for (std::size_t i = 0; i < rows; ++i) {
+        for (std::size_t i = 0; i < batch_size; ++i) {
             const float *z = made.latent.data() + i * size;
             out.push_back(view.assess(origin, inverted.decoded.data(), after.data() + i * pixels,
                                       made.attention.data() + i * map));
@@ -463,7 +463,7 @@ Inside::Inside(const Window &window, std::size_t height, std::size_t width) {
     left = begin(window.x), right = end(window.x, width);
 }
 
-Maker::Maker(std::shared_ptr<const Engine> engine, Settings settings)
+Pipeline::Pipeline(std::shared_ptr<const Engine> engine, Settings settings)
     : engine_(std::move(engine)), settings_(std::move(settings)) {
     const Shape &image = engine_->manifest().image;
     if (image.height != image.width || image.channels != 3) {
@@ -471,32 +471,34 @@ Maker::Maker(std::shared_ptr<const Engine> engine, Settings settings)
     }
 }
 
-std::size_t Work::strokes() const {
-    return std::accumulate(spots.begin(), spots.end(), std::size_t{0},
-                           [](std::size_t n, const auto &spot) { return n + spot.size(); });
+std::size_t Work::tiles() const {
+    return std::accumulate(instances.begin(), instances.end(), std::size_t{0},
+                           [](std::size_t n, const auto &instance) { return n + instance.size(); });
 }
 
-Work Maker::plan(const defectrt_picture &picture, const std::vector<defectrt_mask> &masks,
-                 bool split) const {
+Work Pipeline::plan(const defectrt_image &image, const std::vector<defectrt_mask> &masks,
+                    bool split) const {
     const auto band = static_cast<std::int64_t>(std::ceil(settings_.grow + settings_.feather));
     const std::int64_t window = manifest().image.height;
     const std::int64_t context = std::max(settings_.context, band);
     const std::int64_t gap = std::max(window / 4, 2 * band + 1);
     Work out;
-    out.picture = picture;
+    out.image = image;
     for (std::size_t i = 0; i < masks.size(); ++i) {
-        const auto spots = split ? pieces(picture, masks[i], gap, max_spots)
-                                 : std::vector<Spot>{Spot(picture, masks[i])};
-        for (const Spot &spot : spots) out.spots.push_back(cut(picture, spot, window, context));
-        if (spots.empty() || out.spots.back().empty()) {
+        const auto instances = split ? pieces(image, masks[i], gap, max_instances)
+                                     : std::vector<Instance>{Instance(image, masks[i])};
+        for (const Instance &instance : instances) {
+            out.instances.push_back(cut(image, instance, window, context));
+        }
+        if (instances.empty() || out.instances.back().empty()) {
             throw input_error(mask_name(i) + " is empty");
         }
     }
-    out.mask_area = area(picture, masks);
+    out.mask_area = area(image, masks);
     return out;
 }
 
-Outcome Maker::make(const Work &work, Stop &stop, const Progress &progress) const {
+Outcome Pipeline::make(const Work &work, Stop &stop, const Progress &progress) const {
     return Run(*engine_, settings_, work, stop, progress)();
 }
 

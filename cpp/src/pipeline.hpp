@@ -1,4 +1,4 @@
-// The method on one picture: encode, invert once, generate candidates, decode, keep the best
+// The method on one image: encode, invert once, generate candidates, decode, keep the best
 // (runtime/synthesis/maker.py).
 #pragma once
 
@@ -7,13 +7,13 @@
 #include <set>
 
 #include "engine.hpp"
-#include "refine.hpp"
+#include "refinement.hpp"
 #include "sampler.hpp"
-#include "strokes.hpp"
+#include "tiles.hpp"
 
 namespace defectrt::internal {
 
-/// What a session makes of every picture.
+/// What a session makes of every image.
 struct Settings {
     Prompts prompts{};
     Schedule schedule;
@@ -21,25 +21,25 @@ struct Settings {
     Refinement refinement{};
     double min_coverage = 0, max_leak = 0, grow = 0, feather = 0;
     std::int64_t context = 0;
-    std::size_t batch = 1;
+    std::size_t batch_size = 1;
 };
 
-/// A picture whose memory somebody else holds, the strokes of every spot to paint on it, and the
+/// An image whose memory somebody else holds, the tiles of every instance to paint on it, and the
 /// numbers.
 struct Work {
-    defectrt_picture picture{};
-    std::vector<std::vector<Stroke>> spots;
+    defectrt_image image{};
+    std::vector<std::vector<Tile>> instances;
     std::int64_t mask_area = 0;
     std::uint64_t seed = 0;
     std::uint32_t candidates = 1;
 
-    std::size_t strokes() const;
+    std::size_t tiles() const;
 };
 
-/// A stroke that was painted: what the picture, the label and the band are in its window.
+/// A tile that was painted: what the image, the label and the band are in its window.
 struct Patch {
     Window window;
-    Bits picture;
+    Bits image;
     Mask label, band;
 };
 
@@ -49,7 +49,7 @@ struct Figures {
     std::uint32_t candidate = 0;
 };
 
-/// A sample: its picture is the source with the patches over it, one after the other.
+/// A sample: its image is the source with the patches over it, one after the other.
 struct Outcome {
     std::vector<Patch> patches;
     Floats latent;
@@ -60,20 +60,20 @@ struct Outcome {
 using Progress = std::function<void(std::uint32_t done, std::uint32_t total)>;
 
 /// An engine set up for a session. Thread-safe.
-class Maker {
+class Pipeline {
 public:
     /// Throws an engine error for a window that is no square of three channels.
-    Maker(std::shared_ptr<const Engine> engine, Settings settings);
+    Pipeline(std::shared_ptr<const Engine> engine, Settings settings);
 
     const Manifest &manifest() const { return engine_->manifest(); }
 
-    /// The strokes that paint masks one after the other; with `split`, every piece of a mask that
-    /// lies far from the others is a spot of its own. Throws an input error if one is empty.
-    Work plan(const defectrt_picture &picture, const std::vector<defectrt_mask> &masks,
+    /// The tiles that paint masks one after the other; with `split`, every piece of a mask that
+    /// lies far from the others is an instance of its own. Throws an input error if one is empty.
+    Work plan(const defectrt_image &image, const std::vector<defectrt_mask> &masks,
               bool split) const;
 
-    /// The best candidate of every stroke. Throws Error(DEFECTRT_NOTHING_DONE) if none of a spot's
-    /// is fit.
+    /// The best candidate of every tile. Throws Error(DEFECTRT_NOTHING_DONE) if none of an
+    /// instance's is fit.
     Outcome make(const Work &work, Stop &stop, const Progress &progress) const;
 
 private:
@@ -81,7 +81,7 @@ private:
     Settings settings_;
 };
 
-/// Rows and columns of a window that lie inside its picture: [begin, end) in the window.
+/// Rows and columns of a window that lie inside its image: [begin, end) in the window.
 struct Inside {
     Inside(const Window &window, std::size_t height, std::size_t width);
     bool holds(std::size_t y, std::size_t x) const {

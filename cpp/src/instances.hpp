@@ -1,4 +1,4 @@
-// A mask in the spots that are painted as a defect each (runtime/pictures/masks.py).
+// A mask in the instances that are painted as a defect each (runtime/pictures/masks.py).
 #pragma once
 
 #include <memory>
@@ -16,12 +16,12 @@ struct Cells {
 };
 
 /// A mask, or one of its pieces. Somebody else holds the mask's memory.
-class Spot {
+class Instance {
 public:
-    Spot(const defectrt_picture &picture, const defectrt_mask &mask)
-        : box{0, picture.height, 0, picture.width}, mask_(mask) {}
-    Spot(const defectrt_mask &mask, const Box &within, std::shared_ptr<const Cells> cells,
-         std::int32_t piece)
+    Instance(const defectrt_image &image, const defectrt_mask &mask)
+        : box{0, image.height, 0, image.width}, mask_(mask) {}
+    Instance(const defectrt_mask &mask, const Box &within, std::shared_ptr<const Cells> cells,
+             std::int32_t piece)
         : box(within), mask_(mask), cells_(std::move(cells)), piece_(piece) {}
 
     /// Calls `f(x)` for what is set in a row, from column `left` to before `right`.
@@ -56,7 +56,7 @@ private:
 ///
 /// Two pieces are at least `gap` px apart in a row or a column; what is closer stays together, and
 /// so may what is up to twice as far. Throws an input error for more than `most`.
-std::vector<Spot> pieces(const defectrt_picture &picture, const defectrt_mask &mask,
-                         std::int64_t gap, std::size_t most);
+std::vector<Instance> pieces(const defectrt_image &image, const defectrt_mask &mask,
+                             std::int64_t gap, std::size_t most);
 
 }  // namespace defectrt::internal

@@ -1,4 +1,4 @@
-// Any bytes as the description of a picture, its masks and its pixels, in buffers of exactly that
+// Any bytes as the description of an image, its masks and its pixels, in buffers of exactly that
 // size.
 #include <algorithm>
 #include <cstdint>
@@ -48,32 +48,32 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size
     for (std::size_t i = head.mask; i < mask.size() && size > 0; i += 1 + data[i % size] % 16) {
         mask[i] = 1;
     }
-    // how many spots, and how often a mask's bytes are left out of one
-    const std::size_t spot_count = head.flip / 2 % 4, every = 2 + head.flip / 8 % 4;
-    std::vector<std::vector<std::uint8_t>> spots(spot_count, mask);
+    // how many instances, and how often a mask's bytes are left out of one
+    const std::size_t instance_count = head.flip / 2 % 4, every = 2 + head.flip / 8 % 4;
+    std::vector<std::vector<std::uint8_t>> instances(instance_count, mask);
     std::vector<defectrt_mask> views;
-    for (std::size_t s = 0; s < spot_count; ++s) {
-        for (std::size_t i = s; i < mask.size(); i += every) spots[s][i] = 0;
-        views.push_back({spots[s].data(), static_cast<std::ptrdiff_t>(width + pad)});
+    for (std::size_t s = 0; s < instance_count; ++s) {
+        for (std::size_t i = s; i < mask.size(); i += every) instances[s][i] = 0;
+        views.push_back({instances[s].data(), static_cast<std::ptrdiff_t>(width + pad)});
     }
     const auto stride = static_cast<std::ptrdiff_t>(row + pad);
     const bool flip = head.flip % 2 == 1 && height > 0;
     defectrt::Request request;
-    request.picture = {pixels.data() + (flip ? (height - 1) * (row + pad) : 0),
-                       flip ? -stride : stride,
-                       static_cast<std::uint32_t>(width),
-                       static_cast<std::uint32_t>(height),
-                       format,
-                       depth};
+    request.image = {pixels.data() + (flip ? (height - 1) * (row + pad) : 0),
+                     flip ? -stride : stride,
+                     static_cast<std::uint32_t>(width),
+                     static_cast<std::uint32_t>(height),
+                     format,
+                     depth};
     request.mask = {mask.data(), static_cast<std::ptrdiff_t>(width + pad)};
-    request.spots = views.data();
-    request.spot_count = static_cast<std::uint32_t>(spot_count);
+    request.instances = views.data();
+    request.instance_count = static_cast<std::uint32_t>(instance_count);
     request.split = head.flip / 32 % 3;
     request.seed = head.seed;
     defectrt_result result{};
     result.struct_size = sizeof result;
-    result.picture = out.data();
-    result.picture_stride = stride;
+    result.image = out.data();
+    result.image_stride = stride;
     result.mask = label.data();
     result.mask_stride = static_cast<std::ptrdiff_t>(width + pad);
     const defectrt_status status = defectrt_synthesize(session(), &request, &result);

@@ -1,4 +1,4 @@
-#include "spots.hpp"
+#include "instances.hpp"
 
 #include <algorithm>
 #include <string>
@@ -11,14 +11,14 @@ namespace {
 constexpr std::int32_t empty = -1, unnumbered = -2;
 
 /// Cells that hold anything of a mask, not numbered yet.
-Cells cells_of(const defectrt_picture &picture, const defectrt_mask &mask, std::int64_t gap) {
+Cells cells_of(const defectrt_image &image, const defectrt_mask &mask, std::int64_t gap) {
     const auto count = [&](std::int64_t side) { return (side + gap - 1) / gap; };
-    Cells out{gap, count(picture.width), {}};
-    out.piece.assign(static_cast<std::size_t>(count(picture.height) * out.columns), empty);
-    const Spot whole(picture, mask);
-    for (std::int64_t y = 0; y < picture.height; ++y) {
+    Cells out{gap, count(image.width), {}};
+    out.piece.assign(static_cast<std::size_t>(count(image.height) * out.columns), empty);
+    const Instance whole(image, mask);
+    for (std::int64_t y = 0; y < image.height; ++y) {
         std::int32_t *row = out.piece.data() + y / gap * out.columns;
-        whole.each(y, 0, picture.width, [&](std::int64_t x) { row[x / gap] = unnumbered; });
+        whole.each(y, 0, image.width, [&](std::int64_t x) { row[x / gap] = unnumbered; });
     }
     return out;
 }
@@ -50,11 +50,11 @@ Box number(Cells &cells, std::size_t start, std::int32_t piece) {
 
 }  // namespace
 
-std::vector<Spot> pieces(const defectrt_picture &picture, const defectrt_mask &mask,
-                         std::int64_t gap, std::size_t most) {
-    auto cells = std::make_shared<Cells>(cells_of(picture, mask, gap));
+std::vector<Instance> pieces(const defectrt_image &image, const defectrt_mask &mask,
+                             std::int64_t gap, std::size_t most) {
+    auto cells = std::make_shared<Cells>(cells_of(image, mask, gap));
     const auto rows = static_cast<std::int64_t>(cells->piece.size()) / cells->columns;
-    std::vector<Spot> out;
+    std::vector<Instance> out;
     // by squares of 2 x 2 cells, which is the order of OpenCV's labels
     for (std::int64_t square = 0; square < (rows + 1) / 2 * ((cells->columns + 1) / 2); ++square) {
         for (std::int64_t i = 0; i < 4; ++i) {
@@ -69,9 +69,9 @@ std::vector<Spot> pieces(const defectrt_picture &picture, const defectrt_mask &m
             }
             const auto piece = static_cast<std::int32_t>(out.size());
             const Box box = number(*cells, cell, piece);
-            const Box within{box.top * gap, std::min<std::int64_t>(box.bottom * gap, picture.height),
+            const Box within{box.top * gap, std::min<std::int64_t>(box.bottom * gap, image.height),
                              box.left * gap,
-                             std::min<std::int64_t>(box.right * gap, picture.width)};
+                             std::min<std::int64_t>(box.right * gap, image.width)};
             out.emplace_back(mask, within, cells, piece);
         }
     }

@@ -1,4 +1,5 @@
-// The TensorRT and TensorRT-RTX backends: plans on one card (runtime/engines/tensorrt_engine.py).
+// EXPERIMENTAL: the TensorRT and TensorRT-RTX backends, plans on one card
+// (runtime/engines/tensorrt_engine.py).
 //
 // Compiled in CI, never run: no machine of this project has such a card.
 #include <NvInfer.h>
@@ -9,6 +10,7 @@
 #include <fstream>
 #include <mutex>
 #include <optional>
+#include <string_view>
 #include <utility>
 
 #include "digest.hpp"
@@ -21,11 +23,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-#ifdef DEFECTRT_TENSORRT_RTX
-constexpr const char *suffix = ".engine";
-#else
-constexpr const char *suffix = ".plan";
-#endif
+constexpr const char *suffix =
+    std::string_view(DEFECTRT_EXPERIMENTAL_TENSORRT) == "tensorrt-rtx" ? ".engine" : ".plan";
 
 void check(cudaError_t status, const char *what) {
     if (status != cudaSuccess) {
@@ -96,10 +95,10 @@ struct Array {
         return bytes;
     }
 
-    nvinfer1::Dims dims(std::int64_t rows) const {
+    nvinfer1::Dims dims(std::int64_t batch_size) const {
         nvinfer1::Dims out{};
         out.nbDims = static_cast<std::int32_t>(shape.size()) + 1;
-        out.d[0] = rows;
+        out.d[0] = batch_size;
         std::copy(shape.begin(), shape.end(), out.d + 1);
         return out;
     }
@@ -182,14 +181,14 @@ public:
 
     /// Inputs, then outputs, in the order of the graph; the outputs get the right sizes.
     void run(const std::vector<const void *> &inputs, const std::vector<Floats *> &outputs,
-             std::size_t rows, const Stream &stream, Stop &stop) {
+             std::size_t batch_size, const Stream &stream, Stop &stop) {
         for (std::size_t i = 0; i < outputs.size(); ++i) {
             const Array &array = arrays_[inputs.size() + i];
-            outputs[i]->resize(rows * array.row_bytes() / sizeof(float));
+            outputs[i]->resize(batch_size * array.row_bytes() / sizeof(float));
         }
-        for (std::size_t first = 0; first < rows; first += most_) {
+        for (std::size_t first = 0; first < batch_size; first += most_) {
             stop.check();
-            part(inputs, outputs, first, std::min(most_, rows - first), stream.get());
+            part(inputs, outputs, first, std::min(most_, batch_size - first), stream.get());
         }
     }
 
@@ -199,23 +198,24 @@ private:
     }
 
     void part(const std::vector<const void *> &inputs, const std::vector<Floats *> &outputs,
-              std::size_t first, std::size_t rows, cudaStream_t stream) {
+              std::size_t first, std::size_t batch_size, cudaStream_t stream) {
         for (std::size_t i = 0; i < inputs.size(); ++i) {
             const std::size_t row = arrays_[i].row_bytes();
             if (!context_->setInputShape(arrays_[i].name,
-                                         arrays_[i].dims(static_cast<std::int64_t>(rows)))) {
+                                         arrays_[i].dims(static_cast<std::int64_t>(batch_size)))) {
                 refuse();
             }
             check(cudaMemcpyAsync(buffers_[i].get(),
-                                  static_cast<const char *>(inputs[i]) + first * row, rows * row,
-                                  cudaMemcpyHostToDevice, stream),
+                                  static_cast<const char *>(inputs[i]) + first * row,
+                                  batch_size * row, cudaMemcpyHostToDevice, stream),
                   "copy to the card");
         }
         if (!context_->enqueueV3(stream)) refuse();
         for (std::size_t i = 0; i < outputs.size(); ++i) {
             const std::size_t at = inputs.size() + i, row = arrays_[at].row_bytes();
             check(cudaMemcpyAsync(reinterpret_cast<char *>(outputs[i]->data()) + first * row,
-                                  buffers_[at].get(), rows * row, cudaMemcpyDeviceToHost, stream),
+                                  buffers_[at].get(), batch_size * row, cudaMemcpyDeviceToHost,
+                                  stream),
                   "copy from the card");
         }
         check(cudaStreamSynchronize(stream), "run");
@@ -293,9 +293,9 @@ public:
 
     const Manifest &manifest() const override { return manifest_; }
 
-    Floats encode(const Floats &pixels, std::size_t rows, Stop &stop) const override {
+    Floats encode(const Floats &pixels, std::size_t batch_size, Stop &stop) const override {
         Floats latent;
-        run(0, {pixels.data()}, {&latent}, rows, stop);
+        run(0, {pixels.data()}, {&latent}, batch_size, stop);
         return latent;
     }
 
@@ -305,24 +305,24 @@ public:
             {rows.latent.data(), rows.timestep.data(), rows.mask.data(), rows.inside.data(),
              rows.outside.data(), rows.a.data(), rows.b.data(), rows.region.data(),
              rows.anchor.data()},
-            {&out.latent, &out.attention}, rows.count(), stop);
+            {&out.latent, &out.attention}, rows.batch_size(), stop);
         return out;
     }
 
-    Floats decode(const Floats &latent, std::size_t rows, Stop &stop) const override {
+    Floats decode(const Floats &latent, std::size_t batch_size, Stop &stop) const override {
         Floats pixels;
-        run(2, {latent.data()}, {&pixels}, rows, stop);
+        run(2, {latent.data()}, {&pixels}, batch_size, stop);
         return pixels;
     }
 
 private:
     void run(std::size_t plan, const std::vector<const void *> &inputs,
-             const std::vector<Floats *> &outputs, std::size_t rows, Stop &stop) const {
+             const std::vector<Floats *> &outputs, std::size_t batch_size, Stop &stop) const {
         const std::lock_guard<std::mutex> lock(mutex_);
         stop.check();
         // the current card is a thread's own
         check(cudaSetDevice(0), "choose the card");
-        plans_[plan].run(inputs, outputs, rows, *stream_, stop);
+        plans_[plan].run(inputs, outputs, batch_size, *stream_, stop);
         stop.check();
     }
 
