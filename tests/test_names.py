@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from defectrt.engines.manifest import is_name
+from defectrt.config.names import is_name
 
 CASES = json.loads((Path(__file__).parent / "names.json").read_text(encoding="utf-8"))
 

@@ -27,6 +27,7 @@ from pydantic import (
     model_validator,
 )
 
+from ..config.names import checked_name
 from ..diffusion.schedule import Schedule, StepRow
 from ..errors import EngineError, UsageError
 from ..files import sha256_of
@@ -41,7 +42,6 @@ __all__ = [
     "Target",
     "dump",
     "hash_file",
-    "is_name",
     "read_manifest",
     "verify",
 ]
@@ -52,12 +52,6 @@ FORMAT_VERSION = 1
 _MAX_BYTES = 4 << 20
 #: Names that mean the same on every system: no path, no drive, no control character.
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
-#: From U+00A0 on: all but what is invisible, gives a direction or is no character.
-_BEYOND_ASCII = (
-    "\u00a0-\u00ac\u00ae-\u200a\u2010-\u2027\u202f-\u205f\u2070-\ud7ff\ue000-\ufefe\uff00-\uffef"
-    "\U00010000-\U0010ffff"
-)
-_NAME = re.compile(f"[A-Za-z0-9_{_BEYOND_ASCII}][A-Za-z0-9_ .+{_BEYOND_ASCII}-]{{0,99}}")
 #: What file managers leave in every folder that somebody looks at.
 _LITTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 
@@ -65,24 +59,6 @@ Side = Annotated[int, Field(ge=1, le=16384)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 #: a and b of a step reach 1,600 where α is smallest; what float32 cannot hold is damage.
 Scalar = Annotated[float, Field(ge=-1e6, le=1e6)]
-
-
-def is_name(text: str) -> bool:
-    """Whether a text can be the name of a prompt, and so of a type of defect and of its folder.
-
-    1 to 100 characters: ASCII letters, digits, ``_``, and from the second one on space ``. + -``;
-    beyond ASCII any from U+00A0 on but U+00AD, U+200B-200F, U+2028-202E, U+2060-206F, U+FEFF,
-    U+FFF0-FFFF and surrogates. No table of letters, so that every language has the same rule.
-    """
-    return _NAME.fullmatch(text) is not None
-
-
-def _name(text: str) -> str:
-    if not is_name(text):
-        raise ValueError(
-            "should be 1 to 100 letters, digits, spaces and . _ + -, a letter, a digit or _ first"
-        )
-    return text
 
 
 class _Strict(BaseModel):
@@ -115,7 +91,7 @@ class Prompt(_Strict):
     """A prompt by its index in the list; ``role`` says which of C_bg, C_m, C_def it is."""
 
     role: Literal["background", "masked", "defect"]
-    name: Annotated[str, AfterValidator(_name)]
+    name: Annotated[str, AfterValidator(checked_name)]
     text: Annotated[str, Field(max_length=1000)]
 
 

@@ -18,12 +18,12 @@ was stopped.
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..config.names import is_name
 from ..errors import OutputError, UsageError
 from ..files import PARTIAL, sync_folder, write_lines, write_whole
 from ..images.png import encode_png
@@ -125,9 +125,9 @@ class DatasetWriter:
 
 def _check_names(category: str, defect: str) -> None:
     faults = [
-        f"{kind} {name!r} cannot be the name of a folder: use letters, digits, space . _ + -"
-        for kind, name in (("category", category), ("defect", defect))
-        if not re.fullmatch(r"\w[\w .+-]*", name)
+        f"{what} {name!r} cannot be the name of a folder: use letters, digits, space . _ + -"
+        for what, name in (("category", category), ("defect", defect))
+        if not is_name(name)
     ]
     if defect == "good":
         faults.append("a defect cannot be named 'good': in this layout that means none")
