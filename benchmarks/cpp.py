@@ -65,7 +65,7 @@ class Cpp:
         self.library = clibrary.Library(clibrary.build())
         handle = self.library.open(engine, threads=1)
         self.session = self.library.session(
-            handle, defect_type=defect_type.encode(), steps=steps, min_coverage=0.0, max_leak=1e6
+            handle, defect=defect_type.encode(), steps=steps, min_coverage=0.0, max_leak=1e6
         )
 
     def __call__(self, image, mask, seed):
@@ -101,7 +101,7 @@ def main():
     manifest = read_manifest(Path(given.engine))
     steps = given.steps or manifest.schedule.default_steps
     if given.serve:
-        serve(given.serve, given.engine, manifest.defects[0], steps)
+        serve(given.serve, given.engine, manifest.defect_types[0], steps)
         return
     command = [sys.executable, __file__, "--engine", given.engine, "--steps", str(steps)]
     children = {

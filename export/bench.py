@@ -183,7 +183,7 @@ class PlainLoop:
         self._window = manifest.image.height
         texts = [prompt.text for prompt in manifest.prompts]
         embeddings = model.encode_prompts(texts)[0]
-        indices = manifest.prompt_indices(manifest.defects[0])
+        indices = manifest.prompt_indices(manifest.defect_types[0])
         self._defect, self._background, self._masked = (embeddings[i : i + 1] for i in indices)
         self._up = DDIMInverseScheduler.from_config(model.scheduler)
         self._down = DDIMScheduler.from_config(model.scheduler)
@@ -245,7 +245,7 @@ def _difference(plain: PlainLoop, engine: Engine, image: Bits, mask: Mask) -> in
 def _config(engine: Engine, background: str) -> SynthesisConfig:
     """Every result counts, whatever random weights make of it."""
     return SynthesisConfig(
-        defect=engine.manifest.defects[0],
+        defect=engine.manifest.defect_types[0],
         background=cast("Background", background),
         refine="none",
     )

@@ -213,12 +213,12 @@ def _engine(directory: Path | None, trust: str | None) -> Iterator[Finding]:
     name = str(directory) if directory else "the bundled engine"
     try:
         manifest = verify(where)
-        defect_types = ", ".join(manifest.defects)
+        defect_types = ", ".join(manifest.defect_types)
         yield Finding(
             "ok", "engine", f"{name} is intact ({manifest.backend}); it makes: {defect_types}"
         )
         steps = min(map(int, manifest.schedule.tables))
-        yield _self_test(where, manifest.defects[0], steps, trust)
+        yield _self_test(where, manifest.defect_types[0], steps, trust)
         if manifest.backend == "onnx":
             yield from _trials(where, manifest)
     except DefectRTError as error:

@@ -27,10 +27,10 @@ class EngineOptions(c.Structure):
 class Options(c.Structure):
     _fields_ = [
         ("struct_size", c.c_size_t),
-        ("defect_type", c.c_char_p),
-        *[(name, c.c_int32) for name in ("steps", "background", "blend", "refinement")],
-        *[(name, c.c_double) for name in ("threshold", "min_change", "smooth")],
-        ("min_area", c.c_int32),
+        ("defect", c.c_char_p),
+        *[(name, c.c_int32) for name in ("steps", "background", "blend", "refine")],
+        *[(name, c.c_double) for name in ("refine_threshold", "min_change", "refine_smooth")],
+        ("refine_min_area", c.c_int32),
         *[(name, c.c_double) for name in ("min_coverage", "max_leak", "grow", "feather")],
         *[(name, c.c_int32) for name in ("context", "batch_size", "workers", "queue")],
     ]

@@ -37,8 +37,8 @@ import sys, numpy as np, clibrary
 library, engine, trust, given, out = sys.argv[1:]
 library, data = clibrary.Library(library), np.load(given)
 handle = library.open(engine, 1, trust)
-loose = {"min_change": 1e-3, "min_area": 1, "min_coverage": 0.0, "max_leak": 1e6}
-session = library.session(handle, defect_type=b"spot", background=int(data["dual"]), **loose)
+loose = {"min_change": 1e-3, "refine_min_area": 1, "min_coverage": 0.0, "max_leak": 1e6}
+session = library.session(handle, defect=b"spot", background=int(data["dual"]), **loose)
 size, candidates = int(data["latent"]), int(data["candidates"])
 made = library.synthesize(session, data["image"], [data["mask"]], 5, candidates, size)
 library.c.defectrt_session_destroy(session)

@@ -112,12 +112,12 @@ def test_images(library, engine, name):
     handle = library.open(engine)
     session = library.session(
         handle,
-        defect_type=b"spot",
+        defect=b"spot",
         background=["replay", "dual"].index(background),
         blend=["residual", "decoded"].index(blend),
-        refinement=METHODS.index(method),
+        refine=METHODS.index(method),
         min_change=1e-3,
-        min_area=1,
+        refine_min_area=1,
         **loose,
     )
     size = latents[0][0].size
@@ -159,8 +159,8 @@ def test_pieces(library, engine, seed):
     instances = [paste(part.shape, part.corner, mask.shape) for part in pieces(mask, gap)]
     image = image_of((1, np.uint8), mask.shape, rng)
     handle = library.open(engine)
-    loose = {"min_change": 1e-3, "min_area": 1, "min_coverage": 0.0, "max_leak": 1e6}
-    session = library.session(handle, defect_type=b"spot", **loose)
+    loose = {"min_change": 1e-3, "refine_min_area": 1, "min_coverage": 0.0, "max_leak": 1e6}
+    session = library.session(handle, defect=b"spot", **loose)
     try:
         split = library.synthesize(session, image, [mask], seed, split=True)
         listed = library.synthesize(session, image, instances, seed)
@@ -184,7 +184,7 @@ def test_without_a_defect_both_say_so(library, engine):
     expected, _ = clibrary.in_python(engine, image, [mask], 1, config)
     assert expected.fault == "no defect appeared"
     handle = library.open(engine)
-    session = library.session(handle, defect_type=b"spot", min_area=10_000)
+    session = library.session(handle, defect=b"spot", refine_min_area=10_000)
     with pytest.raises(clibrary.StatusError, match="no defect appeared") as fault:
         library.synthesize(session, image, [mask], 1)
     assert fault.value.status == 8

@@ -34,7 +34,7 @@ def test_the_engine_is_whole_and_says_where_it_comes_from(engine, run):
         "denoiser.onnx",
         "prompts.safetensors",
     }
-    assert manifest.defects == ["line", "spot"]
+    assert manifest.defect_types == ["line", "spot"]
     assert manifest.schedule.default_steps == 4
     assert manifest.schedule.prediction_type == "v_prediction"
     assert manifest.provenance.base_model == "tiny"
@@ -66,7 +66,7 @@ def test_the_same_run_gives_the_same_engine(run, engine, tmp_path):
 def test_the_defect_types_of_defect_can_be_chosen(run, tmp_path):
     one = build(run, tmp_path / "e", steps=(2,), defects=("spot",), quiet=True)
     manifest = verify(one)
-    assert manifest.defects == ["spot"]
+    assert manifest.defect_types == ["spot"]
     assert manifest.prompt_indices() == (2, 0, 1)
     assert load_file(one / "prompts.safetensors").popitem()[1].shape[0] == 3
 

@@ -86,7 +86,7 @@ def limits():
 
 def test_a_good_one_is_read(good):
     manifest = verify(good)
-    assert manifest.defects == ["spot"]
+    assert manifest.defect_types == ["spot"]
     assert manifest.prompt_indices() == manifest.prompt_indices("spot") == (2, 0, 1)
     assert len(manifest.steps()) == 4
     assert len(manifest.steps(2)) == 2

@@ -30,7 +30,7 @@ _RECIPE = ("steps", "batch", "learning_rate", "cooldown", "guidance", "seed")
 
 def test_the_engine_inside_is_whole_small_and_speaks_of_no_machine():
     manifest = verify(BUNDLED_ENGINE)
-    assert set(manifest.defects) == set(DEFECTS)
+    assert set(manifest.defect_types) == set(DEFECTS)
     sizes = [entry.size for entry in manifest.files.values()]
     assert max(sizes) < 16 << 20
     assert sum(sizes) < 30 << 20

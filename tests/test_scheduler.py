@@ -247,7 +247,7 @@ def real_engine(calls=1):
 
 def job_of(engine, **options):
     steps = min(map(int, engine.manifest.schedule.tables))
-    return Job(defect=engine.manifest.defects[0], steps=steps, **options)
+    return Job(defect=engine.manifest.defect_types[0], steps=steps, **options)
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ int main(int argc, char **argv) {
         const defectrt::Engine engine(argv[1]);
         const std::string defect_type = engine.defect_types().front();
         defectrt::Options options;
-        options.defect_type = defect_type.c_str();
+        options.defect = defect_type.c_str();
         options.queue = 4;
         defectrt::Session session(engine, options);
         Line line;

@@ -98,7 +98,7 @@ int main(int argc, char **argv) {
         /* the first of the types that the engine makes */
         defectrt_session_options_init(&options, sizeof options);
         status = defectrt_engine_defect_type(engine, 0, defect_type, sizeof defect_type, NULL);
-        options.defect_type = defect_type;
+        options.defect = defect_type;
     }
     if (status == DEFECTRT_OK) status = defectrt_session_create(engine, &options, &session);
     if (status != DEFECTRT_OK) {

@@ -130,10 +130,10 @@ std::filesystem::path directory_path(const char *directory) {
 defectrt_session_options default_options() {
     defectrt_session_options out{};
     out.struct_size = sizeof out;
-    out.threshold = 0.5;
+    out.refine_threshold = 0.5;
     out.min_change = 0.03;
-    out.smooth = 1;
-    out.min_area = 4;
+    out.refine_smooth = 1;
+    out.refine_min_area = 4;
     out.min_coverage = 0.05;
     out.max_leak = 1;
     out.grow = 2;
@@ -154,11 +154,11 @@ void check_options(const defectrt_session_options &o) {
         {o.steps < 0, "steps: one of the engine's, or 0"},
         {outside(o.background, DEFECTRT_REPLAY, DEFECTRT_DUAL), "background: replay or dual"},
         {outside(o.blend, DEFECTRT_RESIDUAL, DEFECTRT_DECODED), "blend: residual or decoded"},
-        {outside(o.refinement, DEFECTRT_REFINEMENT_CHANGE, DEFECTRT_REFINEMENT_NONE),
-         "refinement: change, attention, both or none"},
-        {outside(o.threshold, 0.0, 1.0), "threshold: 0 to 1"},
+        {outside(o.refine, DEFECTRT_REFINE_CHANGE, DEFECTRT_REFINE_NONE),
+         "refine: change, attention, both or none"},
+        {outside(o.refine_threshold, 0.0, 1.0), "refine_threshold: 0 to 1"},
         {outside(o.min_change, 0.0, 1.0), "min_change: 0 to 1"},
-        {outside(o.smooth, 0.0, 1000.0), "smooth: 0 to 1000 px"},
+        {outside(o.refine_smooth, 0.0, 1000.0), "refine_smooth: 0 to 1000 px"},
         {outside(o.min_coverage, 0.0, 1.0), "min_coverage: 0 to 1"},
         {outside(o.max_leak, 0.0, 1e9), "max_leak: 0 to 1e9"},
         {outside(o.grow, 0.0, far), "grow: 0 to 10000 px"},
@@ -179,11 +179,11 @@ void check_options(const defectrt_session_options &o) {
 Settings settings_of(const defectrt_session_options &o, const Manifest &manifest) {
     Settings out;
     out.prompts = manifest.prompt_indices(
-        o.defect_type == nullptr ? std::nullopt : std::optional<std::string>(o.defect_type));
+        o.defect == nullptr ? std::nullopt : std::optional<std::string>(o.defect));
     out.schedule = manifest.steps(o.steps);
     out.dual = o.background == DEFECTRT_DUAL;
     out.decoded = o.blend == DEFECTRT_DECODED;
-    out.refinement = {o.refinement, o.threshold, o.min_change, o.smooth, o.min_area};
+    out.refinement = {o.refine, o.refine_threshold, o.min_change, o.refine_smooth, o.refine_min_area};
     out.min_coverage = o.min_coverage;
     out.max_leak = o.max_leak;
     out.grow = o.grow;

@@ -1,4 +1,4 @@
-// A mask in the instances that are painted as a defect each (runtime/pictures/masks.py).
+// A mask in the instances that are painted as a defect each (runtime/masks/pieces.py).
 #pragma once
 
 #include <memory>

@@ -169,7 +169,7 @@ private:
         if (c.area == 0) return "no defect appeared";
         if (c.coverage < settings_.min_coverage) return "it covers too little of its mask";
         if (c.seam > settings_.max_leak * c.visibility &&
-            settings_.refinement.method != DEFECTRT_REFINEMENT_NONE) {
+            settings_.refinement.method != DEFECTRT_REFINE_NONE) {
             return "it leaks: its border changed more than itself";
         }
         return "";

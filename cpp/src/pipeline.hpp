@@ -1,5 +1,5 @@
 // The method on one image: encode, invert once, generate candidates, decode, keep the best
-// (runtime/synthesis/maker.py).
+// (runtime/synthesis/pipeline.py).
 #pragma once
 
 #include <functional>

@@ -34,12 +34,12 @@ void keep_changed(Mask &refined, const Pixels &change, double min_change, double
 
 Mask refine(const Mask &mask, const Pixels &attention, const Pixels &change,
             const Refinement &how) {
-    if (how.method == DEFECTRT_REFINEMENT_NONE) return mask;
+    if (how.method == DEFECTRT_REFINE_NONE) return mask;
     Mask refined = mask;
-    if (how.method != DEFECTRT_REFINEMENT_CHANGE) {
+    if (how.method != DEFECTRT_REFINE_CHANGE) {
         keep_attended(refined, mask, attention, how.threshold);
     }
-    if (how.method != DEFECTRT_REFINEMENT_ATTENTION) {
+    if (how.method != DEFECTRT_REFINE_ATTENTION) {
         keep_changed(refined, change, how.min_change, how.smooth);
     }
     return without_specks(refined, how.min_area);

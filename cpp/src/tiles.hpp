@@ -1,5 +1,5 @@
 // An instance in the tiles that paint it: each fits the model's window
-// (runtime/synthesis/strokes.py).
+// (runtime/synthesis/tiles.py).
 #pragma once
 
 #include <vector>

@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from defectrt.pictures.masks import pieces
+from defectrt.masks.pieces import pieces
 
 VECTORS = Path(__file__).parent / "filters.txt"
 

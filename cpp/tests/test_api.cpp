@@ -113,7 +113,7 @@ TEST(Engine, RefusesADamagedFile) {
 TEST(Session, NamesEveryImpossibleOption) {
     const Engine engine(directory, 1);
     Options options;
-    options.threshold = 2;
+    options.refine_threshold = 2;
     options.batch_size = 0;
     options.grow = -1;
     try {
@@ -122,12 +122,12 @@ TEST(Session, NamesEveryImpossibleOption) {
     } catch (const Error &error) {
         EXPECT_EQ(error.status(), DEFECTRT_USAGE);
         const std::string text = error.what();
-        for (const char *part : {"threshold", "batch_size", "grow"}) {
+        for (const char *part : {"refine_threshold", "batch_size", "grow"}) {
             EXPECT_NE(text.find(part), std::string::npos) << part;
         }
     }
     options = Options();
-    options.defect_type = "dent";
+    options.defect = "dent";
     EXPECT_THROW(Session(engine, options), Error);
     options = Options();
     options.steps = 3;

@@ -40,7 +40,7 @@ def info(
     directory = engine or BUNDLED_ENGINE
     manifest = read_manifest(directory)
     if as_json:
-        ids = {name: i for i, name in enumerate(manifest.defects, 1)}
+        ids = {name: i for i, name in enumerate(manifest.defect_types, 1)}
         data = {"directory": str(directory), "category_ids": ids}
         typer.echo(json.dumps(data | manifest.model_dump(mode="json"), indent=1))
         return

@@ -236,17 +236,17 @@ class Manifest(_Strict):
         return self._fingerprint
 
     @property
-    def defects(self) -> list[str]:
+    def defect_types(self) -> list[str]:
         """Names of the kinds of defect the engine can make."""
         return [p.name for p in self.prompts if p.role == "defect"]
 
     def prompt_indices(self, defect: str | None = None) -> PromptIndices:
         """Prompts for one kind of defect; it may be left out if there is only one."""
-        if defect is None and len(self.defects) == 1:
-            defect = self.defects[0]
-        if defect not in self.defects:
+        if defect is None and len(self.defect_types) == 1:
+            defect = self.defect_types[0]
+        if defect not in self.defect_types:
             given = "no defect was named" if defect is None else f"no defect is named {defect!r}"
-            raise UsageError(f"{given}; this engine makes: {', '.join(self.defects)}")
+            raise UsageError(f"{given}; this engine makes: {', '.join(self.defect_types)}")
         index = {(p.role, p.name): i for i, p in enumerate(self.prompts)}
         roles = {p.role: i for i, p in enumerate(self.prompts)}
         return PromptIndices(index["defect", defect], roles["background"], roles["masked"])

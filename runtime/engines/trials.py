@@ -89,7 +89,10 @@ def draw_rows(manifest: Manifest, count: int) -> Rows:
     mask = np.zeros((count, 1, h, w), np.float32)
     mask[..., h // 4 : -(-h // 2), w // 4 : -(-w // 2)] = 1
     z = rng.normal(size=(count, size.channels, h, w)).astype(np.float32)
-    step, indices = manifest.steps().generation[-1], manifest.prompt_indices(manifest.defects[0])
+    step, indices = (
+        manifest.steps().generation[-1],
+        manifest.prompt_indices(manifest.defect_types[0]),
+    )
     ones = np.ones(count, np.float32)
     return Rows(
         latent=z,

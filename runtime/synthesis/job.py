@@ -125,7 +125,7 @@ def synthesize(
             "category": config.category,
             "engine": sha256_of(engine / MANIFEST),
             "provider": opened.provider,
-            "defect_types": opened.manifest.defects,
+            "defect_types": opened.manifest.defect_types,
             "images": digest(listed.name for listed in goods),
             "masks": masks.record(),
         }

@@ -176,23 +176,23 @@ enum {
 };
 
 enum {
-    DEFECTRT_REFINEMENT_CHANGE = 0,    /* where the image changed */
-    DEFECTRT_REFINEMENT_ATTENTION = 1, /* where the model attended to the defect, Eq. 13 */
-    DEFECTRT_REFINEMENT_BOTH = 2,      /* both have to agree */
-    DEFECTRT_REFINEMENT_NONE = 3       /* the mask as it was given */
+    DEFECTRT_REFINE_CHANGE = 0,    /* where the image changed */
+    DEFECTRT_REFINE_ATTENTION = 1, /* where the model attended to the defect, Eq. 13 */
+    DEFECTRT_REFINE_BOTH = 2,      /* both have to agree */
+    DEFECTRT_REFINE_NONE = 3       /* the mask as it was given */
 };
 
 typedef struct defectrt_session_options {
     size_t struct_size;
-    const char *defect_type; /* UTF-8; NULL if the engine makes one type only */
+    const char *defect;      /* UTF-8; NULL if the engine makes one type only */
     int32_t steps;           /* DDIM steps, one of the engine's schedules; 0: its default */
     int32_t background;      /* DEFECTRT_REPLAY or DEFECTRT_DUAL */
     int32_t blend;           /* DEFECTRT_RESIDUAL or DEFECTRT_DECODED */
-    int32_t refinement;      /* DEFECTRT_REFINEMENT_... */
-    double threshold;        /* of the attention, 0 to 1 of its maximum; 0.5 */
+    int32_t refine;          /* DEFECTRT_REFINE_... */
+    double refine_threshold; /* of the attention, 0 to 1 of its maximum; 0.5 */
     double min_change;       /* of the difference, 0 to 1 of the full range; 0.03 */
-    double smooth;           /* px; blur of the difference, 0 to 1000; 1 */
-    int32_t min_area;        /* px; smaller specks are noise; 4 */
+    double refine_smooth;    /* px; blur of the difference, 0 to 1000; 1 */
+    int32_t refine_min_area; /* px; smaller specks are noise; 4 */
     double min_coverage;     /* share of the mask that has to become defect, 0 to 1; 0.05 */
     double max_leak;         /* change of the border allowed, in units of the defect's; 1 */
     double grow;             /* px beyond the mask in which the result counts fully; 2 */
