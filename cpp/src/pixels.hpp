@@ -1,4 +1,4 @@
-// The window the model sees, and the composite onto the original (runtime/images/window.py, compositing.py).
+// The window the model sees, and the composite onto the original (runtime/images).
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// Mask refinement, Eq. 13: the label is where the defect really is (runtime/synthesis/refinement.py).
+// Mask refinement, Eq. 13: where the defect really is (runtime/synthesis/refinement.py).
 #pragma once
 
 #include "image.hpp"
