@@ -159,7 +159,7 @@ class Synthesizer(Closing):
     ) -> Iterator[Result]:
         """The configured count of samples of every workpiece, in order, as they get ready.
 
-        Parts are taken only as there is room for them, so there may be any number; a bare
+        Workpieces are taken only as there is room for them, so there may be any number; a bare
         image is named by its place. Many are on the way at once and share the engine, which
         is faster than one call after another. Leaving the loop early drops the rest.
 
@@ -298,7 +298,7 @@ class _Checked:
 
 def _as_mask(given: ArrayLike, size: tuple[int, ...], name: str) -> Mask:
     mask: NDArray[Any] = np.asarray(given)
-    if mask.shape != size or mask.dtype.defect_type not in "biuf":
+    if mask.shape != size or mask.dtype.kind not in "biuf":
         raise InputError(
             f"workpiece {name!r}: the mask is {list(mask.shape)} of {mask.dtype}, "
             f"its image {list(size)}"
