@@ -52,11 +52,16 @@ def command_section(command: Any, context: Any) -> str:
     story, _, examples = inspect.cleandoc(command.help).partition("\nExamples:\n")
     lines = re.sub(r"\\\n", "\n", examples).strip().split("\n\n")
     shown = "\n".join(f"    {' '.join(line.split())}" for line in lines)
-    rows = [p.get_help_record(context) for p in command.params]
-    table = "\n".join(f"| `{cell(name)}` | {cell(text)} |" for name, text in filter(None, rows))
-    usage = f"    {command.get_usage(context).removeprefix('Usage: ')}"
+    usage = f"```text\n{command.get_usage(context).removeprefix('Usage: ')}\n```"
     parts = [f"### {context.command_path}", usage, story.strip(), shown]
-    return "\n\n".join([*parts, f"| option | |\n|---|---|\n{table}"])
+    return "\n\n".join([*filter(str.strip, parts), option_table(command, context)])
+
+
+def option_table(command: Any, context: Any) -> str:
+    """A line an option or argument."""
+    rows = [p.get_help_record(context) for p in command.params]
+    lines = [f"| `{cell(row[0])}` | {cell(row[1])} |" for row in rows if row]
+    return "\n".join(["| option | |\n|---|---|", *lines])
 
 
 def python_section(name: str, value: Any) -> str:
@@ -102,7 +107,7 @@ def reference() -> str:
     """The whole page."""
     group = command_line()
     context = typer.Context(group, info_name="defectrt", max_content_width=100, terminal_width=100)
-    parts = [HEAD.strip(), "## Command line"]
+    parts = [HEAD.strip(), "## Command line", command_section(group, context)]
     parts += [command_section(command, own) for command, own in commands(group, context)]
     parts += ["## Python"]
     parts += [
