@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from pkgutil import resolve_name
 
 import typer
 
@@ -23,6 +24,8 @@ FOREIGN = {
     "--no-deps",  # pip
     "--small",
 }
+#: Dotted names that are none of Python's: headers, and the group of entry points.
+NO_PYTHON = {"defectrt.h", "defectrt.hpp", "defectrt.commands"}
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*[a-z]")
 
 
@@ -144,3 +147,23 @@ def imports(source: str) -> Iterator[tuple[str, str]]:
             yield from ((node.module or "", alias.name) for alias in node.names)
         elif isinstance(node, ast.Import):
             yield from ((alias.name, "") for alias in node.names)
+
+
+def paths(text: str) -> list[str]:
+    """Files and folders of the project that a page names."""
+    top = "runtime|training|export|kernels|cpp|tests|benchmarks|examples|docs"
+    return re.findall(rf"`((?:{top})/[\w/.-]+)`", text)
+
+
+def names(text: str) -> list[str]:
+    """Dotted names of the package that a page mentions in its text."""
+    return [n for n in re.findall(r"`(defectrt(?:\.\w+)+)`", text) if n not in NO_PYTHON]
+
+
+def resolves(name: str) -> bool:
+    """Whether a dotted name leads to a module, or to something in one."""
+    try:
+        resolve_name(name)
+    except (AttributeError, ModuleNotFoundError):
+        return False
+    return True

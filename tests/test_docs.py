@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pages
 import pytest
+import yaml
 from PIL import Image
 
 import defectrt
@@ -121,6 +122,19 @@ def test_a_script_that_is_not_there_is_found():
     text = "    ./slowstart\n    python examples/none.py OUT\n    python -m defectrt.nothing x\n"
     assert len(pages.scripts(text)) == 3
     assert all(map(pages.missing, pages.scripts(text)))
+
+
+@on_every_page
+def test_paths_and_names_in_the_text_are_there(page):
+    text = page.read_text()
+    assert [path for path in pages.paths(text) if not (ROOT / path).exists()] == []
+    assert [name for name in pages.names(text) if not pages.resolves(name)] == []
+
+
+def test_a_path_or_name_that_is_not_there_is_found():
+    text = "`runtime/pictures/`, `defectrt.Job`, `defectrt.engine.Engine`, `defectrt.masks.shapes`"
+    assert not (ROOT / pages.paths(text)[0]).exists()
+    assert [pages.resolves(name) for name in pages.names(text)] == [False, False, True]
 
 
 @on_every_block
@@ -245,3 +259,16 @@ def test_the_version_stands_in_one_place():
     places += [p for p in PAGES if p.parent == ROOT / "docs"]
     assert [p.name for p in places if re.search(rf"\b{re.escape(version)}\b", p.read_text())] == []
     assert f"## [{version}]" in (ROOT / "CHANGELOG.md").read_text()
+
+
+WORKFLOW = ROOT / ".github" / "workflows" / "ci.yml"
+
+
+def test_the_workflow_names_three_systems_and_runs_what_is_there(group):
+    jobs = yaml.safe_load(WORKFLOW.read_text())["jobs"].values()
+    systems = [job["runs-on"] for job in jobs]
+    systems += [s for job in jobs for s in job.get("strategy", {}).get("matrix", {}).get("os", [])]
+    assert {s.partition("-")[0] for s in systems} >= {"ubuntu", "macos", "windows"}
+    runs = [step["run"] for job in jobs for step in job["steps"] if "run" in step]
+    assert [pages.fault(run, group) for run in runs if run.startswith("defectrt")] == [None] * 4
+    assert all((ROOT / run).is_file() for run in runs if run.startswith("."))
