@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def denoiser(size: str) -> Part:
-    """The row step of a model of that size and eight prompts, as the default engine has."""
+    """The row step of a model of that size and eight prompts, as the bundled engine has."""
     model = new_model(SIZES[size])
     embeddings, content = model.encode_prompts([f"kind {i}" for i in range(8)])
     side, channels = int(model.unet.config.sample_size), int(model.unet.config.in_channels)

@@ -23,7 +23,7 @@ from defectrt.synthesis.job import Job, synthesize
 from defectrt.training.surfaces import DEFECT_TYPES as DEFECTS
 
 ROOT = Path(__file__).parents[1]
-RECIPE = ROOT / "examples" / "default_engine" / "cpu"
+RECIPE = ROOT / "examples" / "bundled_engine" / "cpu"
 #: What of the recipe an engine's manifest has to agree with.
 _RECIPE = ("steps", "batch", "learning_rate", "cooldown", "guidance", "seed")
 

@@ -1,6 +1,6 @@
 """Measure an engine on good images: what happens to the background, in latents and pixels.
 
-    python report.py ENGINE IMAGES MASKS --defect blowhole [--images 8] [--steps 50]
+    python report.py ENGINE IMAGES MASKS --defect blowhole [--first 8] [--steps 50]
 
 Prints one line of JSON. Errors are root mean squares outside the mask; latents have about unit
 variance, pixels are in grey levels of 255.
@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("images", type=Path)
     parser.add_argument("masks", type=Path)
     parser.add_argument("--defect", required=True)
-    parser.add_argument("--images", type=int, default=8)
+    parser.add_argument("--first", type=int, default=8, help="images to take")
     parser.add_argument("--steps", type=int)
     parser.add_argument("--threads", type=int)
     args = parser.parse_args()
@@ -52,7 +52,7 @@ def main() -> None:
         m = engine.manifest
         side, schedule = m.image.height, m.steps(args.steps)
         pixels, pixel_masks, latent_masks, noise = [], [], [], []
-        for path in sorted(args.images.iterdir())[: args.images]:
+        for path in sorted(args.images.iterdir())[: args.first]:
             image = read_image(path)
             mask = read_mask(masks.mask_of(path.relative_to(args.images)), image.shape[:2])
             window = place_window(mask, side, 8)
@@ -86,7 +86,7 @@ def main() -> None:
                     "round_trip": round(errors["dual"], 5),
                     "replay": errors["replay"],
                     "autoencoder": round(rms(decoded, 1 - np.stack(pixel_masks)), 2),
-                    "seconds_a_image": {k: round(v / len(x), 3) for k, v in times.items()},
+                    "seconds_an_image": {k: round(v / len(x), 3) for k, v in times.items()},
                 }
             )
         )

@@ -6,7 +6,7 @@ import os
 import sys
 import traceback
 from importlib.metadata import entry_points
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -17,7 +17,7 @@ from .info import info
 from .synthesize import synthesize
 from .verify import verify
 
-__all__ = ["app", "main"]
+__all__ = ["app", "command_line", "main"]
 
 #: Set to see the whole traceback of an error.
 DEBUG = "DEFECTRT_DEBUG"
@@ -65,11 +65,16 @@ def _add_commands_of_the_layers_above() -> None:
             app.command(entry.name)(command)
 
 
+def command_line() -> Any:
+    """All commands, of the layers above too, as one group."""
+    _add_commands_of_the_layers_above()
+    return typer.main.get_command(app)
+
+
 def main() -> None:
     """Run the command line; exits with the code of the error, 0 without one, 2 for bad usage."""
     try:
-        _add_commands_of_the_layers_above()
-        app()
+        command_line()()
     except DefectRTError as error:
         sys.exit(_report(error, error.exit_code))
     except Exception as error:

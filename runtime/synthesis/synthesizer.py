@@ -159,7 +159,7 @@ class Synthesizer(Closing):
     ) -> Iterator[Result]:
         """The configured count of samples of every workpiece, in order, as they get ready.
 
-        Parts are taken only as there is room for them, so there may be any number; a bare
+        Workpieces are taken only as there is room for them, so there may be any number; a bare
         image is named by its place. Many are on the way at once and share the engine, which
         is faster than one call after another. Leaving the loop early drops the rest.
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# The engine inside, from nothing: draw surfaces, train an autoencoder, its decoder once more, a
-# base (Eq. 2), the fine-tune with all kinds in one model (Eq. 5), and build the engine.
+# The bundled engine, from nothing: draw surfaces, train an autoencoder, its decoder once more, a
+# base (Eq. 2), the fine-tune with all defect types in one model (Eq. 5), and build the engine.
 #
-#   examples/default_engine/train.sh OUT [cpu|gpu]
+#   examples/bundled_engine/train.sh OUT [cpu|gpu]
 #
 # cpu: a window of 96 px, five hours on one core. gpu: a window of 256 px.
 # Stopped at any moment, the same command goes on from the last checkpoint, to the same weights.
@@ -12,19 +12,19 @@ out="${1:?usage: train.sh OUT [cpu|gpu]}" recipe="$here/${2:-cpu}"
 source "$recipe/recipe.env" # COUNT, SIZE, WINDOW, MODEL, HALF
 
 mkdir -p "$out"
-if [ ! -e "$out/pictures.done" ]; then
-    python -m defectrt.training.surfaces "$out/pictures" \
+if [ ! -e "$out/images.done" ]; then
+    python -m defectrt.training.surfaces "$out/images" \
         --count "$COUNT" --size "$SIZE" --window "$WINDOW" --seed 0
-    touch "$out/pictures.done"
+    touch "$out/images.done"
 fi
 if [ ! -e "$out/blank/model_index.json" ]; then
     rm -rf "$out/blank"
     defectrt new-model --size "$MODEL" --prediction-type v_prediction --out "$out/blank"
 fi
 
-data=(--good "$out/pictures/good")
-for kind in scratch crack dent hole stain particle; do
-    data+=(--defect "$kind=$out/pictures/$kind")
+data=(--good "$out/images/good")
+for defect_type in scratch crack dent hole stain particle; do
+    data+=(--defect "$defect_type=$out/images/$defect_type")
 done
 stage() { # NAME BASE: one run; a finished one is left alone
     if [ ! -e "$out/$1.done" ]; then

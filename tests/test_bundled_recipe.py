@@ -12,7 +12,7 @@ import pytest
 
 from defectrt.engines.loading import load_engine
 
-RECIPE = Path(__file__).parents[1] / "examples" / "default_engine"
+RECIPE = Path(__file__).parents[1] / "examples" / "bundled_engine"
 STAGES = ("autoencoder", "decoder", "base", "fine-tune")
 
 
