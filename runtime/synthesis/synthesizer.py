@@ -298,7 +298,7 @@ class _Checked:
 
 def _as_mask(given: ArrayLike, size: tuple[int, ...], name: str) -> Mask:
     mask: NDArray[Any] = np.asarray(given)
-    if mask.shape != size or mask.dtype.defect_type not in "biuf":
+    if mask.shape != size or mask.dtype.kind not in "biuf":
         raise InputError(
             f"workpiece {name!r}: the mask is {list(mask.shape)} of {mask.dtype}, "
             f"its image {list(size)}"
