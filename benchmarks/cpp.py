@@ -2,8 +2,8 @@
 
 python benchmarks/cpp.py [--engine DIR] [--pairs 5] >> benchmarks/results/cpp.csv
 
-One picture a time, one stroke, one thread in the engine on both sides, a process of its own for
-each start and its memory. Correctness is the parity test's; here pictures are compared once.
+One image at a time, one tile, one thread in the engine on both sides, a process of its own for
+each start and its memory. Correctness is the parity test's; here images are compared once.
 """
 
 from __future__ import annotations
@@ -33,56 +33,57 @@ def resident():
 
 def scene():
     rng = np.random.default_rng(0)
-    picture = rng.normal(150, 10, (256, 256, 3)).clip(0, 255).astype(np.uint8)
+    image = rng.normal(150, 10, (256, 256, 3)).clip(0, 255).astype(np.uint8)
     mask = np.zeros((256, 256), bool)
     mask[120:130, 110:140] = True
-    return picture, mask
+    return image, mask
 
 
 class Python:
-    def __init__(self, engine, kind, steps):
-        from defectrt.config.synthesis import Job
+    def __init__(self, engine, defect_type, steps):
+        from defectrt.config.synthesis import SynthesisConfig
         from defectrt.engines.loading import load_engine
-        from defectrt.synthesis.pipeline import Good, Maker
+        from defectrt.synthesis.pipeline import Pipeline, SourceImage
         from defectrt.synthesis.scheduler import Scheduler, Task
 
         self.engine = load_engine(engine, threads=1)
-        job = Job(defect=kind, steps=steps, min_coverage=0, max_leak=1e6)
-        self.maker, self.parts = Maker(self.engine, job), (Good, Scheduler, Task)
+        limits = {"min_coverage": 0, "max_leak": 1e6}
+        config = SynthesisConfig(defect=defect_type, steps=steps, **limits)
+        self.pipeline = Pipeline(self.engine, config)
+        self.source, self.scheduler, self.task = SourceImage, Scheduler, Task
 
-    def __call__(self, picture, mask, seed):
-        good, scheduler, task = self.parts
-        work = task(self.maker.sample(good("x", picture), 0, [mask], seed))
-        (done,) = scheduler(self.engine, batch=1).run([work])
-        return done.result().picture
+    def __call__(self, image, mask, seed):
+        work = self.task(self.pipeline.sample(self.source("x", image), 0, [mask], seed))
+        (done,) = self.scheduler(self.engine, batch_size=1).run([work])
+        return done.result().image
 
 
 class Cpp:
-    def __init__(self, engine, kind, steps):
+    def __init__(self, engine, defect_type, steps):
         import clibrary
 
         self.library = clibrary.Library(clibrary.build())
         handle = self.library.open(engine, threads=1)
         self.session = self.library.session(
-            handle, defect=kind.encode(), steps=steps, min_coverage=0.0, max_leak=1e6
+            handle, defect=defect_type.encode(), steps=steps, min_coverage=0.0, max_leak=1e6
         )
 
-    def __call__(self, picture, mask, seed):
-        return self.library.synthesize(self.session, picture, [mask], seed)[0]
+    def __call__(self, image, mask, seed):
+        return self.library.synthesize(self.session, image, [mask], seed)[0]
 
 
 SIDES = {"python": Python, "cpp": Cpp}
 
 
-def serve(side, engine, kind, steps):
+def serve(side, engine, defect_type, steps):
     """Makes a sample for every seed on stdin; says how long it took."""
-    picture, mask = scene()
+    image, mask = scene()
     before, start = resident(), time.perf_counter()
-    make = SIDES[side](engine, kind, steps)
+    make = SIDES[side](engine, defect_type, steps)
     print(json.dumps([time.perf_counter() - start, resident() - before]), flush=True)
     for line in sys.stdin:
         start = time.perf_counter()
-        made = make(picture, mask, int(line))
+        made = make(image, mask, int(line))
         seconds = time.perf_counter() - start
         checksum = int(made.astype(np.int64).sum())
         print(json.dumps([seconds, resident() - before, checksum]), flush=True)
@@ -126,7 +127,7 @@ def main():
         numbers = [statistics.median(times), max(times), *starts[side], rows[-1][1]]
         table.writerow([side, len(times), *(f"{n:.3f}" for n in numbers), steps, 1])
     differences = [abs(a[2] - b[2]) for a, b in zip(*seen.values(), strict=True)]
-    print(f"largest difference of a picture's sum: {max(differences)}", file=sys.stderr)
+    print(f"largest difference of an image's sum: {max(differences)}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
 import signal
+import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from subprocess import CompletedProcess
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from defectrt.cli import main
 from defectrt.diffusion.schedule import NoiseSchedule
 from defectrt.engines.manifest import Manifest, hash_file
 from defectrt.images.png import encode_png
@@ -26,6 +32,18 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # Triton reads this once, when it is first imported: without a GPU, kernels are interpreted.
 if not Path("/dev/nvidiactl").exists():
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+
+def command_line(*words):
+    """Run the program in this process; what a process of its own would have answered."""
+    words, out, err = ["defectrt", *map(str, words)], io.StringIO(), io.StringIO()
+    with patch.object(sys, "argv", words), redirect_stdout(out), redirect_stderr(err):
+        try:
+            main()
+            code = 0
+        except SystemExit as ended:
+            code = ended.code or 0
+    return CompletedProcess(words, code, out.getvalue(), err.getvalue())
 
 
 def manifest_dict(files=None):
