@@ -59,7 +59,7 @@ class Builders(threading.Thread):
 
 def measure(folder, args):
     from defectrt.export import build as building
-    from defectrt.export.tensorrt.tensorrt.tensorrt_rtx import TensorRTRTX
+    from defectrt.export.tensorrt.tensorrt_rtx import TensorRTRTX
 
     run = folder / "run"
     sd15().save(run / "model")

@@ -67,7 +67,7 @@ def sd15():
 def image(folder):
     import numpy as np
 
-    from defectrt.training.data.samples.samples import Sample
+    from defectrt.training.data.samples import Sample
 
     pixels = np.random.default_rng(0).integers(100, 156, (512, 512, 3)).astype(np.uint8)
     mask = np.zeros((512, 512), bool)

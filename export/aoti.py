@@ -78,7 +78,7 @@ class Aoti:
         """
         fewest = _FEWEST[self.device]
         if wrong := [n for n in self.buckets if not fewest <= n <= MOST_ROWS]:
-            raise UsageError(f"a bucket of {wrong[0]} rows; give {fewest} to {MOST_ROWS}")
+            raise UsageError(f"--batch-size {wrong[0]}: give {fewest} to {MOST_ROWS}")
         if self.device == "cpu" and self.precision != "float32":
             raise UsageError(f"on a CPU the precision is float32, not {self.precision}")
         if self.device == "cuda" and not torch.cuda.is_available():
@@ -87,7 +87,7 @@ class Aoti:
                 "engine on the machine that shall run it, or choose --device cpu"
             )
         if self.device == "cuda" and not self.buckets:
-            raise UsageError("on a GPU every bucket is a CUDA graph; give at least one --bucket")
+            raise UsageError("on a GPU every batch size is a CUDA graph; give at least one")
         _check_compiler()
 
     @torch.no_grad()

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
 import signal
+import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from subprocess import CompletedProcess
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from defectrt.cli import main
 from defectrt.diffusion.schedule import NoiseSchedule
 from defectrt.engines.manifest import Manifest, hash_file
 from defectrt.images.png import encode_png
-from defectrt.synthesis.job import Job, synthesize
+from defectrt.synthesis.job import synthesize
 
 WINDOW, LATENT = 32, 16
 
@@ -26,6 +32,18 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # Triton reads this once, when it is first imported: without a GPU, kernels are interpreted.
 if not Path("/dev/nvidiactl").exists():
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+
+def command_line(*words):
+    """Run the program in this process; what a process of its own would have answered."""
+    words, out, err = ["defectrt", *map(str, words)], io.StringIO(), io.StringIO()
+    with patch.object(sys, "argv", words), redirect_stdout(out), redirect_stderr(err):
+        try:
+            main()
+            code = 0
+        except SystemExit as ended:
+            code = ended.code or 0
+    return CompletedProcess(words, code, out.getvalue(), err.getvalue())
 
 
 def manifest_dict(files=None):
@@ -160,10 +178,10 @@ def go(parts, fake_engine, tmp_path):
     """Run the job on the parts; returns the folder and the summary."""
     images, masks = parts
 
-    def run(name="out", job=None, **options):
+    def run(name="out", **options):
         out = tmp_path / name
-        job = job or Job()
-        return out, synthesize(images, fake_engine[0], masks, out, job, quiet=True, **options)
+        options = {"engine": fake_engine[0], "masks": masks} | options
+        return out, synthesize(images, out, quiet=True, **options)
 
     return run
 
@@ -202,8 +220,9 @@ def write_folder(out, defect_types, samples, dropped=(), failed=(), category="pl
 @pytest.fixture(scope="session")
 def run(tmp_path_factory):
     """A training run of a few steps on drawn instances and lines."""
-    from defectrt.training.data.samples.samples import Sample
-    from defectrt.training.loop.train import TrainConfig, train
+    from defectrt.training.config import TrainConfig
+    from defectrt.training.data.samples import Sample
+    from defectrt.training.loop.train import train
     from defectrt.training.models.stable_diffusion import SIZES, new_model
 
     folder = tmp_path_factory.mktemp("run")
@@ -214,7 +233,7 @@ def run(tmp_path_factory):
         mask[10:18, 10 : 18 + 10 * i] = True
         (folder / f"{i}.bin").write_bytes(image.tobytes())
         samples.append(Sample(folder / f"{i}.bin", defect_type, image, mask))
-    config = TrainConfig(steps=3, batch=2, learning_rate=1e-3, window=32)
+    config = TrainConfig(steps=3, batch_size=2, learning_rate=1e-3, window=32)
     model = new_model(SIZES["tiny"], prediction_type="v_prediction")
     train(model, samples, config, folder / "run", quiet=True, base_model="tiny")
     return folder / "run"
@@ -233,7 +252,7 @@ def rtx(run, tmp_path_factory):
     """A float16 engine for RTX cards, and the folder of graphs that it was built from."""
     pytest.importorskip("tensorrt_rtx_bindings", reason="the extra tensorrt-rtx is not installed")
     from defectrt.export.build import build
-    from defectrt.export.tensorrt.tensorrt.tensorrt_rtx import TensorRTRTX
+    from defectrt.export.tensorrt.tensorrt_rtx import TensorRTRTX
 
     folder = tmp_path_factory.mktemp("rtx")
 
@@ -251,7 +270,7 @@ def rtx_here(run, tmp_path_factory):
     """An exact engine for the card that is here."""
     from defectrt.engines.tensorrt_engine import Card
     from defectrt.export.build import build
-    from defectrt.export.tensorrt.tensorrt.tensorrt_rtx import TensorRTRTX
+    from defectrt.export.tensorrt.tensorrt_rtx import TensorRTRTX
 
     backend = TensorRTRTX("float32", (1, 4, 8), capabilities=(Card().capability(),))
     return build(run, tmp_path_factory.mktemp("here") / "rtx", backend, steps=(4, 2), quiet=True)

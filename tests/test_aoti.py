@@ -194,9 +194,9 @@ def test_what_this_processor_can_do():
 @pytest.mark.parametrize(
     ("backend", "error", "message"),
     [
-        (Aoti(buckets=(0,)), UsageError, "a bucket of 0 rows"),
-        (Aoti(buckets=(1, 64)), UsageError, "a bucket of 64 rows; give 1 to 63"),
-        (Aoti.of("cuda", None, (1,)), UsageError, "a bucket of 1 rows; give 2 to 63"),
+        (Aoti(buckets=(0,)), UsageError, "--batch-size 0: give 1 to 63"),
+        (Aoti(buckets=(1, 64)), UsageError, "--batch-size 64: give 1 to 63"),
+        (Aoti.of("cuda", None, (1,)), UsageError, "--batch-size 1: give 2 to 63"),
         (Aoti(precision="float16"), UsageError, "on a CPU the precision is float32"),
         (Aoti.of("cuda", None, ()), EngineError, "PyTorch sees none here; build the engine on"),
     ],
@@ -245,7 +245,10 @@ def test_a_compiler_that_fails_leaves_nothing(run, tmp_path, monkeypatch):
 
 def test_options_of_another_backend_are_refused(tmp_path, monkeypatch, capsys):
     for options, message in (
-        (["--bucket", "2", "--device", "cpu"], "--backend onnx takes no --device, no --bucket"),
+        (
+            ["--batch-size", "2", "--device", "cpu"],
+            "--backend onnx takes no --device, no --batch-size",
+        ),
         (["--backend", "aoti", "--half-weights"], "--backend aoti takes no --half-weights"),
     ):
         call = ["build-engine", str(tmp_path), "--out", str(tmp_path / "e"), *options]

@@ -16,7 +16,7 @@ from defectrt.errors import (
     PartialError,
     UsageError,
 )
-from defectrt.synthesis.job import Job, synthesize
+from defectrt.synthesis.job import synthesize
 
 
 def grey(h=40, w=40, value=99):
@@ -52,21 +52,22 @@ def test_bad_images_are_skipped_and_listed_and_the_rest_goes_on(go, parts):
 
 def test_folders_that_are_not_there(parts, fake_engine, tmp_path):
     images, masks = parts
-    none = tmp_path / "none"
+    none, out, engine = tmp_path / "none", tmp_path / "o", fake_engine[0]
     with pytest.raises(InputError, match="none: no such folder of images"):
-        synthesize(none, fake_engine[0], masks, tmp_path / "o", quiet=True)
+        synthesize(none, out, engine=engine, masks=masks, quiet=True)
     with pytest.raises(InputError, match="none: no such folder of masks"):
-        synthesize(images, fake_engine[0], none, tmp_path / "o", quiet=True)
+        synthesize(images, out, engine=engine, masks=none, quiet=True)
     with pytest.raises(InputError, match="holds no images"):
-        synthesize(fake_engine[0], fake_engine[0], masks, tmp_path / "o", quiet=True)
-    assert not (tmp_path / "o").exists()
+        synthesize(engine, out, engine=engine, masks=masks, quiet=True)
+    assert not out.exists()
 
 
 def test_an_engine_that_is_not_one(parts, tmp_path):
+    images, masks = parts
     with pytest.raises(EngineError, match="no such engine directory"):
-        synthesize(*parts[:1], tmp_path / "none", parts[1], tmp_path / "o", quiet=True)
+        synthesize(images, tmp_path / "o", engine=tmp_path / "none", masks=masks, quiet=True)
     with pytest.raises(EngineError, match=r"engine.json cannot be read"):
-        synthesize(parts[0], parts[0], parts[1], tmp_path / "o", quiet=True)
+        synthesize(images, tmp_path / "o", engine=images, masks=masks, quiet=True)
 
 
 def test_output_that_cannot_be_written_is_said_before_any_work(go, fake_engine, tmp_path):
@@ -81,9 +82,9 @@ def test_output_that_cannot_be_written_is_said_before_any_work(go, fake_engine, 
 
 def test_steps_and_defects_that_the_engine_does_not_have(go, tmp_path):
     with pytest.raises(UsageError, match="no schedule of 7 steps; it has: 2, 4"):
-        go(job=Job(steps=7))
+        go(steps=7)
     with pytest.raises(UsageError, match="no defect is named 'rust'; this engine makes: spot"):
-        go(job=Job(defect="rust"))
+        go(defect="rust")
     assert not (tmp_path / "out").exists()
 
 
@@ -143,15 +144,20 @@ def test_masks_and_results_below_the_images_are_no_images(parts, fake_engine, tm
         (root / "masks" / "sub" / "images").mkdir(exist_ok=True)
         mask.rename(root / "masks" / "sub" / "images" / mask.name)
     for _ in range(2):
-        summary = synthesize(root, fake_engine[0], root / "masks", root / "out", quiet=True)
+        folders = {"out": root / "out", "masks": root / "masks"}
+        summary = synthesize(root, engine=fake_engine[0], quiet=True, **folders)
         assert (summary.requested, summary.kept, summary.failed) == (3, 3, [])
 
 
 def test_one_folder_for_two_things(parts, fake_engine, tmp_path):
-    images, masks = parts
-    for other in ((images, tmp_path / "out"), (masks, images), (images / ".." / "images", masks)):
+    images = parts[0]
+    for masks, out in (
+        (images, tmp_path / "out"),
+        (parts[1], images),
+        (images / ".." / "images", parts[1]),
+    ):
         with pytest.raises(UsageError, match="images, masks and results need a folder each"):
-            synthesize(images, fake_engine[0], *other, quiet=True)
+            synthesize(images, out, engine=fake_engine[0], masks=masks, quiet=True)
     assert len(list(images.iterdir())) == 3
 
 

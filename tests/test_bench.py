@@ -12,7 +12,7 @@ from defectrt.export.bench import Report, Way, bench
 
 @pytest.mark.slow
 def test_both_give_the_same_image_and_the_counts_are_those_of_the_method():
-    report = bench(None, size="tiny", images=3, steps=2, rounds=1, batch=2, quiet=True)
+    report = bench(None, size="tiny", images=3, steps=2, rounds=1, batch_size=2, quiet=True)
     assert report.difference <= 1
     rows = {name: way.rows for name, way in report.ways.items()}
     assert rows == {"plain loop": 3 * 6, "dual": 3 * 6, "replay": 3 * 4}

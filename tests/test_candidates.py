@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 from conftest import LATENT, WINDOW, FakeEngine
 
-from defectrt.config.synthesis import Job
+from defectrt.config.synthesis import SynthesisConfig
 from defectrt.diffusion.noise import normal
-from defectrt.synthesis.acceptance import _fault, _score
-from defectrt.synthesis.pipeline import Good, Pipeline
-from defectrt.synthesis.refinement import Refinement
+from defectrt.synthesis.acceptance import fault, score
+from defectrt.synthesis.pipeline import Pipeline, SourceImage
 from defectrt.synthesis.scheduler import Scheduler, Task
 
 #: What the parts of these tests are, as grey and as the engine sees it.
@@ -34,8 +33,8 @@ def instance(y, x, size=64):
 
 
 def make(engine, instances, seed, candidates):
-    pipeline = Pipeline(engine, Job(candidates=candidates))
-    good = Good("part.png", np.full((64, 64, 3), GREY, np.uint8))
+    pipeline = Pipeline(engine, SynthesisConfig(candidates=candidates))
+    good = SourceImage("part.png", np.full((64, 64, 3), GREY, np.uint8))
     (task,) = Scheduler(engine).run([Task(pipeline.sample(good, 0, instances, seed))])
     return task.result()
 
@@ -68,20 +67,20 @@ def test_a_sample_with_one_instance_missing_is_not_a_sample():
 
 
 def test_too_small_a_change_and_a_leak_are_faults():
-    job = Job(min_coverage=0.1, max_leak=0.5)
-    assert _fault(job, visibility=0.2, coverage=0.1, seam=0.1) is None
-    assert "no defect" in _fault(job, visibility=0.0, coverage=0.0, seam=0.0)
-    assert "only 9.9%" in _fault(job, visibility=0.2, coverage=0.099, seam=0.0)
-    assert "leaks" in _fault(job, visibility=0.2, coverage=0.5, seam=0.101)
-    blind = Job(max_leak=0.5, refinement=Refinement(method="none"))
-    assert _fault(blind, visibility=0.2, coverage=1.0, seam=0.3) is None
+    job = SynthesisConfig(min_coverage=0.1, max_leak=0.5)
+    assert fault(job, visibility=0.2, coverage=0.1, seam=0.1) is None
+    assert "no defect" in fault(job, visibility=0.0, coverage=0.0, seam=0.0)
+    assert "only 9.9%" in fault(job, visibility=0.2, coverage=0.099, seam=0.0)
+    assert "leaks" in fault(job, visibility=0.2, coverage=0.5, seam=0.101)
+    blind = SynthesisConfig(max_leak=0.5, refine="none")
+    assert fault(blind, visibility=0.2, coverage=1.0, seam=0.3) is None
 
 
 def test_the_score_wants_strength_and_cover_and_no_leak():
-    best = _score(visibility=0.3, coverage=0.6, seam=0.0)
+    best = score(visibility=0.3, coverage=0.6, seam=0.0)
     assert best == 1
-    assert _score(visibility=0.1, coverage=0.6, seam=0.0) == pytest.approx(0.5)
-    assert _score(visibility=0.3, coverage=0.25, seam=0.0) == pytest.approx(0.5)
-    assert _score(visibility=0.3, coverage=0.6, seam=0.15) == pytest.approx(0.5)
-    assert _score(visibility=0.0, coverage=0.0, seam=0.0) == 0
+    assert score(visibility=0.1, coverage=0.6, seam=0.0) == pytest.approx(0.5)
+    assert score(visibility=0.3, coverage=0.25, seam=0.0) == pytest.approx(0.5)
+    assert score(visibility=0.3, coverage=0.6, seam=0.15) == pytest.approx(0.5)
+    assert score(visibility=0.0, coverage=0.0, seam=0.0) == 0
     assert WINDOW == 2 * LATENT  # what `is_dark` takes for granted

@@ -11,7 +11,7 @@ from PIL import ExifTags, Image
 
 from defectrt.errors import InputError
 from defectrt.training.data.crops import Augmentation, Crops
-from defectrt.training.data.samples.samples import (
+from defectrt.training.data.samples import (
     GOOD,
     Cache,
     Sample,

@@ -21,23 +21,22 @@ from conftest import FakeEngine, dataset_of, records, tree
 from defectrt import files
 from defectrt.errors import Cancelled, InputError, OutputError, UsageError
 from defectrt.images.reading import read_image
-from defectrt.output.dataset import Dataset
-from defectrt.output.journal import Entry, Journal
-from defectrt.synthesis.job import Job
+from defectrt.output.dataset import DatasetWriter
+from defectrt.output.journal import Journal, JournalEntry
 
 IMAGE = np.full((4, 5, 3), 7, np.uint8)
 LABEL = np.eye(4, 5, dtype=bool)
 
 
 def opened(out, job=None, *, category="parts", defect="spot", wait=False):
-    return Dataset(out, category, defect, job or {"seed": 0}, wait=wait)
+    return DatasetWriter(out, category, defect, job or {"seed": 0}, wait=wait)
 
 
 def add(dataset, image, number=0, state="kept"):
     source, record = f"{image}.png", {"source": f"{image}.png", "sample": number}
     if state == "kept":
         record = dataset.write(f"{image}{number}", IMAGE, LABEL, LABEL) | record
-    dataset.journal.settle(Entry(image, number, source, state, "none", record=record))
+    dataset.journal.settle(JournalEntry(image, number, source, state, "none", record=record))
 
 
 def kept(dataset):
@@ -135,9 +134,9 @@ def test_a_sample_whose_file_is_gone_is_made_again(tmp_path):
 def test_what_failed_is_tried_again_and_what_was_dropped_is_not(tmp_path):
     journal = opened(tmp_path / "out").journal
     for number, state in enumerate(("kept", "dropped", "failed")):
-        journal.settle(Entry(0, number, "a.png", state))
+        journal.settle(JournalEntry(0, number, "a.png", state))
     assert journal.settled(0) == {0, 1}
-    journal.settle(Entry(0, 2, "a.png", "kept"))
+    journal.settle(JournalEntry(0, 2, "a.png", "kept"))
     assert (journal.count("kept"), journal.count("failed")) == (2, 0)
 
 
@@ -258,8 +257,8 @@ def rounding(monkeypatch):
 
 
 def test_ctrl_c_finishes_the_samples_at_hand_and_the_same_call_goes_on(go, monkeypatch, capsys):
-    job = Job(batch=1, count=6)
-    whole, _ = go("whole", job)
+    job = {"batch_size": 1, "count": 6}
+    whole, _ = go("whole", **job)
     step, calls = FakeEngine.step, []
 
     def interrupt(self, rows):
@@ -270,13 +269,13 @@ def test_ctrl_c_finishes_the_samples_at_hand_and_the_same_call_goes_on(go, monke
 
     monkeypatch.setattr(FakeEngine, "step", interrupt)
     with pytest.raises(Cancelled, match=r"stopped after \d+ of 18 samples; run the same command"):
-        go("out", job)
+        go("out", **job)
     out = whole.with_name("out")
     done = len(records(out))
     assert 0 < done < 18
     assert records(out) == records(whole)[:done]
     monkeypatch.setattr(FakeEngine, "step", step)
-    _, summary = go("out", job)
+    _, summary = go("out", **job)
     assert (summary.kept, summary.made) == (18, 18 - done)
     assert dataset_of(out) == dataset_of(whole)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -335,7 +334,7 @@ def _run_and_die(go, name, job, events, counter=None):
         countdown = Countdown(events)
         threading.setprofile(countdown)
         sys.setprofile(countdown)
-        go(name, job)
+        go(name, **job)
         sys.setprofile(None)
         if counter:
             counter.value = -countdown.left
@@ -353,25 +352,25 @@ def _run_and_die(go, name, job, events, counter=None):
 )
 def test_a_job_that_is_killed_again_and_again_ends_with_the_same_bytes(go, seed):
     """At random points, in the midst of calls into Python, NumPy, SQLite and the system."""
-    job = Job(batch=2, count=4, candidates=2)
-    whole, _ = go("whole", job)
+    job = {"batch_size": 2, "count": 4, "candidates": 2}
+    whole, _ = go("whole", **job)
     rng, kills = np.random.default_rng(seed), 0
     _run_and_die(go, "counted", job, 0, counter := multiprocessing.Value("q"))
     while not _run_and_die(go, "out", job, int(rng.integers(1, counter.value * 2 // 3))):
         kills += 1
     assert kills >= 2
-    out, summary = go("out", job)
+    out, summary = go("out", **job)
     assert (summary.kept, summary.made) == (12, 0)
     assert dataset_of(out) == dataset_of(whole)
     assert set(tree(out)) - set(dataset_of(out)) == {"job.sqlite"}
 
 
 def test_a_finished_job_costs_nothing(go, parts, fake_engine):
-    out, first = go(job=Job(count=2))
+    out, first = go(count=2)
     fake_engine[1].batches.clear()
     (parts[0] / "1.png").write_bytes(b"not even read again")
     before = dataset_of(out)
-    again, summary = go(job=Job(count=2))
+    again, summary = go(count=2)
     assert not fake_engine[1].batches
     assert (summary.kept, summary.made, first.made, summary.failed) == (6, 0, 6, [])
     assert dataset_of(again) == before
@@ -413,12 +412,12 @@ def test_other_images_are_another_job(go, parts):
         go()
 
 
-@pytest.mark.parametrize("change", [{"seed": 1}, {"candidates": 3}, {"batch": 3}], ids=str)
+@pytest.mark.parametrize("change", [{"seed": 1}, {"candidates": 3}, {"batch_size": 3}], ids=str)
 def test_other_options_are_another_job(go, change):
     go()
     ((name, value),) = change.items()
     with pytest.raises(InputError, match=rf"another job \({name}: \d+ -> {value}\)"):
-        go(job=Job(**change))
+        go(**change)
 
 
 def test_another_engine_is_another_job(go, fake_engine):
@@ -432,26 +431,26 @@ def test_another_engine_is_another_job(go, fake_engine):
 @pytest.mark.parametrize("call", ["write", "fsync", "replace", "mkdir"])
 def test_a_disk_that_fails_is_said_and_nothing_is_lost(go, monkeypatch, code, call):
     """At every one of the first calls in turn, until the job ends without meeting a fault."""
-    job, fault = Job(batch=1), OSError(code, os.strerror(code))
-    whole, _ = go("whole", job)
+    job, fault = {"batch_size": 1}, OSError(code, os.strerror(code))
+    whole, _ = go("whole", **job)
     for n in range(0, 99, 3):
         out = whole.with_name(f"out{n}")
         with monkeypatch.context() as patch:
             failing(patch, call, n, fault)
             try:
-                go(out.name, job)
+                go(out.name, **job)
                 break
             except OutputError as error:
                 said = str(error)
         assert re.search(rf"{os.strerror(code)}.*run the same command again", said)
         assert not list(out.rglob(".*.partial"))
-        go(out.name, job)
+        go(out.name, **job)
         assert dataset_of(out) == dataset_of(whole)
     assert n > 6
 
 
 def failing(patch, call, n, fault):
-    """Let the n-th call of a defect type fail, half-way if it writes; all later ones too."""
+    """Let the n-th call of its kind fail, half-way if it writes; all later ones too."""
     owner, name = {
         "write": (files, "_write"),
         "fsync": (files.os, "fsync"),
@@ -472,8 +471,8 @@ def failing(patch, call, n, fault):
 
 def test_a_disk_that_is_full_for_the_journal(go, monkeypatch, parts):
     """SQLite finds no room for another line; what was settled before stays."""
-    job = Job(batch=1, count=4)
-    whole, _ = go("whole", job)
+    job = {"batch_size": 1, "count": 4}
+    whole, _ = go("whole", **job)
     real = Journal.__init__
 
     def small(self, *args, **options):
@@ -483,8 +482,8 @@ def test_a_disk_that_is_full_for_the_journal(go, monkeypatch, parts):
     with monkeypatch.context() as patch:
         patch.setattr(Journal, "__init__", small)
         with pytest.raises(OutputError, match=r"job.sqlite: cannot be written \(database or disk"):
-            go("out", job)
-    out, summary = go("out", job)
+            go("out", **job)
+    out, summary = go("out", **job)
     assert summary.made < summary.kept == 12
     assert dataset_of(out) == dataset_of(whole)
 

@@ -14,14 +14,15 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools.coco import COCO
 
+from defectrt.config.job import FORMATS, FolderConfig
 from defectrt.errors import InputError, OutputError, UsageError
 from defectrt.images.reading import read_image
-from defectrt.output import formats
+from defectrt.output import yolo
 from defectrt.output.coco import run_lengths
-from defectrt.output.formats import finish, parse_formats
+from defectrt.output.formats import finish
 from defectrt.output.instances import MAX_GAP, instances
 from defectrt.output.outline import outline
-from defectrt.output.records import read_folder
+from defectrt.output.records import read_finished
 from defectrt.output.split import split
 
 DEFECT_TYPES = ["scratch", "hole", "stain"]
@@ -180,11 +181,11 @@ def test_run_lengths_go_down_the_columns(mask, runs):
 
 
 def test_a_source_is_on_one_side_and_each_side_has_some(folder):
-    sides = split(read_folder(folder).entries)
+    sides = split(read_finished(folder).entries)
     sources = {part: {e.source for e in entries} for part, entries in sides.items()}
     assert [len(sources["train"]), len(sources["val"])] == [8, 2]
     assert not sources["train"] & sources["val"]
-    one = [e for e in read_folder(folder).entries if e.source == "s1.png"]
+    one = [e for e in read_finished(folder).entries if e.source == "s1.png"]
     assert [len(part) for part in split(one).values()] == [2, 0]
 
 
@@ -201,11 +202,11 @@ def test_folder_yaml_names_what_is_there(folder):
 
 
 def test_the_same_bytes_again_and_in_whatever_order(folder):
-    finish(folder, formats.FORMATS)
+    finish(folder, FORMATS)
     first = tree(folder)
     lines = (folder / "manifest.jsonl").read_text().splitlines(keepends=True)
     (folder / "manifest.jsonl").write_text("".join(reversed(lines)))
-    finish(folder, formats.FORMATS)
+    finish(folder, FORMATS)
     again = tree(folder)
     assert again.pop("manifest.jsonl") != first.pop("manifest.jsonl")
     assert again == first
@@ -226,7 +227,7 @@ def test_without_hard_links_images_are_copied(folder, monkeypatch):
     def none(source, target):
         raise OSError("not on this disk")
 
-    monkeypatch.setattr(formats.os, "link", none)
+    monkeypatch.setattr(yolo.os, "link", none)
     finish(folder, ["yolo"])
     assert all(p.stat().st_nlink == 1 for p in folder.glob("yolo/images/*/*"))
     assert len(list(folder.glob("yolo/images/*/*.png"))) == 40
@@ -246,7 +247,7 @@ def test_a_finished_job_is_given_more_formats_without_any_work(go, fake_engine):
 
 def test_nothing_kept_is_no_fault(tmp_path):
     out = write_folder(tmp_path / "out", DEFECT_TYPES, [])
-    finish(out, formats.FORMATS)
+    finish(out, FORMATS)
     assert not (out / "folder.yaml").exists()
     assert not COCO(out / "coco" / "instances_val.json").getImgIds()
     assert (out / "yolo" / "data.yaml").exists()
@@ -259,7 +260,7 @@ def test_nothing_kept_is_no_fault(tmp_path):
         ({"label": "/etc/passwd"}, "label leaves the folder"),
         ({"good": "a\\..\\b"}, "good leaves the folder"),
         ({"good": None}, "line 3 has no good"),
-        ({"defect": "rust"}, "of a defect type that its engine does not make"),
+        ({"defect": "rust"}, "of a type that its engine does not make"),
         ({"label": "plate/none.png"}, "cannot be read"),
     ],
     ids=str,
@@ -270,7 +271,7 @@ def test_a_manifest_is_not_believed(folder, change, message):
     lines[2] = json.dumps(json.loads(lines[2]) | change)
     path.write_text("\n".join(lines))
     with pytest.raises(InputError, match=message):
-        finish(folder, formats.FORMATS)
+        finish(folder, FORMATS)
 
 
 @pytest.mark.parametrize(
@@ -296,8 +297,11 @@ def test_what_is_in_the_way_is_said(folder):
 
 
 def test_formats_are_named_with_commas():
-    assert parse_formats("mvtec") == ["mvtec"]
-    assert parse_formats(" yolo, coco,yolo") == ["coco", "yolo"]
-    for text in ("", ",", "coco,voc", "COCO"):
-        with pytest.raises(UsageError, match="choose from mvtec, coco, yolo"):
-            parse_formats(text)
+    def formats(given):
+        return FolderConfig(images="good", out="out", format=given).formats
+
+    assert formats("mvtec") == ("mvtec",)
+    assert formats(" yolo, coco,yolo") == formats(["yolo", "coco,yolo"]) == ("coco", "yolo")
+    for text in ("", ",", "coco,voc", "COCO", []):
+        with pytest.raises(UsageError, match="format: choose from mvtec, coco, yolo"):
+            formats(text)

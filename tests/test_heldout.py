@@ -13,12 +13,12 @@ from typer.testing import CliRunner
 
 from defectrt.cli import app
 from defectrt.errors import InputError
-from defectrt.training.cli.train.evaluate import evaluate as command
+from defectrt.training.cli.evaluate import evaluate as command
 from defectrt.training.data.dataset import read_dataset
-from defectrt.training.data.samples.samples import Sample
+from defectrt.training.data.samples import Sample
 from defectrt.training.evaluation.heldout import FEATURES, evaluate, features, spread_distance
 
-QUICK = {"count": 3, "steps": 2, "batch": 2}
+QUICK = {"count": 3, "steps": 2, "batch_size": 2}
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_what_the_run_has_seen_is_refused(run, unseen):
 
 def test_defect_types_that_a_run_does_not_make_are_no_measure(run, unseen):
     dents = [item for item in unseen.items if item.defect_type == "dent"]
-    with pytest.raises(InputError, match="makes line, instance; the held-out images show dent"):
+    with pytest.raises(InputError, match="makes line, spot; the held-out images show dent"):
         evaluate(run, unseen.read(dents))
     with pytest.raises(InputError, match="not a run"):
         evaluate(run.parent, unseen.read(dents))

@@ -19,7 +19,7 @@ from defectrt.training.cli.train.data import _LAYOUT_HELP
 from defectrt.training.data.dataset import read_dataset
 from defectrt.training.data.inspection import inspect
 from defectrt.training.data.layouts import LAYOUTS
-from defectrt.training.data.samples.samples import GOOD
+from defectrt.training.data.samples import GOOD
 
 
 def look(root, **options):

@@ -9,7 +9,7 @@ from conftest import records
 
 from defectrt.images.reading import read_image
 from defectrt.images.types import MAX_PIXELS
-from defectrt.synthesis.job import Job, synthesize
+from defectrt.synthesis.job import synthesize
 
 
 @pytest.mark.slow
@@ -24,7 +24,7 @@ def test_a_image_of_100_megapixels_gets_a_defect_and_keeps_all_other_pixels(tmp_
     assert image.size == MAX_PIXELS
     cv2.imwrite(str(images / "plate.png"), image)
     cv2.imwrite(str(masks / "plate.png"), mask)
-    synthesize(images, None, masks, out, Job(defect="hole", steps=10), quiet=True).check()
+    synthesize(images, out, masks=masks, defect="hole", steps=10, quiet=True).check()
     (r,) = records(out)
     made = read_image(out / r["image"])[..., 0]
     changed = np.argwhere(made != image)

@@ -95,7 +95,7 @@ def test_a_good_one_is_read(good):
 
 
 def test_the_engine_that_hostile_ones_are_made_of_is_good(tmp_path):
-    assert verify(HOSTILE / "engine").defects == ["spot"]
+    assert verify(HOSTILE / "engine").defect_types == ["spot"]
     assert all(len(case.keys() & DEEDS) == 1 for case in CASES)
     hostile({}, tmp_path / "engine")
     verify(tmp_path / "engine")

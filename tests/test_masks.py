@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from defectrt.errors import InputError
+from defectrt.config.synthesis import SynthesisConfig
+from defectrt.errors import InputError, UsageError
 from defectrt.masks.folder import MaskFolder
 from defectrt.masks.reading import read_mask
 from defectrt.masks.resizing import latent_mask, reduce_mask
-from defectrt.synthesis.refinement import Refinement, attention_witness, change_witness, refine
+from defectrt.synthesis.refinement import attention_witness, change_witness, refine
 
 
 def folder(root, *names):
@@ -140,7 +141,7 @@ def maps():
 )
 def test_each_witness_sees_its_part(method, y, x):
     mask = square()
-    refined = refine(mask, *maps(), Refinement(method=method))
+    refined = refine(mask, *maps(), SynthesisConfig(refine=method))
     expected = np.zeros_like(mask)
     expected[y, x] = True
     assert not refined[~mask].any()
@@ -154,7 +155,7 @@ def test_a_refined_mask_never_leaves_the_mask(seed, method):
     mask = rng.random((32, 32)) < 0.5
     attention = rng.random((8, 8)).astype(np.float32)
     change = rng.random((32, 32)).astype(np.float32)
-    refined = refine(mask, attention, change, Refinement(method=method))
+    refined = refine(mask, attention, change, SynthesisConfig(refine=method))
     assert not refined[~mask].any()
 
 
@@ -168,7 +169,7 @@ def test_the_attention_counts_relative_to_its_maximum_in_the_mask():
 def test_nothing_changed_means_an_empty_label():
     attention, change = maps()
     for method in ("change", "both"):
-        assert not refine(square(), attention, change * 0, Refinement(method=method)).any()
+        assert not refine(square(), attention, change * 0, SynthesisConfig(refine=method)).any()
 
 
 def test_levels_and_specks():
@@ -177,13 +178,14 @@ def test_levels_and_specks():
     assert not change_witness(change, 0.06, 1.0).any()
     speck = np.zeros((32, 32), np.float32)
     speck[16, 16] = 1
-    how = Refinement(smooth=0.0)
+    how = SynthesisConfig(refine_smooth=0.0)
     assert not refine(square(), maps()[0], speck, how).any()
-    assert refine(square(), maps()[0], speck, Refinement(smooth=0.0, min_area=1)).sum() == 1
+    assert refine(square(), maps()[0], speck, how.replace(refine_min_area=1)).sum() == 1
 
 
 def test_impossible_settings():
-    with pytest.raises(InputError, match="attention, change, both or none"):
-        Refinement(method="magic")
-    with pytest.raises(InputError, match=r"lie in \[0,1\]"):
-        Refinement(threshold=2)
+    with pytest.raises(UsageError, match="refine: .*'attention', 'change', 'both' or 'none'"):
+        SynthesisConfig(refine="magic")
+    for share in ("refine_threshold", "min_change"):
+        with pytest.raises(UsageError, match=f"{share}: .*less than or equal to 1, not 2"):
+            SynthesisConfig(**{share: 2})

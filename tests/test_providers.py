@@ -18,7 +18,7 @@ from conftest import FakeEngine, records
 from test_engine_conformance import random_rows
 
 from defectrt import doctor
-from defectrt.cli.options import ProviderName
+from defectrt.config.engine import ProviderName
 from defectrt.engines import loading, trials
 from defectrt.engines.loading import load_engine
 from defectrt.engines.manifest import read_manifest

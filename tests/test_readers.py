@@ -19,7 +19,7 @@ from conftest import records, save
 
 from defectrt.images.reading import read_image
 from defectrt.output.formats import finish
-from defectrt.synthesis.job import Job, synthesize
+from defectrt.synthesis.job import synthesize
 
 READERS = Path(__file__).parents[1] / ".cache" / "readers"
 
@@ -82,8 +82,8 @@ def folder(fake_engine, tmp_path):
     for i in range(10):
         save(images / f"{i}.png", rng.integers(140, 170, (48, 40), np.uint8))
     out = tmp_path / "out"
-    job = Job(count=2)
-    synthesize(images, fake_engine[0], None, out, job, category="plate", quiet=True).check()
+    options = {"engine": fake_engine[0], "count": 2, "category": "plate"}
+    synthesize(images, out, quiet=True, **options).check()
     finish(out, ["coco", "yolo"])
     return out
 

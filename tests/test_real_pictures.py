@@ -19,13 +19,15 @@ from defectrt.engines.manifest import verify
 from defectrt.images.compositing import feather
 from defectrt.images.reading import read_image
 from defectrt.masks.reading import read_mask
-from defectrt.synthesis.job import Job, synthesize
+from defectrt.synthesis.job import synthesize
 from defectrt.training.surfaces import DEFECT_TYPES as DEFECTS
 
 ROOT = Path(__file__).parents[1]
-RECIPE = ROOT / "examples" / "bundled_engine" / "cpu"
-#: What of the recipe an engine's manifest has to agree with.
-_RECIPE = ("steps", "batch", "learning_rate", "cooldown", "guidance", "seed")
+RECIPE = ROOT / "examples" / "default_engine" / "cpu"
+#: What of the recipe the engine's manifest has to agree with, and what it calls it: the names
+#: are those of the time at which it was trained.
+_RECIPE = {name: name for name in ("steps", "learning_rate", "cooldown", "guidance", "seed")}
+_RECIPE |= {"batch_size": "batch"}
 
 
 def test_the_engine_inside_is_whole_small_and_speaks_of_no_machine():
@@ -38,15 +40,14 @@ def test_the_engine_inside_is_whole_small_and_speaks_of_no_machine():
     config = manifest.provenance.run["config"]
     assert config["objective"] == "disentangle"
     recipe = yaml.safe_load((RECIPE / "fine-tune.yaml").read_text())
-    assert {k: config[k] for k in _RECIPE} == {k: recipe[k] for k in _RECIPE}
+    assert {k: config[old] for k, old in _RECIPE.items()} == {k: recipe[k] for k in _RECIPE}
     assert not re.search(r'"/\w', (BUNDLED_ENGINE / "engine.json").read_text())
 
 
 @pytest.mark.parametrize("defect", ["scratch", "hole"])
 def test_the_engine_inside_makes_defects_on_the_examples(tmp_path, defect):
     images = ROOT / "examples" / "images"
-    job = Job(defect=defect, steps=10)
-    summary = synthesize(images, None, None, tmp_path / "out", job, quiet=True)
+    summary = synthesize(images, tmp_path / "out", defect=defect, steps=10, quiet=True)
     assert summary.requested == 12
     assert summary.kept >= 11
     assert np.median([r["visibility"] for r in records(tmp_path / "out")]) > 0.06
@@ -80,8 +81,7 @@ def test_real_tiles_keep_every_pixel_outside_the_band(magnetic_tile, tmp_path):
     words = [sys.executable, script, magnetic_tile, data, "--good", "3"]
     subprocess.run(words, check=True, capture_output=True)
     images, masks = data / "test" / "good", data / "masks" / "crack"
-    job = Job(defect="crack", steps=10)
-    summary = synthesize(images, None, masks, out, job, quiet=True)
+    summary = synthesize(images, out, masks=masks, defect="crack", steps=10, quiet=True)
     assert summary.kept >= 2
     for r in records(out):
         source, result = read_image(images / r["source"]), read_image(out / r["image"])
@@ -93,7 +93,7 @@ def test_real_tiles_keep_every_pixel_outside_the_band(magnetic_tile, tmp_path):
 
 def test_the_contact_sheet_shows_what_the_program_writes(tmp_path):
     images = ROOT / "examples" / "images"
-    synthesize(images, None, None, tmp_path / "out", Job(defect="crack", steps=10), quiet=True)
+    synthesize(images, tmp_path / "out", defect="crack", steps=10, quiet=True)
     script = ROOT / "examples" / "contact_sheet.py"
     words = [sys.executable, script, tmp_path / "out", tmp_path / "sheet.png", "--side", "64"]
     subprocess.run([*words, "--first", "4"], check=True, capture_output=True)

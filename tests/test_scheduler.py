@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from conftest import LATENT, WINDOW, FakeEngine
 
-from defectrt.config.synthesis import Job
+from defectrt.config.synthesis import SynthesisConfig
 from defectrt.diffusion.rows import Prompts
 from defectrt.diffusion.sampler import generate, invert, run
 from defectrt.errors import EngineError, InputError, UsageError
-from defectrt.synthesis.pipeline import Good, Pipeline
+from defectrt.synthesis.pipeline import Pipeline, SourceImage
 from defectrt.synthesis.scheduler import Call, Decode, Encode, Scheduler, Task
 
 
@@ -88,7 +88,7 @@ def test_many_in_any_phase_are_each_alone(batch, calls):
     engine, plain = Counting(calls), FakeEngine()
     ways = [("replay", 4), ("dual", 4), ("replay", 2), ("dual", 2)]
     tasks = [Task(method(engine, i, *ways[i % 4])) for i in range(13)]
-    got = results(Scheduler(engine, batch=batch).run(tasks))
+    got = results(Scheduler(engine, batch_size=batch).run(tasks))
     assert sorted(got) == list(range(13))
     for i in range(13):
         np.testing.assert_array_equal(got[i], alone(plain, i, *ways[i % 4]))
@@ -98,7 +98,7 @@ def test_many_in_any_phase_are_each_alone(batch, calls):
 
 def test_batches_are_filled_while_there_is_enough():
     engine = Counting()
-    scheduler = Scheduler(engine, batch=4)
+    scheduler = Scheduler(engine, batch_size=4)
     rows = 40 * 8
     assert len(list(scheduler.run(Task(method(engine, i)) for i in range(40)))) == 40
     assert scheduler.stats.rows == rows
@@ -183,7 +183,7 @@ def test_a_failing_engine_is_everybodys_error(monkeypatch):
         raise EngineError("out of memory")
 
     monkeypatch.setattr(engine, "step", fail)
-    for task in Scheduler(engine, batch=2).run(Task(method(engine, i)) for i in range(5)):
+    for task in Scheduler(engine, batch_size=2).run(Task(method(engine, i)) for i in range(5)):
         with pytest.raises(EngineError, match="out of memory"):
             task.result()
 
@@ -198,7 +198,7 @@ def test_leaving_early_stops_the_threads():
     assert len(engine.sizes["encode"]) < 100
 
 
-@pytest.mark.parametrize("options", [{"batch": 0}, {"ahead": 0}])
+@pytest.mark.parametrize("options", [{"batch_size": 0}, {"ahead": 0}])
 def test_impossible_sizes(options):
     with pytest.raises(UsageError, match="at least 1"):
         Scheduler(FakeEngine(), **options)
@@ -215,19 +215,20 @@ def goods(size=(50, 60)):
         mask[8 + i : 14 + 2 * i, 10 : 18 + 3 * i] = True
         far = np.zeros(size, bool)
         far[-8:-3, -12:-4] = True
-        yield Good(f"{i}.png", image), [mask, far][: 1 + i % 2]
+        yield SourceImage(f"{i}.png", image), [mask, far][: 1 + i % 2]
 
 
-def samples(engine, job, order=(0, 1, 2, 3, 4), ahead=None):
+def samples(engine, config, order=(0, 1, 2, 3, 4), ahead=None, batch_size=3):
     """All samples of some images, started in some order."""
-    pipeline, images = Pipeline(engine, job), list(goods())
+    pipeline, images = Pipeline(engine, config), list(goods())
     tasks = (
         Task(pipeline.sample(images[i][0], k, images[i][1]))
         for i in order
-        for k in range(job.count)
+        for k in range(config.count)
     )
-    done = [t.result() for t in Scheduler(engine, batch=job.batch, ahead=ahead).run(tasks)]
-    return {(s.good.name, s.number): s for s in done}
+    scheduler = Scheduler(engine, batch_size=batch_size, ahead=ahead)
+    done = [t.result() for t in scheduler.run(tasks)]
+    return {(s.source.name, s.number): s for s in done}
 
 
 def same(one, two):
@@ -245,9 +246,9 @@ def real_engine(calls=1):
     return load_engine(BUNDLED_ENGINE, threads=calls, calls=calls)
 
 
-def job_of(engine, **options):
+def config_of(engine, **options):
     steps = min(map(int, engine.manifest.schedule.tables))
-    return Job(defect=engine.manifest.defect_types[0], steps=steps, **options)
+    return SynthesisConfig(defect=engine.manifest.defect_types[0], steps=steps, **options)
 
 
 @pytest.mark.parametrize(
@@ -256,23 +257,23 @@ def job_of(engine, **options):
 def test_a_sample_does_not_depend_on_its_neighbours(opened):
     """Bit for bit: another order, others missing, fewer at once; all in batches of one size."""
     with opened() as engine:
-        job = job_of(engine, count=2, candidates=2, batch=3)
-        whole = samples(engine, job)
+        config = config_of(engine, count=2, candidates=2)
+        whole = samples(engine, config)
         assert len(whole) == 10
-        same(whole, samples(engine, job, order=(3, 1, 4, 0, 2)))
-        same(whole, samples(engine, job, order=(3,)))
-        same(whole, samples(engine, job, order=(0, 4), ahead=1))
+        same(whole, samples(engine, config, order=(3, 1, 4, 0, 2)))
+        same(whole, samples(engine, config, order=(3,)))
+        same(whole, samples(engine, config, order=(0, 4), ahead=1))
 
 
 @pytest.mark.slow
 def test_another_batch_is_at_most_a_grey_level_away():
     """The bundled engine, in one thread and in two."""
     with real_engine() as engine, real_engine(2) as twice:
-        job = job_of(engine, batch=3)
-        whole = samples(engine, job)
+        config = config_of(engine)
+        whole = samples(engine, config)
         for batch in (1, 2, 8):
             for other in (engine, twice):
-                for key, sample in samples(other, job_of(engine, batch=batch)).items():
+                for key, sample in samples(other, config, batch_size=batch).items():
                     gap = whole[key].image.astype(int) - sample.image
                     assert np.abs(gap).max() <= 1
 

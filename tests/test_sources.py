@@ -12,10 +12,10 @@ from conftest import records, save
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-import defectrt
-from defectrt.config.masks import Masks
+from defectrt.config.masks import MaskConfig
 from defectrt.errors import InputError, NothingDoneError, PartialError, UsageError
 from defectrt.images.reading import read_image
+from defectrt.masks import sources
 from defectrt.masks.bank import read_bank, transplant
 from defectrt.masks.folder import MaskFolder
 from defectrt.masks.pieces import pieces
@@ -23,8 +23,8 @@ from defectrt.masks.placement import paste
 from defectrt.masks.reading import read_mask
 from defectrt.masks.regions import Region
 from defectrt.masks.shapes import draw_shape
-from defectrt.synthesis.job import Job, synthesize
-from defectrt.synthesis.refinement import Refinement
+from defectrt.masks.sources import open_masks
+from defectrt.synthesis.job import synthesize
 
 IMAGE = np.full((120, 150, 3), 128, np.uint8)
 
@@ -54,14 +54,18 @@ def bank(tmp_path_factory):
     return folder
 
 
-def sources(bank):
-    return {"drawn": Masks(), "bank": Masks(bank=bank), "perlin": Masks(shape="perlin")}
+def options_of(bank):
+    return {"drawn": {}, "bank": {"mask_bank": bank}, "perlin": {"shape": "perlin"}}
 
 
-@pytest.mark.parametrize("defect_type", ["drawn", "bank", "perlin"])
-def test_a_sample_depends_on_its_seed_name_and_number_alone(bank, defect_type):
+def source_of(defect="hole", seed=0, **options):
+    return open_masks(MaskConfig(**options), defect, window=64, seed=seed, band=6)
+
+
+@pytest.mark.parametrize("drawn", ["drawn", "bank", "perlin"])
+def test_a_sample_depends_on_its_seed_name_and_number_alone(bank, drawn):
     def masks(seed=1, name="a/7.png", sample=0):
-        source = sources(bank)[defect_type].open("scratch", 64, seed, 6)
+        source = source_of("scratch", seed, **options_of(bank)[drawn])
         source("other.png", IMAGE[:100], 3)  # what came before does not matter
         (instance,) = source(name, IMAGE, sample)
         return instance
@@ -76,7 +80,7 @@ def test_a_sample_depends_on_its_seed_name_and_number_alone(bank, defect_type):
 
 
 def test_the_record_of_a_transplant_makes_it_again(bank):
-    source = Masks(bank=bank).open("hole", 64, 3, 6)
+    source = source_of(seed=3, mask_bank=bank)
     entries = {(e.file, e.piece): e for e in read_bank(bank, 16)}
     seen = set()
     for sample in range(30):
@@ -92,7 +96,7 @@ def test_the_record_of_a_transplant_makes_it_again(bank):
 
 
 def test_the_record_of_a_drawn_mask_makes_it_again():
-    source = Masks(instances=2).open("crack", 64, 3, 6)
+    source = source_of("crack", 3, instances=2)
     for sample in range(10):
         for instance in source("7.png", IMAGE, sample):
             r = instance.record
@@ -105,7 +109,7 @@ def test_the_record_of_a_drawn_mask_makes_it_again():
 )
 @given(
     seed=st.integers(0, 2**32 - 1),
-    defect_type=st.sampled_from(["drawn", "bank", "perlin"]),
+    drawn=st.sampled_from(["drawn", "bank", "perlin"]),
     defect=st.sampled_from(["scratch", "hole", "crack"]),
     instances=st.integers(1, 3),
     margin=st.sampled_from([0, 6]),
@@ -113,15 +117,14 @@ def test_the_record_of_a_drawn_mask_makes_it_again():
     share=st.floats(0.1, 0.95),
 )
 def test_no_pixel_is_forbidden_and_no_mask_is_clipped(
-    bank, monkeypatch, seed, defect_type, defect, instances, margin, rough, share
+    bank, monkeypatch, seed, drawn, defect, instances, margin, rough, share
 ):
     rng = np.random.default_rng(seed)
     field = cv2.GaussianBlur(rng.normal(size=(120, 150)), (0, 0), rough)
     region = field < np.quantile(field, share)
-    monkeypatch.setattr(Masks, "_regions", lambda self: Fixed(region))
-    options = Masks(bank=bank) if defect_type == "bank" else sources(bank)[defect_type]
-    options = Masks(bank=options.bank, shape=options.shape, instances=instances, margin=margin)
-    source = options.open(defect, 64, seed, 6)
+    monkeypatch.setattr(sources, "_open_regions", lambda config: Fixed(region))
+    options = options_of(bank)[drawn] | {"instances": instances, "margin": margin}
+    source = source_of(defect, seed, **options)
     try:
         placed = source("7.png", IMAGE, 0)
     except InputError:
@@ -149,8 +152,8 @@ def test_no_pixel_is_forbidden_and_no_mask_is_clipped(
 
 def test_regions_are_told_once_a_image_and_forgotten_with_it(monkeypatch):
     region = Fixed(np.ones((120, 150), bool))
-    monkeypatch.setattr(Masks, "_regions", lambda self: region)
-    source = Masks().open("hole", 64, 0, 6)
+    monkeypatch.setattr(sources, "_open_regions", lambda config: region)
+    source = source_of()
     images = [IMAGE.copy(), IMAGE.copy()]
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda k: source("7.png", images[k % 2], k), range(20)))
@@ -166,8 +169,8 @@ def test_a_region_that_cannot_be_told_is_asked_for_once(monkeypatch):
         raise InputError(f"{source}: cannot be told")
 
     calls = []
-    monkeypatch.setattr(Masks, "_regions", lambda self: refuse)
-    source = Masks().open("hole", 64, 0, 6)
+    monkeypatch.setattr(sources, "_open_regions", lambda config: refuse)
+    source = source_of()
     for sample in range(3):
         with pytest.raises(InputError, match=r"7.png: cannot be told"):
             source("7.png", IMAGE, sample)
@@ -179,7 +182,7 @@ def test_a_folder_gives_pieces_far_apart_as_instances(tmp_path):
     mask[10:14, 10:30] = mask[16:20, 12:15] = 255  # close together: one instance
     mask[100:110, 120:140] = 255
     save(tmp_path / "7.png", mask)
-    placed = Masks(folder=tmp_path).open("hole", 64, 0, 6)("7.jpg", IMAGE, 0)
+    placed = source_of(masks=tmp_path)("7.jpg", IMAGE, 0)
     assert [(p.record["piece"], int(p.mask.sum())) for p in placed] == [(0, 92), (1, 200)]
     np.testing.assert_array_equal(placed[0].mask | placed[1].mask, mask > 0)
     (whole,) = MaskFolder(tmp_path)("7.jpg", IMAGE, 0)
@@ -212,8 +215,7 @@ def test_given_masks_lie_in_their_region_or_the_image_is_out(tmp_path):
     region = np.zeros((120, 150), np.uint8)
     region[:, :100] = 255
     save(tmp_path / "region.png", region)
-    options = Masks(folder=tmp_path / "masks", within=tmp_path / "region.png")
-    source = options.open("hole", 64, 0, 6)
+    source = source_of(masks=tmp_path / "masks", within=tmp_path / "region.png")
     (instance,) = source("in.png", IMAGE, 0)
     assert instance.record["within"]["file"] == "region.png"
     with pytest.raises(InputError, match=r"out.png: 50 px of its mask lie where no defect may be"):
@@ -224,35 +226,30 @@ def test_given_masks_lie_in_their_region_or_the_image_is_out(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"folder": "a", "bank": "b"}, "masks, mask-bank and shape exclude each other"),
-        ({"bank": "a", "shape": "blob"}, "masks, mask-bank and shape exclude each other"),
+        ({"masks": "a", "mask_bank": "b"}, "masks, mask_bank and shape exclude each other"),
+        ({"mask_bank": "a", "shape": "blob"}, "masks, mask_bank and shape exclude each other"),
         ({"shape": "scrach"}, "shape 'scrach': one of blob, crack, dent, hole, particle, perlin"),
         ({"within": "foreground", "golden": "g", "legal": "l"}, "within and golden exclude"),
         ({"golden": "g"}, "golden needs legal, forbidden or both"),
         ({"forbidden": "f"}, "legal and forbidden need golden"),
-        ({"instances": 0}, "spots: at least 1"),
-        ({"folder": "a", "instances": 2}, "a folder of masks decides for itself"),
-        ({"scale": (2, 1)}, "scale: from low to high"),
-        ({"min_area": 0}, "min_area: at least 1 px"),
-        ({"margin": -1}, "margin: 0 px or more"),
+        ({"instances": 0}, "instances: .*greater than or equal to 1, not 0"),
+        ({"masks": "a", "instances": 2}, "a folder of masks decides for itself"),
+        ({"mask_scale": (2, 1)}, "mask_scale: from low to high"),
+        ({"mask_min_area": 0}, "mask_min_area: .*greater than or equal to 1, not 0"),
+        ({"margin": -1}, "margin: .*greater than or equal to 0, not -1"),
     ],
     ids=str,
 )
 def test_impossible_options(options, message):
     with pytest.raises(UsageError, match=message):
-        Masks(**options)
-
-
-def test_the_package_offers_the_options():
-    assert defectrt.Masks is Masks
+        MaskConfig(**options)
 
 
 # ---- through the whole job ----------------------------------------------------------------------
 
 
-def run(images, engine, masks, out, **options):
-    job = Job(refinement=Refinement(method="none"), **options)
-    return synthesize(images, engine, masks, out, job, quiet=True)
+def run(images, engine, out, **options):
+    return synthesize(images, out, engine=engine, refine="none", quiet=True, **options)
 
 
 def test_a_bank_within_regions_touches_no_forbidden_pixel(fake_engine, bank, tmp_path):
@@ -263,9 +260,9 @@ def test_a_bank_within_regions_touches_no_forbidden_pixel(fake_engine, bank, tmp
         grain = rng.integers(120, 140, (100, 140, 3)).astype(np.uint8)
         save(tmp_path / "images" / f"{i}.png", grain)
         save(tmp_path / "regions" / f"{i}.png", allowed if i < 3 else allowed[::-1] * (i < 3))
-    masks = Masks(bank=bank, within=tmp_path / "regions")
+    where = {"mask_bank": bank, "within": tmp_path / "regions"}
     out = tmp_path / "out"
-    summary = run(tmp_path / "images", fake_engine[0], masks, out, count=2)
+    summary = run(tmp_path / "images", fake_engine[0], out, count=2, **where)
     with pytest.raises(PartialError, match=r"6 of 8 samples.*\n.*3.png: the mask is empty"):
         summary.check()
     for r in records(out):
@@ -283,8 +280,7 @@ def test_a_bank_within_regions_touches_no_forbidden_pixel(fake_engine, bank, tmp
 def test_images_of_a_surface_have_no_foreground(fake_engine, tmp_path):
     rng = np.random.default_rng(0)
     save(tmp_path / "images" / "0.png", rng.integers(100, 150, (90, 90), np.uint8))
-    masks = Masks(within="foreground")
-    summary = run(tmp_path / "images", fake_engine[0], masks, tmp_path / "out")
+    summary = run(tmp_path / "images", fake_engine[0], tmp_path / "out", within="foreground")
     with pytest.raises(NothingDoneError, match=r"0.png: cannot tell the part from its surround"):
         summary.check()
 
@@ -294,14 +290,14 @@ def test_the_bank_may_lie_among_the_images(fake_engine, bank, tmp_path):
     for path in bank.iterdir():
         (tmp_path / "bank").mkdir(exist_ok=True)
         (tmp_path / "bank" / path.name).write_bytes(path.read_bytes())
-    masks = Masks(bank=str(tmp_path / "bank"))
-    summary = run(tmp_path, fake_engine[0], masks, tmp_path / "out")
+    bank = str(tmp_path / "bank")
+    summary = run(tmp_path, fake_engine[0], tmp_path / "out", mask_bank=bank)
     assert (summary.requested, summary.kept) == (1, 1)
 
 
 def test_a_mask_of_the_folder_is_read_mask(fake_engine, parts, tmp_path):
     out = tmp_path / "out"
-    assert run(parts[0], fake_engine[0], Masks(folder=parts[1]), out).kept == 3
+    assert run(parts[0], fake_engine[0], out, masks=parts[1]).kept == 3
     for r in records(out):
         label = read_image(out / r["label"])[..., 0] > 0
         mask = read_mask(parts[1] / r["masks"][0]["file"], label.shape)

@@ -12,7 +12,7 @@ from datasets import image, loco, mask, mvtec, visa, write
 
 from defectrt.errors import InputError
 from defectrt.training.data.dataset import read_dataset
-from defectrt.training.data.samples.samples import GOOD, Sample
+from defectrt.training.data.samples import GOOD, Sample
 from defectrt.training.data.splits import (
     SamePart,
     few_shot,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from defectrt.training.data.samples.samples import read_good, read_pairs
+from defectrt.training.data.samples import read_good, read_pairs
 from defectrt.training.surfaces import DEFECT_TYPES, FAMILIES, draw
 from defectrt.training.surfaces.__main__ import write
 from defectrt.training.surfaces.light import Light, Surface, shade

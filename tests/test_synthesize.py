@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import threading
 
@@ -11,16 +10,24 @@ import pytest
 from conftest import WINDOW, dataset_of, records, save, tree
 
 import defectrt
+from defectrt.config.job import JobConfig, SynthesizerConfig
+from defectrt.config.synthesis import SynthesisConfig
 from defectrt.diffusion.seeds import sample_seed
 from defectrt.errors import NothingDoneError, OutputError, PartialError, UsageError
 from defectrt.images.compositing import feather
 from defectrt.images.png import encode_png
 from defectrt.images.reading import read_image
 from defectrt.masks.reading import read_mask
-from defectrt.output.dataset import Dataset
+from defectrt.output.dataset import DatasetWriter
+from defectrt.synthesis import canvas
 from defectrt.synthesis import pipeline as pipeline_module
-from defectrt.synthesis.job import Job, Summary, synthesize
-from defectrt.synthesis.refinement import Refinement
+from defectrt.synthesis.job import Summary, synthesize
+
+
+def job_of(folder, engine, **options):
+    """The job on ``images`` and ``masks`` of a folder, to ``out``."""
+    options |= {"engine": engine, "masks": folder / "masks"}
+    return synthesize(folder / "images", folder / "out", quiet=True, **options)
 
 
 def test_layout(go):
@@ -43,7 +50,7 @@ def test_layout(go):
 @pytest.mark.parametrize("background", ["replay", "dual"])
 def test_outside_the_band_every_pixel_is_the_sources(go, parts, blend, background):
     images, masks = parts
-    out, _ = go(job=Job(blend=blend, background=background, count=2))
+    out, _ = go(blend=blend, background=background, count=2)
     assert len(records(out)) == 6
     for r in records(out):
         source, result = read_image(images / r["source"]), read_image(out / r["image"])
@@ -78,16 +85,16 @@ def test_labels_are_binary_and_inside_the_mask(go, parts):
 
 
 def test_replay_does_not_touch_the_background_latent(go):
-    replay, _ = go("a", Job(background="replay"))
-    dual, _ = go("b", Job(background="dual"))
+    replay, _ = go("a", background="replay")
+    dual, _ = go("b", background="dual")
     assert all(r["latent_outside_error"] == 0 for r in records(replay))
     assert all(r["latent_outside_error"] >= 0 for r in records(dual))
 
 
-@pytest.mark.parametrize("batch", [1, 2, 3, 8])
-def test_a_result_does_not_depend_on_the_batch(go, batch):
-    one, two = (dataset_of(go(str(b), Job(count=2, batch=b))[0]) for b in (4, batch))
-    assert [name for name in one if one[name] != two[name]] == (["job.json"] if batch != 4 else [])
+@pytest.mark.parametrize("size", [1, 2, 3, 8])
+def test_a_result_does_not_depend_on_the_batch(go, size):
+    one, two = (dataset_of(go(str(b), count=2, batch_size=b)[0]) for b in (4, size))
+    assert [name for name in one if one[name] != two[name]] == (["job.json"] if size != 4 else [])
 
 
 def test_a_result_does_not_depend_on_the_other_images(go, parts):
@@ -104,7 +111,7 @@ def test_a_result_does_not_depend_on_the_other_images(go, parts):
 def test_seed_and_sample_decide_the_noise(go, monkeypatch):
     seen, real = [], pipeline_module.normal
     monkeypatch.setattr(pipeline_module, "normal", lambda *a: seen.append(a[:3]) or real(*a))
-    out, _ = go("a", Job(count=2, seed=5, candidates=3))
+    out, _ = go("a", count=2, seed=5, candidates=3)
     seeds = {r["seed"] for r in records(out)}
     assert seeds == {sample_seed(5, f"{i}.png", k) for i in range(3) for k in range(2)}
     assert sorted(seen) == sorted((seed, 0, candidate) for seed in seeds for candidate in range(3))
@@ -122,7 +129,7 @@ def test_a_defect_that_does_not_appear_is_not_a_sample(go, fake_engine):
 
 
 def test_what_the_manifest_says(go, parts, fake_engine):
-    out, _ = go(job=Job(seed=3, steps=2, background="dual", blend="decoded", count=2))
+    out, _ = go(seed=3, steps=2, background="dual", blend="decoded", count=2)
     r = records(out)[3]
     assert r["image"] == "parts/test/spot/003.png"
     assert r["label"] == "parts/ground_truth/spot/003_mask.png"
@@ -146,22 +153,22 @@ def test_what_the_manifest_says(go, parts, fake_engine):
 
 def test_a_image_is_inverted_once_and_the_engine_sees_one_size_only(go, fake_engine):
     """Three images, three defects each of two candidates, 4 steps each way."""
-    go(job=Job(count=3, candidates=2, batch=2))
+    go(count=3, candidates=2, batch_size=2)
     assert set(fake_engine[1].batches) == {2}
     rows = 3 * 4 + 3 * 3 * 2 * 4
     assert rows <= sum(fake_engine[1].batches) < rows + 2 * 12
 
 
 def test_dual_denoises_the_background_beside_the_defect(go, fake_engine):
-    go(job=Job(batch=1, background="dual"))
+    go(batch_size=1, background="dual")
     assert fake_engine[1].batches == [1] * 3 * (4 + 2 * 4)
 
 
 def test_a_seed_may_be_any_number(parts, fake_engine, tmp_path):
     for masks in (parts[1], None):
         out = tmp_path / str(masks is None)
-        job = Job(seed=-1, refinement=Refinement(method="none"))
-        assert synthesize(parts[0], fake_engine[0], masks, out, job, quiet=True).kept == 3
+        options = {"engine": fake_engine[0], "masks": masks, "seed": -1, "refine": "none"}
+        assert synthesize(parts[0], out, quiet=True, **options).kept == 3
 
 
 def test_numbers_and_images_below_folders(fake_engine, tmp_path):
@@ -169,7 +176,8 @@ def test_numbers_and_images_below_folders(fake_engine, tmp_path):
     for name in names:
         save(tmp_path / "images" / name, np.full((40, 40), 150, np.uint8))
         save(tmp_path / "masks" / name, np.eye(40, dtype=np.uint8))
-    synthesize(tmp_path / "images", fake_engine[0], tmp_path / "masks", tmp_path / "o", quiet=True)
+    sources = {"engine": fake_engine[0], "masks": tmp_path / "masks"}
+    synthesize(tmp_path / "images", tmp_path / "o", quiet=True, **sources)
     assert {r["source"]: r["image"][-7:] for r in records(tmp_path / "o")} == {
         "a b/ü.png": "000.png",
         "a/1.png": "001.png",
@@ -202,8 +210,7 @@ def test_images_and_masks_of_every_size(fake_engine, tmp_path, dtype, channels, 
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "a.png").write_bytes(encode_png(image))
     save(tmp_path / "masks" / "a.png", mask)
-    folders = (tmp_path / "images", fake_engine[0], tmp_path / "masks", tmp_path / "out")
-    synthesize(*folders, Job(feather=7.5), quiet=True).check()
+    job_of(tmp_path, fake_engine[0], feather=7.5).check()
     (r,) = records(tmp_path / "out")
     result = read_image(tmp_path / "out" / r["image"])
     assert result.dtype == dtype
@@ -225,8 +232,7 @@ def test_the_window_leaves_room_for_the_band(fake_engine, tmp_path):
     mask[50:66, 50:66] = True
     save(tmp_path / "images" / "a.png", image)
     save(tmp_path / "masks" / "a.png", mask)
-    folders = (tmp_path / "images", fake_engine[0], tmp_path / "masks", tmp_path / "out")
-    synthesize(*folders, Job(feather=20, context=0), quiet=True)
+    job_of(tmp_path, fake_engine[0], feather=20, context=0)
     window = records(tmp_path / "out")[0]["tiles"][0]["window"]
     band = feather(mask, 2, 20) > 0
     inside = np.zeros_like(band)
@@ -237,7 +243,7 @@ def test_the_window_leaves_room_for_the_band(fake_engine, tmp_path):
 def test_residual_keeps_the_grain_and_decoded_takes_the_models(go, parts):
     """Under the mask, residual is the source plus a smooth change; decoded is the model's flat."""
     for blend in ("residual", "decoded"):
-        out, _ = go(blend, Job(blend=blend))
+        out, _ = go(blend, blend=blend)
         r = records(out)[0]
         source, result = read_image(parts[0] / "0.png"), read_image(out / r["image"])
         core = (slice(22, 26), slice(12, 18))
@@ -262,7 +268,7 @@ def test_a_result_that_is_not_finite_is_dropped(go, fake_engine, monkeypatch):
     monkeypatch.setattr(fake_engine[1], "decode", broken)
     for method in ("change", "none"):
         results.clear()
-        out, summary = go(method, Job(batch=1, refinement=Refinement(method=method)))
+        out, summary = go(method, batch_size=1, refine=method)
         (lost,) = {f"{i}.png" for i in range(3)} - {r["source"] for r in records(out)}
         fault = f"{lost}, sample 0: the engine's result has values that are not finite"
         assert summary.dropped == [fault]
@@ -272,13 +278,13 @@ def test_a_result_that_is_not_finite_is_dropped(go, fake_engine, monkeypatch):
 
 def test_a_file_that_is_not_what_was_written_is_not_kept(go, monkeypatch, tmp_path):
     """Measured on the file: one bit outside the band is one too many."""
-    write = Dataset.write
+    write = DatasetWriter.write
 
     def bad_disk(self, name, image, *masks):
         image[0, 0] ^= 1
         return write(self, name, image, *masks)
 
-    monkeypatch.setattr(Dataset, "write", bad_disk)
+    monkeypatch.setattr(DatasetWriter, "write", bad_disk)
     with pytest.raises(OutputError, match=r"00\d.png: differs from its source outside the mask"):
         go()
     assert not (tmp_path / "out" / "manifest.jsonl").exists()
@@ -294,9 +300,8 @@ def test_a_label_that_lies_only_beyond_the_border_is_none(fake_engine, tmp_path,
         label[0] = mask[0]
         return label
 
-    monkeypatch.setattr(pipeline_module, "refine", beyond)
-    folders = (tmp_path / "images", fake_engine[0], tmp_path / "masks", tmp_path / "out")
-    summary = synthesize(*folders, quiet=True)
+    monkeypatch.setattr(canvas, "refine", beyond)
+    summary = job_of(tmp_path, fake_engine[0])
     assert summary.dropped == ["a.png, sample 0: no defect appeared"]
 
 
@@ -324,7 +329,7 @@ def test_the_summary_knows_its_exit(kept, error):
     "change",
     [
         {"count": 0},
-        {"batch": 0},
+        {"batch_size": 0},
         {"grow": -1},
         {"feather": float("nan")},
         {"grow": float("inf")},
@@ -335,28 +340,29 @@ def test_the_summary_knows_its_exit(kept, error):
     ids=str,
 )
 def test_impossible_options(change):
-    with pytest.raises(UsageError, match=next(iter(change))):
-        Job(**change)
+    with pytest.raises(UsageError, match=rf"not possible:\n  {next(iter(change))}: "):
+        SynthesizerConfig(**change)
 
 
 def test_all_impossible_options_at_once():
-    with pytest.raises(UsageError, match=r"count.*batch.*grow.*background.*blend"):
-        Job(count=0, batch=0, grow=-1, background="x", blend="y")
+    wrong = {"count": 0, "batch_size": 0, "grow": -1, "background": "x", "blend": "y"}
+    with pytest.raises(UsageError) as caught:
+        SynthesizerConfig(**wrong)
+    said = [line.strip().partition(":")[0] for line in str(caught.value).splitlines()[1:]]
+    assert sorted(said) == sorted(wrong)
 
 
 def test_the_record_of_a_job_holds_all_that_decides_the_result():
-    record = Job(refinement=Refinement(threshold=0.3)).record()
-    decides = {f.name for f in dataclasses.fields(Job)} - {"refinement"}
-    decides |= {f"refine_{f.name}" for f in dataclasses.fields(Refinement)}
-    assert set(record) == decides
-    assert record["refine_threshold"] == 0.3
+    config = JobConfig(images="a", out="b", refine_threshold=0.3)
+    assert set(config.record()) == set(SynthesisConfig.model_fields)
+    assert config.record()["refine_threshold"] == 0.3
 
 
 def test_the_package_offers_the_job():
     assert defectrt.synthesize is synthesize
-    assert defectrt.Job is Job
+    assert defectrt.JobConfig is JobConfig
+    assert defectrt.SynthesizerConfig is SynthesizerConfig
     assert defectrt.Summary is Summary
-    assert defectrt.Refinement is Refinement
     with pytest.raises(AttributeError, match="no attribute 'nonesuch'"):
         _ = defectrt.nonesuch
 
@@ -364,7 +370,8 @@ def test_the_package_offers_the_job():
 def test_without_masks_they_are_drawn_from_the_seed_and_the_name(parts, fake_engine, tmp_path):
     outs = [tmp_path / name for name in "abc"]
     for out, seed in zip(outs, (1, 1, 2), strict=True):
-        assert synthesize(parts[0], fake_engine[0], None, out, Job(seed=seed), quiet=True).kept == 3
+        made = synthesize(parts[0], out, engine=fake_engine[0], seed=seed, quiet=True)
+        assert made.kept == 3
     one, same, other = ([read_image(o / r["label"]) for r in records(o)] for o in outs)
     assert all(np.array_equal(a, b) for a, b in zip(one, same, strict=True))
     assert not any(np.array_equal(a, b) for a, b in zip(one, other, strict=True))

@@ -15,8 +15,8 @@ import defectrt
 from defectrt.errors import Cancelled, EngineError, InputError, UsageError
 from defectrt.images.reading import read_image
 from defectrt.synthesis import synthesizer as module
-from defectrt.synthesis.job import Job, synthesize
-from defectrt.synthesis.synthesizer import Part, Synthesizer
+from defectrt.synthesis.job import synthesize
+from defectrt.synthesis.synthesizer import Synthesizer, Workpiece
 
 
 def image(shape=(60, 80), seed=0, dtype=np.uint8):
@@ -65,12 +65,12 @@ def test_it_is_what_the_job_makes(fake, fake_engine, tmp_path, drawn):
     for i, name in enumerate(names):
         save(tmp_path / "images" / name, image(seed=i))
         save(tmp_path / "masks" / name, square().astype(np.uint8))
+    options = {"count": 2, "seed": 7, "engine": fake_engine[0]}
     masks = None if drawn else tmp_path / "masks"
-    job = Job(count=2, seed=7)
-    synthesize(tmp_path / "images", fake_engine[0], masks, tmp_path / "out", job, quiet=True)
+    synthesize(tmp_path / "images", tmp_path / "out", masks=masks, quiet=True, **options)
     mask = None if drawn else square()
-    parts = [Part(image(seed=i), mask, name) for i, name in enumerate(names)]
-    with Synthesizer(job=job) as synthesizer:
+    parts = [Workpiece(image(seed=i), mask, name) for i, name in enumerate(names)]
+    with Synthesizer(**options) as synthesizer:
         at_once = list(synthesizer.run(parts))
         single = [synthesizer(p.image, p.mask, name=p.name, number=k)
                   for p, k in itertools.product(parts, range(2))]  # fmt: skip
@@ -91,7 +91,7 @@ def test_results_come_in_order_and_parts_are_taken_as_there_is_room(fake):
             taken.append(i)
             yield image(seed=i)
 
-    with Synthesizer(job=Job(count=2)) as synthesizer:
+    with Synthesizer(count=2) as synthesizer:
         results = list(itertools.islice(synthesizer.run(endless()), 20))
     expected = [(str(i), k) for i in range(10) for k in range(2)]
     assert [(r.name, r.number) for r in results] == expected
@@ -101,7 +101,7 @@ def test_results_come_in_order_and_parts_are_taken_as_there_is_room(fake):
 def test_progress_ends_with_everything_done(fake):
     for parts, total in ((np.stack([image()] * 3), 6), (iter([image()] * 3), None)):
         states = []
-        with Synthesizer(job=Job(count=2, steps=2)) as synthesizer:
+        with Synthesizer(count=2, steps=2) as synthesizer:
             assert len(list(synthesizer.run(parts, progress=states.append))) == 6
         assert {s.total for s in states} == {total}
         assert [s.done for s in states] == sorted(s.done for s in states)
@@ -156,7 +156,7 @@ def test_no_defect_and_no_place_are_faults_not_errors(fake):
     assert result.fault == "no defect appeared"
     np.testing.assert_array_equal(result.image, image())
     assert not result.label.any()
-    with Synthesizer(masks=nowhere) as synthesizer:
+    with Synthesizer(mask_source=nowhere) as synthesizer:
         (result,) = synthesizer.run([image()])
     assert result.fault == "no room for a defect"
     np.testing.assert_array_equal(result.image, image())
@@ -178,9 +178,9 @@ def test_no_defect_and_no_place_are_faults_not_errors(fake):
 )
 def test_arrays_that_cannot_be_used(fake, part, mask, message):
     with Synthesizer() as synthesizer:
-        with pytest.raises(InputError, match=f"part 'x': .*{message}"):
+        with pytest.raises(InputError, match=f"workpiece 'x': .*{message}"):
             synthesizer(part, mask, name="x")
-        results = synthesizer.run([image(), Part(part, mask, "x")])
+        results = synthesizer.run([image(), Workpiece(part, mask, "x")])
         assert next(results).name == "0"
         with pytest.raises(InputError, match=message):
             next(results)
@@ -188,7 +188,7 @@ def test_arrays_that_cannot_be_used(fake, part, mask, message):
 
 def test_what_it_refuses(fake):
     with pytest.raises(UsageError, match="no defect is named 'rust'"):
-        Synthesizer(job=Job(defect="rust"))
+        Synthesizer(defect="rust")
     synthesizer = Synthesizer()
     synthesizer.close()
     with pytest.raises(EngineError, match="closed"):
@@ -199,13 +199,13 @@ def test_what_it_refuses(fake):
 
 def test_the_package_offers_it():
     assert defectrt.Synthesizer is Synthesizer
-    assert (defectrt.Part, defectrt.State) == (Part, module.State)
+    assert (defectrt.Workpiece, defectrt.State) == (Workpiece, module.State)
     assert defectrt.Result is module.Result
 
 
 def test_an_engine_that_is_not_one(tmp_path):
     with pytest.raises(EngineError, match="not an engine"):
-        Synthesizer(tmp_path)
+        Synthesizer(engine=tmp_path)
 
 
 def test_it_is_shared_by_threads(fake):
@@ -244,7 +244,7 @@ def test_the_examples_in_the_documentation_run(capsys, tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_the_engine_inside_makes_a_crack():
     part = image((96, 96, 3))
-    with defectrt.Synthesizer(job=Job(defect="crack", steps=10, candidates=2)) as synthesizer:
+    with defectrt.Synthesizer(defect="crack", steps=10, candidates=2) as synthesizer:
         assert synthesizer.defect == "crack"
         result = synthesizer(part)
         again = synthesizer(part)

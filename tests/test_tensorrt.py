@@ -17,9 +17,9 @@ import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 import torch
+from conftest import command_line
 from onnx import TensorProto, checker, helper, numpy_helper, save
 from pretended_card import pretended_card
-from test_cli import defectrt
 from test_engine_conformance import random_rows
 
 from defectrt.engines.loading import load_engine
@@ -27,11 +27,11 @@ from defectrt.engines.manifest import read_manifest, verify
 from defectrt.engines.tensorrt_engine import CARDS, library
 from defectrt.errors import EngineError, MissingExtraError, UsageError
 from defectrt.export.build import build
-from defectrt.export.tensorrt.tensorrt import plans
-from defectrt.export.tensorrt.tensorrt.builder import Plan, build_apart, serialise
-from defectrt.export.tensorrt.tensorrt.plugin import use_plugin
-from defectrt.export.tensorrt.tensorrt.tensorrt import TensorRT
-from defectrt.export.tensorrt.tensorrt.tensorrt_rtx import TensorRTRTX
+from defectrt.export.tensorrt import plans
+from defectrt.export.tensorrt.builder import Plan, build_apart, serialise
+from defectrt.export.tensorrt.plugin import use_plugin
+from defectrt.export.tensorrt.tensorrt import TensorRT
+from defectrt.export.tensorrt.tensorrt_rtx import TensorRTRTX
 
 PLAN = Plan("tensorrt-rtx", (1, 2, 4), capabilities=(89,))
 
@@ -199,7 +199,10 @@ def test_norms_stay_float32_and_everything_else_becomes_narrow():
     ("options", "message"),
     [
         (["--compute-capability", 89], "--backend onnx takes no --compute-capability"),
-        (["--precision", "float16", "--rows", 4, 8], "onnx takes no --precision, no --rows"),
+        (
+            ["--precision", "float16", "--batch-size", 4],
+            "onnx takes no --precision, no --batch-size",
+        ),
         (
             ["--backend", "tensorrt-rtx", "--half-weights", "--weight-streaming"],
             "--backend tensorrt-rtx takes no --half-weights, no --weight-streaming",
@@ -208,7 +211,7 @@ def test_norms_stay_float32_and_everything_else_becomes_narrow():
     ],
 )
 def test_options_of_other_backends_are_refused(options, message):
-    result = defectrt("build-engine", "run", "--out", "engine", *options)
+    result = command_line("build-engine", "run", "--out", "engine", *options)
     assert result.returncode == 2
     assert message in " ".join(result.stderr.split())
 
@@ -216,7 +219,7 @@ def test_options_of_other_backends_are_refused(options, message):
 @pytest.mark.slow
 def test_a_card_that_cannot_be_is_refused_before_the_run_is_opened(tmp_path):
     words = ["build-engine", tmp_path / "no-run", "--out", tmp_path / "engine"]
-    result = defectrt(*words, "--backend", "tensorrt-rtx", "--compute-capability", 90)
+    result = command_line(*words, "--backend", "tensorrt-rtx", "--compute-capability", 90)
     assert (result.returncode, result.stdout) == (2, "")
     assert "nothing for compute capability 90" in result.stderr
     assert "89 (GeForce RTX 40" in result.stderr

@@ -13,21 +13,22 @@ from diffusers import UNet2DConditionModel
 from PIL import Image
 from safetensors.torch import load_file
 
-from defectrt.errors import Cancelled, InputError, OutputError, TrainingError
-from defectrt.training.cli.train import train as cli
-from defectrt.training.config import load_config
+from defectrt.errors import Cancelled, InputError, OutputError, TrainingError, UsageError
+from defectrt.training.cli.train import train as train_command
+from defectrt.training.config import TrainConfig, load_config
 from defectrt.training.data.crops import Batch
 from defectrt.training.data.dataset import read_dataset
-from defectrt.training.data.samples.samples import GOOD, Sample
-from defectrt.training.data.splits import fold, read_split, refuse_seen, write_split
+from defectrt.training.data.samples import GOOD, Sample
+from defectrt.training.data.splits import fold, read_split, write_split
 from defectrt.training.evaluation import previews
 from defectrt.training.loop import checkpoint, stages
 from defectrt.training.loop import train as loop
 from defectrt.training.loop.runs import start
-from defectrt.training.loop.train import TrainConfig, train
+from defectrt.training.loop.train import train
 from defectrt.training.models.stable_diffusion import SIZES, new_model, open_model
+from defectrt.training.record import refuse_seen
 
-CONFIG = TrainConfig(steps=6, batch=2, learning_rate=1e-3, window=32, ema_decay=0.5)
+CONFIG = TrainConfig(steps=6, batch_size=2, learning_rate=1e-3, window=32, ema_decay=0.5)
 
 
 @pytest.fixture
@@ -76,7 +77,7 @@ def test_it_trains_its_own_part_and_nothing_else(samples, tmp_path, objective):
 @pytest.mark.slow
 @pytest.mark.parametrize("objective", loop.OBJECTIVES)
 def test_the_loss_falls(samples, tmp_path, objective):
-    run_tiny(samples, tmp_path / "run", but(CONFIG, objective=objective, steps=120, batch=8))
+    run_tiny(samples, tmp_path / "run", but(CONFIG, objective=objective, steps=120, batch_size=8))
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     terms = [k for k in log[0] if k not in ("step", "crops_per_s", "memory_gb")]
     first, last = (sum(line[k] for k in terms) for line in (log[0], log[-1]))
@@ -217,7 +218,7 @@ def test_the_record_says_what_went_in(samples, tmp_path):
 
 
 def test_all_faults_of_a_configuration_at_once():
-    with pytest.raises(InputError, match=r"(?s)objective.*steps.*learning_rate.*precision"):
+    with pytest.raises(UsageError, match=r"(?s)objective.*steps.*learning_rate.*precision"):
         TrainConfig(objective="x", steps=0, learning_rate=-1, precision="int4")
 
 
@@ -439,7 +440,7 @@ def test_a_model_a_defect_type(samples, tmp_path):
         "small",
         None,
         {
-            "model": str(tmp_path / "base"), "out": tmp_path / "out", "steps": 2, "batch": 2,
+            "model": str(tmp_path / "base"), "out": tmp_path / "out", "steps": 2, "batch_size": 2,
             "defect": {"dent": tmp_path / "0", "hole": tmp_path / "1"}, "good": tmp_path / "good",
             "per_defect_type": True, "preview_every": 0, "tensorboard": False, "device": "cpu",
         },
@@ -489,11 +490,11 @@ def test_a_run_goes_on_from_its_directory_alone(samples, tmp_path, capsys):
     save(tmp_path / "hole" / "0_mask.png", samples[0].mask.astype(np.uint8))
     out = tmp_path / "run"
     options = {"preset": "small", "quiet": True}
-    given = {"batch": 2, "preview_every": 0, "tensorboard": False, "device": "cpu"}
+    given = {"batch_size": 2, "preview_every": 0, "tensorboard": False, "device": "cpu"}
     given |= {"model": str(tmp_path / "base"), "defect": [f"hole={tmp_path / 'hole'}"]}
-    cli.train(**options, **given, out=tmp_path / "whole", steps=3)
-    cli.train(**options, **given, out=out, steps=2)
-    cli.train(resume=True, quiet=True, out=out, steps=3)
+    train_command(**options, **given, out=tmp_path / "whole", steps=3)
+    train_command(**options, **given, out=out, steps=2)
+    train_command(resume=True, quiet=True, out=out, steps=3)
     assert capsys.readouterr().out.split() == [
         str(path / "model") for path in (tmp_path / "whole", out, out)
     ]
@@ -514,7 +515,7 @@ def test_one_side_of_a_split_is_trained_on_and_kept_with_hashes(samples, tmp_pat
     split = fold(dataset, 0)
     write_split(split, tmp_path / "fold.json")
     values = {
-        "model": str(tmp_path / "base"), "out": tmp_path / "run", "steps": 1, "batch": 2,
+        "model": str(tmp_path / "base"), "out": tmp_path / "run", "steps": 1, "batch_size": 2,
         "data": tmp_path / "data", "split": tmp_path / "fold.json", "preview_every": 0,
         "tensorboard": False, "device": "cpu",
     }  # fmt: skip

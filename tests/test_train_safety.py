@@ -19,14 +19,14 @@ from diffusers import StableDiffusionPipeline
 
 from defectrt.errors import OutputError
 from defectrt.training.config import TrainConfig
-from defectrt.training.data.samples.samples import GOOD, Sample
+from defectrt.training.data.samples import GOOD, Sample
 from defectrt.training.loop import checkpoint
 from defectrt.training.loop import run_directory as rundir
 from defectrt.training.loop import train as loop
 from defectrt.training.loop.train import train
 from defectrt.training.models.stable_diffusion import SIZES, new_model
 
-CONFIG = TrainConfig(steps=6, batch=2, learning_rate=1e-3, window=32, ema_decay=0.5)
+CONFIG = TrainConfig(steps=6, batch_size=2, learning_rate=1e-3, window=32, ema_decay=0.5)
 OPTIONS = {"checkpoint_every": 2, "preview_every": 3, "preview_steps": 2, "quiet": True}
 
 

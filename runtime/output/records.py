@@ -92,7 +92,7 @@ def _read_job(path: Path) -> dict[str, Any]:
     try:
         job = dict(json.loads(path.read_bytes()))
         if not isinstance(job["category"], str) or not isinstance(job["defect_types"], list):
-            raise TypeError("a value of another defect type")
+            raise TypeError("a value of another type")
     except OSError as error:
         raise InputError(
             f"{path.parent}: not the output of a job ({path.name} is missing)"
