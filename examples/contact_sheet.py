@@ -17,7 +17,7 @@ from PIL import Image
 
 def panel(path: Path, box: tuple[int, int, int, int], side: int, smooth: bool) -> Image.Image:
     """A part of an image, as 8-bit RGB, ``side`` px wide."""
-    image = Image.open(path)
+    image = Image.open(path, formats=["PNG"])
     if image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     method = Image.Resampling.BICUBIC if smooth else Image.Resampling.NEAREST
@@ -44,7 +44,7 @@ def main() -> None:
         w = r["tiles"][0]["window"]  # of a defect in several pieces, the first
         reach = w["side"] // 2 + args.context
         good = args.out / r["good"]
-        width, height = Image.open(good).size
+        width, height = Image.open(good, formats=["PNG"]).size
         x = max(reach, min(w["x"] + w["side"] // 2, width - reach))
         y = max(reach, min(w["y"] + w["side"] // 2, height - reach))
         box = (x - reach, y - reach, x + reach, y + reach)

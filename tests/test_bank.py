@@ -109,7 +109,7 @@ def test_a_bank_that_is_none(tmp_path):
     with pytest.raises(InputError, match="holds no masks that are not empty"):
         read_bank(tmp_path, 10)
     save(tmp_path / "photo.png", np.full((9, 9), 130, np.uint8))
-    with pytest.raises(InputError, match=r"photo.png: is no mask: no pixel of it is 0"):
+    with pytest.raises(InputError, match=r"photo.png: the mask covers everything"):
         read_bank(tmp_path, 10)
 
 

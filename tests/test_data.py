@@ -84,7 +84,7 @@ def test_every_fault_is_listed_at_once(tmp_path):
         read_pairs(tmp_path, "hole")
     lines = str(error.value).splitlines()
     assert len(lines) == 4
-    assert any("lone.jpg: no mask" in line for line in lines)
+    assert any("lone.jpg: it has no mask; expected lone_mask.png" in line for line in lines)
     assert any("20x20, its image 50x40" in line for line in lines)
     assert any("blank.png: the mask is empty" in line for line in lines)
     assert any("cut.jpg: not an image" in line for line in lines)

@@ -450,7 +450,7 @@ def test_a_disk_that_fails_is_said_and_nothing_is_lost(go, monkeypatch, code, ca
 
 
 def failing(patch, call, n, fault):
-    """Let the n-th call of its kind fail, half-way if it writes; all later ones too."""
+    """Let the n-th call of its defect type fail, half-way if it writes; all later ones too."""
     owner, name = {
         "write": (files, "_write"),
         "fsync": (files.os, "fsync"),

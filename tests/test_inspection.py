@@ -15,7 +15,7 @@ from datasets import SIZE, folders, image, loco, mask, mvtec, pairs, visa, write
 from PIL import Image
 from rich.console import Console
 
-from defectrt.training.cli.train.data import _LAYOUT_HELP
+from defectrt.training.cli.data import _LAYOUT_HELP
 from defectrt.training.data.dataset import read_dataset
 from defectrt.training.data.inspection import inspect
 from defectrt.training.data.layouts import LAYOUTS
@@ -83,7 +83,7 @@ def test_every_problem_is_named(tmp_path):
     (root / "train/good/001.png").write_bytes(whole[: len(whole) // 2])
     report = look(root)
     found = {problem.name: problem.reason for problem in report.problems}
-    assert found["test/crack/000.png"] == "it has no mask"
+    assert found["test/crack/000.png"] == "it has no mask; expected 000_mask.png"
     assert found["test/crack/001.png"].startswith("ground_truth/crack/001_mask.png: the mask is 50")
     assert found["test/dent/000.png"] == "only 3 px of the mask are defect"
     assert found["train/good/001.png"].startswith("damaged or truncated")

@@ -21,8 +21,9 @@ from datasets import (
 )
 
 from defectrt.errors import InputError
+from defectrt.masks.reading import MaskValues, smeared, unsmeared
 from defectrt.training.data.dataset import read_dataset
-from defectrt.training.data.layouts import GOOD, smeared, unsmeared
+from defectrt.training.data.layouts import GOOD
 
 AREA = 48  # of one mask
 
@@ -122,9 +123,69 @@ def test_the_fringe_of_a_smeared_mask_is_not_defect(tmp_path):
     ],
 )
 def test_classes_are_not_a_fringe(values, fringe):
-    values = np.array([values], np.uint8)
-    assert smeared(values) == fringe
-    assert unsmeared(values).sum() == (2 if fringe else len(values[0]) - 1)
+    stored = MaskValues(np.array([values], np.uint8))
+    assert smeared(stored) == fringe
+    assert unsmeared(stored).sum() == (2 if fringe else len(values) - 1)
+
+
+@pytest.mark.parametrize("name", ["good", "Good", "OK", "Normal", "FREE", "defect_free"])
+@pytest.mark.parametrize("make", [mvtec, visa, pairs, folders, folders_of_defect_types])
+def test_good_images_have_one_set_of_names(tmp_path, make, name):
+    before = defect_types(read_dataset(make(tmp_path)).items)
+    for folder in [p for p in tmp_path.rglob("*") if p.name in ("good", "Normal", "MT_Free")]:
+        folder.rename(folder.with_name(f"MT_{name}" if folder.name == "MT_Free" else name))
+    assert defect_types(read_dataset(tmp_path).items) == before
+
+
+@pytest.mark.parametrize(
+    ("folder", "subset"),
+    [
+        ("train", "train"),
+        ("Train", "train"),
+        ("val", "validation"),
+        ("valid", "validation"),
+        ("validation", "validation"),
+        ("TEST", "test"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("image_name", "mask_name", "layout"),
+    [
+        ("{}/crack/7.jpg", "{}/crack/7.png", "pairs"),
+        ("crack/{}/7.jpg", "crack/{}/7.png", "pairs"),
+        ("{}/crack/images/7.jpg", "{}/crack/masks/7.png", "folders"),
+        ("crack/images/{}/7.jpg", "crack/Masks/{}/7.png", "folders"),
+        ("images/{}/crack/7.jpg", "labels/{}/crack/7.png", "folders"),
+        ("images/{}/7.jpg", "labels/{}/7.png", "folders"),
+    ],
+)
+def test_a_subset_is_no_defect_type(tmp_path, image_name, mask_name, layout, folder, subset):
+    root = tmp_path / "crack"
+    write(root / image_name.format(folder), image(0))
+    write(root / mask_name.format(folder), mask())
+    dataset = read_dataset(root)
+    (item,) = dataset.items
+    assert (dataset.layout.name, item.defect_type, item.subset) == (layout, "crack", subset)
+    assert item.fault is None
+
+
+def test_good_images_of_a_test_folder_are_not_learned_from(tmp_path):
+    pairs(tmp_path / "train")
+    write(tmp_path / "test/MT_Free/9.jpg", image(9))
+    dataset = read_dataset(tmp_path, "pairs")
+    assert defect_types(dataset.items) == {GOOD: 3, "crack": 2, "fray": 1}
+    assert defect_types(dataset.samples()) == {GOOD: 2, "crack": 2, "fray": 1}
+
+
+def test_the_validation_images_of_mvtec_are_of_its_layout(tmp_path):
+    write(mvtec(tmp_path) / "val/good/0.png", image(20))
+    assert read_dataset(tmp_path).items[-1].subset == "validation"
+
+
+def test_an_image_with_two_masks_is_a_fault(tmp_path):
+    write(mvtec(tmp_path) / "ground_truth/hole/000_mask.tif", mask())
+    with pytest.raises(InputError, match=r"hole/000\.png: more than one mask: 000_mask\.png, 000"):
+        read_dataset(tmp_path).samples()
 
 
 def test_the_only_dataset_in_a_folder_is_taken_and_two_are_not(tmp_path):

@@ -14,17 +14,17 @@ from defectrt.errors import InputError
 from defectrt.training.data.dataset import read_dataset
 from defectrt.training.data.samples import GOOD, Sample
 from defectrt.training.data.splits import (
-    SamePart,
+    SameWorkpiece,
     few_shot,
     fold,
     read_split,
-    refuse_seen,
-    seen,
+    samples_of,
     whole,
     write_split,
 )
+from defectrt.training.record import refuse_seen, seen
 
-TILE = SamePart(r"tile(\d+)")
+TILE = SameWorkpiece(r"tile(\d+)")
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_numbers_that_are_near_are_one_part(tmp_path):
         write(tmp_path / f"crack/exp1_num_{number}.jpg", image(number))
         write(tmp_path / f"crack/exp1_num_{number}.png", mask())
     items = read_dataset(tmp_path).items
-    groups = SamePart(r"num_(\d+)", 200)(items)
+    groups = SameWorkpiece(r"num_(\d+)", 200)(items)
     found = {tuple(sorted(int(i.path.stem.split("_")[2]) for i in g)) for g in groups}
     assert found == {(100, 150, 299), (500,), (1000, 1001)}
 
@@ -109,9 +109,9 @@ def test_numbers_that_are_near_are_one_part(tmp_path):
 @pytest.mark.parametrize(
     ("grouping", "message"),
     [
-        (SamePart("("), "not a regular expression"),
-        (SamePart(r"part(\d+)"), "does not match crack/exp0_tile0.jpg"),
-        (SamePart(r"(exp\d)", 5), "'exp0' in .* is no number"),
+        (SameWorkpiece("("), "not a regular expression"),
+        (SameWorkpiece(r"part(\d+)"), "does not match crack/exp0_tile0.jpg"),
+        (SameWorkpiece(r"(exp\d)", 5), "'exp0' in .* is no number"),
     ],
 )
 def test_grouping_that_cannot_be(tiles, grouping, message):
@@ -133,7 +133,7 @@ def test_a_split_is_written_read_and_used(tiles, tmp_path):
     write_split(split, path)
     assert read_split(path, tiles) == split
     for side in ("train", "test"):
-        samples = tiles.samples(split, side)
+        samples = samples_of(tiles, split, side)
         assert {s.path.name for s in samples} == {
             n.split("/")[1] for n in names(getattr(split, side))
         }
@@ -144,10 +144,10 @@ def test_a_dataset_that_is_not_the_one_that_was_split(tiles):
     changed = tiles.root / split.train[0].name
     write(changed, image(9999))
     with pytest.raises(InputError, match=f"changed since the split: {split.train[0].name}"):
-        read_dataset(tiles.root).samples(split)
+        samples_of(read_dataset(tiles.root), split, "train")
     changed.unlink()
     with pytest.raises(InputError, match=f"lacks images of the split: {split.train[0].name}"):
-        read_dataset(tiles.root).samples(split)
+        samples_of(read_dataset(tiles.root), split, "train")
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_the_lists_of_visa_are_splits(tmp_path):
         "train": {GOOD: 1},
         "test": {GOOD: 1, "melded": 1, "combined": 1, "wax missing": 1},
     }
-    assert len(dataset.samples(split, "test")) == 4
+    assert len(samples_of(dataset, split, "test")) == 4
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
     with pytest.raises(InputError, match="columns image and split"):
         read_split(tmp_path / "other.csv", dataset)
@@ -195,7 +195,7 @@ def test_the_lists_of_visa_are_splits(tmp_path):
 
 def test_what_a_run_has_seen_is_refused_by_content(tiles, tmp_path):
     split = fold(tiles, 0, grouping=TILE)
-    train, test = tiles.samples(split), tiles.samples(split, "test")
+    train, test = (samples_of(tiles, split, side) for side in ("train", "test"))
     base, run = tmp_path / "base", tmp_path / "run"
     for folder, samples, model in ((base, train[:2], ""), (run, train[2:], base / "model")):
         folder.mkdir()
@@ -214,7 +214,7 @@ def test_what_a_run_has_seen_is_refused_by_content(tiles, tmp_path):
 
 def test_the_real_tiles_are_split_by_tile(magnetic_tile):
     dataset = read_dataset(magnetic_tile)
-    split = fold(dataset, 0, grouping=SamePart(r"num_(\d+)", 200))
+    split = fold(dataset, 0, grouping=SameWorkpiece(r"num_(\d+)", 200))
     numbers = {
         side: np.array(sorted(int(e.name.split("num_")[1][:-4]) for e in getattr(split, side)))
         for side in ("train", "test")

@@ -19,7 +19,7 @@ from defectrt.training.config import TrainConfig, load_config
 from defectrt.training.data.crops import Batch
 from defectrt.training.data.dataset import read_dataset
 from defectrt.training.data.samples import GOOD, Sample
-from defectrt.training.data.splits import fold, read_split, write_split
+from defectrt.training.data.splits import fold, read_split, samples_of, write_split
 from defectrt.training.evaluation import previews
 from defectrt.training.loop import checkpoint, stages
 from defectrt.training.loop import train as loop
@@ -521,9 +521,9 @@ def test_one_side_of_a_split_is_trained_on_and_kept_with_hashes(samples, tmp_pat
     }  # fmt: skip
     list(start(*load_config("small", None, values), quiet=True))
     assert read_split(tmp_path / "run" / "split.json", dataset) == split
-    refuse_seen(dataset.samples(split, "test"), tmp_path / "run")
+    refuse_seen(samples_of(dataset, split, "test"), tmp_path / "run")
     with pytest.raises(InputError, match="has learned from"):
-        refuse_seen(dataset.samples(split, "train"), tmp_path / "run")
+        refuse_seen(samples_of(dataset, split, "train"), tmp_path / "run")
 
 
 def test_faults_of_a_run_are_found_before_the_model_is_opened(tmp_path):

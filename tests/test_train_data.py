@@ -7,15 +7,16 @@ import json
 import pytest
 from datasets import image, mask, mvtec, visa, write
 
-from defectrt.errors import InputError
+from defectrt.errors import InputError, UsageError
 from defectrt.training.config import RunConfig, TrainConfig, load_config
 from defectrt.training.data.dataset import read_dataset
-from defectrt.training.data.splits import fold, read_split, seen, whole, write_split
+from defectrt.training.data.splits import fold, read_split, samples_of, whole, write_split
 from defectrt.training.evaluation.heldout import evaluate
 from defectrt.training.loop.runs import start
 from defectrt.training.models.stable_diffusion import SIZES, new_model
+from defectrt.training.record import seen
 
-TRAINING = TrainConfig(steps=2, batch=2, learning_rate=1e-3, window=32)
+TRAINING = TrainConfig(steps=2, batch_size=2, learning_rate=1e-3, window=32)
 
 
 @pytest.fixture(scope="module")
@@ -49,10 +50,10 @@ def test_a_split_is_learned_from_and_its_other_side_may_be_measured(blank, bottl
     assert {d["sha256"] for d in record["dataset"]} == {e.sha256 for e in split.train}
     assert read_split(out / "split.json", dataset) == split
     assert seen(out).keys() == {e.sha256 for e in split.train}
-    result = evaluate(out, dataset.samples(split, "test"), count=2, steps=2)
+    result = evaluate(out, samples_of(dataset, split, "test"), count=2, steps=2)
     assert result.defect_types.keys() == {"crack", "hole"}
     with pytest.raises(InputError, match="has learned from 4 of the images"):
-        evaluate(out, dataset.samples(split), count=2, steps=2)
+        evaluate(out, samples_of(dataset, split, "train"), count=2, steps=2)
     go_on = TRAINING.model_copy(update={"steps": 3})
     run(blank, out, go_on, data=bottle, split=tmp_path / "split.json", resume=True)
 
@@ -113,8 +114,15 @@ def test_the_configuration_of_a_run_starts_it_again_from_anywhere(
 
 def test_options_of_a_dataset_need_one(blank, tmp_path):
     for option in ({"split": tmp_path / "x.json"}, {"layout": "mvtec"}):
-        with pytest.raises(InputError, match="only with --data, the dataset it is of"):
+        with pytest.raises(UsageError, match="only with --data, the dataset it is of"):
             run(blank, tmp_path / "run", **option)
+
+
+def test_images_that_are_not_read_are_named(blank, bottle, tmp_path, capsys):
+    (bottle / "train/good/9.webp").touch()
+    config = RunConfig(model=str(blank), out=tmp_path / "run", data=bottle, preview_every=0)
+    list(start(config, TRAINING))
+    assert "note: 1 files are not read, as they are not PNG" in capsys.readouterr().err
 
 
 def test_augmentation_reaches_the_crops(blank, bottle, tmp_path, monkeypatch):

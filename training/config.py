@@ -213,8 +213,8 @@ class RunConfig(Config):
         Field(
             ge=1,
             le=65535,
-            description="Mask pixels of at least this value are defect; otherwise 1 or, in --data, "
-            "as the layout says.",
+            description="Mask pixels of at least this value are defect; otherwise all but 0, in a "
+            "smeared mask from half its maximum on, or as the layout of --data says.",
         ),
     ] = None
     per_defect_type: Annotated[

@@ -24,6 +24,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from defectrt.images.reading import read_image
+from defectrt.masks.reading import read_any_mask
+
 DEFECT_TYPES = ("Blowhole", "Crack", "Break", "Fray")
 #: Images of one tile have file numbers that differ by less than this.
 SAME_TILE = 200
@@ -89,7 +92,7 @@ def main() -> None:
             folder.mkdir(parents=True, exist_ok=True)
             for image in chosen:
                 shutil.copy(image, folder)
-                mask = np.asarray(Image.open(image.with_suffix(".png")).convert("L")) > 127
+                mask = read_any_mask(image.with_suffix(".png"))
                 Image.fromarray(mask).save(folder / f"{image.stem}_mask.png")
                 if side == "test":
                     masks.setdefault(defect_type.lower(), []).append(mask)
@@ -106,7 +109,7 @@ def main() -> None:
         folder = args.out / "masks" / defect_type
         folder.mkdir(parents=True, exist_ok=True)
         for image in test:
-            tile = np.asarray(Image.open(image).convert("L")) > TILE
+            tile = read_image(image)[..., 0] > TILE
             choices = (place(bank[rng.integers(len(bank))], tile, rng) for _ in range(50))
             mask = next((m for m in choices if m is not None), None)
             if mask is None:

@@ -37,7 +37,7 @@ def with_options(
         own = [
             p
             for p in inspect.signature(function, eval_str=True).parameters.values()
-            if p.kind != p.VAR_KEYWORD
+            if p.defect_type != p.VAR_KEYWORD
         ]
         added = [_option(key, field) for key, field in keys(*areas) if key not in leave]
         function.__signature__ = inspect.Signature([*own, *added])  # type: ignore[attr-defined]

@@ -1,22 +1,69 @@
-"""Which files of a folder are images."""
+"""Which files of a folder are images, and which only look like some."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-__all__ = ["find_images"]
+from ..errors import InputError
 
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
+__all__ = ["find_images", "left_out", "left_out_note"]
+
+#: What is listed; what a file is, its content says.
+_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
+#: What people take for images as well, and nothing here reads.
+_OTHER_SUFFIXES = frozenset(
+    {".avif", ".dcm", ".dng", ".exr", ".gif", ".heic", ".heif", ".j2k", ".jfif", ".jp2", ".jpe"}
+    | {".jxl", ".pbm", ".pgm", ".pnm", ".ppm", ".psd", ".tga", ".webp"}
+)
+#: Folders that archives leave behind.
+_NOT_LISTED = frozenset({"__MACOSX"})
 
 
 def find_images(folder: Path) -> list[Path]:
-    """All images below a folder by their suffix, nothing hidden; in the order of their names."""
-    inside = {path.relative_to(folder): path for path in folder.rglob("*")}
-    images = {
-        name.as_posix(): path
-        for name, path in inside.items()
-        if name.suffix.lower() in _SUFFIXES
-        and not any(part.startswith(".") for part in name.parts)
-        and path.is_file()
-    }
-    return [images[name] for name in sorted(images)]
+    """All images in a folder and everything below, by their suffix, in the order of their names.
+
+    Linked folders are followed, but not back to where they are linked from. What is hidden (a
+    name with a dot before it) is no image, nor what lies in ``__MACOSX``. Raises `InputError` if
+    there is no such folder, or one below that cannot be listed.
+    """
+    return _with_suffix(folder, _SUFFIXES)
+
+
+def left_out(folder: Path) -> list[Path]:
+    """Files in a folder and below that look like images, but are in a format that is not read."""
+    return _with_suffix(folder, _OTHER_SUFFIXES)
+
+
+def left_out_note(folders: Iterable[Path]) -> str | None:
+    """One line on all files that `left_out` finds in some folders; None if there are none."""
+    paths = dict.fromkeys(path for folder in folders for path in left_out(folder))
+    if not paths:
+        return None
+    shown = ", ".join(map(str, list(paths)[:3])) + (", …" if len(paths) > 3 else "")
+    return f"{len(paths)} files are not read, as they are not PNG, JPEG, TIFF or BMP: {shown}"
+
+
+def _with_suffix(folder: Path, suffixes: frozenset[str]) -> list[Path]:
+    found = [path for path in _files(folder, frozenset()) if path.suffix.lower() in suffixes]
+    return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+
+
+def _files(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
+    """``above`` are the folders that this one lies in, where links lead."""
+    try:
+        real = folder.resolve(strict=True)
+        entries = list(folder.iterdir())
+    except FileNotFoundError as error:
+        raise InputError(f"{folder}: no such folder") from error
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be listed ({error.strerror})") from error
+    if real in above:
+        return
+    for path in entries:
+        if path.name.startswith(".") or path.name in _NOT_LISTED:
+            continue
+        if path.is_dir():
+            yield from _files(path, above | {real})
+        elif path.is_file():
+            yield path

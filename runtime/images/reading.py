@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,14 +14,19 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, ImageFile, UnidentifiedImageError
+from PIL.TiffImagePlugin import PREFIXES
 
 from ..errors import InputError, MissingExtraError
 from .tiff import orient, read_info, read_samples
 from .types import MAX_PIXELS, Bits
 
-__all__ = ["read_image"]
+__all__ = ["image_size", "is_jpeg", "read_image"]
 
 _Word = TypeVar("_Word", np.uint8, np.uint16)
+
+
+#: All that is opened, whatever a file is called: for an EPS Pillow would start Ghostscript.
+_FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 
 
 #: More than `MAX_PIXELS` of four 16-bit channels take; larger files are not read at all.
@@ -44,16 +51,52 @@ def read_image(path: Path) -> Bits:
     the extra ``[tiff]`` (see `defectrt.images.tiff`) without it.
     """
     data = _read_bytes(path)
+    with _faults_of(path):
+        return _decode(data)
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Height and width of an image as `read_image` decodes it, turned, but from its header.
+
+    Raises `InputError` for what is no image and for more than `MAX_PIXELS`; damage further on in
+    the file goes unseen.
+    """
+    tiff = _read_bytes(path) if _first_bytes(path) in PREFIXES else None
+    with _faults_of(path):
+        width, height, orientation = _header(path, tiff)
+        _check_size(width, height)
+    return (width, height) if 5 <= orientation <= 8 else (height, width)
+
+
+def is_jpeg(path: Path) -> bool:
+    """Whether a file is a JPEG by its first bytes, whatever it is called."""
+    return _first_bytes(path).startswith(b"\xff\xd8\xff")
+
+
+@contextmanager
+def _faults_of(path: Path) -> Iterator[None]:
+    """What is wrong with a file as `InputError`, which names it."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd metadata, and of sizes we allow
-            return _decode(data)
+            yield
     except (InputError, MissingExtraError) as fault:
         raise type(fault)(f"{path}: {fault}") from None
     except UnidentifiedImageError as error:
         raise InputError(f"{path}: not an image of a known format") from error
     except Exception as error:  # Pillow's parsers raise whatever they stumble over
         raise InputError(f"{path}: damaged or truncated ({error})") from error
+
+
+def _header(path: Path, tiff: bytes | None) -> tuple[int, int, int]:
+    """Width and height as stored, and the orientation; Pillow would turn a TIFF's itself."""
+    info = read_info(tiff) if tiff else None
+    if info:
+        if info.directory.next:
+            raise InputError("holds several images; save each in a file of its own")
+        return info.width, info.height, info.directory.get(ExifTags.Base.Orientation, 1)
+    with _open(path) as image:
+        return *image.size, image.getexif().get(ExifTags.Base.Orientation, 1)
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -69,6 +112,18 @@ def _read_bytes(path: Path) -> bytes:
     return data
 
 
+def _first_bytes(path: Path) -> bytes:
+    """Enough of a file to know its format."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(4)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    if not start:
+        raise InputError(f"{path}: the file is empty")
+    return start
+
+
 def _decode(data: bytes) -> Bits:
     tiff = read_info(data)
     if tiff and tiff.is_ours:
@@ -77,7 +132,7 @@ def _decode(data: bytes) -> Bits:
         if tiff.directory.next:
             raise InputError("holds several images; save each in a file of its own")
         return read_samples(data, tiff)
-    with _open(data) as image:
+    with _open(io.BytesIO(data)) as image:
         _check_size(*image.size)
         frames = getattr(image, "n_frames", 1)
         if frames > 1 and image.format != "MPO":  # in an MPO the others are previews
@@ -96,9 +151,9 @@ def _check_size(width: int, height: int) -> None:
         )
 
 
-def _open(data: bytes) -> ImageFile.ImageFile:
+def _open(file: Path | io.BytesIO) -> ImageFile.ImageFile:
     try:
-        return Image.open(io.BytesIO(data))
+        return Image.open(file, formats=_FORMATS)
     except Image.DecompressionBombError as error:
         raise InputError(f"more than {MAX_PIXELS // 1_000_000} megapixels ({error})") from error
 

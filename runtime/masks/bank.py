@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import cv2
 import numpy as np
@@ -14,6 +13,7 @@ from ..errors import InputError
 from ..files import sha256_of
 from ..images.folder import find_images
 from ..images.types import Mask
+from .pairing import Names
 from .pieces import pieces, tight
 from .reading import read_any_mask
 
@@ -41,12 +41,11 @@ class BankEntry:
 
 
 def read_bank(folder: Path, gap: int) -> list[BankEntry]:
-    """All defects in a folder of masks, by name; images that lie beside them do not count.
+    """All defects in a folder of masks, by name; images that have a mask there do not count.
 
-    Where several files have one name, 7_mask counts before 7, and an image's JPEG not at all.
-    ``gap`` px and more part one mask into several defects, see `defectrt.masks.pieces.pieces`.
-    Empty masks are left out. Raises `InputError` if nothing is left, or for a file that is no
-    mask since no pixel of it is 0.
+    Which file is the mask, `defectrt.masks.pairing` says. ``gap`` px and more part one mask into
+    several defects, see `defectrt.masks.pieces.pieces`. Empty masks are left out. Raises
+    `InputError` if nothing is left, or for a file that is no mask since it has no background.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder of masks")
@@ -79,19 +78,21 @@ def transplant(
 
 
 def _masks(folder: Path) -> list[Path]:
-    """One file a name, the likeliest to be a mask, in order."""
-    named = defaultdict(list)
-    for path in find_images(folder):
-        stem = path.stem.removesuffix("_mask")
-        rank = (path.stem == stem, path.suffix.lower() in (".jpg", ".jpeg"), path.name)
-        named[path.with_name(stem)].append((rank, path))
-    return [min(files)[1] for _, files in sorted(named.items())]
+    """All files but images: those with a mask, and those in a folder beside one of masks."""
+    listed = [PurePosixPath(path.relative_to(folder).as_posix()) for path in find_images(folder)]
+    names, images, faults = Names(listed), set(), []
+    for below in names.folders:
+        parallel = names.parallel(below)
+        pairs = names.beside(below) if parallel is None else parallel
+        images |= {pair.image for pair in pairs if pair.mask or parallel}
+        faults += [f"{folder / pair.image}: {pair.fault}" for pair in pairs if pair.fault]
+    if faults:
+        raise InputError("\n".join(faults))
+    return [folder / name for name in listed if name not in images]
 
 
 def _read(path: Path, folder: Path, gap: int) -> list[BankEntry]:
     mask = read_any_mask(path)
-    if mask.all():
-        raise InputError(f"{path}: is no mask: no pixel of it is 0")
     name, sha256 = path.relative_to(folder).as_posix(), sha256_of(path)
     shapes = [piece.shape for piece in pieces(mask, gap)] if mask.any() else []
     return [BankEntry(shape, name, sha256, i) for i, shape in enumerate(shapes)]

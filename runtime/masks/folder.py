@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from pathlib import Path, PurePath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 from ..errors import InputError
 from ..files import sha256_of
 from ..images.folder import find_images
 from ..images.types import Bits
+from .pairing import Names
 from .pieces import pieces
 from .placement import paste
 from .reading import read_mask
@@ -21,8 +21,8 @@ __all__ = ["MaskFolder"]
 class MaskFolder:
     """A folder of masks, listed once: the mask of a/7.jpg is a/7_mask.png or a/7.png.
 
-    Any suffix of an image will do. Where both names are there, 7_mask counts: the other may be
-    the image itself. Raises `InputError` if there is no such folder.
+    Any suffix of an image will do; what counts first, `defectrt.masks.pairing` says. Raises
+    `InputError` if there is no such folder.
     """
 
     def __init__(self, folder: Path, gap: int | None = None) -> None:
@@ -30,9 +30,8 @@ class MaskFolder:
         if not folder.is_dir():
             raise InputError(f"{folder}: no such folder of masks")
         self.folder, self._gap = folder, gap
-        self._files: dict[PurePath, list[Path]] = defaultdict(list)
-        for path in find_images(folder):
-            self._files[path.relative_to(folder).with_suffix("")].append(path)
+        self._files = [PurePosixPath(p.relative_to(folder).as_posix()) for p in find_images(folder)]
+        self._names = Names(self._files)
 
     def __call__(self, source: str, image: Bits, sample: int) -> list[Placed]:
         """The image's mask, the same for every sample; pieces far apart are several instances."""
@@ -53,21 +52,18 @@ class MaskFolder:
 
     def record(self) -> dict[str, Any]:
         """The names of all masks; what is in them is recorded with every sample."""
-        files = sorted(path for paths in self._files.values() for path in paths)
-        names = digest(path.relative_to(self.folder).as_posix() for path in files)
-        return {"from": "folder", "files": names}
+        return {"from": "folder", "files": digest(map(str, self._files))}
 
     def mask_of(self, source: PurePath) -> Path:
         """The mask of an image, ``source`` being its path under the folder of images.
 
         Raises `InputError` if there is none, or more than one of the same name.
         """
-        for stem in (f"{source.stem}_mask", source.stem):
-            found = self._files.get(source.with_name(stem), [])
-            if len(found) > 1:
-                names = ", ".join(path.name for path in found)
-                raise InputError(f"{source}: more than one mask: {names}; keep one")
-            if found:
-                return found[0]
+        name = PurePosixPath(source.as_posix())
+        pair = self._names.pair(name, name.parent)
+        if pair.fault:
+            raise InputError(f"{source}: {pair.fault}")
+        if pair.mask:
+            return self.folder / pair.mask
         expected = self.folder / source.parent / f"{source.stem}_mask.png"
         raise InputError(f"{source}: no mask; expected {expected}")

@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..files import sha256_of
 from ..images.types import Bits, Mask, has_alpha, without_alpha
 from .folder import MaskFolder
-from .reading import read_mask
+from .reading import read_region
 
 __all__ = [
     "Everywhere",
@@ -189,7 +189,7 @@ def shrunk(mask: Mask, margin: int) -> Mask:
 
 
 def _read_region(path: Path, folder: Path, image: Bits) -> Region:
-    mask = read_mask(path, (image.shape[0], image.shape[1]))
+    mask = read_region(path, (image.shape[0], image.shape[1]))
     file = path.relative_to(folder).as_posix()
     return Region(mask, {"from": "regions", "file": file, "sha256": sha256_of(path)})
 

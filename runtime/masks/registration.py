@@ -25,7 +25,7 @@ from ..errors import InputError
 from ..files import sha256_of
 from ..images.reading import read_image
 from ..images.types import Bits, Mask, without_alpha
-from .reading import read_mask
+from .reading import read_region
 from .regions import Region, shrunk
 
 __all__ = ["Alignment", "Golden", "carry", "register"]
@@ -113,11 +113,13 @@ class Golden:
         """Read all of them. Raises `InputError` for what cannot be read or leaves no region."""
         self._golden, self._min_confidence = read_image(golden), min_confidence
         size = self._golden.shape[0], self._golden.shape[1]
-        self._region = read_mask(legal, size) if legal else np.ones(size, bool)
+        self._region = read_region(legal, size) if legal else np.ones(size, bool)
         if forbidden:
-            self._region = self._region & ~read_mask(forbidden, size)
+            self._region = self._region & ~read_region(forbidden, size)
         if not self._region.any():
-            raise InputError(f"{legal}: all that is legal is forbidden too; draw them apart")
+            raise InputError(
+                f"{legal or forbidden}: all that is legal is forbidden too; draw them apart"
+            )
         names = {"golden": golden, "legal": legal, "forbidden": forbidden}
         self._files = {name: sha256_of(path) for name, path in names.items() if path}
 

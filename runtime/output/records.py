@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..errors import InputError
-from ..images.reading import read_image
 from ..images.types import Mask
+from ..masks.reading import read_any_mask
 
 __all__ = ["FinishedDataset", "KeptSample", "read_finished"]
 
@@ -67,7 +67,7 @@ class FinishedDataset:
 
     def label(self, entry: KeptSample) -> Mask:
         """The label [H,W] of a sample, from its file: the one truth of every format."""
-        return read_image(self.out / entry.label)[..., 0] > 0
+        return read_any_mask(self.out / entry.label)
 
 
 def read_finished(out: Path) -> FinishedDataset:

@@ -21,7 +21,7 @@ from ..engines.loading import BUNDLED_ENGINE, load_engine
 from ..engines.manifest import MANIFEST
 from ..errors import Cancelled, InputError, NothingDoneError, OutputError, PartialError, UsageError
 from ..files import sha256_of
-from ..images.folder import find_images
+from ..images.folder import find_images, left_out_note
 from ..images.reading import read_image
 from ..masks.source import MaskSource, Placed, digest
 from ..masks.sources import open_masks
@@ -107,6 +107,9 @@ def synthesize(
     options |= {key: value for key, value in given.items() if value is not None}
     config = config.replace(**options) if config else JobConfig(**options)
     goods = _find_goods(config)
+    folders = [p for p in (config.images, *config.mask_paths) if p.is_dir()]
+    if not quiet and (note := left_out_note(folders)):
+        print(f"note: {note}", file=sys.stderr)
     requested = len(goods) * config.count
     threads = config.threads if config.threads is not None else cores()
     calls = max(1, min(threads, requested * config.candidates // config.batch_size))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from ..closing import Closing
 from ..config.job import SynthesizerConfig
@@ -24,6 +24,7 @@ from ..engines.loading import BUNDLED_ENGINE, load_engine
 from ..engines.manifest import Manifest
 from ..errors import Cancelled, EngineError, InputError
 from ..images.types import MAX_PIXELS, Bits, Mask
+from ..masks.reading import as_mask
 from ..masks.source import MaskSource
 from ..masks.sources import open_masks
 from .pipeline import Pipeline, Sample, SourceImage
@@ -37,7 +38,8 @@ class Workpiece:
     """A good image, and where it may get a defect.
 
     image  [H,W] or [H,W,C], uint8 or uint16; C is 1 grey, 2 grey + alpha, 3 RGB, 4 RGB + alpha
-    mask   [H,W], any value but 0 is defect; without it, one that suits the defect type is drawn
+    mask   [H,W], which is read as `defectrt.masks.reading.as_mask` says; without it, one that
+           suits the defect type is drawn
     name   decides the noise, together with the configuration's seed and the sample's number
     """
 
@@ -272,7 +274,7 @@ class _Checked:
         self.mask = (
             None
             if workpiece.mask is None
-            else _as_mask(workpiece.mask, full.shape[:2], workpiece.name)
+            else as_mask(workpiece.mask, full.shape[:2], f"workpiece {workpiece.name!r}")
         )
 
     def result(self, sample: Sample, instances: list[Mask]) -> Result:
@@ -294,18 +296,6 @@ class _Checked:
         nothing = np.zeros(self._shape[:2], bool)
         image = self.source.image.copy().reshape(self._shape)
         return Result(self.source.name, number, 0, image, nothing, nothing, nothing, {}, fault)
-
-
-def _as_mask(given: ArrayLike, size: tuple[int, ...], name: str) -> Mask:
-    mask: NDArray[Any] = np.asarray(given)
-    if mask.shape != size or mask.dtype.kind not in "biuf":
-        raise InputError(
-            f"workpiece {name!r}: the mask is {list(mask.shape)} of {mask.dtype}, "
-            f"its image {list(size)}"
-        )
-    if not mask.any():
-        raise InputError(f"workpiece {name!r}: the mask is empty")
-    return np.asarray(mask != 0, bool)
 
 
 class _Watched(Closing):

@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from defectrt.errors import InputError, OutputError, PartialError, UsageError
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["data"]
 
@@ -96,8 +93,8 @@ def split(
     group_by: Annotated[
         str | None,
         typer.Option(
-            help="Regular expression on the images' names: what its group matches is the part "
-            r"that is shown, as in 'part(\d+)'. All images of a part go to one side.",
+            help="Regular expression on the images' names: what its group matches is the "
+            r"workpiece that is shown, as in 'tile(\d+)'. All images of one go to one side.",
             metavar="REGEX",
         ),
     ] = None,
@@ -105,7 +102,7 @@ def split(
         int | None,
         typer.Option(
             help="With --group-by of a number: numbers that follow on each other by less than "
-            "this are one part.",
+            "this are one workpiece.",
             min=1,
         ),
     ] = None,
@@ -126,7 +123,7 @@ def split(
       defectrt data split data/tiles --shots 5 --group-by 'num_(\\d+)' --near 200 --out few.json
     """
     from ..data.dataset import read_dataset
-    from ..data.splits import SamePart, few_shot, write_split
+    from ..data.splits import SameWorkpiece, few_shot, write_split
     from ..data.splits import fold as two_folds
 
     if (fold is None) == (shots is None):
@@ -136,7 +133,7 @@ def split(
     if out.exists():
         raise OutputError(f"{out}: already there; choose another --out")
     dataset = read_dataset(folder, layout, mask_threshold=mask_threshold)
-    grouping = SamePart(group_by, near) if group_by else None
+    grouping = SameWorkpiece(group_by, near) if group_by else None
     if fold is not None:
         made = two_folds(dataset, fold, seed=seed, grouping=grouping)
     else:

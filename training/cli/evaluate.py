@@ -60,7 +60,7 @@ def evaluate(
 
         from ..evaluation.heldout import evaluate as measure
     from ..data.dataset import read_dataset
-    from ..data.splits import read_split
+    from ..data.splits import read_split, samples_of
 
     if threads:
         torch.set_num_threads(threads)
@@ -68,7 +68,7 @@ def evaluate(
     own = run / "split.json"
     chosen = split or (own if own.is_file() else None)
     if chosen:
-        samples = dataset.samples(read_split(chosen, dataset), "test")
+        samples = samples_of(dataset, read_split(chosen, dataset), "test")
     else:
         samples = dataset.read(dataset.items)
     result = measure(

@@ -3,8 +3,7 @@
     dataset = read_dataset(Path("bottle"))                # or layout="mvtec": see `layouts`
     samples = dataset.samples()                           # for `Crops` and `train`
     split = read_split(file, dataset)                     # see `splits`
-    samples = dataset.samples(split)                      # its training side
-    held_out = dataset.samples(split, "test")             # its other side
+    samples = samples_of(dataset, split, "train")         # one side of it
 
 Reading looks at names only. `Dataset.samples` looks at headers and masks, and raises one
 `InputError` that lists every image which cannot be used; images are decoded when they are
@@ -14,17 +13,13 @@ needed, and those used last are kept, up to a limit.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
 
-from defectrt.errors import InputError
+from defectrt.masks.reading import from_value
 
-from .layouts import Item, Layout, Listing, find_layout, from_value
-from .samples import GOOD, Cache, Sample, checked
-
-if TYPE_CHECKING:
-    from .splits import Split
+from .layouts import GOOD, Item, Layout, Listing, find_layout
+from .samples import Cache, Sample, checked
 
 __all__ = ["Dataset", "read_dataset"]
 
@@ -55,28 +50,12 @@ class Dataset:
         """The types of defect, sorted."""
         return sorted({item.defect_type for item in self.items} - {GOOD})
 
-    def samples(
-        self, split: Split | None = None, side: Literal["train", "test"] = "train"
-    ) -> list[Sample]:
-        """The samples of one side of a split, in the order of their names.
+    def samples(self) -> list[Sample]:
+        """All defects, and those good images that the layout itself does not keep for testing.
 
-        Without a split, all defects and those good images that the layout itself does not keep
-        for testing. Raises `InputError` listing what cannot be used: images with a fault, and
-        images that the split does not know as they are.
+        Raises `InputError` listing what cannot be used.
         """
-        if split is None:
-            return self.read([item for item in self.items if not _kept_for_testing(item)])
-        entries = {entry.name: entry for entry in getattr(split, side)}
-        items = [item for item in self.items if item.name in entries]
-        missing = sorted(entries.keys() - {item.name for item in items})
-        if missing:
-            raise InputError(f"{self.root}: lacks images of the split: {_some(missing)}")
-        samples = self.read(items)
-        hashes = ((item.name, sample.sha256()) for item, sample in zip(items, samples, strict=True))
-        changed = [name for name, sha in hashes if entries[name].sha256 not in (None, sha)]
-        if changed:
-            raise InputError(f"{self.root}: images changed since the split: {_some(changed)}")
-        return samples
+        return self.read([item for item in self.items if not _kept_for_testing(item)])
 
     def read(self, items: Sequence[Item]) -> list[Sample]:
         """The samples of some items; raises `InputError` listing what cannot be used."""
@@ -94,16 +73,11 @@ def read_dataset(
     found, tree = find_layout(path, layout)
     listing = found.list(tree)
     if mask_threshold is not None:
-        listing = Listing(listing.items, from_value(mask_threshold), listing.classes)
+        listing = replace(listing, rule=from_value(mask_threshold))
     used = {item.path for item in listing.items}.union(*(item.masks for item in listing.items))
     unused = tuple(str(p) for p in tree.images if tree.root / p not in used)
     return Dataset(tree.root, found, listing, unused)
 
 
 def _kept_for_testing(item: Item) -> bool:
-    return item.defect_type == GOOD and item.part in ("validation", "test")
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(names[:5]) + more
+    return item.defect_type == GOOD and item.subset in ("validation", "test")

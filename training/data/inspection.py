@@ -21,13 +21,15 @@ from rich.text import Text
 
 from defectrt.config.synthesis import SynthesisConfig
 from defectrt.errors import InputError
+from defectrt.images.folder import left_out
 from defectrt.images.reading import read_image
 from defectrt.images.types import Mask
+from defectrt.masks.reading import mask_values, smeared, unsmeared
 from defectrt.progress import Progress
 
 from .dataset import Dataset
-from .layouts import LAYOUTS, Item, mask_values, smeared
-from .samples import GOOD, read_mask
+from .layouts import GOOD, LAYOUTS, Item
+from .samples import mask_of
 
 __all__ = ["DefectTypeReport", "Problem", "Report", "inspect"]
 
@@ -45,7 +47,7 @@ class DefectTypeReport:
     """The images of one defect type.
 
     images    that are named so, and ``usable``, how many of them can be trained on
-    parts     of the layout's own split, with the number of images in each
+    subsets   of the layout's own split, with the number of images in each
     sizes     WIDTHxHEIGHT with the number of images, most frequent first
     formats   such as "8-bit grey", likewise
     coverage  smallest, median and largest share of an image that is defect
@@ -53,12 +55,12 @@ class DefectTypeReport:
     smallest  px of the smallest area
     fit       share of the areas that a window shows whole, at the image's resolution
     extended  images smaller than the window, which mirroring extends
-    smeared   masks with a fringe of in-between values
+    smeared   masks that count from half their maximum on, since a fringe was smeared
     """
 
     images: int = 0
     usable: int = 0
-    parts: dict[str, int] = field(default_factory=dict)
+    subsets: dict[str, int] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
     formats: dict[str, int] = field(default_factory=dict)
     coverage: tuple[float, float, float] | None = None
@@ -76,6 +78,7 @@ class Report:
 
     classes  of a layout that has some: name, pixel value, and how much of it is enough
     unused   images in the folder that are none of this layout, and no mask of it
+    not_read files in the folder that look like images, but are not PNG, JPEG, TIFF or BMP
     """
 
     root: str
@@ -85,6 +88,7 @@ class Report:
     problems: list[Problem]
     classes: list[dict[str, object]]
     unused: list[str]
+    not_read: list[str]
 
     @property
     def usable(self) -> int:
@@ -124,10 +128,12 @@ class Report:
             (Counter(defect_type.formats) for defect_type in defect_types), Counter[str]()
         )
         yield "formats: " + ", ".join(f"{name} {n}" for name, n in formats.most_common())
-        parts = sum((Counter(defect_type.parts) for defect_type in defect_types), Counter[str]())
-        if set(parts) - {""}:
-            named = ((name or "no part", n) for name, n in parts.most_common())
-            yield "the layout's own parts: " + ", ".join(f"{name} {n}" for name, n in named)
+        subsets = sum(
+            (Counter(defect_type.subsets) for defect_type in defect_types), Counter[str]()
+        )
+        if set(subsets) - {""}:
+            named = ((name or "none", n) for name, n in subsets.most_common())
+            yield "the layout's own subsets: " + ", ".join(f"{name} {n}" for name, n in named)
         if extended := sum(defect_type.extended for defect_type in defect_types):
             yield f"{extended} images are smaller than {self.window} px; mirroring extends them"
         if fringe := sum(defect_type.smeared for defect_type in defect_types):
@@ -140,9 +146,11 @@ class Report:
                 f"{c['defect_name']} {c['pixel_value']}" for c in self.classes
             )
         if self.unused:
-            shown = ", ".join(self.unused[:3])
-            yield f"{len(self.unused)} other images are not used: {shown}" + (
-                ", …" if len(self.unused) > 3 else ""
+            yield f"{len(self.unused)} other images are not used: {_first(self.unused)}"
+        if self.not_read:
+            yield (
+                f"{len(self.not_read)} files are not read, as they are not PNG, JPEG, TIFF or BMP: "
+                f"{_first(self.not_read)}"
             )
 
 
@@ -171,6 +179,7 @@ def inspect(dataset: Dataset, window: int = 512, *, quiet: bool = True) -> Repor
         + [*_specks(facts), *_duplicates(facts)],
         classes=[c.model_dump() for c in dataset.listing.classes],
         unused=list(dataset.unused),
+        not_read=[p.relative_to(dataset.root).as_posix() for p in left_out(dataset.root)],
     )
 
 
@@ -209,7 +218,7 @@ def _look(dataset: Dataset, item: Item) -> _Facts:
         image = read_image(item.path)
     except InputError as fault:
         return _Facts(item, str(fault).removeprefix(f"{item.path}: "))
-    size = image.shape[:2]
+    size = image.shape[0], image.shape[1]
     depth = f"{8 * image.dtype.itemsize}-bit"
     colour = ("grey", "grey + alpha", "colour", "colour + alpha")[image.shape[2] - 1]
     facts = partial(
@@ -222,11 +231,12 @@ def _look(dataset: Dataset, item: Item) -> _Facts:
     if item.fault:
         return facts(fault=item.fault)
     try:
-        mask = read_mask(item, dataset.listing.rule, size)
-        fringes = sum(smeared(mask_values(path)) for path in item.masks)
+        rule = dataset.listing.rule
+        mask = mask_of(item, rule, size)
+        fringes = rule is unsmeared and sum(smeared(mask_values(path)) for path in item.masks)
     except InputError as fault:
         return facts(fault=str(fault))
-    return facts(covered=float(mask.mean()), defects=_areas(mask), smeared=fringes)
+    return facts(covered=float(mask.mean()), defects=_areas(mask), smeared=int(fringes))
 
 
 def _areas(mask: Mask) -> tuple[tuple[int, int, int], ...]:
@@ -243,7 +253,7 @@ def _report(facts: Sequence[_Facts], window: int) -> DefectTypeReport:
     return DefectTypeReport(
         images=len(facts),
         usable=len(usable),
-        parts=dict(Counter(f.item.part for f in facts).most_common()),
+        subsets=dict(Counter(f.item.subset for f in facts).most_common()),
         sizes=dict(Counter(f"{w}x{h}" for h, w in sizes).most_common()),
         formats=dict(Counter(f.format for f in facts if f.format).most_common()),
         coverage=(min(covered), median(covered), max(covered)) if covered else None,
@@ -303,3 +313,7 @@ def _figures(defect_type: DefectTypeReport) -> tuple[str, str, str, str]:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.3g} %" if share < 0.1 else f"{100 * share:.0f} %"
+
+
+def _first(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")

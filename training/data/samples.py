@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image
 
 from defectrt.errors import InputError
 from defectrt.files import sha256_of
-from defectrt.images.reading import read_image
-from defectrt.images.types import MAX_PIXELS, Bits, Mask, without_alpha
+from defectrt.images.reading import image_size, read_image
+from defectrt.images.types import Bits, Mask, without_alpha
+from defectrt.masks.reading import MaskRule, from_value, read_masks, unsmeared
 
-from .layouts import GOOD, Item, MaskRule, from_value, mask_values
+from .layouts import GOOD, Item, Tree
 
 __all__ = [
     "GOOD",
@@ -27,14 +27,11 @@ __all__ = [
     "Stored",
     "check_item",
     "checked",
-    "image_size",
+    "mask_of",
     "read_good",
-    "read_mask",
     "read_pairs",
     "stored",
 ]
-
-_IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +119,7 @@ def stored(item: Item, rule: MaskRule, cache: Cache) -> Stored:
 
     def read() -> Decoded:
         image = _rgb(read_image(item.path))
-        return image, read_mask(item, rule, image.shape[:2])
+        return image, mask_of(item, rule, (image.shape[0], image.shape[1]))
 
     return Stored(item.path, item.defect_type, read, cache)
 
@@ -134,65 +131,43 @@ def check_item(item: Item, rule: MaskRule) -> None:
     """
     if item.fault:
         raise InputError(f"{item.path}: {item.fault}")
-    read_mask(item, rule, image_size(item.path))
+    mask_of(item, rule, image_size(item.path))
 
 
-def read_mask(item: Item, rule: MaskRule, size: tuple[int, int]) -> Mask:
-    """The mask of an item whose image is of ``size`` (H, W): its files' defects together.
+def mask_of(item: Item, rule: MaskRule, size: tuple[int, int]) -> Mask:
+    """The mask of an item whose image is of ``size`` (H, W); all False for a good image.
 
-    All False for a good image. Raises `InputError` for another size, for values that mean
-    nothing, and for a mask that is empty or leaves no background.
+    Raises `InputError` as `defectrt.masks.reading.read_masks` does.
     """
-    mask = np.zeros(size, bool)
-    for path in item.masks:
-        values = mask_values(path)
-        if values.shape != size:
-            raise InputError(f"{path}: the mask is {_size(values.shape)}, its image {_size(size)}")
-        try:
-            mask |= rule(values)
-        except InputError as fault:
-            raise InputError(f"{path}: {fault}") from None
-    if item.masks and not mask.any():
-        raise InputError(f"{item.masks[0]}: the mask is empty; is the image a good one?")
-    if mask.all():
-        raise InputError(f"{item.masks[0]}: the mask covers everything, so there is no background")
-    return mask
+    return read_masks(item.masks, size, rule) if item.masks else np.zeros(size, bool)
 
 
-def image_size(path: Path) -> tuple[int, int]:
-    """Height and width of an image as it will be decoded, from its header."""
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-            turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
-    except Image.DecompressionBombError as error:
-        raise InputError(f"{path}: {error}") from error
-    except Exception as error:  # Pillow's parsers raise whatever they stumble over
-        raise InputError(f"{path}: not an image that can be read ({error})") from error
-    if width * height > MAX_PIXELS:
-        raise InputError(f"{path}: more than {MAX_PIXELS // 1_000_000} megapixels")
-    return (width, height) if turned else (height, width)
+def read_pairs(
+    directory: Path, defect_type: str, *, mask_threshold: int | None = None
+) -> list[Sample]:
+    """The defects of one type: every image in ``directory`` and below, each with a mask.
 
-
-def read_pairs(directory: Path, defect_type: str, *, mask_threshold: int = 1) -> list[Sample]:
-    """The defects of one defect type, each image with a mask.
-
-    Two layouts are recognised: ``name.jpg`` beside ``name.png`` (or ``name_mask.png``), and
-    ``images/name.*`` beside ``masks/name.*``. A mask pixel of at least ``mask_threshold`` is
-    defect. Raises `InputError` listing every image that cannot be used.
+    Masks lie beside their images or in a folder of masks beside theirs, see
+    `defectrt.masks.pairing`; what is defect in them, `defectrt.masks.reading` says, or else every
+    value from ``mask_threshold`` on. Raises `InputError` listing every image that cannot be used.
     """
-    items = list(_pairs(directory, defect_type))
+    tree = Tree.of(directory)
+    items = [tree.item_of(pair, defect_type) for pair in tree.names.pairs()]
     if not items:
         raise InputError(f"{directory}: no images with masks; expected name.jpg beside name.png")
-    return checked(items, from_value(mask_threshold))
+    return checked(
+        sorted(items, key=lambda item: item.name),
+        unsmeared if mask_threshold is None else from_value(mask_threshold),
+    )
 
 
 def read_good(directory: Path) -> list[Sample]:
-    """Good images: every image in ``directory``, sorted by name."""
-    items = [Item(path, path.name, GOOD) for path in _images(directory)]
+    """Good images: all in ``directory`` and below, by name; masks there are not looked at."""
+    tree = Tree.of(directory)
+    items = [tree.item_of(pair, GOOD) for pair in tree.names.pairs()]
     if not items:
         raise InputError(f"{directory}: no images")
-    return checked(items, from_value(1))
+    return checked(sorted(items, key=lambda item: item.name), unsmeared)
 
 
 def checked(items: Sequence[Item], rule: MaskRule, cache: Cache | None = None) -> list[Sample]:
@@ -209,35 +184,6 @@ def checked(items: Sequence[Item], rule: MaskRule, cache: Cache | None = None) -
     return [stored(item, rule, cache) for item in items]
 
 
-def _pairs(directory: Path, defect_type: str) -> list[Item]:
-    images, masks = directory / "images", directory / "masks"
-    if not (images.is_dir() and masks.is_dir()):
-        images = masks = directory
-    pairs = [(p, _mask_of(p, masks)) for p in _images(images)]
-    taken = {mask for _, mask in pairs if mask} if images == masks else set()
-    return [
-        Item(p, p.name, defect_type, (mask,) if mask else (), fault=None if mask else _no_mask(p))
-        for p, mask in pairs
-        if p not in taken
-    ]
-
-
-def _no_mask(image: Path) -> str:
-    return f"no mask beside it; expected {image.stem}.png"
-
-
-def _images(directory: Path) -> list[Path]:
-    if not directory.is_dir():
-        raise InputError(f"{directory}: no such folder")
-    return [p for p in sorted(directory.iterdir()) if p.suffix.lower() in _IMAGES]
-
-
-def _mask_of(image: Path, masks: Path) -> Path | None:
-    """Masks are PNG: anything lossy would smear their edge."""
-    candidates = (masks / f"{image.stem}{suffix}" for suffix in ("_mask.png", ".png"))
-    return next((p for p in candidates if p.is_file() and p != image), None)
-
-
 def _rgb(image: Bits) -> Bits:
     """[H,W,C] -> [H,W,3], without alpha; grey is a view that repeats its channel."""
     colour: Any = without_alpha(image)
@@ -246,7 +192,3 @@ def _rgb(image: Bits) -> Bits:
 
 def _bytes(decoded: Decoded) -> int:
     return sum(a.nbytes if a.base is None else a.base.nbytes for a in decoded)
-
-
-def _size(shape: Sequence[int]) -> str:
-    return f"{shape[1]}x{shape[0]}"

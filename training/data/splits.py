@@ -1,8 +1,8 @@
 """Which images a model learns from and which are held out, with the hash of every image.
 
-The paper's two folds, k images of each defect type, or a file. Images of one physical part, and
+The paper's two folds, k images of each defect type, or a file. Images of one workpiece, and
 images that are byte for byte the same, always go to the same side: a model is not measured on
-a part that it has seen.
+a workpiece that it has seen.
 """
 
 from __future__ import annotations
@@ -25,18 +25,19 @@ from defectrt.errors import InputError
 from defectrt.files import sha256_of, write_whole
 
 from .dataset import Dataset
-from .layouts import Item
-from .samples import GOOD, check_item
+from .layouts import GOOD, Item
+from .samples import Sample, check_item
 
 __all__ = [
-    "Entry",
     "LeftOut",
-    "SamePart",
+    "SameWorkpiece",
     "Split",
+    "SplitEntry",
     "few_shot",
     "fold",
     "hashed",
     "read_split",
+    "samples_of",
     "whole",
     "write_split",
 ]
@@ -49,7 +50,7 @@ class _Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Entry(_Record):
+class SplitEntry(_Record):
     """An image of a split; a list that came with a dataset has no hashes."""
 
     name: str
@@ -70,16 +71,16 @@ class Split(_Record):
     layout    the dataset's layout, and ``method`` how it was split
     train     images to learn from
     test      images to measure on
-    left_out  images on neither side: those with a fault, and those that show the same part as a
-              image on the other side
+    left_out  images on neither side: those with a fault, and those that show the same workpiece as
+              an image on the other side
     """
 
     format: Literal["defectrt-split"] = "defectrt-split"
     format_version: Literal[1] = 1
     layout: str
     method: dict[str, Any]
-    train: tuple[Entry, ...]
-    test: tuple[Entry, ...]
+    train: tuple[SplitEntry, ...]
+    test: tuple[SplitEntry, ...]
     left_out: tuple[LeftOut, ...] = ()
 
     def counts(self) -> dict[str, dict[str, int]]:
@@ -91,13 +92,13 @@ class Split(_Record):
 
 
 def fold(
-    dataset: Dataset, number: int, *, seed: int = 0, grouping: SamePart | None = None
+    dataset: Dataset, number: int, *, seed: int = 0, grouping: SameWorkpiece | None = None
 ) -> Split:
     """Learn from one of two folds and measure on the other, as the paper does.
 
     ``number`` is 0 or 1, and what is held out of the one is learned from in the other. Every type
-    is halved as evenly as its groups allow. Good images follow the layout's own parts (train
-    is learned from, validation and test are not); without parts they are halved too.
+    is halved as evenly as its groups allow. Good images follow the layout's own subsets
+    (train is learned from, validation and test are not); without any they are halved too.
     """
     if number not in (0, 1):
         raise InputError(f"fold {number}: the paper has two, 0 and 1")
@@ -112,12 +113,12 @@ def fold(
 
 
 def few_shot(
-    dataset: Dataset, shots: int, *, seed: int = 0, grouping: SamePart | None = None
+    dataset: Dataset, shots: int, *, seed: int = 0, grouping: SameWorkpiece | None = None
 ) -> Split:
-    """Learn from ``shots`` images of every type, each of another part, and measure on the rest.
+    """Learn from ``shots`` images of every type, each of another workpiece; measure on the rest.
 
-    Further images of a part that was learned from are left out. Good images are split as by
-    `fold`. Raises `InputError` naming the defect types that have too few parts.
+    Further images of a workpiece that was learned from are left out. Good images are split as by
+    `fold`. Raises `InputError` naming the defect types that have too few workpieces.
     """
     if shots < 1:
         raise InputError(f"{shots} shots: at least 1")
@@ -138,12 +139,13 @@ def few_shot(
             next(item for item in groups[i] if item.defect_type == defect_type) for i in chosen
         ]
     if short:
-        raise InputError(f"{shots} shots: {', '.join(short)} parts that are not used by another")
+        raise InputError(f"{shots} shots: {', '.join(short)} workpieces that no other type uses")
     of_train = {item.name for item in train}
     for i in taken:
         for item in groups[i]:
             if item.name not in of_train:
-                left_out.append(LeftOut(name=item.name, reason="shows a part that is learned from"))
+                reason = "shows a workpiece that is learned from"
+                left_out.append(LeftOut(name=item.name, reason=reason))
     for i, group in enumerate(groups):
         if (
             i not in taken
@@ -158,18 +160,18 @@ def few_shot(
 def whole(dataset: Dataset) -> Split:
     """Learn from everything but the good images that the layout keeps for testing."""
     train = [
-        item for item in dataset.items if item.defect_type != GOOD or item.part in ("", "train")
+        item for item in dataset.items if item.defect_type != GOOD or item.subset in ("", "train")
     ]
     return _split(dataset, {"name": "whole"}, list(dataset.items), train, [])
 
 
 @dataclass(frozen=True)
-class SamePart:
+class SameWorkpiece:
     """Groups images in whose names the regular expression ``pattern`` matches the same.
 
     What its groups match counts, or all that it matches if it has none. With ``within`` that is a
     number, and numbers that follow on each other by less than it belong together: cameras count
-    on while one part is photographed several times.
+    on while one workpiece is photographed several times.
     """
 
     pattern: str
@@ -193,7 +195,9 @@ class SamePart:
 def _key(pattern: re.Pattern[str], name: str) -> str:
     match = pattern.search(name)
     if not match:
-        raise InputError(f"{pattern.pattern!r} does not match {name}, so it cannot tell its part")
+        raise InputError(
+            f"{pattern.pattern!r} does not match {name}, so it cannot tell its workpiece"
+        )
     return "\0".join(g or "" for g in match.groups()) if pattern.groups else match[0]
 
 
@@ -247,6 +251,25 @@ def read_split(path: Path, dataset: Dataset) -> Split:
     return split
 
 
+def samples_of(dataset: Dataset, split: Split, side: Literal["train", "test"]) -> list[Sample]:
+    """The samples of one side of a split, in the order of their names.
+
+    Raises `InputError` listing what cannot be used: images with a fault, and images that the
+    split does not know as they are.
+    """
+    entries = {entry.name: entry for entry in getattr(split, side)}
+    items = [item for item in dataset.items if item.name in entries]
+    missing = sorted(entries.keys() - {item.name for item in items})
+    if missing:
+        raise InputError(f"{dataset.root}: lacks images of the split: {_some(missing)}")
+    samples = dataset.read(items)
+    hashes = ((item.name, sample.sha256()) for item, sample in zip(items, samples, strict=True))
+    changed = [name for name, sha in hashes if entries[name].sha256 not in (None, sha)]
+    if changed:
+        raise InputError(f"{dataset.root}: images changed since the split: {_some(changed)}")
+    return samples
+
+
 def hashed(split: Split, dataset: Dataset) -> Split:
     """The split with the hash of every image there; a list that came with a dataset has none."""
     items = {item.name: item for item in dataset.items}
@@ -270,11 +293,13 @@ def _from_csv(path: Path, text: str, dataset: Dataset) -> Split:
         dataset.root.resolve().name,
         {item.name: item.defect_type for item in dataset.items},
     )
-    sides: Mapping[str, list[Entry]] = {"train": [], "test": []}
+    sides: Mapping[str, list[SplitEntry]] = {"train": [], "test": []}
     for row in rows:
         if row.get("object", own) == own and row["split"] in sides:
             name = row["image"].removeprefix(f"{own}/")
-            sides[row["split"]].append(Entry(name=name, defect_type=defect_types.get(name, "")))
+            sides[row["split"]].append(
+                SplitEntry(name=name, defect_type=defect_types.get(name, ""))
+            )
     if not any(sides.values()):
         raise InputError(f"{path}: names no image of {own}")
     method = {"name": "file", "file": path.name}
@@ -286,8 +311,8 @@ def _from_csv(path: Path, text: str, dataset: Dataset) -> Split:
     )
 
 
-def _grouped(grouping: SamePart | None) -> dict[str, Any]:
-    return {"same_part": asdict(grouping)} if grouping else {}
+def _grouped(grouping: SameWorkpiece | None) -> dict[str, Any]:
+    return {"same_workpiece": asdict(grouping)} if grouping else {}
 
 
 def _usable(dataset: Dataset) -> tuple[list[Item], list[LeftOut]]:
@@ -305,8 +330,8 @@ def _usable(dataset: Dataset) -> tuple[list[Item], list[LeftOut]]:
     return usable, left_out
 
 
-def _groups(items: Sequence[Item], grouping: SamePart | None) -> list[list[Item]]:
-    """Groups of images that must not be parted: of one part, or of the same content."""
+def _groups(items: Sequence[Item], grouping: SameWorkpiece | None) -> list[list[Item]]:
+    """Groups of images that must not be parted: of one workpiece, or of the same content."""
     groups = grouping(items) if grouping else [[item] for item in items]
     by_content: dict[str, int] = {}
     joined: list[list[Item]] = []
@@ -352,12 +377,12 @@ def _halves(groups: Sequence[Sequence[Item]], rng: np.random.Generator) -> list[
 
 
 def _fixed(group: Sequence[Item]) -> str | None:
-    """Where the layout's own parts put a group of good images."""
-    if any(item.defect_type == GOOD and item.part in ("validation", "test") for item in group):
+    """Where the layout's own subsets put a group of good images."""
+    if any(item.defect_type == GOOD and item.subset in ("validation", "test") for item in group):
         return "test"
     return (
         "train"
-        if all(item.defect_type == GOOD and item.part == "train" for item in group)
+        if all(item.defect_type == GOOD and item.subset == "train" for item in group)
         else None
     )
 
@@ -386,5 +411,10 @@ def _split(
     )
 
 
-def _entry(item: Item) -> Entry:
-    return Entry(name=item.name, defect_type=item.defect_type, sha256=sha256_of(item.path))
+def _entry(item: Item) -> SplitEntry:
+    return SplitEntry(name=item.name, defect_type=item.defect_type, sha256=sha256_of(item.path))
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -10,11 +11,12 @@ import torch
 
 from defectrt.errors import InputError
 from defectrt.files import write_whole
+from defectrt.images.folder import left_out_note
 
 from ..config import RunConfig, TrainConfig, dump_config
 from ..data.dataset import read_dataset
 from ..data.samples import GOOD, Sample, read_good, read_pairs
-from ..data.splits import hashed, read_split, whole
+from ..data.splits import hashed, read_split, samples_of, whole
 from ..models.stable_diffusion import open_model
 from ..record import RESUME
 from .train import train
@@ -28,6 +30,9 @@ def start(
     run: RunConfig, training: TrainConfig, *, resume: bool = False, quiet: bool = False
 ) -> Iterator[Path]:
     """Train what the configuration says; yields each model's directory when it is whole."""
+    folders = [*run.good, *run.defect.values(), *([run.data] if run.data else [])]
+    if not quiet and first_process() and (note := left_out_note(folders)):
+        print(f"note: {note}", file=sys.stderr)
     samples, attached = _read(run)
     defect_types = sorted({s.defect_type for s in samples} - {GOOD})
     _check(run, training, defect_types)
@@ -74,7 +79,7 @@ def _read(run: RunConfig) -> tuple[list[Sample], dict[str, str]]:
     """The images to train on, and the split that they are one side of, to be kept."""
     samples = [sample for folder in run.good for sample in read_good(folder)]
     for defect_type, folder in run.defect.items():
-        samples += read_pairs(folder, defect_type, mask_threshold=run.mask_threshold or 1)
+        samples += read_pairs(folder, defect_type, mask_threshold=run.mask_threshold)
     if run.data is None:
         return samples, {}
     dataset = read_dataset(run.data, run.layout, mask_threshold=run.mask_threshold)
@@ -83,7 +88,7 @@ def _read(run: RunConfig) -> tuple[list[Sample], dict[str, str]]:
         split = whole(dataset)
     else:
         split = read_split(run.split, dataset)
-        own = dataset.samples(split)
+        own = samples_of(dataset, split, "train")
         split = hashed(split, dataset)
     return samples + own, {SPLIT: split.model_dump_json(indent=1) + "\n"}
 

@@ -1,0 +1,150 @@
+"""What a layout makes of a folder: its images as items, and the rule for their masks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from pydantic import BaseModel, Field
+
+from defectrt.images.folder import find_images
+from defectrt.masks.pairing import Names, Pair
+from defectrt.masks.reading import MaskRule, unsmeared
+
+__all__ = [
+    "COMBINED",
+    "GOOD",
+    "SUBSETS",
+    "DefectClass",
+    "Item",
+    "Layout",
+    "Listing",
+    "Tree",
+    "defect_type_of",
+]
+
+#: The defect type of an image without a defect.
+GOOD = "good"
+#: Types made of several classes in one image, as MVTec AD names them.
+COMBINED = "combined"
+#: Folders that hold good images, in lower case; they count in any.
+_GOOD_NAMES = {GOOD, "ok", "free", "normal", "defect_free", "defect-free", "no_defect"}
+#: Folders of a dataset's own split, likewise, and the subset that each is.
+SUBSETS = {
+    "train": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+}
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image of a dataset, as it is named; nothing has been read.
+
+    path         the image, and ``name`` the same relative to the dataset
+    defect_type  of defect, or `GOOD`
+    masks        files whose defects add up; none for a good image
+    subset       of the layout's own split: train, validation or test, or "" if it has none
+    fault        why the image cannot be used, if the names alone say so
+    """
+
+    path: Path
+    name: str
+    defect_type: str
+    masks: tuple[Path, ...] = ()
+    subset: str = ""
+    fault: str | None = None
+
+
+class DefectClass(BaseModel):
+    """A class of MVTec LOCO AD, from defects_config.json.
+
+    Segmenting ``saturation_threshold`` pixels of it (or, if ``relative_saturation``, that share
+    of its mask) is all that can be asked for: the mask of a missing part, say, shows every place
+    where the part could be.
+    """
+
+    defect_name: str = Field(pattern=r"^\w[\w .+-]*$")
+    pixel_value: int = Field(ge=1, le=255)
+    saturation_threshold: float = Field(gt=0)
+    relative_saturation: bool
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a layout found: its images in the order of their names, and how to read masks."""
+
+    items: tuple[Item, ...]
+    rule: MaskRule = unsmeared
+    classes: tuple[DefectClass, ...] = ()
+
+
+class Tree:
+    """The images below a folder by name; listed once."""
+
+    def __init__(self, root: Path, images: tuple[PurePosixPath, ...]) -> None:
+        """``images`` are relative to the root, in order."""
+        self.root, self.images, self.names = root, images, Names(images)
+
+    @classmethod
+    def of(cls, root: Path) -> Tree:
+        """List a folder. Raises `InputError` if there is none."""
+        return cls(
+            root, tuple(PurePosixPath(p.relative_to(root).as_posix()) for p in find_images(root))
+        )
+
+    def below(self, name: str) -> Tree:
+        """The part of the tree in the subfolder ``name``."""
+        inside = (p.relative_to(name) for p in self.images if p.parts[0] == name)
+        return Tree(self.root / name, tuple(inside))
+
+    def subfolders(self) -> list[str]:
+        """Subfolders of the root that hold images, at any depth."""
+        return sorted({p.parts[0] for p in self.images if len(p.parts) > 1})
+
+    def item(
+        self,
+        image: PurePosixPath,
+        defect_type: str,
+        masks: tuple[PurePosixPath, ...] = (),
+        subset: str = "",
+        fault: str | None = None,
+    ) -> Item:
+        """An item of this tree; one of a defect without a mask is a fault.
+
+        A good image needs no mask, and one that it has is not looked at.
+        """
+        if defect_type == GOOD:
+            return Item(self.root / image, str(image), GOOD, subset=subset)
+        paths = tuple(self.root / mask for mask in masks)
+        fault = fault or (None if masks else f"it has no mask; expected {image.stem}_mask.png")
+        return Item(self.root / image, str(image), defect_type, paths, subset, fault)
+
+    def item_of(self, pair: Pair, defect_type: str, subset: str = "") -> Item:
+        """The item of an image with one mask."""
+        masks = (pair.mask,) if pair.mask else ()
+        return self.item(pair.image, defect_type, masks, subset, pair.fault)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A way to lay out a dataset.
+
+    matches whether a folder is laid out so; ``list`` lists it and raises `InputError` if it is
+    not; ``about`` is a line for people. A ``loose`` one matches at any depth, so that a folder of
+    datasets may look like one.
+    """
+
+    name: str
+    about: str
+    matches: Callable[[Tree], bool]
+    list: Callable[[Tree], Listing]
+    loose: bool = False
+
+
+def defect_type_of(folder: str) -> str:
+    """The type that a folder is named after; all names of good ones are `GOOD`."""
+    return GOOD if folder.lower() in _GOOD_NAMES else folder
