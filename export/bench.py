@@ -288,7 +288,7 @@ def _random_run(size: str, directory: Path) -> Path:
         raise UsageError(f"size {size!r}: one of {', '.join(SIZES)}")
     model = new_model(SIZES[size])
     model.save(directory / "model")
-    roles = (("background", "good surface"), ("masked", ""), ("defect", "instance"))
+    roles = (("background", "good surface"), ("masked", ""), ("defect", "spot"))
     prompts = [{"role": r, "name": r, "text": text} for r, text in roles]
     record = {"image_size": SIZES[size].window, "prompts": prompts}
     (directory / "run.json").write_text(json.dumps(record))

@@ -17,7 +17,7 @@ GREY, LEVEL = 153, 0.2
 
 
 class Fickle(FakeEngine):
-    """Paints a dark instance where the noise under the mask is negative on the whole, else nothing."""
+    """Paints a dark spot where the noise under the mask is negative on the whole, else nothing."""
 
     def _clean(self, rows):
         mask = np.broadcast_to(rows.mask, rows.latent.shape)

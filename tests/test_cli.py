@@ -255,7 +255,7 @@ def test_from_nothing_to_a_dataset(tmp_path):
         run = tmp_path / objective
         result = defectrt(
             "train", "--model", model, "--out", run, "--objective", objective, *data,
-            "--defect", f"spot={tmp_path / 'instance'}",
+            "--defect", f"spot={tmp_path / 'spot'}",
         )  # fmt: skip
         assert result.returncode == 0, result.stderr
         assert result.stdout.strip() == str(run / "model")

@@ -20,7 +20,7 @@ __all__ = ["CASES", "SIZES", "AttentionCase"]
 class AttentionCase(Case):
     """B rows, H heads of d, N queries and P prompts of L tokens.
 
-    mask    binary (random per query), instance (a disc, so most tiles lie wholly outside), inside,
+    mask    binary (random per query), spot (a disc, so most tiles lie wholly outside), inside,
             outside or soft
     layout  joined: heads side by side, as a projection leaves them; heads: [B,H,N,d] in memory;
             scattered: no axis is contiguous
@@ -29,7 +29,7 @@ class AttentionCase(Case):
     d: int
     N: int
     dtype: torch.dtype = torch.float32
-    mask: Literal["binary", "instance", "inside", "outside", "soft"] = "binary"
+    mask: Literal["binary", "spot", "inside", "outside", "soft"] = "binary"
     layout: Literal["joined", "heads", "scattered"] = "joined"
     L: int = 7
     H: int = 2
@@ -65,7 +65,7 @@ class AttentionCase(Case):
         return x
 
     def _mask(self, g: torch.Generator) -> Tensor:
-        if self.mask == "instance":
+        if self.mask == "spot":
             side = isqrt(self.N)
             y, x = torch.arange(self.N) // side, torch.arange(self.N) % side
             disc = (y - side / 2) ** 2 + (x - side / 2) ** 2 < (side / 8) ** 2
@@ -104,7 +104,7 @@ CASES = (
     *(AttentionCase(d, 50, t, "soft", H=1) for d in (64, 160) for t in (_HALF, _BRAIN)),
     *(AttentionCase(d, 37, _FULL, "soft", L=19, H=1, map=True) for d in (8, 40, 64, 80, 160)),
     *(AttentionCase(40, 65, _FULL, side, L=16) for side in ("inside", "outside")),
-    AttentionCase(40, 144, _FULL, "instance", L=33, B=1, map=True),
+    AttentionCase(40, 144, _FULL, "spot", L=33, B=1, map=True),
     AttentionCase(40, 33, _FULL, layout="heads", L=1),
     AttentionCase(80, 33, _FULL, layout="scattered"),
     AttentionCase(40, 1, _FULL, L=150),
@@ -113,7 +113,7 @@ CASES = (
 
 #: SD 1.5 at 64x64 latents, 77 tokens: the levels that attend, for a batch of 16 rows.
 SIZES = tuple(
-    AttentionCase(320 * c // 8, side * side, t, "instance", L=77, H=8, B=16, P=4, map=side <= 16)
+    AttentionCase(320 * c // 8, side * side, t, "spot", L=77, H=8, B=16, P=4, map=side <= 16)
     for t in (_HALF, _BRAIN)
     for c, side in ((1, 64), (2, 32), (4, 16), (4, 8))
 )

@@ -37,7 +37,7 @@ def with_options(
         own = [
             p
             for p in inspect.signature(function, eval_str=True).parameters.values()
-            if p.defect_type != p.VAR_KEYWORD
+            if p.kind != p.VAR_KEYWORD
         ]
         added = [_option(key, field) for key, field in keys(*areas) if key not in leave]
         function.__signature__ = inspect.Signature([*own, *added])  # type: ignore[attr-defined]
@@ -49,13 +49,13 @@ def with_options(
 
 def _option(key: str, field: Any) -> inspect.Parameter:
     """The option of one key; without it the file's value counts, or else this one."""
-    defect_type, extra = field.annotation, field.json_schema_extra or {}
+    kind, extra = field.annotation, field.json_schema_extra or {}
     shown = None if field.is_required() else field.get_default(call_default_factory=True)
-    if get_origin(defect_type) is dict or _is_many(defect_type):
-        defect_type = list[str]
+    if get_origin(kind) is dict or _is_many(kind):
+        kind = list[str]
     flag = key.replace("_", "-")
     option = typer.Option(
-        f"--{flag}/--no-{flag}" if defect_type is bool else f"--{flag}",
+        f"--{flag}/--no-{flag}" if kind is bool else f"--{flag}",
         help=field.description,
         show_default=False if shown in _NOT_SHOWN else _text(shown),
         metavar=extra.get("metavar"),
@@ -65,13 +65,13 @@ def _option(key: str, field: Any) -> inspect.Parameter:
         key,
         inspect.Parameter.KEYWORD_ONLY,
         default=None,
-        annotation=Annotated[defect_type | None, option],
+        annotation=Annotated[kind | None, option],
     )
 
 
-def _is_many(defect_type: Any) -> bool:
+def _is_many(kind: Any) -> bool:
     """A tuple of any length."""
-    return get_origin(defect_type) is tuple and Ellipsis in defect_type.__args__
+    return get_origin(kind) is tuple and Ellipsis in kind.__args__
 
 
 def _text(value: Any) -> str:

@@ -20,7 +20,7 @@ SHAPES = (
     "particle",
     "perlin",
     "scratch",
-    "instance",
+    "spot",
     "stain",
 )
 

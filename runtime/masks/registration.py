@@ -255,7 +255,7 @@ def _correlation(a: Field, b: Field) -> float:
 def _second_place(one: Field, two: Field, matrix: Matrix) -> float:
     """How high the second-best shift of the aligned images correlates, 1 like the best.
 
-    Edges are correlated rather than levels, so that a broad light instance is no second place.
+    Edges are correlated rather than levels, so that a broad light spot is no second place.
     """
     size = one.shape[1], one.shape[0]
     seen = cv2.warpAffine(two, cv2.invertAffineTransform(matrix), size, flags=cv2.INTER_LINEAR)

@@ -132,7 +132,7 @@ class Scheduler:
         self._engine = engine
         self._ahead = ahead or 2 * batch_size * engine.calls + _HELPERS
         self._sizes = {Encode: _IMAGES, Decode: _IMAGES, Rows: batch_size}
-        self._waiting: dict[type, list[_Waiting]] = {defect_type: [] for defect_type in self._sizes}
+        self._waiting: dict[type, list[_Waiting]] = {kind: [] for kind in self._sizes}
         self._events: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._asked = self._busy = 0
 
@@ -223,42 +223,36 @@ class Scheduler:
 
     def _feed(self) -> None:
         """Give the engine what there is to do."""
-        while defect_type := self._next_defect_type():
-            waiting = self._waiting[defect_type]
-            size = self._sizes[defect_type]
+        while kind := self._next_kind():
+            waiting = self._waiting[kind]
+            size = self._sizes[kind]
             batch = [heappop(waiting) for _ in range(min(size, len(waiting)))]
-            if defect_type is Rows:
+            if kind is Rows:
                 self.stats.rows += len(batch)
                 self.stats.padding += size - len(batch)
             self._busy += 1
-            compute = partial(self._compute, defect_type, [entry.request for entry in batch], size)
+            compute = partial(self._compute, kind, [entry.request for entry in batch], size)
             then = partial(self._share, batch)
-            self._submit(self._engines, defect_type.__name__.lower(), compute, then)
+            self._submit(self._engines, kind.__name__.lower(), compute, then)
 
-    def _next_defect_type(self) -> type | None:
+    def _next_kind(self) -> type | None:
         """What the engine does next: a full batch, or what there is if it would stand idle.
 
         Of full batches one more than it can do at once, so that it need not wait for us.
         """
         free = self._engine.calls - self._busy
-        some = [defect_type for defect_type, waiting in self._waiting.items() if waiting]
-        full = [
-            defect_type
-            for defect_type in some
-            if len(self._waiting[defect_type]) >= self._sizes[defect_type]
-        ]
+        some = [kind for kind, waiting in self._waiting.items() if waiting]
+        full = [kind for kind in some if len(self._waiting[kind]) >= self._sizes[kind]]
         ready = full if full and free >= 0 else some if free > 0 else []
-        return min(ready, key=lambda defect_type: self._waiting[defect_type][0], default=None)
+        return min(ready, key=lambda kind: self._waiting[kind][0], default=None)
 
-    def _compute(self, defect_type: type, requests: Sequence[Any], size: int) -> list[Any]:
+    def _compute(self, kind: type, requests: Sequence[Any], size: int) -> list[Any]:
         """A batch through the engine, in its own thread; one answer a request."""
-        names = [f.name for f in fields(defect_type)]
+        names = [f.name for f in fields(kind)]
         arrays = [_stack([getattr(r, name) for r in requests], size) for name in names]
-        if defect_type is Rows:
+        if kind is Rows:
             return list(zip(*map(_split, self._engine.step(Rows(*arrays))), strict=True))
-        return _split(
-            (self._engine.encode if defect_type is Encode else self._engine.decode)(*arrays)
-        )
+        return _split((self._engine.encode if kind is Encode else self._engine.decode)(*arrays))
 
     def _share(self, batch: Sequence[_Waiting], answers: Callable[[], list[Any]]) -> None:
         """Hand the answers of a batch back; an error is everybody's."""
