@@ -22,7 +22,7 @@ def recipe(tmp_path):
     shutil.copy(RECIPE / "train.sh", tmp_path)
     (tmp_path / "tiny").mkdir()
     (tmp_path / "tiny" / "recipe.env").write_text("COUNT=12 SIZE=48 WINDOW=32 MODEL=tiny HALF=\n")
-    small = {"steps": 2, "batch": 2, "window": 32, "preview_every": 0}
+    small = {"steps": 2, "batch_size": 2, "window": 32, "preview_every": 0}
     for stage in STAGES:
         lines = (RECIPE / "cpu" / f"{stage}.yaml").read_text().splitlines()
         kept = [line for line in lines if line.split(":")[0] not in small]
