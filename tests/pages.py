@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[1]
 #: Options of other programs that pages name.
 FOREIGN = {
     "--all",  # ./check
+    "--coverage",
     "--cpu",  # benchmarks/gpu_table.py
     "--fix",
     "--help",
