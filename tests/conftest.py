@@ -220,8 +220,8 @@ def write_folder(out, defect_types, samples, dropped=(), failed=(), category="pl
 @pytest.fixture(scope="session")
 def run(tmp_path_factory):
     """A training run of a few steps on drawn instances and lines."""
-    from defectrt.training.data.samples import Sample
     from defectrt.training.config import TrainConfig
+    from defectrt.training.data.samples import Sample
     from defectrt.training.loop.train import train
     from defectrt.training.models.stable_diffusion import SIZES, new_model
 

@@ -184,7 +184,7 @@ def test_levels_and_specks():
 
 
 def test_impossible_settings():
-    with pytest.raises(UsageError, match="refine: .*'attention', 'change', 'both' or 'none'"):
+    with pytest.raises(UsageError, match=r"refine: .*'attention', 'change', 'both' or 'none'"):
         SynthesisConfig(refine="magic")
     for share in ("refine_threshold", "min_change"):
         with pytest.raises(UsageError, match=f"{share}: .*less than or equal to 1, not 2"):
