@@ -89,7 +89,7 @@ def test_commands_are_found():
     [
         "defectrt paint",
         "defectrt data look DIR",
-        "defectrt synthesize --instances 2",
+        "defectrt synthesize --colour red",
         "defectrt synthesize --count many",
         "defectrt synthesize --background new",
         "defectrt build-engine run",
@@ -132,7 +132,7 @@ def test_paths_and_names_in_the_text_are_there(page):
 
 
 def test_a_path_or_name_that_is_not_there_is_found():
-    text = "`runtime/images/`, `defectrt.Job`, `defectrt.engine.Engine`, `defectrt.masks.shapes`"
+    text = "`runtime/cellar/`, `defectrt.Job`, `defectrt.engine.Engine`, `defectrt.masks.shapes`"
     assert not (ROOT / pages.paths(text)[0]).exists()
     assert [pages.resolves(name) for name in pages.names(text)] == [False, False, True]
 
@@ -158,10 +158,10 @@ def test_configurations_are_possible(page, tmp_path):
 
 def test_a_configuration_that_is_not_possible_is_found(tmp_path):
     (name, text), *_ = pages.files(
-        "    # a.yaml\n    images: x\n    out: y\n    instances: 2\n"
+        "    # a.yaml\n    images: x\n    out: y\n    colour: red\n"
     ).items()
     (tmp_path / name).write_text(text)
-    with pytest.raises(UsageError, match="instances"):
+    with pytest.raises(UsageError, match="colour"):
         JobConfig(**read_yaml(tmp_path / name))
 
 
@@ -243,7 +243,7 @@ def test_the_reference_names_every_option_and_public_name(group):
     assert missing == []
 
 
-def test_a_room_that_is_missing_from_the_image_is_found(tmp_path):
+def test_the_drawing_takes_its_rooms_from_the_folders(tmp_path):
     module = runpy.run_path(str(ROOT / "docs/images/make_architecture.py"))
     room = tmp_path / "runtime" / "attic"
     room.mkdir(parents=True)
