@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
+from defectrt.engines.manifest import PromptList
 from defectrt.errors import InputError, UsageError
 from defectrt.training.models.stable_diffusion import StableDiffusion, open_model
 from defectrt.training.record import RunRecord, read_record
@@ -89,6 +91,11 @@ def open_run(run: Path, defects: Sequence[str] = ()) -> Source:
     record = read_record(run)
     if not any(prompt.role == "defect" for prompt in record.prompts):
         raise InputError(f"{run}: the run was trained without a defect; train it with --defect")
+    try:
+        TypeAdapter(PromptList).validate_python(record.prompts)
+    except ValidationError as error:
+        fault = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise InputError(f"{path}: not the record of a run: prompts: {fault}") from error
     if defects:
         record = _select(record, defects)
     model = open_model(run / "model")

@@ -192,7 +192,7 @@ def test_what_is_not_a_finished_run(run, tmp_path):
     with pytest.raises(InputError, match="not finished, go on with --resume"):
         build(tmp_path, tmp_path / "e", quiet=True)
     shutil.copytree(run / "model", tmp_path / "model")
-    with pytest.raises(InputError, match="not the record of a training run"):
+    with pytest.raises(InputError, match="not the record of a run"):
         build(tmp_path, tmp_path / "e", quiet=True)
     record = json.loads((run / "run.json").read_text())
     record["prompts"] = record["prompts"][:2]
@@ -209,7 +209,7 @@ def test_what_is_not_a_finished_run(run, tmp_path):
         (["prompts", 0, "role"], "defect", "needs one background"),
         (["prompts", 0, "text"], 7, r"prompts.0.text"),
         (["prompts", 0, "more"], 7, r"prompts.0.more"),
-        (["prompts"], "all", "not the record of a training run"),
+        (["prompts"], "all", "not the record of a run"),
         (["image_size"], "32", "image_size"),
         (["image_size"], 0, "image_size"),
         (["image_size"], 33, "no multiple of 2"),
