@@ -15,6 +15,7 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
+from built import built
 from PIL import Image
 
 from defectrt.cli import main
@@ -219,13 +220,16 @@ def write_folder(out, defect_types, samples, dropped=(), failed=(), category="pl
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory):
-    """A training run of a few steps on drawn instances and lines."""
+    """A training run of a few steps on drawn instances and lines; its images lie beside it."""
+    return built("run", _train, tmp_path_factory.mktemp("run") / "beside") / "run"
+
+
+def _train(folder):
     from defectrt.training.config import TrainConfig
     from defectrt.training.data.samples import Sample
     from defectrt.training.loop.train import train
     from defectrt.training.models.stable_diffusion import SIZES, new_model
 
-    folder = tmp_path_factory.mktemp("run")
     rng, samples = np.random.default_rng(0), []
     for i, defect_type in enumerate(["spot", "line"]):
         image = rng.normal(150, 10, (40, 40, 3)).clip(0, 255).astype(np.uint8)
@@ -236,33 +240,39 @@ def run(tmp_path_factory):
     config = TrainConfig(steps=3, batch_size=2, learning_rate=1e-3, window=32)
     model = new_model(SIZES["tiny"], prediction_type="v_prediction")
     train(model, samples, config, folder / "run", quiet=True, base_model="tiny")
-    return folder / "run"
 
 
 @pytest.fixture(scope="session")
 def engine(run, tmp_path_factory):
-    """A real engine directory, built once a session."""
-    from defectrt.export.build import build
+    """A real engine directory."""
 
-    return build(run, tmp_path_factory.mktemp("engines") / "tiny", steps=(4, 2), quiet=True)
+    def make(folder):
+        from defectrt.export.build import build
+
+        build(run, folder / "tiny", steps=(4, 2), quiet=True)
+
+    return built("engine", make, tmp_path_factory.mktemp("engine") / "of") / "tiny"
 
 
 @pytest.fixture(scope="session")
 def rtx(run, tmp_path_factory):
     """A float16 engine for RTX cards, and the folder of graphs that it was built from."""
     pytest.importorskip("tensorrt_rtx_bindings", reason="the extra tensorrt-rtx is not installed")
-    from defectrt.export.build import build
-    from defectrt.export.tensorrt.tensorrt_rtx import TensorRTRTX
 
-    folder = tmp_path_factory.mktemp("rtx")
+    def make(folder):
+        from defectrt.export.build import build
+        from defectrt.export.tensorrt.tensorrt_rtx import TensorRTRTX
 
-    class Kept(TensorRTRTX):
-        def open(self, directory, manifest):
-            shutil.copytree(self._graphs.name, folder / "graphs")
-            return super().open(directory, manifest)
+        class Kept(TensorRTRTX):
+            def open(self, directory, manifest):
+                shutil.copytree(self._graphs.name, folder / "graphs")
+                return super().open(directory, manifest)
 
-    backend = Kept("float16", (1, 4, 8), capabilities=(89, 120))
-    return build(run, folder / "engine", backend, steps=(4, 2), quiet=True), folder / "graphs"
+        backend = Kept("float16", (1, 4, 8), capabilities=(89, 120))
+        build(run, folder / "engine", backend, steps=(4, 2), quiet=True)
+
+    folder = built("rtx", make, tmp_path_factory.mktemp("rtx") / "of")
+    return folder / "engine", folder / "graphs"
 
 
 @pytest.fixture(scope="session")
@@ -302,11 +312,14 @@ def pretended_rtx(engine, tmp_path_factory):
 @pytest.fixture(scope="session")
 def aoti_engine(run, tmp_path_factory):
     """The same run, compiled for this processor; its batches are padded to 2 rows, or 5."""
-    from defectrt.export.aoti import Aoti
-    from defectrt.export.build import build
 
-    out = tmp_path_factory.mktemp("engines") / "compiled"
-    return build(run, out, Aoti(buckets=(2, 5)), steps=(4, 2), quiet=True)
+    def make(folder):
+        from defectrt.export.aoti import Aoti
+        from defectrt.export.build import build
+
+        build(run, folder / "compiled", Aoti(buckets=(2, 5)), steps=(4, 2), quiet=True)
+
+    return built("aoti", make, tmp_path_factory.mktemp("aoti") / "of") / "compiled"
 
 
 @pytest.fixture(scope="session")

@@ -210,6 +210,7 @@ def test_what_cannot_be_built_is_refused_before_the_run_is_opened(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_without_a_compiler_it_says_how_to_get_one(tmp_path):
     """In a process of its own, since a compiler that was found once is remembered."""
     code = (
@@ -331,6 +332,7 @@ def test_the_callers_number_of_threads_stays(aoti_engine):
 # ---- the way to a GPU, as far as it goes without one --------------------------------------------
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_what_a_gpu_would_be_given_is_one_graph_with_our_operators_for_any_batch(run, monkeypatch):
     """In its form for a GPU, traced on a CPU; there the operators are their references."""

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +24,14 @@ BUNDLED_ENGINE = ROOT / "runtime" / "engines" / "bundled"
 
 @pytest.fixture
 def benchmark(monkeypatch):
-    """Import a benchmark by name."""
+    """Import a benchmark by name, even if a library has met a folder of that name before."""
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    return __import__
+
+    def load(name):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        return import_module(name)
+
+    return load
 
 
 @pytest.fixture(scope="module")

@@ -215,25 +215,25 @@ def test_ctrl_c_says_how_to_go_on_and_that_works(engine, tmp_path):
     words = ["synthesize", "--engine", engine, "--defect", "spot", "--refine", "none"]
     for option in ("images", "masks", "out"):
         words += [f"--{option}", tmp_path / option]
-    words += ["--count", 40, "--batch-size", 1, "--threads", 1]
+    words += ["--count", 10, "--batch-size", 1, "--threads", 1]
     words = list(map(str, words))
     started = [sys.executable, "-c", "from defectrt.cli import main; main()", *words]
     with subprocess.Popen(started, stdout=-1, stderr=-1, text=True) as process:
-        assert process.stderr.readline().startswith("synthesize 1/400")
+        assert process.stderr.readline().startswith("synthesize 1/100")
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "finishing the samples at hand; Ctrl-C again stops at once" in errors
     assert re.search(
-        r"error: stopped after \d+ of 400 samples; run the same command again to go on\n$", errors
+        r"error: stopped after \d+ of 100 samples; run the same command again to go on\n$", errors
     )
     done = len((tmp_path / "out" / "manifest.jsonl").read_text().splitlines())
-    assert 0 < done < 400
+    assert 0 < done < 100
     assert len(list((tmp_path / "out" / "parts" / "test" / "spot").iterdir())) == done
     resumed = program(*words, "--quiet", "--json")
     assert resumed.returncode == 0
     summary = json.loads(resumed.stdout)
-    assert (summary["kept"], summary["made"]) == (400, 400 - done)
+    assert (summary["kept"], summary["made"]) == (100, 100 - done)
 
 
 @pytest.mark.slow
@@ -253,7 +253,7 @@ def test_from_nothing_to_a_dataset(tmp_path):
     model, data = tmp_path / "m0", ["--good", tmp_path / "good", "--batch-size", 2, "--steps", 2]
     for objective in ("autoencoder", "denoise", "disentangle"):
         run = tmp_path / objective
-        result = defectrt(
+        result = program(
             "train", "--model", model, "--out", run, "--objective", objective, *data,
             "--defect", f"spot={tmp_path / 'spot'}",
         )  # fmt: skip
@@ -263,7 +263,7 @@ def test_from_nothing_to_a_dataset(tmp_path):
         model = run / "model"
     built = program("build-engine", run, "--out", tmp_path / "engine", "--steps", 2)
     assert built.returncode == 0, built.stderr
-    made = defectrt(
+    made = program(
         "synthesize", "--images", tmp_path / "good", "--masks", tmp_path / "masks",
         "--engine", tmp_path / "engine", "--out", tmp_path / "out", "--refine", "none",
     )  # fmt: skip

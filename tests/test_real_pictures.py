@@ -44,6 +44,7 @@ def test_the_engine_inside_is_whole_small_and_speaks_of_no_machine():
     assert not re.search(r'"/\w', (BUNDLED_ENGINE / "engine.json").read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("defect", ["scratch", "hole"])
 def test_the_engine_inside_makes_defects_on_the_examples(tmp_path, defect):
     images = ROOT / "examples" / "images"
@@ -75,6 +76,7 @@ def test_no_tile_is_on_both_sides(magnetic_tile):
             assert side_a == side_b or b - a >= 200
 
 
+@pytest.mark.slow
 def test_real_tiles_keep_every_pixel_outside_the_band(magnetic_tile, tmp_path):
     data, out = tmp_path / "data", tmp_path / "out"
     script = ROOT / "examples" / "magnetic_tile" / "prepare.py"
@@ -91,6 +93,7 @@ def test_real_tiles_keep_every_pixel_outside_the_band(magnetic_tile, tmp_path):
     assert json.loads((out / "job.json").read_text())["defect"] == "crack"
 
 
+@pytest.mark.slow
 def test_the_contact_sheet_shows_what_the_program_writes(tmp_path):
     images = ROOT / "examples" / "images"
     synthesize(images, tmp_path / "out", defect="crack", steps=10, quiet=True)

@@ -108,6 +108,7 @@ def test_the_rate_rises_stays_and_falls():
     assert [loop._share_of_rate(but(CONFIG, steps=2), step) for step in range(2)] == [1, 1]
 
 
+@pytest.mark.slow
 def test_a_run_cools_down_to_smaller_changes(samples, tmp_path):
     warm = run_tiny(samples, tmp_path / "warm", but(CONFIG, ema_decay=0))
     cool = run_tiny(samples, tmp_path / "cool", but(CONFIG, ema_decay=0, cooldown=CONFIG.steps))
@@ -118,7 +119,11 @@ def test_a_run_cools_down_to_smaller_changes(samples, tmp_path):
 
 @pytest.mark.parametrize(
     ("objective", "precision"),
-    [("autoencoder", "float32"), ("disentangle", "float32"), ("disentangle", "bfloat16")],
+    [
+        ("autoencoder", "float32"),
+        ("disentangle", "float32"),
+        pytest.param("disentangle", "bfloat16", marks=pytest.mark.slow),
+    ],
 )
 def test_a_killed_run_resumes_to_the_same_weights(
     samples, tmp_path, monkeypatch, objective, precision
@@ -274,6 +279,7 @@ def test_a_lora_is_merged_into_a_plain_unet(samples, tmp_path):
     torch.testing.assert_close(plain, adapted, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [{"lora": 2}, {"optimizer": "adafactor"}, {"accumulate": 2}, {"ema_decay": 0.0}],
@@ -315,6 +321,7 @@ def test_a_step_is_a_mean_over_the_defects_of_all_its_batches():
     assert loop._shares(batches, accelerator) == [1, 1]
 
 
+@pytest.mark.slow
 def test_good_images_weigh_what_prior_weight_says(samples, tmp_path):
     runs = {
         weight: run_tiny(samples, tmp_path / str(weight), but(CONFIG, prior_weight=weight))
@@ -327,6 +334,7 @@ def test_good_images_weigh_what_prior_weight_says(samples, tmp_path):
     assert same(run_tiny(only_good, tmp_path / "good", config), before)
 
 
+@pytest.mark.slow
 def test_previews_are_the_same_images_and_change_no_weights(samples, tmp_path):
     plain = run_tiny(samples, tmp_path / "plain")
     run = tmp_path / "run"
@@ -482,6 +490,7 @@ def test_a_model_of_the_form_of_stable_diffusion_2_trains(samples, tmp_path, lor
     assert open_model(tmp_path / "run" / "model").unet.config.use_linear_projection
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_from_its_directory_alone(samples, tmp_path, capsys):
     from conftest import save
 

@@ -227,6 +227,7 @@ def test_a_full_disk_at_any_write_stops_and_loses_nothing(tmp_path, monkeypatch)
     assert what_counts(run)[0] == what_counts(tmp_path / "whole")[0]
 
 
+@pytest.mark.slow
 def test_a_torn_line_of_the_log_does_not_stop_a_resumed_run(tmp_path):
     run = tmp_path / "run"
     train_tiny(run)
@@ -243,6 +244,7 @@ def test_the_newest_checkpoints_are_kept(tmp_path):
     assert kept == ["0000004", "0000005", "0000006"]
 
 
+@pytest.mark.slow
 def test_a_checkpoint_becomes_a_model_with_fewer_steps(tmp_path):
     """What the message about a loss that is not finite promises."""
     short = CONFIG.model_copy(update={"steps": 4})
@@ -254,6 +256,7 @@ def test_a_checkpoint_becomes_a_model_with_fewer_steps(tmp_path):
     assert what_counts(run)[0] == what_counts(tmp_path / "short")[0]
 
 
+@pytest.mark.slow
 def test_diffusers_opens_the_model_and_paints(tmp_path):
     path = train_tiny(tmp_path / "run")
     assert {p.suffix for p in path.rglob("*") if p.is_file()} <= {".json", ".safetensors"}
