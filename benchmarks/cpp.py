@@ -60,7 +60,7 @@ class Python:
 
 class Cpp:
     def __init__(self, engine, defect_type, steps):
-        import clibrary
+        from support import clibrary
 
         self.library = clibrary.Library(clibrary.build())
         handle = self.library.open(engine, threads=1)

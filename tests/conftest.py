@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import shutil
 import signal
-import sys
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from subprocess import CompletedProcess
-from unittest.mock import patch
 
 import numpy as np
 import pytest
-from built import built
-from PIL import Image
+from support.built import built
+from support.fake_engine import FakeEngine
+from support.outputs import save
 
-from defectrt.cli import main
-from defectrt.diffusion.schedule import NoiseSchedule
-from defectrt.engines.manifest import Manifest, hash_file
-from defectrt.images.png import encode_png
+from defectrt.engines.manifest import hash_file
 from defectrt.synthesis.job import synthesize
-
-WINDOW, LATENT = 32, 16
 
 # What a shell starts in the background ignores Ctrl-C, and so would all that the tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -33,103 +24,6 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # Triton reads this once, when it is first imported: without a GPU, kernels are interpreted.
 if not Path("/dev/nvidiactl").exists():
     os.environ.setdefault("TRITON_INTERPRET", "1")
-
-
-def command_line(*words):
-    """Run the program in this process; what a process of its own would have answered."""
-    words, out, err = ["defectrt", *map(str, words)], io.StringIO(), io.StringIO()
-    with patch.object(sys, "argv", words), redirect_stdout(out), redirect_stderr(err):
-        try:
-            main()
-            code = 0
-        except SystemExit as ended:
-            code = ended.code or 0
-    return CompletedProcess(words, code, out.getvalue(), err.getvalue())
-
-
-def manifest_dict(files=None):
-    """A valid manifest as plain JSON."""
-    schedule = NoiseSchedule.from_config({})
-    tables = {
-        str(n): {
-            "inversion": [list(row) for row in schedule.tables(n).inversion],
-            "generation": [list(row) for row in schedule.tables(n).generation],
-        }
-        for n in (4, 2)
-    }
-    return {
-        "format": "defectrt-engine",
-        "format_version": 1,
-        "backend": "onnx",
-        "precision": "float32",
-        "image": {"channels": 3, "height": WINDOW, "width": WINDOW},
-        "latent": {"channels": 3, "height": LATENT, "width": LATENT},
-        "attention": {"height": 8, "width": 8},
-        "vae": {"scaling_factor": 1.0, "shift_factor": 0.0},
-        "prompts": [
-            {"role": "background", "name": "background", "text": "good surface"},
-            {"role": "masked", "name": "masked", "text": ""},
-            {"role": "defect", "name": "spot", "text": "spot"},
-        ],
-        "schedule": {
-            "convention": "paper",
-            "prediction_type": "epsilon",
-            "train_timesteps": 1000,
-            "default_steps": 4,
-            "tables": tables,
-        },
-        "provenance": {"base_model": "", "run": {}, "dataset": [], "tools": {}},
-        "files": files or {"denoiser.onnx": {"sha256": "0" * 64, "size": 0}},
-    }
-
-
-class FakeEngine:
-    """An engine that paints a dark instance under the mask, in plain arithmetic.
-
-    Its latent is the image, halved; its ε pulls what is under the mask to -0.8 (or, with
-    ``blind``, leaves the background as it is, so that no defect appears).
-    """
-
-    calls, provider = 1, "cpu"
-
-    def __init__(self, blind=False):
-        self.manifest = Manifest.model_validate_json(json.dumps(manifest_dict()))
-        self.blind, self.batches = blind, []
-
-    def encode(self, pixels):
-        b, c, h, w = pixels.shape
-        return pixels.reshape(b, c, h // 2, 2, w // 2, 2).mean(axis=(3, 5)).astype(np.float32)
-
-    def decode(self, latent):
-        return latent.repeat(2, axis=2).repeat(2, axis=3)
-
-    def step(self, rows):
-        self.batches.append(len(rows.latent))
-        alpha = NoiseSchedule.from_config({}).alphas_cumprod[rows.timestep].reshape(-1, 1, 1, 1)
-        clean = self._clean(rows)
-        epsilon = (rows.latent - alpha**0.5 * clean) / (1 - alpha) ** 0.5
-        a, b = (x.reshape(-1, 1, 1, 1) for x in (rows.a, rows.b))
-        z = rows.region * (a * rows.latent + b * epsilon) + rows.anchor
-        attention = rows.mask.reshape(len(z), 1, 8, 2, 8, 2).max(axis=(3, 5))
-        return z.astype(np.float32), attention.astype(np.float32)
-
-    def _clean(self, rows):
-        if self.blind:
-            inside = (rows.mask * 0 + self.level).astype(np.float32)
-        else:
-            inside = np.full_like(rows.mask, -0.8)
-        return np.where(rows.mask > 0, inside, rows.latent)
-
-    level = 0.0
-
-    def close(self):
-        pass
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
 
 
 @pytest.fixture
@@ -161,19 +55,6 @@ def parts(tmp_path):
     return images, masks
 
 
-def records(out):
-    return [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
-
-
-def tree(out):
-    return {p.relative_to(out).as_posix(): p.read_bytes() for p in out.rglob("*") if p.is_file()}
-
-
-def dataset_of(out):
-    """All files of a dataset by name, byte for byte; the journal is not one."""
-    return {name: data for name, data in tree(out).items() if not name.startswith("job.sqlite")}
-
-
 @pytest.fixture
 def go(parts, fake_engine, tmp_path):
     """Run the job on the parts; returns the folder and the summary."""
@@ -185,37 +66,6 @@ def go(parts, fake_engine, tmp_path):
         return out, synthesize(images, out, quiet=True, **options)
 
     return run
-
-
-def save(path, array):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(array).save(path)
-
-
-def write_folder(out, defect_types, samples, dropped=(), failed=(), category="plate"):
-    """A finished output folder: of each sample (good, image, label, mask, record)."""
-    out.mkdir()
-    (out / "job.json").write_text(json.dumps({"category": category, "defect_types": defect_types}))
-    lines = []
-    for i, (good, image, label, mask, record) in enumerate(samples):
-        name, base = f"{i:03}.png", out / "plate"
-        defect_type = record["defect"]
-        split = "test" if i % 5 == 4 else "train"
-        paths = {
-            "image": base / "test" / defect_type / name,
-            "label": base / "ground_truth" / defect_type / f"{i:03}_mask.png",
-            "good": base / split / "good" / name,
-            "mask": out / "masks" / defect_type / name,
-        }
-        for path, array in zip(paths.values(), (image, label, good, mask), strict=True):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            bits = array.astype(np.uint8) * np.uint8(255) if array.dtype == bool else array
-            path.write_bytes(encode_png(bits))
-        lines.append({k: p.relative_to(out).as_posix() for k, p in paths.items()} | record)
-    for name, records in (("manifest", lines), ("dropped", dropped), ("failed", failed)):
-        text = "".join(json.dumps(record) + "\n" for record in records)
-        (out / f"{name}.jsonl").write_text(text)
-    return out
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..images.types import Mask
-from ..masks.reading import read_any_mask
+from ..masks.reading import mask_values
 
 __all__ = ["FinishedDataset", "KeptSample", "read_finished"]
 
@@ -67,7 +67,7 @@ class FinishedDataset:
 
     def label(self, entry: KeptSample) -> Mask:
         """The label [H,W] of a sample, from its file: the one truth of every format."""
-        return read_any_mask(self.out / entry.label)
+        return mask_values(self.out / entry.label).values > 0
 
 
 def read_finished(out: Path) -> FinishedDataset:

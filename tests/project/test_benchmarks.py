@@ -1,0 +1,175 @@
+"""The benchmarks of kernels and engines: they refuse what is wrong, and count what they say."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("triton")
+
+from defectrt.kernels.case import Budget
+from defectrt.kernels.geglu import cases as geglu_cases
+
+ROOT = Path(__file__).parents[2]
+BUNDLED_ENGINE = ROOT / "runtime" / "engines" / "bundled"
+
+
+@pytest.fixture
+def benchmark(monkeypatch):
+    """Import a benchmark by name, even if a library has met a folder of that name before."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+
+    def load(name):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        return import_module(name)
+
+    return load
+
+
+@pytest.fixture(scope="module")
+def sd15():
+    """The roofline module and its count of SD 1.5."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "benchmarks")
+        roofline = __import__("roofline")
+        yield roofline, roofline.count(roofline.SD15)
+
+
+@pytest.mark.slow
+def test_the_counts_are_those_of_sd15(sd15):
+    """803 GFLOP a row, as counted independently in the design; parameters as published."""
+    roofline, counted = sd15
+    sums = {
+        kind: sum(x.flops for x in counted.layers if x.kind == kind) / 1e9
+        for kind in roofline.PRODUCTS
+    }
+    assert counted.flops / 1e9 == pytest.approx(803, abs=1)
+    assert sums["convolution"] == pytest.approx(444, abs=1)
+    assert sums["linear"] == pytest.approx(233, abs=1)
+    assert sums["self-attention"] + sums["cross-attention"] == pytest.approx(126, abs=1)
+    # norms and biases aside: 859.5 million parameters
+    weights = sum(x.weights for x in counted.layers if x.kind in ("convolution", "linear")) / 2
+    assert weights / 1e6 == pytest.approx(859.5, abs=1)
+
+
+def test_a_layer_takes_what_its_slower_side_takes(benchmark):
+    layer = benchmark("roofline").Layer("linear", flops=100, moved=10, weights=50)
+    assert layer.seconds(rows=1, peak=1000, bandwidth=100) == 60 / 100
+    assert layer.seconds(rows=100, peak=100, bandwidth=100) == 10000 / 100
+
+
+@pytest.mark.slow
+def test_the_documented_predictions_are_what_the_script_says(sd15):
+    roofline, counted = sd15
+    text = (ROOT / "docs" / "performance.md").read_text()
+    peak = (roofline.H100_TFLOPS, roofline.H100_BANDWIDTH)
+    assert roofline.table(counted, [1, 4, 16, 64], *peak) in text
+    assert roofline.operators(counted, roofline.H100_BANDWIDTH) in text
+
+
+@pytest.mark.parametrize("holds", [True, False])
+def test_a_kernel_outside_its_budget_is_not_timed(benchmark, monkeypatch, holds):
+    kernels = benchmark("kernels")
+    monkeypatch.setattr(geglu_cases, "SIZES", geglu_cases.CASES[:1])
+    monkeypatch.setattr(geglu_cases, "CASES", ())
+    monkeypatch.setattr(kernels, "budget", lambda *_: Budget(1.0, 1.0 if holds else 0.1, 0.0))
+    monkeypatch.setattr(kernels, "measure", lambda *_: (2e-3, 3e-3))
+    monkeypatch.setattr(torch, "compile", lambda f, **_: f)
+    monkeypatch.setattr(geglu_cases.GegluCase, "inputs", lambda self, device: ())
+    (row,) = kernels.rows("geglu", bandwidth=1e9, peak=1e12, device="cpu")
+    assert row["refused"] is not holds
+    assert ("p50_us" in row) is holds
+    if holds:
+        assert row["of_floor"] == pytest.approx(row["floor_us"] / 2000)
+        assert kernels.line(row).endswith("LOSES")
+    else:
+        assert kernels.line(row).startswith("REFUSED")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("script", ["kernels", "gpu_table"])
+def test_without_a_gpu_they_say_so(benchmark, monkeypatch, capsys, script):
+    monkeypatch.setattr(sys, "argv", [script])
+    assert benchmark(script).main() == 2
+    assert "finds n" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_table_runs_on_a_cpu(benchmark, tmp_path, capsys):
+    table = benchmark("gpu_table")
+    arguments = ["--cpu", "--small", "--steps", "2", "--repeats", "2", "--buckets", "1", "3"]
+    arguments += ["--compile", "--json", str(tmp_path / "lines"), "--engine", str(BUNDLED_ENGINE)]
+    assert table.main(arguments) == 0
+    lines = [json.loads(x) for x in (tmp_path / "lines").read_text().splitlines()]
+    assert [x["rows"] for x in lines] == [1, 1, 3, 1, 3, 1, 3]
+    assert all(x["error"] < 1e-5 for x in lines[:5])
+    assert [x["contender"] for x in lines[3:5]] == ["row step, ONNX Runtime on cpu"] * 2
+    for x in lines:
+        assert 0 < x["p50_ms"] <= x["p99_ms"]
+        assert {"commit", "device", "torch", "precision", "peak_TFLOPs"} <= set(x)
+    assert "times the plain loop" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_wrong_contender_is_not_timed(benchmark, monkeypatch, capsys):
+    table = benchmark("gpu_table")
+    fuse = table.fuse_geglu
+
+    def broken(unet):
+        fuse(unet)
+        unet.conv_out.bias += 0.01
+
+    monkeypatch.setattr(table, "fuse_geglu", broken)
+    assert table.main(["--cpu", "--small", "--steps", "2", "--repeats", "2", "--buckets", "1",
+                       "--compile"]) == 1  # fmt: skip
+    out = capsys.readouterr()
+    assert "not timed, because wrong" in out.err
+    assert "p50" not in out.out
+
+
+def test_the_profile_counts_products_as_they_are(benchmark):
+    flops = benchmark("onnx_profile").flops
+    assert flops("Conv", [[4, 8, 9, 9], [16, 8, 3, 3]], [[4, 16, 9, 9]]) == 2 * 4 * 81 * 16 * 72
+    assert flops("MatMul", [[4, 5, 7], [7, 3]], [[4, 5, 3]]) == 2 * 4 * 5 * 7 * 3
+    queries, keys = [2, 3, 10, 4], [2, 3, 6, 4]
+    assert flops("Attention", [queries, keys, keys], [queries]) == 2 * 2 * (2 * 3 * 10 * 6 * 4)
+    assert flops("Add", [[4]], [[4]]) == 0
+
+
+def test_the_profile_is_of_the_whole_denoiser(benchmark, monkeypatch, capsys):
+    module = benchmark("onnx_profile")
+    monkeypatch.setattr(module, "ceilings", lambda: (1e11, 1e10))
+    monkeypatch.setattr(sys, "argv", ["onnx_profile", "--head", "--rows", "1", "--repeats", "2"])
+    module.main()
+    lines = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    parts = {line["part"]: line for line in lines}
+    assert {"convolution", "matrix product", "attention", "moving and sizes"} < set(parts)
+    assert sum(float(line["share"]) for line in lines) == pytest.approx(1, abs=0.01)
+    assert int(parts["convolution"]["operators"]) > 50
+    assert all((line["GFLOP_s"] != "") == (line["part"] in module.PRODUCTS.values())
+               for line in lines)  # fmt: skip
+
+
+@pytest.mark.parametrize("wrong", [0.01, float("nan")])
+def test_a_compiled_program_that_is_wrong_is_not_timed(benchmark, wrong):
+    compiled = benchmark("compiled")
+    right = [np.ones((2, 3), np.float32)]
+    compiled.check("aoti", right, right)
+    with pytest.raises(SystemExit, match=r"aoti is .* from PyTorch: nothing to compare"):
+        compiled.check("aoti", [right[0] + np.float32(wrong)], right)
+
+
+def test_ways_take_turns(benchmark):
+    taken = []
+    ways = {name: lambda example, name=name: taken.append(name) for name in "ab"}
+    times = benchmark("compiled").measure(ways, {}, rounds=2)
+    assert "".join(taken) == "ababab"
+    assert [len(times[name]) for name in "ab"] == [2, 2]

@@ -1,0 +1,307 @@
+"""COCO, YOLO and folder.yaml: all of them are the label, whoever reads them."""
+
+from __future__ import annotations
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from pycocotools.coco import COCO
+from support.outputs import records, tree, write_folder
+
+from defectrt.config.job import FORMATS, FolderConfig
+from defectrt.errors import InputError, OutputError, UsageError
+from defectrt.images.reading import read_image
+from defectrt.output import yolo
+from defectrt.output.coco import run_lengths
+from defectrt.output.formats import finish
+from defectrt.output.instances import MAX_GAP, instances
+from defectrt.output.outline import outline
+from defectrt.output.records import read_finished
+from defectrt.output.split import split
+
+DEFECT_TYPES = ["scratch", "hole", "stain"]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Ten sources with two holes each, of odd sizes; labels with holes, specks and all corners."""
+    rng, samples = np.random.default_rng(0), []
+    for i in range(10):
+        shape = (30 + i, 47 - i)
+        for k in range(2):
+            good = rng.integers(0, 255, (*shape, 1 + 2 * (i % 2)), np.uint8)
+            label = cv2.GaussianBlur(rng.random(shape), (0, 0), 1 + 2 * k) > 0.5
+            if i == 3:
+                label = np.full(shape, k == 0)
+                label[0, 0] = True
+            record = {"source": f"s{i}.png", "sample": k, "defect": "hole"}
+            samples.append((good, good[::-1], label, np.ones(shape, bool), record))
+    return write_folder(tmp_path / "out", DEFECT_TYPES, samples)
+
+
+def label_of(out, image):
+    path = image.replace("/test/", "/ground_truth/").replace(".png", "_mask.png")
+    return read_image(out / path)[..., 0] > 0
+
+
+def test_pycocotools_decodes_every_mask_to_the_label(folder):
+    finish(folder, ["coco"])
+    seen = set()
+    for part in ("train", "val"):
+        coco = COCO(folder / "coco" / f"instances_{part}.json")
+        assert {c["id"]: c["name"] for c in coco.loadCats(coco.getCatIds())} == {
+            1: "scratch",
+            2: "hole",
+            3: "stain",
+        }
+        for entry in coco.loadImgs(coco.getImgIds()):
+            image = read_image(folder / entry["file_name"])
+            assert image.shape[:2] == (entry["height"], entry["width"])
+            found = coco.loadAnns(coco.getAnnIds(imgIds=entry["id"]))
+            masks = [coco.annToMask(a).astype(bool) for a in found]
+            if "/good/" in entry["file_name"]:
+                assert not found
+                continue
+            seen.add(entry["file_name"])
+            label = label_of(folder, entry["file_name"])
+            assert (sum(m.astype(int) for m in masks) == label).all()  # each pixel once
+            assert {a["category_id"] for a in found} == {2}
+            for a, mask in zip(found, masks, strict=True):
+                ys, xs = np.nonzero(mask)
+                box = [xs.min(), ys.min(), np.ptp(xs) + 1, np.ptp(ys) + 1]
+                assert (a["area"], a["bbox"]) == (mask.sum(), box)
+    assert seen == {r["image"] for r in records(folder)}
+
+
+def test_yolo_labels_draw_the_label(folder):
+    """One instance a line; OpenCV, which readers draw with, fills it to the label."""
+    finish(folder, ["yolo"])
+    base, joined = folder / "yolo", 0
+    for r in records(folder):
+        (image,) = base.glob(f"images/*/hole_{r['image'][-7:]}")
+        assert image.read_bytes() == (folder / r["image"]).read_bytes()
+        label = label_of(folder, r["image"])
+        text = (base / "labels" / image.parent.name / f"{image.stem}.txt").read_text()
+        drawn = []
+        for line in text.splitlines():
+            defect_type, *numbers = line.split()
+            assert defect_type == "1"
+            points = np.array(numbers, float).reshape(-1, 2) * label.shape[::-1]
+            assert len(points) >= 3
+            assert (np.round(points) == points.astype(int)).all()
+            drawn.append(draw(points.astype(int), label.shape))
+        parts = list(instances(label))
+        assert len(drawn) == len(parts)
+        for mask, part in zip(drawn, parts, strict=True):
+            assert mask[part].all()
+            joined += (mask & ~part).sum()
+    assert 0 < joined < 200  # the cuts between pieces, of one pixel's width
+    goods = list(base.glob("images/*/good_*.png"))
+    assert len(goods) == 20
+    for good in goods:
+        assert (base / "labels" / good.parent.name / f"{good.stem}.txt").read_text() == ""
+    data = yaml.safe_load((base / "data.yaml").read_text())
+    assert data == {
+        "train": "images/train",
+        "val": "images/val",
+        "names": {0: "scratch", 1: "hole", 2: "stain"},
+    }
+
+
+def draw(points, shape):
+    mask = np.zeros(shape, np.uint8)
+    cv2.fillPoly(mask, [points.astype(np.int32)], 1)
+    return mask > 0
+
+
+@given(arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9))))
+def test_an_outline_draws_its_mask(label):
+    """Exactly, holes and all, if it is of one piece; otherwise it has the cuts besides."""
+    count, pieces = cv2.connectedComponents(label.astype(np.uint8), connectivity=8)
+    for i in range(1, count):
+        piece = pieces == i
+        np.testing.assert_array_equal(draw(outline(piece), piece.shape), piece)
+    if count > 1:
+        assert draw(outline(label), label.shape)[label].all()
+
+
+def test_an_outline_of_thousands_of_holes_and_pieces():
+    """A label that is mostly noise; time that grows with its square would not end."""
+    rng = np.random.default_rng(0)
+    for density in (0.3, 0.7):
+        label = rng.random((120, 120)) < density
+        drawn = draw(outline(label), label.shape)
+        assert drawn[label].all()
+        _, pieces, sizes, _ = cv2.connectedComponentsWithStats(label.astype(np.uint8))
+        largest = pieces == 1 + sizes[1:, 4].argmax()
+        np.testing.assert_array_equal(draw(outline(largest), label.shape), largest)
+
+
+def test_an_outline_of_pieces_far_apart():
+    label = np.zeros((50, 90), bool)
+    label[3, 4] = label[40:45, 80:84] = label[20, 30:40] = True
+    drawn = draw(outline(label), label.shape)
+    assert drawn[label].all()
+    assert drawn.sum() < label.sum() + 150
+
+
+@given(arrays(bool, st.tuples(st.integers(1, 40), st.integers(1, 40))))
+def test_instances_are_the_label_and_lie_apart(label):
+    parts = [m.astype(int) for m in instances(label)]
+    np.testing.assert_array_equal(sum(parts, np.zeros(label.shape, int)), label)
+    assert all(m.any() for m in parts)
+
+
+def test_a_gap_is_bridged_up_to_its_limit():
+    for gap, count in ((MAX_GAP, 1), (MAX_GAP + 1, 2)):
+        for label in (np.zeros((5, 60), bool), np.zeros((60, 5), bool)):
+            line = label[2] if label.shape[1] == 60 else label[:, 2]
+            line[5:9] = line[9 + gap : 20 + gap] = True
+            assert len(list(instances(label))) == count
+    assert not list(instances(np.zeros((3, 3), bool)))
+
+
+@pytest.mark.parametrize(
+    ("mask", "runs"),
+    [
+        ([[0, 0], [0, 0]], [4]),
+        ([[1, 1], [1, 1]], [0, 4]),
+        ([[0, 1], [1, 1]], [1, 3]),
+        ([[1, 0], [0, 1]], [0, 1, 2, 1]),
+    ],
+)
+def test_run_lengths_go_down_the_columns(mask, runs):
+    assert run_lengths(np.array(mask, bool)) == runs
+
+
+def test_a_source_is_on_one_side_and_each_side_has_some(folder):
+    sides = split(read_finished(folder).entries)
+    sources = {part: {e.source for e in entries} for part, entries in sides.items()}
+    assert [len(sources["train"]), len(sources["val"])] == [8, 2]
+    assert not sources["train"] & sources["val"]
+    one = [e for e in read_finished(folder).entries if e.source == "s1.png"]
+    assert [len(part) for part in split(one).values()] == [2, 0]
+
+
+def test_folder_yaml_names_what_is_there(folder):
+    finish(folder)
+    config = yaml.safe_load((folder / "folder.yaml").read_text())
+    assert config["class_path"] == "anomalib.data.Folder"
+    options = config["init_args"]
+    assert options["name"] == "plate"
+    dirs = [options["normal_dir"], options["normal_test_dir"]]
+    dirs += options["abnormal_dir"] + options["mask_dir"]
+    assert dirs == ["train/good", "test/good", "test/hole", "ground_truth/hole"]
+    assert all((folder / options["root"] / d).is_dir() for d in dirs)
+
+
+def test_the_same_bytes_again_and_in_whatever_order(folder):
+    finish(folder, FORMATS)
+    first = tree(folder)
+    lines = (folder / "manifest.jsonl").read_text().splitlines(keepends=True)
+    (folder / "manifest.jsonl").write_text("".join(reversed(lines)))
+    finish(folder, FORMATS)
+    again = tree(folder)
+    assert again.pop("manifest.jsonl") != first.pop("manifest.jsonl")
+    assert again == first
+
+
+def test_a_image_that_changes_sides_is_not_left_on_the_other(folder):
+    path = folder / "manifest.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:6]))
+    finish(folder, ["yolo"])
+    path.write_text("".join(lines))
+    finish(folder, ["yolo"])
+    names = [p.name for p in folder.glob("yolo/images/*/*")]
+    assert len(names) == len(set(names)) == 40
+
+
+def test_without_hard_links_images_are_copied(folder, monkeypatch):
+    def none(source, target):
+        raise OSError("not on this disk")
+
+    monkeypatch.setattr(yolo.os, "link", none)
+    finish(folder, ["yolo"])
+    assert all(p.stat().st_nlink == 1 for p in folder.glob("yolo/images/*/*"))
+    assert len(list(folder.glob("yolo/images/*/*.png"))) == 40
+
+
+def test_a_finished_job_is_given_more_formats_without_any_work(go, fake_engine):
+    out, _ = go()
+    before = tree(out)
+    fake_engine[1].batches.clear()
+    _, summary = go(formats=["coco", "yolo"])
+    assert (summary.kept, summary.made) == (3, 0)
+    assert not fake_engine[1].batches
+    after = tree(out)
+    assert {name.partition("/")[0] for name in after.keys() - before.keys()} == {"coco", "yolo"}
+    assert all(after[name] == before[name] for name in before if not name.startswith("job.sqlite"))
+
+
+def test_nothing_kept_is_no_fault(tmp_path):
+    out = write_folder(tmp_path / "out", DEFECT_TYPES, [])
+    finish(out, FORMATS)
+    assert not (out / "folder.yaml").exists()
+    assert not COCO(out / "coco" / "instances_val.json").getImgIds()
+    assert (out / "yolo" / "data.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image": "../../etc/passwd"}, "image leaves the folder"),
+        ({"label": "/etc/passwd"}, "label leaves the folder"),
+        ({"good": "a\\..\\b"}, "good leaves the folder"),
+        ({"good": None}, "line 3 has no good"),
+        ({"defect": "rust"}, "of a type that its engine does not make"),
+        ({"label": "plate/none.png"}, "cannot be read"),
+    ],
+    ids=str,
+)
+def test_a_manifest_is_not_believed(folder, change, message):
+    path = folder / "manifest.jsonl"
+    lines = path.read_text().splitlines()
+    lines[2] = json.dumps(json.loads(lines[2]) | change)
+    path.write_text("\n".join(lines))
+    with pytest.raises(InputError, match=message):
+        finish(folder, FORMATS)
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[1]", '{"category": "a"}', '{"category": 1, "defect_types": []}']
+)
+def test_a_damaged_job_is_said(folder, text):
+    (folder / "job.json").write_text(text)
+    with pytest.raises(InputError, match=r"job\.json: damaged"):
+        finish(folder)
+    (folder / "manifest.jsonl").write_text("{")
+    (folder / "job.json").unlink()
+    with pytest.raises(InputError, match=r"not the output of a job"):
+        finish(folder)
+
+
+def test_what_is_in_the_way_is_said(folder):
+    (folder / "coco").write_text("a file")
+    with pytest.raises(OutputError, match=r"instances_train\.json: cannot be written"):
+        finish(folder, ["coco"])
+    (folder / "yolo").write_text("a file")
+    with pytest.raises(OutputError, match=r"yolo: cannot be written"):
+        finish(folder, ["yolo"])
+
+
+def test_formats_are_named_with_commas():
+    def formats(given):
+        return FolderConfig(images="good", out="out", format=given).formats
+
+    assert formats("mvtec") == ("mvtec",)
+    assert formats(" yolo, coco,yolo") == formats(["yolo", "coco,yolo"]) == ("coco", "yolo")
+    for text in ("", ",", "coco,voc", "COCO", []):
+        with pytest.raises(UsageError, match="format: choose from mvtec, coco, yolo"):
+            formats(text)

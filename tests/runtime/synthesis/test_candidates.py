@@ -1,0 +1,86 @@
+"""Candidates: which are fit, which is best, and that no instance is left without a defect."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from support.fake_engine import LATENT, WINDOW, FakeEngine
+
+from defectrt.config.synthesis import SynthesisConfig
+from defectrt.diffusion.noise import normal
+from defectrt.synthesis.acceptance import fault, score
+from defectrt.synthesis.pipeline import Pipeline, SourceImage
+from defectrt.synthesis.scheduler import Scheduler, Task
+
+#: What the parts of these tests are, as grey and as the engine sees it.
+GREY, LEVEL = 153, 0.2
+
+
+class Fickle(FakeEngine):
+    """Paints a dark spot where the noise under the mask is negative on the whole, else nothing."""
+
+    def _clean(self, rows):
+        mask = np.broadcast_to(rows.mask, rows.latent.shape)
+        mean = (rows.latent * mask).sum((1, 2, 3)) / np.maximum(mask.sum((1, 2, 3)), 1)
+        level = np.where(mean < 0, -0.8, LEVEL).reshape(-1, 1, 1, 1)
+        return np.where(rows.mask > 0, level, rows.latent).astype(np.float32)
+
+
+def instance(y, x, size=64):
+    mask = np.zeros((size, size), bool)
+    mask[y : y + 8, x : x + 8] = True
+    return mask
+
+
+def make(engine, instances, seed, candidates):
+    pipeline = Pipeline(engine, SynthesisConfig(candidates=candidates))
+    good = SourceImage("part.png", np.full((64, 64, 3), GREY, np.uint8))
+    (task,) = Scheduler(engine).run([Task(pipeline.sample(good, 0, instances, seed))])
+    return task.result()
+
+
+def is_dark(seed, tile, candidate):
+    """Whether the noise of a candidate is negative under the mask of an instance of 8 px."""
+    noise = normal(seed, tile, candidate, (3, LATENT, LATENT))
+    at = slice(LATENT // 2 - 2, LATENT // 2 + 2)
+    return noise[:, at, at].mean() < 0
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_best_candidate_is_kept_and_the_unfit_are_counted(seed):
+    sample = make(Fickle(), [instance(28, 28)], seed, candidates=5)
+    dark = [is_dark(seed, 0, c) for c in range(5)]
+    assert sample.tries == 5
+    assert len(sample.rejected) == dark.count(False)
+    assert (sample.fault is None) == any(dark)
+    if any(dark):
+        assert dark[sample.figures["tiles"][0]["candidate"]]
+
+
+def test_a_sample_with_one_instance_missing_is_not_a_sample():
+    """Were it kept, the image would show fewer defects than were asked for."""
+    instances = [instance(28, 28), instance(2, 2)]
+    faults = [make(Fickle(), instances, seed, candidates=1).fault for seed in range(12)]
+    assert None in faults
+    assert any(fault and fault.startswith("1 of 2 instances: no defect") for fault in faults)
+    assert any(fault and fault.startswith("2 of 2 instances: no defect") for fault in faults)
+
+
+def test_too_small_a_change_and_a_leak_are_faults():
+    job = SynthesisConfig(min_coverage=0.1, max_leak=0.5)
+    assert fault(job, visibility=0.2, coverage=0.1, seam=0.1) is None
+    assert "no defect" in fault(job, visibility=0.0, coverage=0.0, seam=0.0)
+    assert "only 9.9%" in fault(job, visibility=0.2, coverage=0.099, seam=0.0)
+    assert "leaks" in fault(job, visibility=0.2, coverage=0.5, seam=0.101)
+    blind = SynthesisConfig(max_leak=0.5, refine="none")
+    assert fault(blind, visibility=0.2, coverage=1.0, seam=0.3) is None
+
+
+def test_the_score_wants_strength_and_cover_and_no_leak():
+    best = score(visibility=0.3, coverage=0.6, seam=0.0)
+    assert best == 1
+    assert score(visibility=0.1, coverage=0.6, seam=0.0) == pytest.approx(0.5)
+    assert score(visibility=0.3, coverage=0.25, seam=0.0) == pytest.approx(0.5)
+    assert score(visibility=0.3, coverage=0.6, seam=0.15) == pytest.approx(0.5)
+    assert score(visibility=0.0, coverage=0.0, seam=0.0) == 0
+    assert WINDOW == 2 * LATENT  # what `is_dark` takes for granted
