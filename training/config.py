@@ -114,7 +114,7 @@ class TrainConfig(Config):
         ),
     ] = {}  # noqa: RUF012
     precision: Annotated[
-        Literal["float32", "bfloat16", "float16"],
+        Literal["float32", "float16", "bfloat16"],
         Field(description="Of the arithmetic (autocast); weights stay float32."),
     ] = "float32"
     gradient_checkpointing: Annotated[

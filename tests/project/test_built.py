@@ -48,14 +48,14 @@ def test_what_failed_half_way_is_not_kept(home, tmp_path):
 
 
 def test_the_key_is_of_the_sources(tmp_path, monkeypatch):
-    for layer in ("runtime", "kernels", "training", "export"):
+    for layer in ("runtime", "kernels", "training", "export", "tests"):
         (tmp_path / layer).mkdir()
-    for name in ("built.py", "conftest.py"):
+    for name in ("tests/built.py", "tests/conftest.py"):
         (tmp_path / name).write_text("")
     monkeypatch.setattr(built, "ROOT", tmp_path)
-    monkeypatch.setattr(built, "__file__", str(tmp_path / "built.py"))
+    monkeypatch.setattr(built, "__file__", str(tmp_path / "tests" / "built.py"))
     keys = {built.key.__wrapped__()}
-    for name in ("runtime/a.py", "export/b.py", "conftest.py"):
+    for name in ("runtime/a.py", "export/b.py", "tests/conftest.py"):
         (tmp_path / name).write_text("changed")
         keys.add(built.key.__wrapped__())
     assert len(keys) == 4

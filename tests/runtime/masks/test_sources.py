@@ -263,7 +263,7 @@ def test_a_bank_within_regions_touches_no_forbidden_pixel(fake_engine, bank, tmp
     where = {"mask_bank": bank, "within": tmp_path / "regions"}
     out = tmp_path / "out"
     summary = run(tmp_path / "images", fake_engine[0], out, count=2, **where)
-    with pytest.raises(PartialError, match=r"6 of 8 samples.*\n.*3.png: the mask is empty"):
+    with pytest.raises(PartialError, match=r"6 of 8 samples.*\n.*3.png: the region is empty"):
         summary.check()
     for r in records(out):
         source = read_image(tmp_path / "images" / r["source"])

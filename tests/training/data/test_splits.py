@@ -200,7 +200,7 @@ def test_what_a_run_has_seen_is_refused_by_content(tiles, tmp_path):
     for folder, samples, model in ((base, train[:2], ""), (run, train[2:], base / "model")):
         folder.mkdir()
         entries = [{"name": s.path.name, "sha256": s.sha256()} for s in samples]
-        record = {"base_model": str(model), "dataset": entries}
+        record = {"image_size": 32, "prompts": [], "base_model": str(model), "dataset": entries}
         (folder / "run.json").write_text(json.dumps(record))
     assert seen(run).keys() == {s.sha256() for s in train}  # of the base as well
     refuse_seen(test, run)

@@ -93,7 +93,7 @@ def test_what_the_run_has_seen_is_refused(run, unseen):
 
 def test_defect_types_that_a_run_does_not_make_are_no_measure(run, unseen):
     dents = [item for item in unseen.items if item.defect_type == "dent"]
-    with pytest.raises(InputError, match="makes line, instance; the held-out images show dent"):
+    with pytest.raises(InputError, match="makes line, spot; the held-out images show dent"):
         evaluate(run, unseen.read(dents))
     with pytest.raises(InputError, match="not a run"):
         evaluate(run.parent, unseen.read(dents))
