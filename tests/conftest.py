@@ -18,7 +18,7 @@ import pytest
 from built import built
 from PIL import Image
 
-from defectrt.cli import main
+from defectrt.cli import app, main
 from defectrt.diffusion.schedule import NoiseSchedule
 from defectrt.engines.manifest import Manifest, hash_file
 from defectrt.images.png import encode_png
@@ -38,7 +38,14 @@ if not Path("/dev/nvidiactl").exists():
 def command_line(*words):
     """Run the program in this process; what a process of its own would have answered."""
     words, out, err = ["defectrt", *map(str, words)], io.StringIO(), io.StringIO()
-    with patch.object(sys, "argv", words), redirect_stdout(out), redirect_stderr(err):
+    with (
+        patch.object(sys, "argv", words),
+        # commands are added at every start
+        patch.object(app, "registered_commands", [*app.registered_commands]),
+        patch.object(app, "registered_groups", [*app.registered_groups]),
+        redirect_stdout(out),
+        redirect_stderr(err),
+    ):
         try:
             main()
             code = 0

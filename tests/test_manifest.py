@@ -231,7 +231,7 @@ def test_the_defect_has_to_be_named_if_there_are_several(good):
     manifest = manifest_dict()
     manifest["prompts"].append({"role": "defect", "name": "line", "text": "line"})
     several = read_manifest(write(good, manifest))
-    with pytest.raises(UsageError, match="no defect was named; this engine makes: instance, line"):
+    with pytest.raises(UsageError, match="no defect was named; this engine makes: spot, line"):
         several.prompt_indices()
     assert several.prompt_indices("line").defect == 3
 
