@@ -1,5 +1,5 @@
 """The command line: one file a command, no logic."""
 
-from .app import app, main
+from .app import command_line, main
 
-__all__ = ["app", "main"]
+__all__ = ["command_line", "main"]

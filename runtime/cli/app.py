@@ -17,19 +17,10 @@ from .info import info
 from .synthesize import synthesize
 from .verify import verify
 
-__all__ = ["app", "command_line", "main"]
+__all__ = ["command_line", "main"]
 
 #: Set to see the whole traceback of an error.
 DEBUG = "DEFECTRT_DEBUG"
-
-
-app = typer.Typer(
-    no_args_is_help=True,
-    context_settings={"help_option_names": ["--help", "-h"]},
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    help="Realistic, labelled defects in photographs of good workpieces, on your own machines.",
-)
 
 
 def _version(wanted: bool) -> None:
@@ -38,7 +29,6 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _options(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
@@ -51,23 +41,27 @@ def _options(
         os.environ[DEBUG] = "1"
 
 
-for _command in (synthesize, doctor, info, verify):
-    app.command()(_command)
+def command_line() -> Any:
+    """All commands as one group.
 
-
-def _add_commands_of_the_layers_above() -> None:
-    """Training and export register their commands, so that nothing here imports upwards."""
+    Training and export register theirs as entry points, so that nothing here imports upwards.
+    """
+    app = typer.Typer(
+        callback=_options,
+        no_args_is_help=True,
+        context_settings={"help_option_names": ["--help", "-h"]},
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        help="Realistic, labelled defects in photographs of good workpieces, on your own machines.",
+    )
+    for command in (synthesize, doctor, info, verify):
+        app.command()(command)
     for entry in sorted(entry_points(group="defectrt.commands"), key=lambda e: e.name):
         command = entry.load()
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=entry.name)
         else:
             app.command(entry.name)(command)
-
-
-def command_line() -> Any:
-    """All commands, of the layers above too, as one group."""
-    _add_commands_of_the_layers_above()
     return typer.main.get_command(app)
 
 

@@ -158,6 +158,7 @@ def test_the_self_check_finds_what_is_wrong_and_leaves_nothing(source, tmp_path,
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("exported")
 def test_overwriting_keeps_the_old_engine_until_the_new_one_is_there(
     run, engine, tmp_path, monkeypatch

@@ -56,6 +56,7 @@ def test_a_place_is_found_exactly_if_there_is_one(seed, size, shape, free, strip
         assert fits(region, shape, corner)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), margin=st.integers(1, 5), free=st.floats(0.9, 1))
 def test_a_margin_keeps_the_surroundings_off_what_is_forbidden(seed, margin, free):

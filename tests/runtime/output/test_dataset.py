@@ -428,7 +428,11 @@ def test_another_engine_is_another_job(go, fake_engine):
         go()
 
 
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.ESTALE], ids=errno.errorcode.get)
+@pytest.mark.parametrize(
+    "code",
+    [errno.ENOSPC, *(pytest.param(n, marks=pytest.mark.slow) for n in (errno.EIO, errno.ESTALE))],
+    ids=errno.errorcode.get,
+)
 @pytest.mark.parametrize("call", ["write", "fsync", "replace", "mkdir"])
 def test_a_disk_that_fails_is_said_and_nothing_is_lost(go, monkeypatch, code, call):
     """At every one of the first calls in turn, until the job ends without meeting a fault."""
