@@ -171,8 +171,7 @@ def test_one_clear_message_and_the_right_code(engine, parts, tmp_path, words, co
 
 
 def test_an_unexpected_fault_is_one_line_unless_asked_for_more(monkeypatch, capsys):
-    monkeypatch.setattr(app, "app", lambda: 1 / 0)
-    monkeypatch.setattr(app, "_add_commands_of_the_layers_above", lambda: None)
+    monkeypatch.setattr(app, "command_line", lambda: 1 / 0)
     with pytest.raises(SystemExit) as stop:
         app.main()
     text = capsys.readouterr().err

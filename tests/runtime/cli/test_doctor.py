@@ -13,17 +13,10 @@ from types import SimpleNamespace
 import numpy as np
 import onnx
 import pytest
-from typer.testing import CliRunner
+from support.program import command_line
 
-from defectrt import cli, doctor
+from defectrt import doctor
 from defectrt.engines.loading import BUNDLED_ENGINE
-from defectrt.errors import DefectRTError, EngineError
-
-runner = CliRunner()
-
-
-def run(*words):
-    return runner.invoke(cli.app, list(map(str, words)))
 
 
 def texts(findings, topic):
@@ -176,39 +169,37 @@ def test_doctor_survives_a_package_that_is_missing():
 
 
 def test_doctor_names_a_damaged_engine_and_exits_1(damaged):
-    result = run("doctor", "--engine", damaged)
+    result = command_line("doctor", "--engine", damaged)
     assert "FAULT  engine" in result.stdout
     assert "decoder.onnx does not have the hash" in result.stdout
-    assert isinstance(result.exception, DefectRTError)
-    assert result.exception.exit_code == 1
+    assert result.returncode == 1
 
 
 def test_doctor_speaks_json(monkeypatch):
     monkeypatch.setattr(doctor, "_engine", lambda directory, trust: [])
-    result = run("doctor", "--json")
-    assert result.exit_code == 0
+    result = command_line("doctor", "--json")
+    assert result.returncode == 0
     found = json.loads(result.stdout)
     assert {f["level"] for f in found} <= {"ok", "note"}
     assert found[0]["topic"] == "system"
 
 
 def test_verify_says_all_faults_and_exits_4(damaged):
-    result = run("verify", damaged)
-    assert isinstance(result.exception, EngineError)
-    assert result.exception.exit_code == 4
+    result = command_line("verify", damaged)
+    assert result.returncode == 4
     for fault in ("decoder.onnx does not have the hash", "'more.bin' is not in the manifest"):
-        assert fault in str(result.exception)
-    verdict = json.loads(run("verify", damaged, "--json").stdout)
+        assert fault in result.stderr
+    verdict = json.loads(command_line("verify", damaged, "--json").stdout)
     assert verdict["intact"] is False
     assert "decoder.onnx" in verdict["fault"]
 
 
 def test_verify_passes_the_engine_inside():
-    result = run("verify")
-    assert result.exit_code == 0
+    result = command_line("verify")
+    assert result.returncode == 0
     files = len(list(BUNDLED_ENGINE.iterdir())) - 1
     assert result.stdout.startswith(f"{BUNDLED_ENGINE}: intact, {files} files, ")
-    verdict = json.loads(run("verify", "--json").stdout)
+    verdict = json.loads(command_line("verify", "--json").stdout)
     assert verdict["intact"] is True
     size = sum(f.stat().st_size for f in BUNDLED_ENGINE.iterdir() if f.name != "engine.json")
     assert verdict["bytes"] == size
@@ -216,12 +207,12 @@ def test_verify_passes_the_engine_inside():
 
 def test_info_shows_what_an_engine_is():
     manifest = json.loads((BUNDLED_ENGINE / "engine.json").read_text())
-    result = run("info")
-    assert result.exit_code == 0
+    result = command_line("info")
+    assert result.returncode == 0
     window = "{width}x{height} px".format(**manifest["image"])
     for text in ("onnx, float32", window, "1  ", "by default", " 8,400 images", "decoder.onnx, "):
         assert text in result.stdout
-    data = json.loads(run("info", "--json").stdout)
+    data = json.loads(command_line("info", "--json").stdout)
     assert data["files"] == manifest["files"]
     kinds = [p["name"] for p in manifest["prompts"] if p["role"] == "defect"]
     assert data["category_ids"] == {kind: i for i, kind in enumerate(kinds, 1)}
@@ -236,8 +227,8 @@ def test_info_prints_nothing_that_a_terminal_obeys(tmp_path):
     manifest["provenance"]["base_model"] = "x\x1b]0;title\x07\ny"
     manifest["prompts"][0]["text"] = manifest["prompts"][-1]["text"] = "\x1b[2J"
     path.write_text(json.dumps(manifest))
-    result = run("info", path.parent)
-    assert result.exit_code == 0
+    result = command_line("info", path.parent)
+    assert result.returncode == 0
     assert "x?]0;title??y" in result.stdout
     assert not {"\x1b", "\x07"} & set(result.stdout)
 
@@ -245,5 +236,5 @@ def test_info_prints_nothing_that_a_terminal_obeys(tmp_path):
 def test_an_engine_that_is_not_there(tmp_path):
     for command in ("info", "verify"):
         result = run(command, tmp_path / "none")
-        assert isinstance(result.exception, EngineError)
-        assert "no such engine directory" in str(result.exception)
+        assert result.returncode == 4
+        assert "no such engine directory" in result.stderr

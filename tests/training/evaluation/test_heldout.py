@@ -9,11 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.datasets import image, mask, write
-from typer.testing import CliRunner
+from support.program import command_line
 
-from defectrt.cli import app
 from defectrt.errors import InputError
-from defectrt.training.cli.evaluate import evaluate as command
 from defectrt.training.data.dataset import read_dataset
 from defectrt.training.data.samples import Sample
 from defectrt.training.evaluation.heldout import FEATURES, evaluate, features, spread_distance
@@ -119,16 +117,14 @@ def test_a_defect_that_fills_the_window_cannot_be_compared(run, unseen, tmp_path
 def test_the_command(run, unseen, tmp_path):
     from defectrt.training.data.splits import fold, write_split
 
-    if "evaluate" not in {c.name for c in app.registered_commands}:
-        app.command("evaluate")(command)
     split = tmp_path / "split.json"
     write_split(fold(unseen, 0), split)
     words = ["evaluate", run, "--data", unseen.root, "--split", split, "--out", tmp_path / "out"]
     options = ["--count", 2, "--steps", 2, "--quiet"]
-    done = CliRunner().invoke(app, list(map(str, words + options)))
-    assert done.exit_code == 0, done.output
-    assert "spot" in done.output
-    assert "contrast (real, distance)" in done.output
-    as_json = CliRunner().invoke(app, [*map(str, words + options), "--json"])
-    figures = json.loads(next(x for x in as_json.output.splitlines() if x.startswith("{")))
+    done = command_line(*words, *options)
+    assert done.returncode == 0, done.stderr
+    assert "spot" in done.stdout
+    assert "contrast (real, distance)" in done.stdout
+    as_json = command_line(*words, *options, "--json")
+    figures = json.loads(next(x for x in as_json.stdout.splitlines() if x.startswith("{")))
     assert figures["images"] == len(fold(unseen, 0).test)
