@@ -235,6 +235,6 @@ def test_info_prints_nothing_that_a_terminal_obeys(tmp_path):
 
 def test_an_engine_that_is_not_there(tmp_path):
     for command in ("info", "verify"):
-        result = run(command, tmp_path / "none")
+        result = command_line(command, tmp_path / "none")
         assert result.returncode == 4
         assert "no such engine directory" in result.stderr
