@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..images.types import Mask
-from ..masks.reading import mask_values
+from ..masks.reading import read_any_mask
 
 __all__ = ["FinishedDataset", "KeptSample", "read_finished"]
 
@@ -67,7 +67,7 @@ class FinishedDataset:
 
     def label(self, entry: KeptSample) -> Mask:
         """The label [H,W] of a sample, from its file: the one truth of every format."""
-        return mask_values(self.out / entry.label).values > 0
+        return read_any_mask(self.out / entry.label)
 
 
 def read_finished(out: Path) -> FinishedDataset:

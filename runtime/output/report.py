@@ -25,7 +25,7 @@ from PIL import Image
 from ..files import write_whole
 from ..images.reading import read_image
 from ..images.types import Bits, Mask, without_alpha
-from ..masks.reading import mask_values
+from ..masks.reading import read_region
 from .records import FinishedDataset, KeptSample, read_finished
 
 __all__ = ["MAX_EMBEDDED", "write_report"]
@@ -120,7 +120,7 @@ def _images(folder: FinishedDataset, entry: KeptSample) -> dict[str, Any]:
     """The cut-outs of a sample as data URIs, and where they lie: [x, y, width, height]."""
     good, image = (read_image(folder.out / path) for path in (entry.good, entry.image))
     label = folder.label(entry)
-    mask = mask_values(folder.out / entry.mask).values > 0 if entry.mask else label
+    mask = read_region(folder.out / entry.mask, label.shape) if entry.mask else label
     box = _around(mask | label)
     before, after = _shown(good[box], good[box]), _shown(image[box], good[box])
     images = {

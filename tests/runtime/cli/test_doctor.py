@@ -194,7 +194,7 @@ def test_verify_says_all_faults_and_exits_4(damaged):
     assert "decoder.onnx" in verdict["fault"]
 
 
-def test_verify_passes_the_engine_inside():
+def test_verify_passes_the_bundled_engine():
     result = command_line("verify")
     assert result.returncode == 0
     files = len(list(BUNDLED_ENGINE.iterdir())) - 1

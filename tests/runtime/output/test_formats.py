@@ -38,8 +38,8 @@ def folder(tmp_path):
             good = rng.integers(0, 255, (*shape, 1 + 2 * (i % 2)), np.uint8)
             label = cv2.GaussianBlur(rng.random(shape), (0, 0), 1 + 2 * k) > 0.5
             if i == 3:
-                label = np.full(shape, k == 0)
-                label[0, 0] = True
+                label = np.full(shape, k == 0)  # nearly all of it, or nearly nothing
+                label[0, 0], label[-1, -1] = True, False
             record = {"source": f"s{i}.png", "sample": k, "defect": "hole"}
             samples.append((good, good[::-1], label, np.ones(shape, bool), record))
     return write_folder(tmp_path / "out", DEFECT_TYPES, samples)

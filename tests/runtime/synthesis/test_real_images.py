@@ -23,14 +23,14 @@ from defectrt.synthesis.job import synthesize
 from defectrt.training.surfaces import DEFECT_TYPES as DEFECTS
 
 ROOT = Path(__file__).parents[3]
-RECIPE = ROOT / "examples" / "default_engine" / "cpu"
+RECIPE = ROOT / "examples" / "bundled_engine" / "cpu"
 #: What of the recipe the engine's manifest has to agree with, and what it calls it: the names
 #: are those of the time at which it was trained.
 _RECIPE = {name: name for name in ("steps", "learning_rate", "cooldown", "guidance", "seed")}
 _RECIPE |= {"batch_size": "batch"}
 
 
-def test_the_engine_inside_is_whole_small_and_speaks_of_no_machine():
+def test_the_bundled_engine_is_whole_small_and_speaks_of_no_machine():
     manifest = verify(BUNDLED_ENGINE)
     assert set(manifest.defect_types) == set(DEFECTS)
     sizes = [entry.size for entry in manifest.files.values()]
@@ -46,7 +46,7 @@ def test_the_engine_inside_is_whole_small_and_speaks_of_no_machine():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("defect", ["scratch", "hole"])
-def test_the_engine_inside_makes_defects_on_the_examples(tmp_path, defect):
+def test_the_bundled_engine_makes_defects_on_the_examples(tmp_path, defect):
     images = ROOT / "examples" / "images"
     summary = synthesize(images, tmp_path / "out", defect=defect, steps=10, quiet=True)
     assert summary.requested == 12
