@@ -249,11 +249,11 @@ def test_from_nothing_to_a_dataset(tmp_path):
         image[10:20, 10:20] //= 3
         save(tmp_path / "spot" / f"{i}.png", image)
         save(tmp_path / "spot" / f"{i}_mask.png", mask)
-    assert program("new-model", "--size", "tiny", "--out", tmp_path / "m0").returncode == 0
+    assert command_line("new-model", "--size", "tiny", "--out", tmp_path / "m0").returncode == 0
     model, data = tmp_path / "m0", ["--good", tmp_path / "good", "--batch-size", 2, "--steps", 2]
     for objective in ("autoencoder", "denoise", "disentangle"):
         run = tmp_path / objective
-        result = program(
+        result = command_line(
             "train", "--model", model, "--out", run, "--objective", objective, *data,
             "--defect", f"spot={tmp_path / 'spot'}",
         )  # fmt: skip
@@ -261,9 +261,9 @@ def test_from_nothing_to_a_dataset(tmp_path):
         assert result.stdout.strip() == str(run / "model")
         assert f"{objective} 2/2" in result.stderr
         model = run / "model"
-    built = program("build-engine", run, "--out", tmp_path / "engine", "--steps", 2)
+    built = command_line("build-engine", run, "--out", tmp_path / "engine", "--steps", 2)
     assert built.returncode == 0, built.stderr
-    made = program(
+    made = command_line(
         "synthesize", "--images", tmp_path / "good", "--masks", tmp_path / "masks",
         "--engine", tmp_path / "engine", "--out", tmp_path / "out", "--refine", "none",
     )  # fmt: skip
