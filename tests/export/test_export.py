@@ -25,6 +25,9 @@ from defectrt.export.rowstep import RowStep, map_size
 from defectrt.export.source import open_run, random_rows
 from defectrt.training.models.stable_diffusion import SIZES, ModelSize, new_model
 
+#: Engines are built again and again.
+pytestmark = pytest.mark.slow
+
 
 def test_the_engine_is_whole_and_says_where_it_comes_from(engine, run):
     manifest = verify(engine)

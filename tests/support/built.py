@@ -14,6 +14,16 @@ from filelock import FileLock
 
 ROOT = Path(__file__).parents[2]
 HOME = ROOT / ".cache" / "tests"
+#: What runs and engines are made by.
+_SOURCES = (
+    "runtime/config",
+    "runtime/diffusion",
+    "runtime/engines",
+    "runtime/images",
+    "kernels",
+    "training",
+    "export",
+)
 #: What else decides the bytes.
 _PACKAGES = ("torch", "diffusers", "transformers", "onnx", "onnxscript", "tensorrt-rtx-cu13-libs")
 
@@ -40,10 +50,9 @@ def built(name: str, make: Callable[[Path], object], copy: Path) -> Path:
 
 @cache
 def key() -> str:
-    """Of all sources of the package and of the fixtures, the packages below and the processor."""
+    """Of the sources that runs and engines are made by, the packages below and the processor."""
     digest = hashlib.sha256()
-    layers = ("runtime", "kernels", "training", "export")
-    sources = [path for layer in layers for path in (ROOT / layer).rglob("*.py")]
+    sources = [path for place in _SOURCES for path in (ROOT / place).rglob("*.py")]
     for path in sorted([*sources, Path(__file__), ROOT / "tests" / "conftest.py"]):
         digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
     for name in _PACKAGES:

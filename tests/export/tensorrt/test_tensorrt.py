@@ -33,6 +33,9 @@ from defectrt.export.tensorrt.plugin import use_plugin
 from defectrt.export.tensorrt.tensorrt import TensorRT
 from defectrt.export.tensorrt.tensorrt_rtx import TensorRTRTX
 
+#: Plans take a minute to build.
+pytestmark = pytest.mark.slow
+
 PLAN = Plan("tensorrt-rtx", (1, 2, 4), capabilities=(89,))
 
 

@@ -93,6 +93,7 @@ def test_a_missing_extra_names_the_line_to_run():
             import defectrt.nonesuch  # noqa: F401
 
 
+@pytest.mark.slow
 def test_the_runtime_needs_no_torch(engine, parts, tmp_path):
     """The whole job with torch and its company made impossible to import."""
     names = ("torch", "diffusers", "transformers", "onnx")
@@ -208,6 +209,7 @@ def test_commands_that_cannot_be_loaded_are_one_line(monkeypatch, capsys):
     assert text.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_ctrl_c_says_how_to_go_on_and_that_works(engine, tmp_path):
     for i in range(10):
         save(tmp_path / "images" / f"{i}.png", np.full((40, 40), 150, np.uint8))

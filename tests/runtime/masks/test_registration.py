@@ -11,6 +11,9 @@ from defectrt.errors import InputError
 from defectrt.images.reading import read_image
 from defectrt.masks.registration import Golden, carry, register
 
+#: Images are found in others by the dozen.
+pytestmark = pytest.mark.slow
+
 CORNERS = np.array([[125, 95, 1], [515, 95, 1], [515, 385, 1], [125, 385, 1]], float)
 
 

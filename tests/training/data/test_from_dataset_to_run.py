@@ -16,6 +16,9 @@ from defectrt.training.loop.runs import start
 from defectrt.training.models.stable_diffusion import SIZES, new_model
 from defectrt.training.record import seen
 
+#: Every one trains.
+pytestmark = pytest.mark.slow
+
 TRAINING = TrainConfig(steps=2, batch_size=2, learning_rate=1e-3, window=32)
 
 

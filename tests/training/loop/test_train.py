@@ -28,6 +28,9 @@ from defectrt.training.loop.train import train
 from defectrt.training.models.stable_diffusion import SIZES, new_model, open_model
 from defectrt.training.record import refuse_seen
 
+#: Every one trains: a second or more each, a minute together.
+pytestmark = pytest.mark.slow
+
 CONFIG = TrainConfig(steps=6, batch_size=2, learning_rate=1e-3, window=32, ema_decay=0.5)
 
 

@@ -26,6 +26,9 @@ from defectrt.training.loop import train as loop
 from defectrt.training.loop.train import train
 from defectrt.training.models.stable_diffusion import SIZES, new_model
 
+#: Every one trains, most in a process of its own.
+pytestmark = pytest.mark.slow
+
 CONFIG = TrainConfig(steps=6, batch_size=2, learning_rate=1e-3, window=32, ema_decay=0.5)
 OPTIONS = {"checkpoint_every": 2, "preview_every": 3, "preview_steps": 2, "quiet": True}
 
