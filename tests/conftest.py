@@ -26,6 +26,17 @@ if not Path("/dev/nvidiactl").exists():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
+def pytest_ignore_collect(collection_path, config):
+    """Files that are slow as a whole need not be imported for the quick check."""
+    quick = config.option.markexpr == "not slow" and collection_path.suffix == ".py"
+    return (
+        True
+        if quick
+        and "\npytestmark = pytest.mark.slow\n" in collection_path.read_text(encoding="utf-8")
+        else None
+    )
+
+
 @pytest.fixture
 def fake_engine(monkeypatch, tmp_path):
     """Make `synthesize` open a `FakeEngine`; returns the directory to name and the engine."""

@@ -9,6 +9,9 @@ from defectrt.errors import EngineError, UsageError
 from defectrt.export import bench as module
 from defectrt.export.bench import Report, Way, bench
 
+#: Importing diffusers and opening models takes seconds.
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.slow
 def test_both_give_the_same_image_and_the_counts_are_those_of_the_method():

@@ -10,6 +10,9 @@ from defectrt.export.fused import fuse_geglu, split_geglu
 from defectrt.export.rowstep import RowStep, _PromptTable, _Row, map_size
 from defectrt.training.models.stable_diffusion import SIZES, new_model
 
+#: Importing diffusers and opening models takes seconds.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def model():

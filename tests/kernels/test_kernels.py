@@ -36,6 +36,7 @@ def cases(operator):
 ALL = [(operator, case) for operator in OPERATORS for case in cases(operator)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("operator", "case"), ALL, ids=[f"{o}-{c}" for o, c in ALL])
 def test_error_budget(operator, case):
     found = budget(case, kernel(operator), DEVICE)

@@ -18,6 +18,9 @@ pytest.importorskip("triton")
 from defectrt.kernels.case import Budget
 from defectrt.kernels.geglu import cases as geglu_cases
 
+#: Importing diffusers and opening models takes seconds.
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 BUNDLED_ENGINE = ROOT / "runtime" / "engines" / "bundled"
 

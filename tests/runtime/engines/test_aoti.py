@@ -27,6 +27,9 @@ from defectrt.export.build import build
 from defectrt.export.rowstep import map_size
 from defectrt.export.source import open_run
 
+#: Importing diffusers and opening models takes seconds.
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("count", "sizes", "expected"),

@@ -18,6 +18,9 @@ from defectrt.engines.manifest import MANIFEST, hash_file, read_manifest
 from defectrt.errors import EngineError
 from defectrt.export import graphs
 
+#: Importing diffusers and opening models takes seconds.
+pytestmark = pytest.mark.slow
+
 
 def tampered(engine, directory, name, data):
     """A copy with one file replaced, and a manifest that vouches for it."""

@@ -16,6 +16,9 @@ from defectrt.training.data.dataset import read_dataset
 from defectrt.training.data.samples import Sample
 from defectrt.training.evaluation.heldout import FEATURES, evaluate, features, spread_distance
 
+#: Importing diffusers and opening models takes seconds.
+pytestmark = pytest.mark.slow
+
 QUICK = {"count": 3, "steps": 2, "batch_size": 2}
 
 

@@ -9,6 +9,9 @@ import torch
 from defectrt.training.evaluation.probe import Probe, appearance, outside_error
 from defectrt.training.models.stable_diffusion import SIZES, new_model
 
+#: Importing diffusers and opening models takes seconds.
+pytestmark = pytest.mark.slow
+
 
 def crops(n=2, size=32):
     rng = np.random.default_rng(0)

@@ -18,6 +18,9 @@ from defectrt.training.models.stable_diffusion import (
     open_model,
 )
 
+#: Importing diffusers and opening models takes seconds.
+pytestmark = pytest.mark.slow
+
 TINY = SIZES["tiny"]
 
 
