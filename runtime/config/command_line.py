@@ -51,8 +51,11 @@ def _option(key: str, field: Any) -> inspect.Parameter:
     """The option of one key; without it the file's value counts, or else this one."""
     kind, extra = field.annotation, field.json_schema_extra or {}
     shown = None if field.is_required() else field.get_default(call_default_factory=True)
-    if get_origin(kind) is dict or _is_many(kind):
+    if get_origin(kind) is dict:
         kind = list[str]
+    elif _is_many(kind):  # choices may stand in one text, divided by commas
+        (item, _) = kind.__args__
+        kind = list[item if item in (int, Path) else str]  # type: ignore[misc]
     flag = key.replace("_", "-")
     option = typer.Option(
         f"--{flag}/--no-{flag}" if kind is bool else f"--{flag}",

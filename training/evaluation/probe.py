@@ -4,7 +4,7 @@ For use while training and after it. A `Probe` is a model set up for measuring; 
 defect under each mask and says how well everything else survived:
 
     probe = Probe(model, ["hole", "crack"], steps=20)
-    made = probe.make(batch.pixels, batch.mask, batch.defect types, seed=0)
+    made = probe.make(batch.pixels, batch.mask, batch.defect_types, seed=0)
     made.latent_error.mean(), appearance(made.before, made.after, batch.mask).mean()
 """
 
@@ -89,7 +89,7 @@ class Probe:
         seed: int = 0,
         items: Sequence[int] | None = None,
     ) -> Made:
-        """Put a defect of its defect type under each mask.
+        """Put a defect of its type under each mask.
 
         pixels [B,3,S,S] in [-1,1]; mask [B,1,S,S] in {0,1}. The noise is a function of ``seed``
         and of the crop's number in ``items`` (by default its place in the batch), so the same

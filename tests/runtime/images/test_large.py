@@ -13,7 +13,7 @@ from defectrt.synthesis.job import synthesize
 
 
 @pytest.mark.slow
-def test_a_image_of_100_megapixels_gets_a_defect_and_keeps_all_other_pixels(tmp_path):
+def test_an_image_of_100_megapixels_gets_a_defect_and_keeps_all_other_pixels(tmp_path):
     images, masks, out = tmp_path / "images", tmp_path / "masks", tmp_path / "out"
     images.mkdir()
     masks.mkdir()

@@ -150,7 +150,7 @@ def test_no_pixel_is_forbidden_and_no_mask_is_clipped(
         )
 
 
-def test_regions_are_told_once_a_image_and_forgotten_with_it(monkeypatch):
+def test_regions_are_told_once_an_image_and_forgotten_with_it(monkeypatch):
     region = Fixed(np.ones((120, 150), bool))
     monkeypatch.setattr(sources, "_open_regions", lambda config: region)
     source = source_of()

@@ -392,7 +392,7 @@ def test_dropped_samples_are_not_made_again_and_still_told(go, fake_engine):
     assert json.loads((out / "dropped.jsonl").read_text().splitlines()[0])["refined_area"] == 0
 
 
-def test_a_image_that_was_mended_is_made_by_the_next_run(go, parts):
+def test_an_image_that_was_mended_is_made_by_the_next_run(go, parts):
     whole, _ = go("whole")
     data = (parts[0] / "1.png").read_bytes()
     (parts[0] / "1.png").write_bytes(data[:99])
@@ -455,7 +455,7 @@ def test_a_disk_that_fails_is_said_and_nothing_is_lost(go, monkeypatch, code, ca
 
 
 def failing(patch, call, n, fault):
-    """Let the n-th call of its defect type fail, half-way if it writes; all later ones too."""
+    """Let the n-th call of its kind fail, half-way if it writes; all later ones too."""
     owner, name = {
         "write": (files, "_write"),
         "fsync": (files.os, "fsync"),

@@ -212,7 +212,7 @@ def test_the_same_bytes_again_and_in_whatever_order(folder):
     assert again == first
 
 
-def test_a_image_that_changes_sides_is_not_left_on_the_other(folder):
+def test_an_image_that_changes_sides_is_not_left_on_the_other(folder):
     path = folder / "manifest.jsonl"
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(lines[:6]))

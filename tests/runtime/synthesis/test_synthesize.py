@@ -152,7 +152,7 @@ def test_what_the_manifest_says(go, parts, fake_engine):
     assert "seconds" not in r
 
 
-def test_a_image_is_inverted_once_and_the_engine_sees_one_size_only(go, fake_engine):
+def test_an_image_is_inverted_once_and_the_engine_sees_one_size_only(go, fake_engine):
     """Three images, three defects each of two candidates, 4 steps each way."""
     go(count=3, candidates=2, batch_size=2)
     assert set(fake_engine[1].batches) == {2}

@@ -58,7 +58,7 @@ def test_masks_of_visa_after_its_own_preparation_have_no_suffix(tmp_path):
     assert read_dataset(mvtec(tmp_path, suffix="")).samples()[0].mask.sum() == AREA
 
 
-def test_all_masks_of_a_image_count_whatever_their_values(tmp_path):
+def test_all_masks_of_an_image_count_whatever_their_values(tmp_path):
     areas = {
         s.path.name: s.mask.sum() for s in read_dataset(loco(tmp_path)).samples() if s.mask.any()
     }

@@ -206,7 +206,7 @@ def test_images_are_decoded_when_needed_and_few_are_kept(tmp_path):
     assert reads == [0, 1, 2, 1, 3]  # decoded once though larger than the limit
 
 
-def test_a_image_too_large_is_refused_by_its_header(tmp_path):
+def test_an_image_too_large_is_refused_by_its_header(tmp_path):
     import struct
     import zlib
 

@@ -172,7 +172,7 @@ def test_a_split_is_of_one_reading_of_a_dataset(tmp_path):
         read_split(tmp_path / "split.json", read_dataset(tmp_path / "cable"))
 
 
-def test_a_image_on_both_sides_is_refused(tiles, tmp_path):
+def test_an_image_on_both_sides_is_refused(tiles, tmp_path):
     split = fold(tiles, 0)
     path = tmp_path / "split.json"
     write_split(split.model_copy(update={"test": split.test + split.train[:1]}), path)
