@@ -51,17 +51,18 @@ def _option(key: str, field: Any) -> inspect.Parameter:
     """The option of one key; without it the file's value counts, or else this one."""
     kind, extra = field.annotation, field.json_schema_extra or {}
     shown = None if field.is_required() else field.get_default(call_default_factory=True)
-    if get_origin(kind) is dict:
+    metavar = extra.get("metavar")
+    if _is_many(kind):
+        item = kind.__args__[0]
+        metavar = metavar or ("<int>" if item is int else "<str>")
+    if get_origin(kind) is dict or _is_many(kind):  # as texts: the description says what is wrong
         kind = list[str]
-    elif _is_many(kind):  # choices may stand in one text, divided by commas
-        (item, _) = kind.__args__
-        kind = list[item if item in (int, Path) else str]  # type: ignore[misc]
     flag = key.replace("_", "-")
     option = typer.Option(
         f"--{flag}/--no-{flag}" if kind is bool else f"--{flag}",
         help=field.description,
         show_default=False if shown in _NOT_SHOWN else _text(shown),
-        metavar=extra.get("metavar"),
+        metavar=metavar,
         envvar=extra.get("envvar"),
     )
     return inspect.Parameter(
