@@ -100,6 +100,7 @@ def test_an_unknown_preset_names_the_known_ones():
         load_config("sd3", None, NEEDED)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "said"),
     [

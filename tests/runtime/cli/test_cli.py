@@ -109,6 +109,7 @@ def test_the_runtime_needs_no_torch(engine, parts, tmp_path):
     assert len((tmp_path / "out" / "manifest.jsonl").read_text().splitlines()) == 3
 
 
+@pytest.mark.slow
 def test_synthesize_speaks_to_eyes_and_machines(engine, parts, tmp_path):
     images, masks = parts
     (images / "zz.png").write_bytes(b"")

@@ -23,6 +23,7 @@ def texts(findings, topic):
     return [(f.level, f.text, f.advice) for f in findings if f.topic == topic]
 
 
+@pytest.mark.slow
 def test_doctor_finds_this_installation_sound():
     found = list(doctor.examine())
     assert [f for f in found if f.level == "fault"] == []

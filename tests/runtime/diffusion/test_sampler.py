@@ -247,6 +247,7 @@ def test_lemma_1_the_background_is_reconstructed_from_any_noise():
         np.testing.assert_allclose(Stepper(oracle)(rows)[0], (1 - m) * z0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_theorem_1_what_inversion_would_find_under_the_mask_is_standard_normal():
     """As α_T falls to 0, z̃_T - z̃^m_T is m ε: nothing outside, N(0, I) inside.
 

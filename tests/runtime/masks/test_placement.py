@@ -31,6 +31,7 @@ def tight_shape(rng, h, w):
     return shape
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
@@ -75,6 +76,7 @@ def cv2_distance(mask):
     return cv2.distanceTransform(1 - mask.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tries", [0, 64], ids=["exhaustive", "random"])
 def test_places_are_uniform(monkeypatch, tries):
     monkeypatch.setattr(placement, "_RANDOM", tries)

@@ -104,6 +104,7 @@ def test_the_record_of_a_drawn_mask_makes_it_again():
             np.testing.assert_array_equal(instance.mask, paste(shape, r["corner"], IMAGE.shape[:2]))
 
 
+@pytest.mark.slow
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

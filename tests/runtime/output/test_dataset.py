@@ -200,6 +200,7 @@ def _hold(out, ready, done):
         done.wait(60)
 
 
+@pytest.mark.slow
 def test_a_second_process_is_refused_or_waits(tmp_path):
     """A process that is killed lets go of the folder too."""
     context = multiprocessing.get_context("spawn")

@@ -139,6 +139,7 @@ def test_exit_codes_and_json(tmp_path):
     assert "no image in it can be used" in useless.stderr
 
 
+@pytest.mark.slow
 def test_a_split_is_made_from_the_command_line(tmp_path):
     root, out = mvtec(tmp_path / "bottle"), tmp_path / "split.json"
     result = defectrt("data", "split", root, "--fold", 0, "--out", out)
@@ -153,6 +154,7 @@ def test_a_split_is_made_from_the_command_line(tmp_path):
     assert "one of --fold and --shots" in neither.stderr
 
 
+@pytest.mark.slow
 def test_help_names_every_layout_and_shows_examples():
     assert all(name in _LAYOUT_HELP for name in LAYOUTS)
     for command in ("inspect", "split"):
