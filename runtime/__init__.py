@@ -8,6 +8,7 @@ with defectrt.Synthesizer(defect="scratch") as synthesizer:
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     from .config.job import JobConfig, SynthesizerConfig
     from .synthesis.job import Summary, synthesize
     from .synthesis.synthesizer import Result, State, Synthesizer, Workpiece
+
+# Nothing leaves the machine: ONNX Runtime reads this once, when it is first imported. Without it,
+# it keeps an identity of the machine and a queue of events in the user's cache, to be sent.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __version__ = "0.1.0"
 

@@ -19,7 +19,22 @@ namespace {
 // The first version that runs opset 23; what is used of it is in all later ones.
 constexpr std::uint32_t api_version = 23;
 
+// ONNX Runtime keeps an identity of the machine and a queue of events in the user's cache, to be
+// sent, unless it is told so before it starts. What the user has set is left alone.
+void stay_silent() {
+    static const bool told = [] {
+#ifdef _WIN32
+        return std::getenv("ORT_DISABLE_TELEMETRY") != nullptr ||
+               _putenv_s("ORT_DISABLE_TELEMETRY", "1") == 0;
+#else
+        return ::setenv("ORT_DISABLE_TELEMETRY", "1", 0) == 0;
+#endif
+    }();
+    static_cast<void>(told);
+}
+
 const OrtApi &api() {
+    stay_silent();
     // asked for an interface that it does not have, the library would print
     const std::string version = onnxruntime_version();
     const std::size_t dot = version.find('.');
