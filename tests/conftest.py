@@ -43,7 +43,7 @@ def fake_engine(monkeypatch, tmp_path):
     engine, directory = FakeEngine(), tmp_path / "engine"
     directory.mkdir()
     (directory / "engine.json").write_text("{}")
-    monkeypatch.setattr("defectrt.synthesis.job.load_engine", lambda path, **options: engine)
+    monkeypatch.setattr("defectrt.engines.loading.load_engine", lambda path, **options: engine)
     return directory, engine
 
 

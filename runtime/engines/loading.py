@@ -7,13 +7,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
+from ..config.engine import EngineConfig
 from ..errors import EngineError, UsageError
 from ..extras import requires
-from .engine import Engine
+from .engine import Engine, cores
 from .manifest import Manifest, verify
 from .trust import require_trust
 
-__all__ = ["BUNDLED_ENGINE", "load_engine"]
+__all__ = ["BUNDLED_ENGINE", "load_engine", "open_engine"]
 
 #: The engine that ships with the package.
 BUNDLED_ENGINE = Path(__file__).parent / "bundled"
@@ -80,6 +81,21 @@ def load_engine(
             path, manifest, threads=threads, calls=calls, **options
         )
     return engine
+
+
+def open_engine(config: EngineConfig, tries: int) -> Engine:
+    """The engine of a configuration, by default the bundled one; see `load_engine`.
+
+    ``tries`` are the candidates that will be made: as many calls run at once as they fill.
+    """
+    threads = config.threads if config.threads is not None else cores()
+    return load_engine(
+        config.engine or BUNDLED_ENGINE,
+        threads=threads,
+        calls=max(1, min(threads, tries // config.batch_size)),
+        provider=config.provider,
+        trust=config.trust,
+    )
 
 
 def _fastest(path: Path, manifest: Manifest, threads: int | None) -> str:

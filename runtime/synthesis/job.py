@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..config.job import JobConfig
-from ..engines.engine import cores
-from ..engines.loading import BUNDLED_ENGINE, load_engine
+from ..engines.loading import BUNDLED_ENGINE, open_engine
 from ..engines.manifest import MANIFEST
 from ..errors import Cancelled, InputError, NothingDoneError, OutputError, PartialError, UsageError
 from ..files import sha256_of
@@ -111,12 +110,7 @@ def synthesize(
     if not quiet and (note := left_out_note(folders)):
         print(f"note: {note}", file=sys.stderr)
     requested = len(goods) * config.count
-    threads = config.threads if config.threads is not None else cores()
-    calls = max(1, min(threads, requested * config.candidates // config.batch_size))
-    engine = config.engine or BUNDLED_ENGINE
-    with load_engine(
-        engine, threads=threads, calls=calls, provider=config.provider, trust=config.trust
-    ) as opened:
+    with open_engine(config, requested * config.candidates) as opened:
         pipeline = Pipeline(opened, config)
         masks = open_masks(
             config, pipeline.defect, window=pipeline.window, seed=config.seed, band=pipeline.band
@@ -126,7 +120,7 @@ def synthesize(
             "defect": pipeline.defect,
             "steps": len(pipeline.schedule),
             "category": config.category,
-            "engine": sha256_of(engine / MANIFEST),
+            "engine": sha256_of((config.engine or BUNDLED_ENGINE) / MANIFEST),
             "provider": opened.provider,
             "defect_types": opened.manifest.defect_types,
             "images": digest(listed.name for listed in goods),

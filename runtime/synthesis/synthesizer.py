@@ -19,8 +19,8 @@ from numpy.typing import ArrayLike
 from ..closing import Closing
 from ..config.job import SynthesizerConfig
 from ..diffusion.rows import Floats, Rows
-from ..engines.engine import Engine, cores
-from ..engines.loading import BUNDLED_ENGINE, load_engine
+from ..engines.engine import Engine
+from ..engines.loading import open_engine
 from ..engines.manifest import Manifest
 from ..errors import Cancelled, EngineError, InputError
 from ..images.types import MAX_PIXELS, Bits, Mask
@@ -114,15 +114,7 @@ class Synthesizer(Closing):
         """
         self.config = config.replace(**options) if config else SynthesizerConfig(**options)
         config = self.config
-        threads = config.threads if config.threads is not None else cores()
-        calls = max(1, min(threads, config.count * config.candidates // config.batch_size))
-        self._engine = load_engine(
-            config.engine or BUNDLED_ENGINE,
-            threads=threads,
-            calls=calls,
-            provider=config.provider,
-            trust=config.trust,
-        )
+        self._engine = open_engine(config, config.count * config.candidates)
         self.provider = self._engine.provider
         try:
             self._pipeline = Pipeline(self._engine, config)

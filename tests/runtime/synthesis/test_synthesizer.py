@@ -34,7 +34,7 @@ def square(shape=(60, 80)):
 @pytest.fixture
 def fake(monkeypatch):
     engine = FakeEngine()
-    monkeypatch.setattr(module, "load_engine", lambda *_, **__: engine)
+    monkeypatch.setattr("defectrt.engines.loading.load_engine", lambda *_, **__: engine)
     return engine
 
 
