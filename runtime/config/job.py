@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, get_args
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from .base import Config
 from .engine import EngineConfig
 from .masks import MaskConfig
+from .names import checked_category
 from .synthesis import SynthesisConfig
 
 __all__ = ["AREAS", "FORMATS", "FolderConfig", "Format", "JobConfig", "SynthesizerConfig"]
@@ -34,7 +35,11 @@ class FolderConfig(Config):
 
     images: Annotated[Path, Field(description="Folder of good images.")]
     out: Annotated[Path, Field(description="Folder for the dataset.")]
-    category: Annotated[str, Field(description="Name of the workpiece, a folder in OUT.")] = "parts"
+    category: Annotated[
+        str,
+        AfterValidator(checked_category),
+        Field(description="Name of the workpiece, a folder in OUT."),
+    ] = "parts"
     formats: Annotated[
         tuple[Format, ...],
         BeforeValidator(_named),

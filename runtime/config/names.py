@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["checked_name", "is_name"]
+__all__ = ["checked_category", "checked_name", "is_name"]
 
 #: From U+00A0 on: all but what is invisible, gives a direction or is no character.
 _BEYOND_ASCII = (
@@ -12,6 +12,24 @@ _BEYOND_ASCII = (
     "\U00010000-\U0010ffff"
 )
 _NAME = re.compile(f"[A-Za-z0-9_{_BEYOND_ASCII}][A-Za-z0-9_ .+{_BEYOND_ASCII}-]{{0,99}}")
+
+#: Names in OUT that are the program's own; in lower case, since some disks know no other.
+_OWN = frozenset(
+    {
+        "coco",
+        "dropped.jsonl",
+        "failed.jsonl",
+        "folder.yaml",
+        "job.json",
+        "job.sqlite",
+        "job.sqlite-shm",
+        "job.sqlite-wal",
+        "manifest.jsonl",
+        "masks",
+        "report.html",
+        "yolo",
+    }
+)
 
 
 def is_name(text: str) -> bool:
@@ -31,3 +49,18 @@ def checked_name(text: str) -> str:
             "should be 1 to 100 letters, digits, spaces and . _ + -, a letter, a digit or _ first"
         )
     return text
+
+
+def checked_category(category: str) -> str:
+    """A category that can be a folder in OUT beside what the program writes there.
+
+    Raises `ValueError` saying what is in the way.
+    """
+    if not is_name(category):
+        raise ValueError(
+            f"{category!r} cannot be the name of a folder: use up to 100 letters, digits, space "
+            ". _ + -"
+        )
+    if category.lower() in _OWN:
+        raise ValueError(f"{category!r} is the name of something else in OUT; choose another")
+    return category

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..files import write_whole
+from ..images.reading import image_size
 from ..images.types import Mask
 from .instances import instances
 from .records import FinishedDataset, KeptSample, read_finished
@@ -25,11 +27,12 @@ def write_coco(out: Path) -> None:
         {"id": i, "name": defect_type, "supercategory": "defect"}
         for i, defect_type in enumerate(folder.defect_types, 1)
     ]
+    numbers = count(1)
     for part, entries in split(folder.entries).items():
         data = {
             "info": {"description": f"{folder.category}: made by defectrt"},
             "licenses": [],
-            **_coco(folder, entries),
+            **_coco(folder, entries, numbers),
             "categories": categories,
         }
         text = json.dumps(data, separators=(",", ":"))
@@ -37,21 +40,24 @@ def write_coco(out: Path) -> None:
 
 
 def _coco(
-    folder: FinishedDataset, entries: Sequence[KeptSample]
+    folder: FinishedDataset, entries: Sequence[KeptSample], numbers: Iterator[int]
 ) -> dict[str, list[dict[str, Any]]]:
-    """Images, the good ones first, and the annotations of the others."""
-    goods = dict.fromkeys(sorted({entry.good for entry in entries}), (0, 0))
-    samples: list[dict[str, Any]] = []
+    """Images, the good ones first, and the annotations of the others.
+
+    ``numbers`` are ids that no other image or annotation has, in this file or the other.
+    """
+    goods = {entry.good: image_size(folder.out / entry.label) for entry in entries}
+    images = [_image(next(numbers), path, size) for path, size in sorted(goods.items())]
     annotations: list[dict[str, Any]] = []
-    for image_id, entry in enumerate(entries, len(goods) + 1):
+    for entry in entries:
         label = folder.label(entry)
-        goods[entry.good] = label.shape
-        samples.append(_image(image_id, entry.image, label.shape))
-        head = {"image_id": image_id, "category_id": folder.index_of_type(entry) + 1}
-        for mask in instances(label):
-            annotations.append({"id": len(annotations) + 1} | head | _annotation(mask))
-    images = [_image(i, path, size) for i, (path, size) in enumerate(goods.items(), 1)]
-    return {"images": images + samples, "annotations": annotations}
+        image = _image(next(numbers), entry.image, label.shape)
+        images.append(image)
+        head = {"image_id": image["id"], "category_id": folder.index_of_type(entry) + 1}
+        annotations += [
+            {"id": next(numbers)} | head | _annotation(mask) for mask in instances(label)
+        ]
+    return {"images": images, "annotations": annotations}
 
 
 def _image(number: int, path: str, size: tuple[int, ...]) -> dict[str, Any]:

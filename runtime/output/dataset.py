@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from ..config.names import is_name
+from ..config.names import checked_category, is_name
 from ..errors import OutputError, UsageError
 from ..files import PARTIAL, sync_folder, write_lines, write_whole
 from ..images.png import encode_png
@@ -124,15 +124,16 @@ class DatasetWriter:
 
 
 def _check_names(category: str, defect: str) -> None:
-    faults = [
-        f"{what} {name!r} cannot be the name of a folder: use letters, digits, space . _ + -"
-        for what, name in (("category", category), ("defect", defect))
-        if not is_name(name)
-    ]
-    if defect == "good":
-        faults.append("a defect cannot be named 'good': in this layout that means none")
-    if faults:
-        raise UsageError("; ".join(faults))
+    try:
+        checked_category(category)
+    except ValueError as fault:
+        raise UsageError(f"category: {fault}") from None
+    if not is_name(defect):
+        raise UsageError(
+            f"defect {defect!r} cannot be the name of a folder: use letters, digits, space . _ + -"
+        )
+    if defect.lower() == "good":
+        raise UsageError("a defect cannot be named 'good': in this layout that means none")
 
 
 def _grey(mask: Mask) -> Bits:

@@ -3,7 +3,7 @@
 OUT/folder.yaml                              for anomalib's Folder datamodule; always
 OUT/coco/instances_{train,val}.json          COCO, masks as run lengths: exact
 OUT/yolo/data.yaml                           YOLO-seg
-OUT/yolo/images/{train,val}/<type>_000.png   its images: hard links where the disk has them
+OUT/yolo/images/{train,val}/<type>_000.png   its images, copied
 OUT/yolo/labels/{train,val}/<type>_000.txt   its polygons
 
 All derive from one truth, the label PNG of a sample. An instance is what hangs together in it,

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from ..config.yaml import write_yaml
-from ..files import unwritable, write_whole
 from .instances import instances
 from .outline import outline
 from .records import FinishedDataset, KeptSample, read_finished
 from .split import split
+from .written import Content, write_folder
 
 __all__ = ["write_yolo"]
 
@@ -23,22 +22,35 @@ def write_yolo(out: Path) -> None:
     """Write YOLO-seg labels and put the images beside them; good images have an empty label.
 
     The format knows neither holes nor an object of several pieces: an outline runs there and
-    back along a cut of no width.
+    back along a cut of no width. Nothing is written if nothing was kept. Files in the folder that
+    this program did not write are left alone, see `write_folder`.
     """
     folder = read_finished(out)
-    base = out / "yolo"
-    _remove(base)  # with more samples, one may change sides
-    for part, entries in split(folder.entries).items():
-        texts = dict.fromkeys(sorted({entry.good for entry in entries}), "")
-        texts |= {entry.image: "".join(_yolo_lines(folder, entry)) for entry in entries}
-        for path, text in texts.items():
+    files: dict[str, Content] = {}
+    sides = split(folder.entries)
+    for side, entries in sides.items():
+        lines: dict[str, Content] = {entry.good: bytes for entry in entries}
+        lines |= {entry.image: partial(_label, folder, entry) for entry in entries}
+        for path, label in sorted(lines.items()):
             name = "_".join(PurePosixPath(path).with_suffix("").parts[-2:])
-            _link(out / path, base / "images" / part / f"{name}.png")
-            write_whole(base / "labels" / part / f"{name}.txt", text.encode())
-    names = dict(enumerate(folder.defect_types))
-    val = "images/val" if len(split(folder.entries)["val"]) else "images/train"
-    data = {"train": "images/train", "val": val, "names": names}
-    write_whole(base / "data.yaml", write_yaml(data).encode())
+            files[f"images/{side}/{name}.png"] = partial(_copy, out / path)
+            files[f"labels/{side}/{name}.txt"] = label
+    if files:
+        val = "images/val" if sides["val"] else "images/train"
+        names = dict(enumerate(folder.defect_types))
+        data = {"train": "images/train", "val": val, "names": names}
+        files["data.yaml"] = write_yaml(data).encode
+    if files or (out / "yolo").is_dir():
+        write_folder(out / "yolo", files)
+
+
+def _copy(path: Path) -> bytes:
+    """A copy, and no link: who changes the one shall not change the other."""
+    return path.read_bytes()
+
+
+def _label(folder: FinishedDataset, entry: KeptSample) -> bytes:
+    return "".join(_yolo_lines(folder, entry)).encode()
 
 
 def _yolo_lines(folder: FinishedDataset, entry: KeptSample) -> Iterator[str]:
@@ -49,24 +61,3 @@ def _yolo_lines(folder: FinishedDataset, entry: KeptSample) -> Iterator[str]:
         if len(points) < 3:  # readers want three
             points = np.concatenate([points, np.repeat(points[-1:], 3 - len(points), axis=0)])
         yield f"{category} " + " ".join(f"{v:.7f}" for v in points.ravel()) + "\n"
-
-
-def _link(source: Path, target: Path) -> None:
-    """The same file under another name; a copy where the disk has no hard links."""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.unlink(missing_ok=True)
-        try:
-            os.link(source, target)
-        except OSError:
-            shutil.copyfile(source, target)
-    except OSError as error:
-        raise unwritable(target, error) from error
-
-
-def _remove(folder: Path) -> None:
-    try:
-        if folder.exists():
-            shutil.rmtree(folder)
-    except OSError as error:
-        raise unwritable(folder, error) from error

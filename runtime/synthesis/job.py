@@ -26,7 +26,7 @@ from ..masks.source import MaskSource, Placed, digest
 from ..masks.sources import open_masks
 from ..output.dataset import DatasetWriter
 from ..output.formats import finish
-from ..output.journal import JournalEntry
+from ..output.journal import JOURNAL, JournalEntry
 from ..progress import Progress
 from .pipeline import Pipeline, Sample, SourceImage
 from .scheduler import Call, Scheduler, Task, Work
@@ -145,13 +145,17 @@ def synthesize(
 
 
 def _find_goods(config: JobConfig) -> list[_Listed]:
-    """All images but those in the folders of masks and results, should these lie below."""
+    """All images but those in the folders of masks and results, should these lie below.
+
+    Results of other jobs are told by their journals.
+    """
     images = config.images
     if not images.is_dir():
         raise InputError(f"{images}: no such folder of images")
     root, *others = (folder.resolve() for folder in (images, config.out, *config.mask_paths))
     if root in others:
         raise UsageError(f"{images}: images, masks and results need a folder each")
+    others += [journal.parent.resolve() for journal in images.rglob(JOURNAL)]
     paths = [
         path
         for path in find_images(images)

@@ -145,7 +145,7 @@ def test_synthesize_speaks_to_eyes_and_machines(engine, parts, tmp_path):
         (["--out", "/proc/none"], 5, "cannot be written"),
         (["--steps", "3"], 2, "no schedule of 3 steps; it has: 2, 4"),
         (["--defect", "rust"], 2, "no defect is named 'rust'; this engine makes: line, spot"),
-        (["--category", "../up"], 2, "category '../up' cannot be the name of a folder"),
+        (["--category", "../up"], 2, "'../up' cannot be the name of a folder"),
         (["--count", "0"], 2, "count: input should be greater than or equal to 1, not 0"),
         (["--format", "coco,voc"], 2, "format: choose from mvtec, coco, yolo"),
         (["--refine", "magic"], 2, "Invalid value for '--refine'"),

@@ -17,7 +17,7 @@ from support.outputs import records, tree, write_folder
 from defectrt.config.job import FORMATS, FolderConfig
 from defectrt.errors import InputError, OutputError, UsageError
 from defectrt.images.reading import read_image
-from defectrt.output import yolo
+from defectrt.output import written
 from defectrt.output.coco import run_lengths
 from defectrt.output.formats import finish
 from defectrt.output.instances import MAX_GAP, instances
@@ -223,14 +223,80 @@ def test_an_image_that_changes_sides_is_not_left_on_the_other(folder):
     assert len(names) == len(set(names)) == 40
 
 
-def test_without_hard_links_images_are_copied(folder, monkeypatch):
-    def none(source, target):
-        raise OSError("not on this disk")
-
-    monkeypatch.setattr(yolo.os, "link", none)
+def test_images_are_copies_so_that_changing_one_changes_no_other(folder):
     finish(folder, ["yolo"])
-    assert all(p.stat().st_nlink == 1 for p in folder.glob("yolo/images/*/*"))
+    copies = list(folder.glob("yolo/images/*/*.png"))
+    assert len(copies) == 40
+    assert all(path.stat().st_nlink == 1 for path in copies)
+
+
+def test_what_the_user_keeps_in_the_folder_stays(folder):
+    """Adding a format again, and samples that go, remove what was written and nothing else."""
+    finish(folder, ["yolo"])
+    mine = folder / "yolo" / "images" / "train" / "mine.png"
+    mine.write_bytes(b"mine")
+    (folder / "yolo" / "runs").mkdir()
+    (folder / "yolo" / "runs" / "best.pt").write_bytes(b"weights")
+    finish(folder, ["yolo", "coco"])
+    assert len(list(folder.glob("yolo/labels/*/*.txt"))) == 40
+    (folder / "manifest.jsonl").write_text("")
+    finish(folder, ["yolo"])
+    left = {p.relative_to(folder).as_posix() for p in (folder / "yolo").rglob("*") if p.is_file()}
+    assert left == {"yolo/images/train/mine.png", "yolo/runs/best.pt", "yolo/.defectrt.json"}
+
+
+def test_a_file_of_the_user_with_a_name_of_ours_is_not_replaced(folder):
+    (folder / "yolo").mkdir()
+    (folder / "yolo" / "data.yaml").write_text("mine")
+    with pytest.raises(OutputError, match=r"data\.yaml: there already, and not written by this"):
+        finish(folder, ["yolo"])
+    assert [p.name for p in (folder / "yolo").rglob("*")] == ["data.yaml"]
+    assert (folder / "yolo" / "data.yaml").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{}", "damaged"),
+        ('{"files": ["../../parts"]}', "outside its folder"),
+        ('{"files": ["/etc/passwd"]}', "outside its folder"),
+        ('{"files": 7}', "damaged"),
+    ],
+)
+def test_a_list_that_is_not_ours_removes_nothing(folder, text, message):
+    finish(folder, ["yolo"])
+    before = tree(folder)
+    (folder / "yolo" / ".defectrt.json").write_text(text)
+    with pytest.raises(InputError, match=message):
+        finish(folder, ["yolo"])
+    after = tree(folder)
+    assert after.pop("yolo/.defectrt.json") == text.encode()
+    assert after.items() <= before.items()
+
+
+def test_a_kill_half_way_leaves_a_list_that_is_true(folder, monkeypatch):
+    real, calls = written.write_whole, []
+
+    def killed(path, data):
+        calls.append(path)
+        if len(calls) == 9:
+            raise KeyboardInterrupt
+        real(path, data)
+
+    monkeypatch.setattr(written, "write_whole", killed)
+    with pytest.raises(KeyboardInterrupt):
+        finish(folder, ["yolo"])
+    monkeypatch.setattr(written, "write_whole", real)
+    finish(folder, ["yolo"])
     assert len(list(folder.glob("yolo/images/*/*.png"))) == 40
+
+
+def test_ids_are_unique_over_both_sides_of_coco(folder):
+    finish(folder, ["coco"])
+    sides = [json.loads(p.read_text()) for p in sorted((folder / "coco").iterdir())]
+    for key in ("images", "annotations"):
+        ids = [entry["id"] for side in sides for entry in side[key]]
+        assert len(ids) == len(set(ids)) > 0
 
 
 def test_a_finished_job_is_given_more_formats_without_any_work(go, fake_engine):
@@ -250,7 +316,7 @@ def test_nothing_kept_is_no_fault(tmp_path):
     finish(out, FORMATS)
     assert not (out / "folder.yaml").exists()
     assert not COCO(out / "coco" / "instances_val.json").getImgIds()
-    assert (out / "yolo" / "data.yaml").exists()
+    assert not (out / "yolo").exists()  # its data.yaml would name folders that are not there
 
 
 @pytest.mark.parametrize(
@@ -292,7 +358,7 @@ def test_what_is_in_the_way_is_said(folder):
     with pytest.raises(OutputError, match=r"instances_train\.json: cannot be written"):
         finish(folder, ["coco"])
     (folder / "yolo").write_text("a file")
-    with pytest.raises(OutputError, match=r"yolo: cannot be written"):
+    with pytest.raises(OutputError, match=r"yolo.*: cannot be written"):
         finish(folder, ["yolo"])
 
 

@@ -75,7 +75,7 @@ def test_output_that_cannot_be_written_is_said_before_any_work(go, fake_engine, 
     for out in ("out", "out/below"):
         with pytest.raises(OutputError, match="cannot be written"):
             go(out)
-    with pytest.raises(UsageError, match=r"category '../up' cannot be the name of a folder"):
+    with pytest.raises(UsageError, match=r"category: '../up' cannot be the name of a folder"):
         go("other", category="../up")
     assert not fake_engine[1].batches
 

@@ -379,3 +379,19 @@ def test_without_masks_they_are_drawn_from_the_seed_and_the_name(parts, fake_eng
     drawn = [r["masks"][0] for r in records(outs[0])]
     assert {d["from"] for d in drawn} == {"drawn"}
     assert len({d["seed"] for d in drawn}) == 3
+
+
+def test_the_results_of_another_job_are_no_good_images(parts, fake_engine, tmp_path):
+    images, masks = parts
+    first = synthesize(images, images / "first", engine=fake_engine[0], masks=masks, quiet=True)
+    again = synthesize(images, tmp_path / "again", engine=fake_engine[0], masks=masks, quiet=True)
+    assert first.requested == again.requested == 3
+
+
+@pytest.mark.parametrize(
+    "category", ["yolo", "YOLO", "coco", "masks", "manifest.jsonl", "report.html", "job.sqlite"]
+)
+def test_a_category_has_no_name_of_ours(go, tmp_path, category):
+    with pytest.raises(UsageError, match="is the name of something else in OUT"):
+        go(category=category)
+    assert not (tmp_path / "out").exists()
