@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -170,7 +169,7 @@ def test_pieces(library, engine, seed):
     for a, b in zip(split[:3], listed[:3], strict=True):
         assert np.array_equal(a, b)
     config = SynthesisConfig(defect="spot", min_change=1e-3, refine_min_area=1)
-    config = replace(config, min_coverage=0.0, max_leak=1e6)
+    config = config.replace(min_coverage=0.0, max_leak=1e6)
     expected, _ = clibrary.in_python(engine, image, instances, seed, config)
     assert split[4].tiles == len(expected.figures["tiles"])
     assert np.abs(split[0].astype(int) - expected.image.astype(int)).max() <= 1
