@@ -61,8 +61,12 @@ def test_half_weights_are_half_the_size_and_still_the_model(run, engine, tmp_pat
 def test_the_same_run_gives_the_same_engine(run, engine, tmp_path):
     again = build(run, tmp_path / "e", steps=(4, 2), quiet=True)
     assert {p.name for p in again.iterdir()} == {p.name for p in engine.iterdir()}
-    for path in engine.iterdir():
-        assert (again / path.name).read_bytes() == path.read_bytes(), path.name
+    first, second = read_manifest(engine), read_manifest(again)
+    assert first.files == second.files  # every byte of the graphs and the prompts
+    # what the self-check measures is rounding, which depends on what the process did before
+    left, right = (m.provenance.run.pop("self_check") for m in (first, second))
+    assert left.keys() == right.keys()
+    assert first == second
 
 
 @pytest.mark.slow
@@ -97,7 +101,10 @@ def exported(engine, monkeypatch):
 
 
 def test_the_comparison_passes_on_what_was_exported(source, engine):
-    assert compare(source, engine) == read_manifest(engine).provenance.run["self_check"]
+    found, told = compare(source, engine), read_manifest(engine).provenance.run["self_check"]
+    assert found.keys() == told.keys()
+    assert max(found.values()) < 1e-5  # rounding, as when it was built
+    assert max(told.values()) < 1e-5
 
 
 @pytest.mark.parametrize("prompt", range(4))
