@@ -205,14 +205,14 @@ def test_a_run_that_cannot_be_made_is_refused(tmp_path):
 
 def full_after(monkeypatch, writes):
     """A disk that takes ``writes`` files or directories more."""
-    calls, real = count(), checkpoint._sync
+    calls, real = count(), os.fsync
 
-    def full(path):
+    def full(handle):
         if next(calls) >= writes:
-            raise OSError(28, "No space left on device", str(path))
-        real(path)
+            raise OSError(28, "No space left on device")
+        real(handle)
 
-    monkeypatch.setattr(checkpoint, "_sync", full)
+    monkeypatch.setattr(os, "fsync", full)
 
 
 @pytest.mark.slow
