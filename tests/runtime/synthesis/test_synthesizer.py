@@ -236,7 +236,11 @@ def test_the_examples_in_the_documentation_run(capsys, tmp_path, monkeypatch):
     assert first.startswith("0 ")
     assert second.startswith("1 ")
     monkeypatch.chdir(tmp_path)
-    write_folder(tmp_path / "OUT", ["spot"], [])
+    good = np.full((20, 20, 1), 150, np.uint8)
+    label = np.zeros((20, 20), bool)
+    label[8:12, 8:12] = True
+    sample = (good, good, label, label, {"source": "a.png", "sample": 0, "defect": "spot"})
+    write_folder(tmp_path / "OUT", ["spot"], [sample])
     (example,) = [block for block in blocks if "finish" in block]
     exec(example, {})
     assert (tmp_path / "OUT" / "yolo" / "data.yaml").exists()
