@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..errors import UsageError
 
-__all__ = ["Config"]
+__all__ = ["Config", "faults", "message"]
 
 
 class Config(BaseModel):
