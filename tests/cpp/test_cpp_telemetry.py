@@ -28,8 +28,8 @@ def test_onnx_runtime_keeps_no_events(tmp_path, told, silent):
         library = clibrary.build()
     except clibrary.UnavailableError as error:
         pytest.skip(str(error))
-    environment = {k: v for k, v in os.environ.items() if k != "ORT_DISABLE_TELEMETRY"}
-    environment |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    # nothing else of ours: ONNX Runtime is silent, too, where CI's variables are set
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
     environment["PYTHONPATH"] = str(ROOT / "tests")
     if told:
         environment["ORT_DISABLE_TELEMETRY"] = told

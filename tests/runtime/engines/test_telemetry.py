@@ -22,8 +22,8 @@ with load_engine(sys.argv[1], threads=1) as engine:
 @pytest.mark.parametrize(("told", "silent"), [(None, True), ("0", False)], ids=["ours", "theirs"])
 def test_onnx_runtime_keeps_no_events(tmp_path, told, silent):
     """What the user has set is left alone, and shows that the test can see it."""
-    environment = {k: v for k, v in os.environ.items() if k != "ORT_DISABLE_TELEMETRY"}
-    environment |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    # nothing else of ours: ONNX Runtime is silent, too, where CI's variables are set
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
     if told:
         environment["ORT_DISABLE_TELEMETRY"] = told
     command = [sys.executable, "-B", "-c", PROGRAM, str(ENGINE)]
