@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL
 from torch import Tensor
+
+if TYPE_CHECKING:  # the sums need PyTorch alone
+    from diffusers import AutoencoderKL
 
 __all__ = ["PromptEmbeddings", "autoencoder", "denoise", "disentangle", "masked_mean", "noised"]
 

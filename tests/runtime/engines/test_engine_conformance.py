@@ -49,12 +49,12 @@ class Backend:
 
 BACKENDS = {
     "onnx": Backend("engine"),
-    "onnx-cpu": Backend("engine", "cpu"),
+    "onnx-cpu": Backend("engine", "cpu", slow=True),
     "aoti-cpu": Backend("aoti_engine", needs=("torch",), slow=True),
     "onnx-cuda": Backend("engine", "cuda", tolerance=1e-3),
     "onnx-tensorrt": Backend("engine", "tensorrt", tolerance=1e-3),
     "onnx-tensorrt-rtx": Backend("engine", "tensorrt-rtx", tolerance=1e-3),
-    "tensorrt-rtx, pretended": Backend("pretended_rtx", card="pretended"),
+    "tensorrt-rtx, pretended": Backend("pretended_rtx", card="pretended", slow=True),
     "tensorrt-rtx": Backend(
         "rtx_here",
         tolerance=1e-3,

@@ -158,6 +158,7 @@ def test_every_kind_keeps_its_pixels_size_depth_and_orientation(
         np.testing.assert_array_equal(result[..., -1], source[..., -1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compression", [None, "lzw", "zlib", "packbits", "zstd", "lzma"])
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("apart", [False, True], ids=["together", "apart"])
@@ -193,6 +194,7 @@ def no_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "imagecodecs", None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("model", ["grey", "rgb", "rgb+alpha"])
 def test_what_opencv_reads_is_what_tifffile_reads(tmp_path, monkeypatch, model, orientation):

@@ -475,6 +475,7 @@ def failing(patch, call, n, fault):
     patch.setattr(owner, name, fail)
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_for_the_journal(go, monkeypatch, parts):
     """SQLite finds no room for another line; what was settled before stays."""
     job = {"batch_size": 1, "count": 4}
