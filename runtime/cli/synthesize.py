@@ -23,6 +23,9 @@ def synthesize(
     wait: Annotated[
         bool, typer.Option("--wait", help="Wait if another process is writing to OUT.")
     ] = False,
+    redo: Annotated[
+        bool, typer.Option("--redo", help="Make samples again whose images or masks were changed.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The summary as JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
     **options: Any,
@@ -52,7 +55,7 @@ def synthesize(
 
     from ..synthesis.job import synthesize as run
 
-    summary = run(config=job, wait=wait, quiet=quiet)
+    summary = run(config=job, wait=wait, redo=redo, quiet=quiet)
     if as_json:
         typer.echo(json.dumps(asdict(summary)))
     else:

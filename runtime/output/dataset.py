@@ -74,8 +74,7 @@ class DatasetWriter:
         """Keep a good image in train/good, every fifth in test/good; returns its path in OUT."""
         split = "test" if index % _TEST_SHARE == _TEST_SHARE - 1 else "train"
         path = self._base / split / "good" / f"{name}.png"
-        if not path.exists():
-            write_whole(path, encode_png(image))
+        write_whole(path, encode_png(image))
         return path.relative_to(self.out).as_posix()
 
     def write(self, name: str, image: Bits, label: Mask, mask: Mask) -> dict[str, str]:
@@ -91,6 +90,13 @@ class DatasetWriter:
         for path, bits in zip(paths.values(), (image, _grey(label), _grey(mask)), strict=True):
             write_whole(path, encode_png(bits))
         return {kind: path.relative_to(self.out).as_posix() for kind, path in paths.items()}
+
+    def remove(self, entry: JournalEntry) -> None:
+        """Remove a sample, so that it is made again; its good image is written anew then."""
+        for key in ("image", "label", "mask"):
+            if key in entry.record:
+                (self.out / entry.record[key]).unlink(missing_ok=True)
+        self.journal.forget(entry)
 
     def finish(self) -> None:
         """Write the manifest and what is beside it, and have all names on disk."""

@@ -28,6 +28,7 @@ from ..output.dataset import DatasetWriter
 from ..output.formats import finish
 from ..output.journal import JOURNAL, JournalEntry
 from ..progress import Progress
+from .changes import check_unchanged
 from .pipeline import Pipeline, Sample, SourceImage
 from .scheduler import Call, Scheduler, Task, Work
 
@@ -88,6 +89,7 @@ def synthesize(
     config: JobConfig | None = None,
     *,
     wait: bool = False,
+    redo: bool = False,
     quiet: bool = False,
     **options: Any,
 ) -> Summary:
@@ -98,7 +100,9 @@ def synthesize(
     are listed in the summary; the rest goes on. The provider decides the last bits, so a job
     goes on with the one it began with. Whatever stopped a job, the same call goes on with it and
     ends with the same files; another process that is writing to ``out`` is an `OutputError`,
-    unless told to ``wait`` for it. Ctrl-C finishes the samples at hand and raises `Cancelled`.
+    unless told to ``wait`` for it. An image, a mask or a region that was changed since samples
+    were made with it is an `InputError`, unless told to ``redo`` those samples. Ctrl-C finishes
+    the samples at hand and raises `Cancelled`.
     Raises the errors of `defectrt.errors` for everything that concerns the whole job, before
     anything is written.
     """
@@ -127,10 +131,14 @@ def synthesize(
             "masks": masks.record(),
         }
         writer = DatasetWriter(config.out, config.category, pipeline.defect, record, wait=wait)
-        run = _Run(pipeline, masks, writer, record, goods)
         scheduler = Scheduler(opened, batch_size=config.batch_size)
-        with writer.journal, Progress(requested, "synthesize", quiet=quiet) as progress:
-            with _interrupt(quiet) as stop:
+        with writer.journal:
+            check_unchanged(config, writer, redo=redo)
+            run = _Run(pipeline, masks, writer, record, goods)
+            with (
+                Progress(requested, "synthesize", quiet=quiet) as progress,
+                _interrupt(quiet) as stop,
+            ):
                 for task in scheduler.run(run.tasks(stop)):
                     run.settle(task.result())
                     progress.update(run.done, kept=run.kept)

@@ -367,10 +367,9 @@ def test_a_job_that_is_killed_again_and_again_ends_with_the_same_bytes(go, seed)
     assert set(tree(out)) - set(dataset_of(out)) == {"job.sqlite"}
 
 
-def test_a_finished_job_costs_nothing(go, parts, fake_engine):
+def test_a_finished_job_costs_nothing(go, fake_engine):
     out, first = go(count=2)
     fake_engine[1].batches.clear()
-    (parts[0] / "1.png").write_bytes(b"not even read again")
     before = dataset_of(out)
     again, summary = go(count=2)
     assert not fake_engine[1].batches
