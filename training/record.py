@@ -25,9 +25,10 @@ _MAX_CHAIN = 16
 class RunRecord(BaseModel):
     """What went in: versions, the model at the start, configuration, prompts and images.
 
-    base_sha256  of the part that is trained, before the first step
-    image_size   side of the crops, px
-    processes    that trained together
+    base_sha256   of the part that is trained, before the first step
+    image_size    side of the crops, px
+    processes     that trained together
+    masks_sha256  of the masks of all images in ``dataset``, in their order
     """
 
     model_config = ConfigDict(strict=True)
@@ -41,6 +42,7 @@ class RunRecord(BaseModel):
     config: dict[str, JsonValue] = {}
     prompts: list[Prompt]
     dataset: list[DatasetEntry] = []
+    masks_sha256: str = ""
 
 
 def prompt_of(defect_type: str, config: TrainConfig) -> str:

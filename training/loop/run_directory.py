@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import torch
 from filelock import FileLock, Timeout
 from torch import nn
@@ -51,6 +52,14 @@ def fingerprint(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
+def _fingerprint_of_masks(samples: Sequence[Sample]) -> str:
+    digest = hashlib.sha256()
+    for sample in samples:
+        mask = sample.mask
+        digest.update(f"{mask.shape}\n".encode() + np.packbits(mask).tobytes())
+    return digest.hexdigest()
+
+
 def record(
     config: TrainConfig, samples: Sequence[Sample], base: nn.Module, name: str, processes: int
 ) -> RunRecord:
@@ -67,6 +76,7 @@ def record(
         dataset=[
             DatasetEntry(name=f"{s.defect_type}/{s.path.name}", sha256=s.sha256()) for s in samples
         ],
+        masks_sha256=_fingerprint_of_masks(samples),
     )
 
 
@@ -106,5 +116,7 @@ def _compare(run: Path, made: RunRecord, resume: bool) -> None:
         changed.append("the model is not the same")
     if before.dataset != made.dataset:
         changed.append("the training images are not the same")
+    elif before.masks_sha256 != made.masks_sha256:
+        changed.append("the masks of the training images are not the same")
     if changed:
         raise InputError(f"{run}: the run was started otherwise: " + "; ".join(changed))

@@ -8,6 +8,7 @@ import pytest
 from support.datasets import image, mask, mvtec, visa, write
 
 from defectrt.errors import InputError, UsageError
+from defectrt.images.reading import read_image
 from defectrt.training.config import RunConfig, TrainConfig, load_config
 from defectrt.training.data.dataset import read_dataset
 from defectrt.training.data.splits import fold, read_split, samples_of, whole, write_split
@@ -68,6 +69,14 @@ def test_a_whole_dataset_is_learned_from_but_for_its_good_test_images(blank, bot
     dataset = read_dataset(bottle)
     assert read_split(out / "split.json", dataset) == whole(dataset)
     assert [p["name"] for p in record["prompts"]] == ["background", "masked", "crack", "hole"]
+    path = next((bottle / "ground_truth").rglob("*.png"))
+    kept = path.read_bytes()
+    bits = read_image(path).squeeze()
+    bits[0, 0] = 255 - bits[0, 0]
+    write(path, bits)
+    with pytest.raises(InputError, match="the masks of the training images are not the same"):
+        run(blank, out, data=bottle, resume=True)
+    path.write_bytes(kept)
     write(bottle / "train/good/009.png", image(9))
     with pytest.raises(InputError, match="the training images are not the same"):
         run(blank, out, data=bottle, resume=True)
