@@ -43,7 +43,7 @@ def commands(group: Any, context: Any) -> Iterator[tuple[Any, Any]]:
 
 def cell(text: str) -> str:
     """A text that stays in its cell of a table."""
-    text = re.sub(r"\[default: \((.*)\)\]", r"[default: \1]", " ".join(text.split()))
+    text = " ".join(text.split())
     return text.replace("|", "\\|")
 
 

@@ -14,6 +14,7 @@ from .. import __version__
 from ..errors import DefectRTError
 from .doctor import doctor
 from .info import info
+from .streams import open_streams, written_output
 from .synthesize import synthesize
 from .verify import verify
 
@@ -67,8 +68,10 @@ def command_line() -> Any:
 
 def main() -> None:
     """Run the command line; exits with the code of the error, 0 without one, 2 for bad usage."""
+    open_streams()
     try:
-        command_line()()
+        with written_output():
+            command_line()()
     except DefectRTError as error:
         sys.exit(_report(error, error.exit_code))
     except Exception as error:

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
-from typing import Any, Self
+from typing import Annotated, Any, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from ..errors import UsageError
 
-__all__ = ["Config", "faults", "message"]
+__all__ = ["Config", "Interval", "faults", "message"]
+
+
+def _interval(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    texts = value.split(",")
+    if len(texts) != 2:
+        raise ValueError(f"write LOW,HIGH, as in 0.8,1.25, not {value!r}")
+    return texts
+
+
+#: From low to high; as a text LOW,HIGH.
+Interval: TypeAlias = Annotated[tuple[float, float], BeforeValidator(_interval)]
 
 
 class Config(BaseModel):

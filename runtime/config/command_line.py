@@ -57,11 +57,13 @@ def _option(key: str, field: Any) -> inspect.Parameter:
         metavar = metavar or ("<int>" if item is int else "<str>")
     if get_origin(kind) is dict or _is_many(kind):  # as texts: the description says what is wrong
         kind = list[str]
+    elif kind == tuple[float, float]:
+        kind, metavar = str, "<low,high>"
     flag = key.replace("_", "-")
     option = typer.Option(
         f"--{flag}/--no-{flag}" if kind is bool else f"--{flag}",
-        help=field.description,
-        show_default=False if shown in _NOT_SHOWN else _text(shown),
+        help=field.description + (f" [default: {_text(shown)}]" if shown not in _NOT_SHOWN else ""),
+        show_default=False,
         metavar=metavar,
         envvar=extra.get("envvar"),
     )
@@ -79,7 +81,7 @@ def _is_many(kind: Any) -> bool:
 
 
 def _text(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def given(options: Mapping[str, Any], *areas: type[BaseModel]) -> dict[str, Any]:

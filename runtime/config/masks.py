@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from .base import Config
+from .base import Config, Interval
 
 __all__ = ["SHAPES", "MaskConfig"]
 
@@ -55,7 +55,7 @@ class MaskConfig(Config):
         ),
     ] = 1
     mask_scale: Annotated[
-        tuple[float, float],
+        Interval,
         Field(description="Smallest and largest scale of a mask from the bank, 0.1 to 10."),
     ] = (0.8, 1.25)
     mask_min_area: Annotated[

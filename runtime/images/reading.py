@@ -96,7 +96,7 @@ def _header(path: Path, tiff: bytes | None) -> tuple[int, int, int]:
             raise InputError("holds several images; save each in a file of its own")
         return info.width, info.height, info.directory.get(ExifTags.Base.Orientation, 1)
     with _open(path) as image:
-        return *image.size, image.getexif().get(ExifTags.Base.Orientation, 1)
+        return *image.size, _orientation(image)
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -140,7 +140,14 @@ def _decode(data: bytes) -> Bits:
         stored = str([tile[3] for tile in image.tile])
         image.load()  # a truncated file fails here
         array = _decode_deep(data, stored) if _DEEP_COLOUR.search(stored) else _as_array(image)
-        return orient(array, image.getexif().get(ExifTags.Base.Orientation, 1))
+        return orient(array, _orientation(image))
+
+
+def _orientation(image: Image.Image) -> int:
+    """As EXIF has it: what XMP alone says, browsers and OpenCV do not follow, Pillow would."""
+    for key in ("xmp", "XML:com.adobe.xmp"):
+        image.info.pop(key, None)
+    return int(image.getexif().get(ExifTags.Base.Orientation, 1))
 
 
 def _check_size(width: int, height: int) -> None:

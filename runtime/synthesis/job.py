@@ -111,7 +111,7 @@ def synthesize(
     config = config.replace(**options) if config else JobConfig(**options)
     goods = _find_goods(config)
     folders = [p for p in (config.images, *config.mask_paths) if p.is_dir()]
-    if not quiet and (note := left_out_note(folders)):
+    if note := left_out_note(folders):
         print(f"note: {note}", file=sys.stderr)
     requested = len(goods) * config.count
     with open_engine(config, requested * config.candidates) as opened:
@@ -269,7 +269,7 @@ class _Run:
                 listed.name.encode()
             except UnicodeEncodeError as error:
                 raise InputError(
-                    f"{listed.path}: the name is not UTF-8; rename the file"
+                    f"{listed.path}: the name is not UTF-8; rename the file, or set PYTHONUTF8=1"
                 ) from error
             image = read_image(listed.path)
             record = {"source": listed.name, "source_sha256": sha256_of(listed.path)}

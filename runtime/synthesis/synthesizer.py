@@ -119,11 +119,16 @@ class Synthesizer(Closing):
         try:
             self._pipeline = Pipeline(self._engine, config)
             self.defect = self._pipeline.defect
+            self._mask_source = mask_source
             self._masks = mask_source or self._open_masks()
         except BaseException:
             self._engine.close()
             raise
         self._closed = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """By its configuration: another process opens the engine anew."""
+        return _reopen, (self.config, self._mask_source)
 
     def __call__(
         self,
@@ -339,3 +344,7 @@ class _Watched(Closing):
             self._steps += steps
             if self._progress:
                 self._progress(State(self._done, self._total, self._steps))
+
+
+def _reopen(config: SynthesizerConfig, mask_source: MaskSource | None) -> Synthesizer:
+    return Synthesizer(config, mask_source=mask_source)

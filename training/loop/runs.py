@@ -31,7 +31,7 @@ def start(
 ) -> Iterator[Path]:
     """Train what the configuration says; yields each model's directory when it is whole."""
     folders = [*run.good, *run.defect.values(), *([run.data] if run.data else [])]
-    if not quiet and first_process() and (note := left_out_note(folders)):
+    if first_process() and (note := left_out_note(folders)):
         print(f"note: {note}", file=sys.stderr)
     samples, attached = _read(run)
     defect_types = sorted({s.defect_type for s in samples} - {GOOD})

@@ -8,9 +8,11 @@ import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+from support.datasets import mvtec
 from support.outputs import save
 from support.program import command_line
 
@@ -25,11 +27,12 @@ COMMANDS = ["synthesize", "doctor", "info", "verify", "train", "new-model", "bui
 app = sys.modules["defectrt.cli.app"]
 
 
-def program(*words, **env):
+def program(*words, stdout=subprocess.PIPE, **env):
     """Run the program as its own process."""
     return subprocess.run(
         [sys.executable, "-c", "from defectrt.cli import main; main()", *map(str, words)],
-        capture_output=True,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"} | env,
         check=False,
@@ -272,3 +275,36 @@ def test_from_nothing_to_a_dataset(tmp_path):
     )  # fmt: skip
     assert made.returncode == 0, made.stderr
     assert len(list((tmp_path / "out" / "parts" / "test" / "spot").iterdir())) == 3
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is missing")
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [["info"], ["--help"]])
+def test_a_full_standard_output_is_told(words):
+    with Path("/dev/full").open("w") as full:
+        result = program(*words, stdout=full)
+    assert result.returncode == 5
+    assert result.stderr.startswith("error: standard output: cannot be written (No space")
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_without_streams_the_work_is_done(tmp_path):
+    code = (
+        "import sys; sys.stdout = sys.stderr = None\n"
+        f"sys.argv = ['defectrt', 'synthesize', '--images', {str(tmp_path)!r}, '--out', '/none']\n"
+        "from defectrt.cli import main; main()"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert (result.returncode, result.stdout, result.stderr) == (3, b"", b"")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1"])
+def test_what_a_terminal_cannot_show_is_escaped(tmp_path, encoding):
+    root = mvtec(tmp_path / "a")
+    for folder in ("test", "ground_truth"):
+        (root / folder / "hole").rename(root / folder / "部")
+    result = program("data", "inspect", root, PYTHONIOENCODING=encoding)
+    assert result.returncode in (0, 7), result.stderr
+    assert "\\u90e8" in result.stdout

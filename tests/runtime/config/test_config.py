@@ -139,7 +139,7 @@ def words_of(values):
         elif isinstance(value, dict):
             words += [word for name, text in value.items() for word in (flag, f"{name}={text}")]
         elif key == "mask_scale":
-            words += [flag, *value]
+            words += [flag, ",".join(map(str, value))]
         elif isinstance(value, list):
             words += [word for item in value for word in (flag, item)]
         else:

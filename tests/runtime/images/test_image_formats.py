@@ -17,7 +17,7 @@ from defectrt.errors import InputError, MissingExtraError
 from defectrt.images import tiff as tiff_module
 from defectrt.images.compositing import composite, feather
 from defectrt.images.png import encode_png
-from defectrt.images.reading import read_image
+from defectrt.images.reading import image_size, read_image
 from defectrt.images.tiff import TiffInfo
 from defectrt.images.window import from_model, place_window, to_model
 
@@ -156,6 +156,16 @@ def test_every_kind_keeps_its_pixels_size_depth_and_orientation(
     assert (result[band == 1][:, colours] != source[band == 1][:, colours]).all(axis=1).mean() > 0.9
     if "alpha" in model:
         np.testing.assert_array_equal(result[..., -1], source[..., -1])
+
+
+def test_only_exif_turns_an_image(tmp_path):
+    """As in browsers and OpenCV; Pillow would also follow what XMP says."""
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF><a tiff:Orientation="6"/></rdf:RDF>'
+    stored = samples(1, np.uint8)
+    Image.fromarray(stored.squeeze()).save(tmp_path / "a.jpg", xmp=xmp)
+    assert Image.open(tmp_path / "a.jpg").getexif()[0x0112] == 6
+    assert read_image(tmp_path / "a.jpg").shape == stored.shape
+    assert image_size(tmp_path / "a.jpg") == stored.shape[:2]
 
 
 @pytest.mark.slow

@@ -83,13 +83,13 @@ def test_inspection_names_files_that_are_not_read(tmp_path):
     assert inspect(read_dataset(tmp_path)).not_read == ["crack/2.webp"]
 
 
-def test_synthesize_names_files_that_are_not_read(parts, fake_engine, tmp_path, capsys):
+def test_synthesize_names_files_that_are_not_read_even_if_quiet(
+    parts, fake_engine, tmp_path, capsys
+):
     images, masks = parts
     touch(masks, "9.webp")
-    for quiet, said in ((False, 1), (True, 0)):
-        out = tmp_path / str(quiet)
-        synthesize(images, out, engine=fake_engine[0], masks=masks, quiet=quiet)
-        assert capsys.readouterr().err.count("note: 1 files are not read, as they are not") == said
+    synthesize(images, tmp_path / "out", engine=fake_engine[0], masks=masks, quiet=True)
+    assert "note: 1 files are not read, as they are not" in capsys.readouterr().err
 
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 50 40\n%%EndComments\nshowpage\n"

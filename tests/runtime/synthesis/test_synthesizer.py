@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 import re
 import threading
 from pathlib import Path
@@ -196,6 +197,16 @@ def test_what_it_refuses(fake):
         synthesizer(image())
     with pytest.raises(EngineError, match="closed"):
         list(synthesizer.run([]))
+
+
+def test_another_process_opens_it_anew_by_its_configuration(fake):
+    with Synthesizer(seed=5, defect="spot") as ours:
+        theirs = pickle.loads(pickle.dumps(ours))
+        assert theirs is not ours
+        assert theirs.config == ours.config
+        np.testing.assert_array_equal(
+            theirs(image(), square(), name="a").image, ours(image(), square(), name="a").image
+        )
 
 
 def test_the_package_offers_it():
