@@ -61,7 +61,7 @@ def layer_box(layer: str, about: str, top: int) -> tuple[list[str], int]:
     tall = PAD + LINE * (1 + len(names)) + PAD
     parts = [
         f'<rect x="10" y="{top}" width="{WIDTH - 20}" height="{tall}" rx="6" fill="#f4f6f8" '
-        'tile="#57606a"/>',
+        'stroke="#57606a"/>',
         text(24, top + PAD + 10, layer, ' font-weight="bold"'),
         text(176, top + PAD + 10, about, ' fill="#57606a"'),
     ]
@@ -89,7 +89,7 @@ def drawing() -> str:
             ' fill="#57606a"',
         ),
         f'<rect x="10" y="{top + 12}" width="{WIDTH - 20}" height="40" rx="6" fill="#f4f6f8" '
-        'tile="#57606a"/>',
+        'stroke="#57606a"/>',
         text(24, top + 37, CPP),
     ]
     size = f'width="{WIDTH}" height="{top + 62}" viewBox="0 0 {WIDTH} {top + 62}"'

@@ -41,14 +41,14 @@ def panel(title: str, curves: dict[str, list[tuple[int, float]]], top: int) -> s
     parts = [f'<text x="{MARGIN}" y="{top + 24}" font-weight="bold">{title}</text>']
     for value in (0, high / 2, high):
         x, y = place(0, value)
-        parts.append(f'<path d="M{x} {y:.1f}h{wide}" tile="#ddd"/>')
+        parts.append(f'<path d="M{x} {y:.1f}h{wide}" stroke="#ddd"/>')
         parts.append(f'<text x="4" y="{y + 4:.1f}">{value:.2f}</text>')
     parts.append(f'<text x="{WIDTH - MARGIN}" y="{top + HEIGHT - 20}" text-anchor="end">')
     parts.append(f"step {last}</text>")
     for i, (term, curve) in enumerate(curves.items()):
         path = "L".join("{:.1f} {:.1f}".format(*place(*point)) for point in curve)
         colour = COLOURS[i % len(COLOURS)]
-        parts.append(f'<path d="M{path}" fill="none" tile="{colour}" tile-width="1.5"/>')
+        parts.append(f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
         x = WIDTH - MARGIN - 110
         parts.append(f'<text x="{x}" y="{top + 24 + 16 * i}" fill="{colour}">{term}</text>')
     return "\n".join(parts)
