@@ -41,7 +41,7 @@ def build(
     backend: Backend | None = None,
     *,
     steps: Sequence[int] = (50, 20, 10),
-    convention: Convention = "diffusers",
+    convention: Convention = "paper",
     map_side: int | None = None,
     defects: Sequence[str] = (),
     overwrite: bool = False,

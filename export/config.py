@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from defectrt.config.base import Config
 
-__all__ = ["BuildConfig"]
+__all__ = ["BUNDLED", "BuildConfig"]
 
 _PLANS = ("tensorrt-rtx", "tensorrt")
 
@@ -16,6 +16,10 @@ _PLANS = ("tensorrt-rtx", "tensorrt")
 def _for(*backends: str) -> dict[str, list[str]]:
     """Only these backends have the option."""
     return {"backends": list(backends)}
+
+
+#: How the bundled engine was built, where it was not by default.
+BUNDLED = {"steps": (20, 50, 10), "half_weights": True}
 
 
 class BuildConfig(Config):
@@ -31,7 +35,7 @@ class BuildConfig(Config):
     convention: Annotated[
         Literal["paper", "diffusers"],
         Field(description="Inversion evaluates at (z_{t-1}, t-1): paper, or at t: diffusers."),
-    ] = "diffusers"
+    ] = "paper"
     map_size: Annotated[
         int | None,
         Field(ge=1, description="Side of the attention map; by default up to 16 or h/4."),

@@ -167,12 +167,17 @@ class RunConfig(Config):
     """Where a run reads and writes, and how it is watched."""
 
     model: Annotated[
-        str,
+        str | None,
         Field(
             min_length=1,
-            description="Stable Diffusion directory in diffusers' format, or a hub id.",
+            description="Stable Diffusion directory in diffusers' format, or a hub id; by default "
+            "the bundled base, which has learned surfaces and defects that were drawn.",
         ),
-    ]
+    ] = None
+    from_nothing: Annotated[
+        bool,
+        Field(description="Fine-tune a model that has learned nothing yet; it takes far longer."),
+    ] = False
     out: Annotated[Path, Field(description="Directory of the run.")]
     data: Annotated[
         Path | None,
@@ -292,7 +297,7 @@ def dump_config(run: RunConfig, training: TrainConfig) -> str:
         "good": tuple(folder.resolve() for folder in run.good),
         "defect": {defect_type: folder.resolve() for defect_type, folder in run.defect.items()},
     }
-    if Path(run.model).exists():
+    if run.model and Path(run.model).exists():
         absolute["model"] = str(Path(run.model).resolve())
     run = run.model_copy(update=absolute)
     values = run.model_dump(mode="json") | training.model_dump(mode="json", by_alias=True)

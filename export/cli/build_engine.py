@@ -10,15 +10,18 @@ import typer
 from defectrt.config.command_line import given, with_file, with_options
 from defectrt.extras import requires
 
-from ..config import BuildConfig
+from ..config import BUNDLED, BuildConfig
 
 __all__ = ["build_engine"]
 
 
 @with_options(BuildConfig)
 def build_engine(
-    run: Annotated[Path, typer.Argument(help="Directory of a training run.")],
     out: Annotated[Path, typer.Option(help="Engine directory to write.")],
+    run: Annotated[
+        Path | None,
+        typer.Argument(help="Directory of a training run; without it, the bundled base."),
+    ] = None,
     config: Annotated[
         Path | None, typer.Option(help="YAML file; its keys are the options below, with _ for -.")
     ] = None,
@@ -43,15 +46,20 @@ def build_engine(
         --compute-capability 89 --compute-capability 120
 
       defectrt build-engine runs/hole --out engines/hole-cpu --backend aoti
+
+      defectrt build-engine --out engines/bundled
     """
-    how = BuildConfig(**with_file(config, given(options, BuildConfig)))
+    chosen = with_file(config, given(options, BuildConfig))
+    how = BuildConfig(**(BUNDLED if run is None and not chosen else {}) | chosen)
     with requires("export"):
+        from defectrt.training.models.bundled import BUNDLED_RUN
+
         from ..backends import open_backend
         from ..build import build
 
     typer.echo(
         build(
-            run,
+            run or BUNDLED_RUN,
             out,
             open_backend(how),
             steps=how.steps,

@@ -17,6 +17,7 @@ from ..config import RunConfig, TrainConfig, dump_config
 from ..data.dataset import read_dataset
 from ..data.samples import GOOD, Sample, read_good, read_pairs
 from ..data.splits import hashed, read_split, samples_of, whole
+from ..models.bundled import BUNDLED_RUN
 from ..models.stable_diffusion import open_model
 from ..record import RESUME
 from .train import train
@@ -57,12 +58,19 @@ def _train(
     resume: bool,
     quiet: bool,
 ) -> Path:
+    model = open_model(run.model or BUNDLED_RUN / "model")
+    if model.untrained and training.objective == "disentangle" and not run.from_nothing:
+        raise InputError(
+            f"{run.model}: its {' and '.join(model.untrained)} never learned anything; leave out "
+            "--model to start from the bundled base, train it first (see the recipe in "
+            "examples/bundled_engine), or add --from-nothing"
+        )
     return train(
-        open_model(run.model),
+        model,
         samples,
         training,
         run.out,
-        base_model=run.model,
+        base_model=run.model or "bundled",
         resume=resume,
         checkpoint_every=run.checkpoint_every,
         keep_checkpoints=run.keep_checkpoints,

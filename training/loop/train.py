@@ -108,6 +108,8 @@ def train(
         if first and config.lora:
             write_directory(run / "lora", state.module.save_lora_adapter, advice=RESUME)
         loop.stage.finish(loop.crops)
+        learned = "vae" if config.of_vae else "unet"
+        model.untrained = tuple(part for part in model.untrained if part != learned)
         if first:
             write_directory(run / "model", model.save, advice=RESUME)
         accelerator.wait_for_everyone()

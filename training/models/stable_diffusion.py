@@ -72,13 +72,17 @@ class MaskedUNet(nn.Module):
 
 @dataclass
 class StableDiffusion:
-    """The parts of a Stable Diffusion model that the method uses."""
+    """The parts of a Stable Diffusion model that the method uses.
+
+    untrained  those of ``unet`` and ``vae`` that still have random weights
+    """
 
     unet: UNet2DConditionModel
     vae: AutoencoderKL
     text_encoder: CLIPTextModel
     tokenizer: CLIPTokenizer
     scheduler: dict[str, Any]
+    untrained: tuple[str, ...] = ()
 
     @property
     def noise_schedule(self) -> NoiseSchedule:
@@ -146,9 +150,12 @@ class StableDiffusion:
         self.text_encoder.save_pretrained(directory / "text_encoder", safe_serialization=True)
         self.tokenizer.save_pretrained(directory / "tokenizer")
         DDIMScheduler.from_config(self.scheduler).save_pretrained(directory / "scheduler")
-        (directory / "model_index.json").write_text(json.dumps(_MODEL_INDEX, indent=2) + "\n")
+        index = _MODEL_INDEX | ({_UNTRAINED: list(self.untrained)} if self.untrained else {})
+        (directory / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
 
 
+#: Key of a model's index that names its parts of random weights; other programs skip it.
+_UNTRAINED = "_untrained"
 _MODEL_INDEX = {
     "_class_name": "StableDiffusionPipeline",
     "feature_extractor": [None, None],
@@ -186,12 +193,20 @@ def open_model(source: str | os.PathLike[str]) -> StableDiffusion:
             ),
             tokenizer=CLIPTokenizer.from_pretrained(name, subfolder="tokenizer"),
             scheduler=dict(DDIMScheduler.load_config(name, subfolder="scheduler")),
+            untrained=_untrained(Path(name)),
         )
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{name}: the model cannot be opened: {error}") from error
     for part in (model.unet, model.vae, model.text_encoder):
-        part.requires_grad_(False).eval()
+        part.requires_grad_(False).eval().float()  # stored in half precision, perhaps
     return model
+
+
+def _untrained(directory: Path) -> tuple[str, ...]:
+    index = directory / "model_index.json"
+    values = json.loads(index.read_text()) if index.is_file() else {}
+    named = values.get(_UNTRAINED, []) if isinstance(values, dict) else []
+    return tuple(part for part in ("unet", "vae") if part in named)
 
 
 @dataclass(frozen=True)
@@ -255,6 +270,7 @@ def new_model(
                     prediction_type=prediction_type,
                 ).config
             ),
+            untrained=("unet", "vae"),
         )
 
 

@@ -39,7 +39,7 @@ def bottle(tmp_path):
 
 
 def run(blank, out, training=TRAINING, *, resume=False, **options):
-    config = RunConfig(model=str(blank), out=out, preview_every=0, **options)
+    config = RunConfig(model=str(blank), from_nothing=True, out=out, preview_every=0, **options)
     list(start(config, training, resume=resume, quiet=True))
     return json.loads((out / "run.json").read_text())
 

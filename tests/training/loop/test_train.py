@@ -451,7 +451,8 @@ def test_a_model_a_defect_type(samples, tmp_path):
         "small",
         None,
         {
-            "model": str(tmp_path / "base"), "out": tmp_path / "out", "steps": 2, "batch_size": 2,
+            "model": str(tmp_path / "base"), "from_nothing": True, "out": tmp_path / "out",
+            "steps": 2, "batch_size": 2,
             "defect": {"dent": tmp_path / "0", "hole": tmp_path / "1"}, "good": tmp_path / "good",
             "per_defect_type": True, "preview_every": 0, "tensorboard": False, "device": "cpu",
         },
@@ -504,6 +505,7 @@ def test_a_run_goes_on_from_its_directory_alone(samples, tmp_path, capsys):
     options = {"preset": "small", "quiet": True}
     given = {"batch_size": 2, "preview_every": 0, "tensorboard": False, "device": "cpu"}
     given |= {"model": str(tmp_path / "base"), "defect": [f"hole={tmp_path / 'hole'}"]}
+    given["from_nothing"] = True
     train_command(**options, **given, out=tmp_path / "whole", steps=3)
     train_command(**options, **given, out=out, steps=2)
     train_command(resume=True, quiet=True, out=out, steps=3)
@@ -527,7 +529,8 @@ def test_one_side_of_a_split_is_trained_on_and_kept_with_hashes(samples, tmp_pat
     split = fold(dataset, 0)
     write_split(split, tmp_path / "fold.json")
     values = {
-        "model": str(tmp_path / "base"), "out": tmp_path / "run", "steps": 1, "batch_size": 2,
+        "model": str(tmp_path / "base"), "from_nothing": True, "out": tmp_path / "run",
+        "steps": 1, "batch_size": 2,
         "data": tmp_path / "data", "split": tmp_path / "fold.json", "preview_every": 0,
         "tensorboard": False, "device": "cpu",
     }  # fmt: skip

@@ -1,0 +1,45 @@
+"""The bundled base: the model that the bundled engine was built from, to be trained further.
+
+It lies beside this file as a run, ``bundled/run.json`` and ``bundled/model``, in half precision.
+
+python -m defectrt.training.models.bundled RUN OUT
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from defectrt.files import write_directory, write_whole
+
+from ..record import read_record
+from .stable_diffusion import open_model
+
+__all__ = ["BUNDLED_RUN", "publish"]
+
+#: A finished run, so that engines are built from it as from any other.
+BUNDLED_RUN = Path(__file__).parent / "bundled"
+_ADVICE = "mend this and publish again"
+
+
+def publish(run: Path, out: Path) -> None:
+    """Write a finished run as a base: its record, and its model in half precision.
+
+    The weights are those that an engine with weights of half precision holds. Raises `InputError`
+    if it is not a run, `OutputError` if ``out`` cannot be written.
+    """
+    record, model = read_record(run), open_model(run / "model")
+    for part in (model.unet, model.vae, model.text_encoder):
+        for weights in part.parameters():
+            weights.data = weights.data.half()
+
+    def write(directory: Path) -> None:
+        model.save(directory / "model")
+        text = record.model_dump_json(indent=1) + "\n"
+        write_whole(directory / "run.json", text.encode(), advice=_ADVICE)
+
+    write_directory(out, write, advice=_ADVICE)
+
+
+if __name__ == "__main__":
+    publish(Path(sys.argv[1]), Path(sys.argv[2]))
