@@ -52,7 +52,7 @@ def build_engine(
     chosen = with_file(config, given(options, BuildConfig))
     how = BuildConfig(**(BUNDLED if run is None and not chosen else {}) | chosen)
     with requires("export"):
-        from defectrt.training.models.bundled import BUNDLED_RUN
+        from defectrt.training.bundled import BUNDLED_RUN
 
         from ..backends import open_backend
         from ..build import build

@@ -13,11 +13,11 @@ from defectrt.errors import InputError
 from defectrt.files import write_whole
 from defectrt.images.folder import left_out_note
 
+from ..bundled import BUNDLED_RUN
 from ..config import RunConfig, TrainConfig, dump_config
 from ..data.dataset import read_dataset
 from ..data.samples import GOOD, Sample, read_good, read_pairs
 from ..data.splits import hashed, read_split, samples_of, whole
-from ..models.bundled import BUNDLED_RUN
 from ..models.stable_diffusion import open_model
 from ..record import RESUME
 from .train import train

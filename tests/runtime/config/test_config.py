@@ -60,7 +60,7 @@ JOBS = [
     JobConfig(images="good", out="data", shape="perlin", within="regions"),
 ]
 BUILDS = [
-    BuildConfig(steps=(50,), convention="paper", map_size=8, half_weights=True),
+    BuildConfig(steps=(50,), convention="diffusers", map_size=8, half_weights=True),
     BuildConfig(backend="aoti", defect=("hole", "dent"), batch_size=(2, 5, 9), device="cpu"),
     BuildConfig(backend="tensorrt-rtx", precision="bfloat16", compute_capability=(89, 120)),
     BuildConfig(
@@ -71,6 +71,7 @@ RUNS = [
     (
         RunConfig(
             model="models/base",
+            from_nothing=True,
             out="runs/x",
             data="data",
             layout="mvtec",
@@ -280,10 +281,10 @@ def test_the_command_line_goes_over_the_file(go, fake_engine, parts, tmp_path):
         ),
         (
             ["train"],
-            {"learning_rat": 1, "objective": "x", "out": "x"},
+            {"learning_rat": 1, "objective": "x"},
             ["--lora", -1],
             {
-                "model": "needed; give --model or model: in the file",
+                "out": "needed; give --out or out: in the file",
                 "objective": "input should be 'autoencoder', 'decoder', 'denoise' or "
                 "'disentangle', not 'x'",
                 "lora": "input should be greater than or equal to 0, not -1",

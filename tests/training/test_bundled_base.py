@@ -12,7 +12,7 @@ from support.program import command_line
 from defectrt.engines.loading import BUNDLED_ENGINE
 from defectrt.engines.manifest import MANIFEST
 from defectrt.files import sha256_of
-from defectrt.training.models.bundled import BUNDLED_RUN, publish
+from defectrt.training.bundled import BUNDLED_RUN, publish
 from defectrt.training.models.stable_diffusion import SIZES, new_model, open_model
 from defectrt.training.record import read_record
 

@@ -1,8 +1,8 @@
 """The bundled base: the model that the bundled engine was built from, to be trained further.
 
-It lies beside this file as a run, ``bundled/run.json`` and ``bundled/model``, in half precision.
+It lies beside this file as a run, in ``bundled_base``: a record and a model in half precision.
 
-python -m defectrt.training.models.bundled RUN OUT
+python -m defectrt.training.bundled RUN OUT
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from pathlib import Path
 
 from defectrt.files import write_directory, write_whole
 
-from ..record import read_record
-from .stable_diffusion import open_model
+from .models.stable_diffusion import open_model
+from .record import read_record
 
 __all__ = ["BUNDLED_RUN", "publish"]
 
 #: A finished run, so that engines are built from it as from any other.
-BUNDLED_RUN = Path(__file__).parent / "bundled"
+BUNDLED_RUN = Path(__file__).parent / "bundled_base"
 _ADVICE = "mend this and publish again"
 
 
