@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_origin
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 import typer
 from pydantic import BaseModel
@@ -57,7 +58,7 @@ def _option(key: str, field: Any) -> inspect.Parameter:
         metavar = metavar or ("<int>" if item is int else "<str>")
     if get_origin(kind) is dict or _is_many(kind):  # as texts: the description says what is wrong
         kind = list[str]
-    elif kind == tuple[float, float]:
+    elif _bare(kind) == tuple[float, float]:
         kind, metavar = str, "<low,high>"
     flag = key.replace("_", "-")
     option = typer.Option(
@@ -73,6 +74,16 @@ def _option(key: str, field: Any) -> inspect.Parameter:
         default=None,
         annotation=Annotated[kind | None, option],
     )
+
+
+def _bare(kind: Any) -> Any:
+    """A type without what is said of it, and without None."""
+    kinds = [item for item in get_args(kind) if item is not type(None)]
+    if get_origin(kind) is Annotated or (
+        get_origin(kind) in (Union, UnionType) and len(kinds) == 1
+    ):
+        return _bare(kinds[0])
+    return kind
 
 
 def _is_many(kind: Any) -> bool:

@@ -61,6 +61,13 @@ class MaskConfig(Config):
     mask_min_area: Annotated[
         int, Field(ge=1, description="Px that a mask from the bank keeps at least.")
     ] = 16
+    size: Annotated[
+        Interval | None,
+        Field(
+            description="Smallest and largest longest side of a mask in px; by default what "
+            "the bank, the examples or the type of defect have."
+        ),
+    ] = None
     within: Annotated[
         Path | None,
         Field(
@@ -110,6 +117,11 @@ class MaskConfig(Config):
             (
                 self.masks and self.instances > 1,
                 "instances: a folder of masks decides for itself",
+            ),
+            (self.masks and self.size, "size: a folder of masks decides for itself"),
+            (
+                self.size and not 1 <= self.size[0] <= self.size[1] <= 4096,
+                "size: from low to high, 1 to 4096 px",
             ),
             (not 0.1 <= low <= high <= 10, "mask_scale: from low to high, 0.1 to 10"),
         ]

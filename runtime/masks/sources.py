@@ -17,6 +17,7 @@ from ..diffusion.seeds import sample_seed
 from ..errors import InputError
 from ..images.types import Bits, Mask
 from .bank import BankEntry, read_bank, transplant
+from .examples import Examples, ExampleShapes
 from .folder import MaskFolder
 from .placement import TRIES, grow, paste, place
 from .regions import (
@@ -31,7 +32,15 @@ from .registration import Golden
 from .shapes import draw_shape
 from .source import MaskSource, Placed, digest
 
-__all__ = ["BankShapes", "DrawnShapes", "LimitedMasks", "PlacedMasks", "Shapes", "open_masks"]
+__all__ = [
+    "BankShapes",
+    "DrawnShapes",
+    "LimitedMasks",
+    "PlacedMasks",
+    "Shapes",
+    "SizedShapes",
+    "open_masks",
+]
 
 Rng = np.random.Generator
 
@@ -44,12 +53,19 @@ Make = Callable[[float], tuple[Mask, dict[str, Any]]]
 
 
 def open_masks(
-    config: MaskConfig, defect_type: str, *, window: int, seed: int, band: int
+    config: MaskConfig,
+    defect_type: str,
+    *,
+    window: int,
+    seed: int,
+    band: int,
+    examples: Examples | None = None,
 ) -> MaskSource:
     """The source for a type of defect.
 
     ``window`` is the side that the model sees, in px; ``band`` is the width of the soft border
-    around a mask. Raises `InputError` for folders and files that cannot be used.
+    around a mask; ``examples`` are those that the engine was learned from, whose shapes are the
+    first choice. Raises `InputError` for folders and files that cannot be used.
     """
     margin = band if config.margin is None else config.margin
     gap = max(window // 4, 2 * band + 1)
@@ -57,14 +73,24 @@ def open_masks(
     if config.masks:
         folder = MaskFolder(config.masks, gap)
         return folder if isinstance(regions, Everywhere) else LimitedMasks(folder, regions)
-    shapes: Shapes = (
-        BankShapes(read_bank(config.mask_bank, gap), config.mask_scale, config.mask_min_area)
-        if config.mask_bank
-        else DrawnShapes(config.shape or defect_type, window)
-    )
+    shapes = _open_shapes(config, defect_type, window=window, gap=gap, examples=examples)
+    if config.size:
+        shapes = SizedShapes(shapes, config.size)
     return PlacedMasks(
         shapes, seed, regions, margin=margin, instances=config.instances, gap=2 * band + 1
     )
+
+
+def _open_shapes(
+    config: MaskConfig, defect_type: str, *, window: int, gap: int, examples: Examples | None
+) -> Shapes:
+    if config.mask_bank:
+        bank = read_bank(config.mask_bank, gap)
+        return BankShapes(bank, config.mask_scale, config.mask_min_area)
+    known = examples.masks(defect_type) if examples and not config.shape else []
+    if examples and known:
+        return ExampleShapes(known, directed=examples.directed)
+    return DrawnShapes(config.shape or defect_type, window)
 
 
 def _open_regions(config: MaskConfig) -> RegionSource:
@@ -138,6 +164,33 @@ class BankShapes:
         names = digest(f"{e.sha256} {e.piece} {e.file}" for e in self._entries)
         how = {"scale": list(self._scale), "min_area": self._min_area}
         return {"from": "bank", "defects": names, **how}
+
+
+class SizedShapes:
+    """Shapes from elsewhere, made as large as was asked for."""
+
+    def __init__(self, shapes: Shapes, size: tuple[float, float]) -> None:
+        """``size`` is the smallest and the largest longest side, in px."""
+        self._shapes, self._size = shapes, size
+
+    def __call__(self, rng: Rng, size: Size) -> Make:
+        """One size for all scales that are tried, which make it smaller."""
+        low, high = self._size
+        wanted = exp(rng.uniform(log(low), log(high)))
+        inner = self._shapes(rng, size)
+
+        def make(scale: float) -> tuple[Mask, dict[str, Any]]:
+            shape, record = inner(1.0)
+            longest = round(wanted * scale, 2)
+            return transplant(shape, scale=longest / max(shape.shape)), record | {
+                "longest": longest
+            }
+
+        return make
+
+    def record(self) -> dict[str, Any]:
+        """The shapes, and their size."""
+        return self._shapes.record() | {"longest": list(self._size)}
 
 
 class PlacedMasks:

@@ -22,6 +22,7 @@ from ..errors import Cancelled, InputError, NothingDoneError, OutputError, Parti
 from ..files import sha256_of
 from ..images.folder import find_images, left_out_note
 from ..images.reading import read_image
+from ..masks.examples import read_examples
 from ..masks.source import MaskSource, Placed, digest
 from ..masks.sources import open_masks
 from ..output.dataset import DatasetWriter
@@ -117,7 +118,12 @@ def synthesize(
     with open_engine(config, requested * config.candidates) as opened:
         pipeline = Pipeline(opened, config)
         masks = open_masks(
-            config, pipeline.defect, window=pipeline.window, seed=config.seed, band=pipeline.band
+            config,
+            pipeline.defect,
+            window=pipeline.window,
+            seed=config.seed,
+            band=pipeline.band,
+            examples=read_examples(config.engine or BUNDLED_ENGINE),
         )
         record = config.record() | {
             "batch_size": config.batch_size,

@@ -20,10 +20,11 @@ from ..closing import Closing
 from ..config.job import SynthesizerConfig
 from ..diffusion.rows import Floats, Rows
 from ..engines.engine import Engine
-from ..engines.loading import open_engine
+from ..engines.loading import BUNDLED_ENGINE, open_engine
 from ..engines.manifest import Manifest
 from ..errors import Cancelled, EngineError, InputError
 from ..images.types import MAX_PIXELS, Bits, Mask
+from ..masks.examples import read_examples
 from ..masks.reading import as_mask
 from ..masks.source import MaskSource
 from ..masks.sources import open_masks
@@ -191,6 +192,7 @@ class Synthesizer(Closing):
             window=pipeline.window,
             seed=self.config.seed,
             band=pipeline.band,
+            examples=read_examples(self.config.engine or BUNDLED_ENGINE),
         )
 
     def _run(

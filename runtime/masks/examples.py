@@ -1,0 +1,204 @@
+"""Shapes around those of a few real defects: bent, joined, turned and scaled, no two alike.
+
+An engine that was learned from examples carries their masks in ``shapes.json``. What is drawn from
+them has their sizes and forms, and more of both than the examples themselves: a detector that sees
+the same five shapes again and again learns little from them.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Mapping, Sequence
+from math import exp, log
+from pathlib import Path
+from typing import Annotated, Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ..errors import EngineError
+from ..images.types import Mask
+from .bank import transplant
+from .pieces import largest, tight
+
+__all__ = ["SHAPES_FILE", "ExampleShapes", "Examples", "bend", "read_examples", "write_examples"]
+
+Rng = np.random.Generator
+
+SHAPES_FILE = "shapes.json"
+#: Larger files are not read.
+_MAX_BYTES = 16 << 20
+#: Change of the area, each way; share of shapes that are two examples in one.
+_AREA, _JOINED = 2.0, 0.25
+#: Degrees that a shape may lean where the surface has a direction.
+_LEAN = 12.0
+#: How far an outline is bent at most, as a share of the shape's own size.
+_BEND = 0.18
+#: Samples a px, each way, while an outline is bent; px over which it is moved one way.
+_FINE, _SMOOTH = 3, 10.0
+
+
+class _Shape(BaseModel):
+    """One mask: its size, and its bits row by row, 8 in a byte, in base64."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    height: Annotated[int, Field(ge=1, le=4096)]
+    width: Annotated[int, Field(ge=1, le=4096)]
+    bits: str
+
+    @model_validator(mode="after")
+    def _whole(self) -> _Shape:
+        try:
+            data = base64.b64decode(self.bits, validate=True)
+        except ValueError as error:
+            raise ValueError("bits are not base64") from error
+        if len(data) != (self.height * self.width + 7) // 8:
+            raise ValueError(f"{len(data)} bytes for {self.height}x{self.width} bits")
+        if not self.mask().any():
+            raise ValueError("an empty mask")
+        return self
+
+    def mask(self) -> Mask:
+        """[h,w]"""
+        data = np.frombuffer(base64.b64decode(self.bits), np.uint8)
+        bits = np.unpackbits(data, count=self.height * self.width)
+        return bits.reshape(self.height, self.width).astype(bool)
+
+
+class Examples(BaseModel):
+    """The masks of the examples that an engine was learned from.
+
+    shapes     of each type of defect
+    directed   whether the surface has a direction, so that shapes are not turned
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    shapes: dict[str, Annotated[list[_Shape], Field(min_length=1, max_length=10_000)]]
+    directed: bool = False
+
+    def masks(self, defect_type: str) -> list[Mask]:
+        """Of one type, each tight [h,w]; none if it has no examples."""
+        return [shape.mask() for shape in self.shapes.get(defect_type, [])]
+
+
+def write_examples(folder: Path, shapes: Mapping[str, Sequence[Mask]], *, directed: bool) -> None:
+    """Write ``shapes.json``, from masks [h,w] that are not empty."""
+    made = Examples(
+        shapes={
+            name: [
+                _Shape(
+                    height=mask.shape[0],
+                    width=mask.shape[1],
+                    bits=base64.b64encode(np.packbits(mask).tobytes()).decode(),
+                )
+                for mask in map(tight, masks)
+            ]
+            for name, masks in shapes.items()
+        },
+        directed=directed,
+    )
+    (folder / SHAPES_FILE).write_text(made.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+def read_examples(engine: Path) -> Examples | None:
+    """The examples of an engine directory, if it was learned from some.
+
+    Raises `EngineError` for a file that is not what it should be.
+    """
+    path = engine / SHAPES_FILE
+    if not path.is_file():
+        return None
+    if path.stat().st_size > _MAX_BYTES:
+        raise EngineError(f"{path}: larger than {_MAX_BYTES >> 20} MiB; no shapes of examples")
+    try:
+        return Examples.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        where = ".".join(map(str, fault["loc"]))
+        raise EngineError(f"{path}: not the shapes of examples: {where}: {fault['msg']}") from None
+
+
+class ExampleShapes:
+    """Shapes from the examples of one type of defect."""
+
+    def __init__(self, masks: Sequence[Mask], *, directed: bool) -> None:
+        """``masks`` are tight and not empty; shapes of a ``directed`` surface are not turned."""
+        self._masks, self._directed = masks, directed
+
+    def __call__(
+        self, rng: Rng, size: tuple[int, int]
+    ) -> Callable[[float], tuple[Mask, dict[str, Any]]]:
+        """Another one at every scale; its seed and scale make it again."""
+
+        def make(scale: float) -> tuple[Mask, dict[str, Any]]:
+            seed = int(rng.integers(2**53))
+            shape = self._draw(np.random.default_rng(seed), scale)
+            return shape, {"from": "examples", "scale": round(scale, 4), "shape_seed": seed}
+
+        return make
+
+    def record(self) -> dict[str, Any]:
+        """The engine, which is recorded as a whole, decides the shapes."""
+        return {"from": "examples", "examples": len(self._masks)}
+
+    def _draw(self, rng: Rng, scale: float) -> Mask:
+        shape = self._turned(rng)
+        if rng.random() < _JOINED:
+            shape = _join(shape, self._turned(rng), rng)
+        shape = bend(shape, rng.uniform(0, _BEND), rng)
+        area = exp(rng.uniform(-log(_AREA), log(_AREA))) * int(self._one(rng).sum())
+        factor = scale * (area / int(shape.sum())) ** 0.5
+        return transplant(shape, scale=factor)
+
+    def _one(self, rng: Rng) -> Mask:
+        return self._masks[rng.integers(len(self._masks))]
+
+    def _turned(self, rng: Rng) -> Mask:
+        lean = rng.uniform(-_LEAN, _LEAN) + 180 * rng.integers(2)
+        angle = lean if self._directed else rng.uniform(0, 360)
+        return transplant(self._one(rng), float(angle), mirror=bool(rng.integers(2)))
+
+
+def bend(shape: Mask, amount: float, rng: Rng) -> Mask:
+    """A tight mask [h,w], its outline moved about smoothly, tight [h',w'].
+
+    ``amount`` is the largest move as a share of the shape's own size, √area; what falls apart keeps
+    its largest piece.
+    """
+    reach = amount * float(shape.sum()) ** 0.5
+    pad = int(np.ceil(reach)) + 2
+    fine = np.kron(np.pad(shape, pad), np.ones((_FINE, _FINE), bool)).astype(np.float32)
+    over = max(_SMOOTH, 4 * reach) * _FINE
+    moves = [_smooth(rng, fine.shape, over) * reach * _FINE for _ in "yx"]
+    y, x = np.mgrid[: fine.shape[0], : fine.shape[1]].astype(np.float32)
+    moved = cv2.remap(fine, x + moves[1], y + moves[0], cv2.INTER_LINEAR)
+    height, width = (side // _FINE for side in fine.shape)
+    share = moved.reshape(height, _FINE, width, _FINE).mean(axis=(1, 3))
+    bent = share >= 0.5
+    return tight(largest(bent)) if bent.any() else shape
+
+
+def _join(shape: Mask, other: Mask, rng: Rng) -> Mask:
+    """Two shapes in one: a px of the other on a px of the first; both whole."""
+    (ys, xs), (yo, xo) = np.nonzero(shape), np.nonzero(other)
+    i, k = rng.integers(len(ys)), rng.integers(len(yo))
+    dy, dx = int(ys[i] - yo[k]), int(xs[i] - xo[k])
+    top, left = max(0, -dy), max(0, -dx)
+    height = max(top + shape.shape[0], top + dy + other.shape[0])
+    width = max(left + shape.shape[1], left + dx + other.shape[1])
+    joined = np.zeros((height, width), bool)
+    joined[top : top + shape.shape[0], left : left + shape.shape[1]] |= shape
+    joined[top + dy : top + dy + other.shape[0], left + dx : left + dx + other.shape[1]] |= other
+    return tight(joined)
+
+
+def _smooth(rng: Rng, size: tuple[int, ...], sigma: float) -> NDArray[np.float32]:
+    """A random field [H,W] in [-1,1] that changes over about ``sigma`` px."""
+    cells = [max(3, int(np.ceil(side / sigma)) + 2) for side in size]
+    coarse = rng.uniform(-1, 1, cells).astype(np.float32)
+    field = cv2.resize(coarse, (size[1], size[0]), interpolation=cv2.INTER_CUBIC)
+    return np.asarray(np.clip(field, -1, 1), np.float32)
