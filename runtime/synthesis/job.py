@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..config.job import JobConfig
-from ..engines.loading import BUNDLED_ENGINE, open_engine
+from ..engines.loading import BUNDLED_ENGINE, batch_size_of, open_engine
 from ..engines.manifest import MANIFEST
 from ..errors import Cancelled, InputError, NothingDoneError, OutputError, PartialError, UsageError
 from ..files import sha256_of
@@ -116,7 +116,7 @@ def synthesize(
             config, pipeline.defect, window=pipeline.window, seed=config.seed, band=pipeline.band
         )
         record = config.record() | {
-            "batch_size": config.batch_size,
+            "batch_size": batch_size_of(config, opened),
             "defect": pipeline.defect,
             "steps": len(pipeline.schedule),
             "category": config.category,
@@ -128,7 +128,7 @@ def synthesize(
         }
         writer = DatasetWriter(config.out, config.category, pipeline.defect, record, wait=wait)
         run = _Run(pipeline, masks, writer, record, goods)
-        scheduler = Scheduler(opened, batch_size=config.batch_size)
+        scheduler = Scheduler(opened, batch_size=batch_size_of(config, opened))
         with writer.journal, Progress(requested, "synthesize", quiet=quiet) as progress:
             with _interrupt(quiet) as stop:
                 for task in scheduler.run(run.tasks(stop)):

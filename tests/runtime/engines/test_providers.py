@@ -19,7 +19,7 @@ from support.outputs import records
 from support.rows import random_rows
 
 from defectrt import doctor
-from defectrt.config.engine import ProviderName
+from defectrt.config.engine import EngineConfig, ProviderName
 from defectrt.engines import loading, providers, trials
 from defectrt.engines.loading import load_engine
 from defectrt.engines.manifest import read_manifest
@@ -338,6 +338,26 @@ def test_what_bound_memory_gave_stays_when_it_is_used_again(engine, bound):
         opened.step(others)
         np.testing.assert_array_equal(latent, kept[0])
         np.testing.assert_array_equal(attention, kept[1])
+
+
+def test_a_device_is_given_one_call_at_a_time(engine, bound, monkeypatch):
+    manifest = read_manifest(engine)
+    with OnnxEngine(engine, manifest, threads=4, calls=16) as opened:
+        assert opened.calls == 1
+    monkeypatch.undo()
+    with OnnxEngine(engine, manifest, threads=4, calls=2) as opened:
+        assert opened.calls == 2
+
+
+@pytest.mark.parametrize(
+    ("provider", "rows"),
+    [("cpu", 4), ("openvino", 4), ("cuda", 16), ("tensorrt", 16), ("tensorrt-rtx", 16)],
+)
+def test_a_card_gets_larger_batches_unless_told_otherwise(provider, rows):
+    engine = FakeEngine()
+    engine.provider = provider
+    assert loading.batch_size_of(EngineConfig(), engine) == rows
+    assert loading.batch_size_of(EngineConfig(batch_size=7), engine) == 7
 
 
 def test_threads_take_turns_at_bound_memory(engine, bound):
