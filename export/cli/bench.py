@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from defectrt.config.command_line import given, with_options
-from defectrt.config.engine import EngineConfig
+from defectrt.config.engine import BATCH_SIZE, EngineConfig
 from defectrt.extras import requires
 
 __all__ = ["bench"]
@@ -53,7 +53,7 @@ def bench(
         images=images,
         steps=steps,
         rounds=rounds,
-        batch_size=hardware.batch_size,
+        batch_size=hardware.batch_size or BATCH_SIZE,
         threads=hardware.threads or cores(),
         provider=hardware.provider,
         quiet=quiet,

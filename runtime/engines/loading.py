@@ -7,14 +7,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
-from ..config.engine import EngineConfig
+from ..config.engine import BATCH_SIZE, CARD_BATCH_SIZE, EngineConfig
 from ..errors import EngineError, UsageError
 from ..extras import requires
 from .engine import Engine, cores
 from .manifest import Manifest, verify
 from .trust import require_trust
 
-__all__ = ["BUNDLED_ENGINE", "load_engine", "open_engine"]
+__all__ = ["BUNDLED_ENGINE", "batch_size_of", "load_engine", "open_engine"]
 
 #: The engine that ships with the package.
 BUNDLED_ENGINE = Path(__file__).parent / "bundled"
@@ -31,6 +31,8 @@ class _Backend(NamedTuple):
     extra: str = ""
 
 
+#: What an engine's ``provider`` is where it computes on the CPU.
+_ON_CPU = ("cpu", "openvino")
 #: By their names in the manifest. A module is imported when one of its engines is opened.
 _BACKENDS = {
     "onnx": _Backend("onnx_engine", "OnnxEngine"),
@@ -92,10 +94,15 @@ def open_engine(config: EngineConfig, tries: int) -> Engine:
     return load_engine(
         config.engine or BUNDLED_ENGINE,
         threads=threads,
-        calls=max(1, min(threads, tries // config.batch_size)),
+        calls=max(1, min(threads, tries // (config.batch_size or BATCH_SIZE))),
         provider=config.provider,
         trust=config.trust,
     )
+
+
+def batch_size_of(config: EngineConfig, engine: Engine) -> int:
+    """Rows at once in this engine: the configuration's, or what suits what it runs on."""
+    return config.batch_size or (BATCH_SIZE if engine.provider in _ON_CPU else CARD_BATCH_SIZE)
 
 
 def _fastest(path: Path, manifest: Manifest, threads: int | None) -> str:

@@ -31,17 +31,18 @@ class OnnxEngine(GraphEngine):
         """Open graphs that `verify` has already checked.
 
         ``calls`` calls may run at once and share the threads. On a CPU a call of one thread each
-        does more in all than one call of many. ``provider`` is one of `providers.PROVIDERS`; it
-        takes every graph whole or it is an `EngineError`.
+        does more in all than one call of many; a device takes one at a time, since others would
+        only wait for it with batches that are not full. ``provider`` is one of
+        `providers.PROVIDERS`; it takes every graph whole or it is an `EngineError`.
         """
         super().__init__(manifest, threads, calls)
         chosen = require(provider)
-        self.provider = provider
-        each = max(1, (threads or cores()) // calls)
+        self.provider, self.calls = provider, 1 if chosen.device else calls
+        each = max(1, (threads or cores()) // self.calls)
         self._outputs = {name: list(graph.outputs) for name, graph in self._signatures.items()}
         for name, path in self._files(directory, "onnx").items():
             graph, device = self._signatures[name], chosen.device
-            session = open_session(path, chosen, graph, each)
+            session = open_session(path, chosen, graph, each, manifest.precision)
             self._graphs[name] = BoundSession(session, graph, device) if device else session
 
     def _compute(self, name: str, feeds: dict[str, Any]) -> list[Floats]:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..config.job import JobConfig
-from ..engines.loading import BUNDLED_ENGINE, open_engine
+from ..engines.loading import BUNDLED_ENGINE, batch_size_of, open_engine
 from ..engines.manifest import MANIFEST
 from ..errors import Cancelled, InputError, NothingDoneError, OutputError, PartialError, UsageError
 from ..files import sha256_of
@@ -126,7 +126,7 @@ def synthesize(
             examples=read_examples(config.engine or BUNDLED_ENGINE),
         )
         record = config.record() | {
-            "batch_size": config.batch_size,
+            "batch_size": batch_size_of(config, opened),
             "defect": pipeline.defect,
             "steps": len(pipeline.schedule),
             "category": config.category,
@@ -137,7 +137,7 @@ def synthesize(
             "masks": masks.record(),
         }
         writer = DatasetWriter(config.out, config.category, pipeline.defect, record, wait=wait)
-        scheduler = Scheduler(opened, batch_size=config.batch_size)
+        scheduler = Scheduler(opened, batch_size=batch_size_of(config, opened))
         with writer.journal:
             check_unchanged(config, writer, redo=redo)
             run = _Run(pipeline, masks, writer, record, goods)

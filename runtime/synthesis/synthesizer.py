@@ -20,7 +20,7 @@ from ..closing import Closing
 from ..config.job import SynthesizerConfig
 from ..diffusion.rows import Floats, Rows
 from ..engines.engine import Engine
-from ..engines.loading import BUNDLED_ENGINE, open_engine
+from ..engines.loading import BUNDLED_ENGINE, batch_size_of, open_engine
 from ..engines.manifest import Manifest
 from ..errors import Cancelled, EngineError, InputError
 from ..images.types import MAX_PIXELS, Bits, Mask
@@ -215,7 +215,8 @@ class Synthesizer(Closing):
 
         ready: dict[int, Task[Result]] = {}
         turn = 0
-        for task in Scheduler(watched, batch_size=self.config.batch_size).run(tasks()):
+        batch_size = batch_size_of(self.config, self._engine)
+        for task in Scheduler(watched, batch_size=batch_size).run(tasks()):
             ready[places.pop(task)] = task
             watched.sample_is_done()
             while turn in ready:

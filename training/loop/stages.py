@@ -42,6 +42,12 @@ class Stage(nn.Module):
         """The loss terms of ``batch``, to be added; all randomness comes from ``generator``."""
         raise NotImplementedError
 
+    def put(self, tensor: Tensor) -> Tensor:
+        """A tensor of the CPU on the device; a card is not waited for."""
+        if self.device.type == "cpu":
+            return tensor
+        return tensor.pin_memory().to(self.device, non_blocking=True)
+
     def finish(self, crops: Crops) -> None:
         """The last touch before the model is saved."""
 
@@ -70,10 +76,10 @@ class _Autoencoder(Stage):
         module.requires_grad_(True)
 
     def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        pixels = torch.from_numpy(batch.pixels).to(self.device)
+        pixels = self.put(torch.from_numpy(batch.pixels))
         h, w = (side // self.model.downscale for side in pixels.shape[-2:])
         shape = (len(pixels), self.module.config.latent_channels, h, w)
-        noise = torch.randn(shape, generator=generator).to(self.device)
+        noise = self.put(torch.randn(shape, generator=generator))
         return autoencoder(self.module, pixels, noise)
 
     def finish(self, crops: Crops) -> None:
@@ -129,16 +135,15 @@ class _Denoiser(Stage):
     def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         z0 = self._encode(batch, generator)
         rows = len(z0)
-        noise = torch.randn(z0.shape, generator=generator).to(self.device)
-        timestep = torch.randint(len(self._alphas), (rows,), generator=generator).to(self.device)
+        noise = self.put(torch.randn(z0.shape, generator=generator))
+        timestep = self.put(torch.randint(len(self._alphas), (rows,), generator=generator))
+        defects = torch.tensor([self._index[defect_type] for defect_type in batch.defect_types])
         prompts = PromptEmbeddings(
-            defect=self._embeddings[
-                [self._index[defect_type] for defect_type in batch.defect_types]
-            ],
-            background=self._embeddings[[0] * rows],
-            masked=self._embeddings[[1] * rows],
+            defect=self._embeddings[self.put(defects)],
+            background=self._embeddings[:1].expand(rows, -1, -1),
+            masked=self._embeddings[1:2].expand(rows, -1, -1),
         )
-        mask = latent_mask(batch, self.model.downscale).to(self.device)
+        mask = self.put(latent_mask(batch, self.model.downscale))
         inputs = (self.net, z0, mask, noise, timestep, self._alphas, prompts)
         defect_type, by_area = self.model.prediction_type, self.config.normalize_by_mask_area
         if self.config.objective == "denoise":
@@ -155,7 +160,7 @@ class _Denoiser(Stage):
         """Latents; never in float16, whose range the autoencoders of Stable Diffusion leave."""
         bf16 = self.config.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-            return self.model.encode(torch.from_numpy(batch.pixels).to(self.device), generator)
+            return self.model.encode(self.put(torch.from_numpy(batch.pixels)), generator)
 
     def finish(self, crops: Crops) -> None:
         """Merge the LoRA, so that what is saved is a plain U-Net."""

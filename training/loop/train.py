@@ -6,9 +6,11 @@ import os
 import signal
 import sys
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,13 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import GradientAccumulationPlugin, patch_environment
 
+from defectrt.engines.engine import cores
 from defectrt.errors import Cancelled, InputError, TrainingError
 from defectrt.files import write_directory
 from defectrt.progress import Progress
 
 from ..config import TrainConfig
+from ..data.ahead import Ahead
 from ..data.crops import Augmentation, Batch, Crops
 from ..data.samples import Sample
 from ..evaluation.previews import Previews
@@ -37,6 +41,10 @@ __all__ = ["OBJECTIVES", "TrainConfig", "train"]
 
 #: Parameters up to which speed counts for more than memory.
 _SMALL = 100_000_000
+#: Threads that make batches for a card; on a CPU one, beside those that train.
+_MOST_WORKERS = 8
+#: Steps after which losses are read: a card waits for whoever reads.
+_READ_EVERY = defaultdict(lambda: 10, cpu=1)
 OBJECTIVES = ("autoencoder", "decoder", "denoise", "disentangle")
 
 
@@ -84,6 +92,7 @@ def train(
         newest = checkpoint.latest(loop.checkpoints)
         if resume and newest:
             checkpoint.load(state, newest)
+        stack.enter_context(loop.batches)
         watch = stack.enter_context(
             _watch(
                 loop,
@@ -96,9 +105,15 @@ def train(
         )
         stop = stack.enter_context(_interrupt())
         while state.step < config.steps and not _agreed(accelerator, stop):
-            watch(_step(loop))
-            if first and (state.step % checkpoint_every == 0 or state.step == config.steps):
+            loop.unread.append(_step(loop))
+            last = state.step == config.steps
+            saved = last or state.step % checkpoint_every == 0
+            shown = bool(preview_every) and state.step % preview_every == 0
+            if saved or shown or len(loop.unread) >= _READ_EVERY[accelerator.device.type]:
+                _read(loop, watch)
+            if first and saved:
                 checkpoint.save(state, loop.checkpoints, keep_checkpoints)
+        _read(loop, watch)
         if state.step < config.steps:
             if first:
                 checkpoint.save(state, loop.checkpoints, keep_checkpoints)
@@ -126,8 +141,19 @@ class _Loop:
     optimizer: Any
     state: State
     crops: Crops
+    batches: Ahead
     config: TrainConfig
     checkpoints: Path
+    unread: list[_Seen] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What a step saw, still on its device: the mean of every term, and the gradient's norm."""
+
+    step: int
+    names: tuple[str, ...]
+    values: torch.Tensor
 
 
 def _prepare(
@@ -150,7 +176,14 @@ def _prepare(
     forward, optimizer = accelerator.prepare(stage, own)
     ema = averaging(stage.module, config.ema_decay)
     state = State(stage.module, own, ema, scaler=accelerator.scaler)
-    return _Loop(accelerator, stage, forward, optimizer, state, crops, config, checkpoints)
+    ranks = accelerator.num_processes
+    batches = Ahead(
+        lambda number: crops.batch(number, config.batch_size),
+        stride=ranks,
+        end=config.steps * config.accumulate * ranks,
+        workers=1 if accelerator.device.type == "cpu" else min(_MOST_WORKERS, cores()),
+    )
+    return _Loop(accelerator, stage, forward, optimizer, state, crops, batches, config, checkpoints)
 
 
 def _optimizer(module: torch.nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
@@ -176,6 +209,7 @@ def _accelerator(config: TrainConfig, device: str) -> Accelerator:
     if kind == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # nothing reads such memory
     # accelerate keeps its state for the life of the process; every run brings its own settings
     AcceleratorState._reset_state(reset_partial_state=True)
     alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
@@ -191,15 +225,18 @@ def _accelerator(config: TrainConfig, device: str) -> Accelerator:
         )
 
 
-def _step(loop: _Loop) -> dict[str, float]:
-    """One optimisation step; all randomness is a function of (seed, step, process, batch)."""
+def _step(loop: _Loop) -> _Seen:
+    """One optimisation step; all randomness is a function of (seed, step, process, batch).
+
+    Nothing is read of what it computes, so a card need not be waited for.
+    """
     state, config, accelerator = loop.state, loop.config, loop.accelerator
     ranks = accelerator.num_processes
     start = state.step * config.accumulate * ranks + accelerator.process_index
     numbers = range(start, start + config.accumulate * ranks, ranks)
-    batches = [loop.crops.batch(number, config.batch_size) for number in numbers]
+    batches = [loop.batches[number] for number in numbers]
     shares = _shares(batches, accelerator) if loop.stage.per_defect else [1.0] * len(batches)
-    seen = []
+    step, seen, norm = state.step, [], None
     for number, batch, share in zip(numbers, batches, shares, strict=True):
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + number)
         with accelerator.accumulate(loop.forward):
@@ -207,21 +244,35 @@ def _step(loop: _Loop) -> dict[str, float]:
             if loop.stage.per_defect:
                 terms[loop.stage.per_defect] = terms[loop.stage.per_defect] * share
             values = torch.stack(list(terms.values()))
-            _check_finite(values.sum(), "loss", loop)
             accelerator.backward(values.sum())
             seen.append(values.detach())
             if accelerator.sync_gradients:
-                _update(loop)
+                norm = _update(loop)
     means = accelerator.reduce(torch.stack(seen).mean(dim=0), "mean")
-    return dict(zip(terms, means.tolist(), strict=True))
+    # float16's scaler passes over a step whose gradient is not finite itself
+    norm = (
+        torch.zeros_like(means[0]) if norm is None or state.scaler is not None else norm.to(means)
+    )
+    return _Seen(step, tuple(terms), torch.cat([means, norm.view(1)]))
 
 
-def _update(loop: _Loop) -> None:
-    """Move the weights along their gradients."""
+def _read(loop: _Loop, watch: Callable[[int, dict[str, float]], None]) -> None:
+    """Hand on what the last steps saw; raises `TrainingError` for what is not finite.
+
+    The weights may be spoilt then, but nothing was made of them: whoever saves them reads first.
+    """
+    for seen in loop.unread:
+        *terms, norm = seen.values.tolist()
+        _check_finite(sum(terms), "loss", seen.step, loop)
+        _check_finite(norm, "gradient", seen.step, loop)
+        watch(seen.step + 1, dict(zip(seen.names, terms, strict=True)))
+    loop.unread.clear()
+
+
+def _update(loop: _Loop) -> torch.Tensor:
+    """Move the weights along their gradients, whose norm before clipping is returned."""
     state, config = loop.state, loop.config
     norm = loop.accelerator.clip_grad_norm_(trained(state.module).values(), 1.0)
-    if state.scaler is None:  # float16's scaler passes over such a step itself
-        _check_finite(norm, "gradient", loop)
     for group in state.optimizer.param_groups:
         group["lr"] = config.learning_rate * _share_of_rate(config, state.step)
     loop.optimizer.step()
@@ -229,6 +280,8 @@ def _update(loop: _Loop) -> None:
     state.step += 1
     if state.ema:
         state.ema.step(trained(state.module).values())
+    assert isinstance(norm, torch.Tensor)
+    return norm.detach()
 
 
 def _share_of_rate(config: TrainConfig, step: int) -> float:
@@ -237,8 +290,8 @@ def _share_of_rate(config: TrainConfig, step: int) -> float:
     return min(1.0, up, down)
 
 
-def _check_finite(value: torch.Tensor, name: str, loop: _Loop) -> None:
-    if torch.isfinite(value):
+def _check_finite(value: float, name: str, step: int, loop: _Loop) -> None:
+    if isfinite(value):
         return
     newest = checkpoint.latest(loop.checkpoints)
     usable = (
@@ -247,7 +300,7 @@ def _check_finite(value: torch.Tensor, name: str, loop: _Loop) -> None:
         else "there is no checkpoint yet"
     )
     raise TrainingError(
-        f"the {name} is {value.item()} at step {loop.state.step}; {usable}. "
+        f"the {name} is {value} at step {step}; {usable}. "
         "To train further, start again with a lower --learning-rate or --precision float32"
     )
 
@@ -259,8 +312,10 @@ def _shares(batches: Sequence[Batch], accelerator: Accelerator) -> list[float]:
     for more. The backward pass divides by the number of batches, and that is undone here.
     """
     counts = torch.tensor([float(b.mask.any(axis=(1, 2, 3)).sum()) for b in batches])
-    mean = accelerator.reduce(counts.mean().to(accelerator.device), "mean").item()
-    return (counts / mean).tolist() if mean else [1.0] * len(batches)
+    mean = counts.mean()
+    if accelerator.num_processes > 1:
+        mean = accelerator.reduce(mean.to(accelerator.device), "mean").cpu()
+    return (counts / mean).tolist() if mean > 0 else [1.0] * len(batches)
 
 
 def _agreed(accelerator: Accelerator, stop: threading.Event) -> bool:
@@ -289,10 +344,10 @@ def _watch(
     every: int,
     tensorboard: bool,
     quiet: bool,
-) -> Iterator[Callable[[dict[str, float]], None]]:
+) -> Iterator[Callable[[int, dict[str, float]], None]]:
     """What takes each step's losses: the log, the progress line, the previews."""
     if not loop.accelerator.is_main_process:
-        yield lambda losses: None
+        yield lambda step, losses: None
         return
     state, config = loop.state, loop.config
     crops = config.batch_size * config.accumulate * loop.accelerator.num_processes
@@ -302,16 +357,16 @@ def _watch(
         Progress(config.steps, config.objective, quiet=quiet) as progress,
     ):
 
-        def watch(losses: dict[str, float]) -> None:
-            figures = log.add(state.step, losses, crops)
-            if previews and (state.step % every == 0 or state.step == config.steps):
+        def watch(step: int, losses: dict[str, float]) -> None:
+            figures = log.add(step, losses, crops)
+            if previews and (step % every == 0 or step == config.steps):
                 with log.paused(), averaged(state.module, state.ema):
-                    measured, image = previews.draw(state.step)
-                log.write(state.step, measured, image)
+                    measured, image = previews.draw(step)
+                log.write(step, measured, image)
                 latest.update({k: v for k, v in measured.items() if k != "preview"})
             if sys.stderr.isatty():  # the bar has a clock of its own
                 figures.pop("left")
-            progress.update(state.step, **figures, **latest)
+            progress.update(step, **figures, **latest)
 
         yield watch
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -106,6 +107,40 @@ def test_batches_are_filled_while_there_is_enough():
     assert scheduler.stats.padding < 0.15 * rows
     assert scheduler.stats.calls == {"encode": 40, "decode": 40, "rows": len(engine.sizes["step"])}
     assert set(scheduler.stats.seconds) == {"encode", "decode", "rows"}
+
+
+class Device(FakeEngine):
+    """What takes a while and one call at a time."""
+
+    def __init__(self):
+        super().__init__()
+        self._lock = threading.Lock()
+
+    def step(self, rows):
+        assert self._lock.acquire(blocking=False), "a call waits for the device"
+        try:
+            time.sleep(0.001)
+            return super().step(rows)
+        finally:
+            self._lock.release()
+
+
+def test_a_device_computes_hardly_any_padding():
+    """80 samples of 100 steps and batches of 16, as a card has them."""
+
+    def long(engine, i):
+        pixels, mask, _ = problem(i)
+        z0 = yield Encode(pixels)
+        prompts = Prompts(*(np.full(1, k, np.int64) for k in (2, 0, 1)))
+        for _ in range(25):
+            yield from invert(z0, mask, prompts, engine.manifest.steps(4))
+        return (yield Decode(z0))
+
+    engine = Device()
+    scheduler = Scheduler(engine, batch_size=16)
+    assert len(list(scheduler.run(Task(long(engine, i)) for i in range(80)))) == 80
+    assert scheduler.stats.rows == 80 * 100
+    assert scheduler.stats.padding <= 0.05 * (scheduler.stats.rows + scheduler.stats.padding)
 
 
 def test_tasks_are_taken_only_as_there_is_room():

@@ -169,6 +169,41 @@ def test_ctrl_c_finishes_the_step_and_resumes(samples, tmp_path, monkeypatch):
     assert all(torch.equal(whole[k], resumed[k]) for k in whole)
 
 
+def test_losses_may_be_read_later_and_are_the_same(samples, tmp_path, monkeypatch):
+    """A card's are read every ten steps; of six here, every four and at the end."""
+
+    def told(name):
+        lines = (tmp_path / name / "log.jsonl").read_text().splitlines()
+        return [{k: v for k, v in json.loads(x).items() if k in kept} for x in lines]
+
+    kept, seen = ("step", "matching", "regularizer"), []
+    config = but(CONFIG, steps=11)
+    at_once = run_tiny(samples, tmp_path / "at_once", config)
+    monkeypatch.setitem(loop._READ_EVERY, "cpu", 4)
+    read = loop._read
+    monkeypatch.setattr(loop, "_read", lambda *a: (seen.append(len(a[0].unread)), read(*a))[1])
+    later = run_tiny(samples, tmp_path / "later", config)
+    assert same(at_once, later)
+    assert told("at_once") == told("later")
+    assert seen == [4, 4, 3, 0]
+
+
+def test_what_is_not_finite_is_found_before_anything_is_made_of_it(samples, tmp_path, monkeypatch):
+    calls, real = count(), stages.disentangle
+
+    def poisoned(*args, **kwargs):
+        terms = real(*args, **kwargs)
+        return {k: v * float("nan") for k, v in terms.items()} if next(calls) == 4 else terms
+
+    monkeypatch.setattr(stages, "disentangle", poisoned)
+    monkeypatch.setitem(loop._READ_EVERY, "cpu", 100)
+    with pytest.raises(TrainingError, match=r"nan at step 4.*--resume --steps 3 makes"):
+        run_tiny(samples, tmp_path / "run", checkpoint_every=3)
+    newest = checkpoint.latest(tmp_path / "run" / "checkpoints")
+    assert int(newest.name) == 3
+    assert all(v.isfinite().all() for v in load_file(newest / "weights.safetensors").values())
+
+
 def test_a_loss_that_is_not_finite_stops_with_a_whole_checkpoint(samples, tmp_path, monkeypatch):
     calls, real = count(), stages.disentangle
 

@@ -83,12 +83,24 @@ def test_a_scratch_lays_bare_what_lies_below_its_own_surface():
 
 
 def test_what_it_writes_is_what_training_reads(tmp_path):
-    write(tmp_path, count=6, size=64, seed=0, window=48)
+    write(tmp_path, count=6, size=64, seed=0, window=48, workers=1)
     assert len(read_good(tmp_path / "good")) == 6
     for defect_type in DEFECT_TYPES:
         samples = read_pairs(tmp_path / defect_type, defect_type)
         assert len(samples) == 6
         assert all(sample.image.shape == (64, 64, 3) for sample in samples)
+
+
+@pytest.mark.slow
+def test_several_processes_draw_the_same_bytes(tmp_path):
+    for workers in (1, 2):
+        write(tmp_path / str(workers), count=3, size=64, seed=0, window=48, workers=workers)
+    one, two = (
+        {p.relative_to(root): p.read_bytes() for p in root.rglob("*.png")}
+        for root in (tmp_path / "1", tmp_path / "2")
+    )
+    assert one == two
+    assert len(one) == 3 * (1 + 2 * len(DEFECT_TYPES))
 
 
 def groove(azimuth):
