@@ -8,7 +8,7 @@
 #                                                     earlier call left lies in .gpu/before
 #   benchmarks/gpu.sh STAGE … --out OUT               there: stages by name
 #
-# --toy rehearses at toy size on a CPU. PYTHON names the Python to take. See docs/hardware.md.
+# --toy rehearses at toy size on a CPU. PYTHON names the Python to take, BUNDLE another folder than .gpu. See docs/hardware.md.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python="${PYTHON:-python3}"
@@ -16,12 +16,7 @@ export PYTHONUNBUFFERED=1
 if [ "${1:-}" = bundle ]; then
     PYTHONPATH=benchmarks exec "$python" -m gpu.bundle "${@:2}"
 fi
-bundle=.gpu
-for ((i = 1; i < $#; i++)); do
-    if [ "${!i}" = --bundle ]; then
-        next=$((i + 1)) bundle="${!next}"
-    fi
-done
+bundle="${BUNDLE:-.gpu}"
 if [ ! -d "$bundle/wheels" ]; then
     echo "$bundle/wheels: not there; make it with benchmarks/gpu.sh bundle" >&2
     exit 2
@@ -30,4 +25,4 @@ site="$(mktemp -d)"
 trap 'rm -rf "$site"' EXIT
 "$python" -m pip install --quiet --no-index --no-deps --no-compile --no-cache-dir \
     --disable-pip-version-check --target "$site" "$bundle"/wheels/*.whl
-PYTHONPATH="$site:$PWD/benchmarks" "$python" -m gpu "$@"
+PYTHONPATH="$site:$PWD/benchmarks" "$python" -m gpu "$@" --bundle "$bundle"

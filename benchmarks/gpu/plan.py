@@ -70,8 +70,8 @@ def run(
 ) -> int:
     """Run all stages in ``seconds``, whatever becomes of each; the number that are not done.
 
-    ``out`` gets the results (`results.FILE`) and what the processes print (`LOG`). ``options`` go
-    to every stage. A stage that an earlier call has done is passed over.
+    ``out`` gets the results (`results.FILE`) and what the processes complain of (`LOG`).
+    ``options`` go to every stage. A stage that an earlier call has done is passed over.
     """
     deadline = clock() + seconds - _RESERVE
     failed = 0
@@ -127,22 +127,16 @@ def command(stage: str, out: Path, seconds: float, options: Sequence[str]) -> li
 def process(command: Sequence[str], log: Path, seconds: float) -> int | None:
     """Run it with all it starts; its exit code, or None if its time was over.
 
-    What it prints goes to ``log``; lines that begin with a bracket, which are results, go to
-    the standard output too.
+    Its standard output is this process's, its errors go to ``log``.
     """
-    start = log.stat().st_size if log.exists() else 0
-    with log.open("a", encoding="utf-8") as file:
-        child = subprocess.Popen(command, stdout=file, stderr=file, process_group=0)
+    with log.open("ab") as file:
+        child = subprocess.Popen(command, stderr=file, process_group=0)
     try:
-        code: int | None = child.wait(max(seconds, 0.1))
+        return child.wait(max(seconds, 0.1))
     except subprocess.TimeoutExpired:
-        code = None
+        return None
     finally:
         _end(child)
-        with log.open(encoding="utf-8", errors="replace") as file:
-            file.seek(start)
-            print("".join(line for line in file if line.startswith("[")), end="", flush=True)
-    return code
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

@@ -114,7 +114,9 @@ def line(row: dict[str, Any]) -> str:
     """A row for the eye."""
     name = row.get("key") or f"stage {row.get('end', '')}"
     hidden = {"stage", "key", "end", "conditions"}
-    return f"[{row['stage']}] {name}: " + _figures({k: v for k, v in row.items() if k not in hidden})
+    return f"[{row['stage']}] {name}: " + _figures(
+        {k: v for k, v in row.items() if k not in hidden}
+    )
 
 
 def _figures(row: dict[str, Any]) -> str:
