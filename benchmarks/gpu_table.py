@@ -309,10 +309,11 @@ def aoti_step(bench: Bench) -> Step:
     inputs = dict(zip(names, bench.rows(3), strict=True))
     program = export_program(module, inputs, fewest=2 if bench.device == "cuda" else 1)
     folder = TemporaryDirectory()
-    path = Path(folder.name) / "denoiser.pt2"
-    compile_program(program, path, bench.device)
+    with TemporaryDirectory() as made:
+        path = Path(made) / "denoiser.pt2"
+        compile_program(program, path, bench.device)
+        place = unpack(path, hash_file(path), Path(folder.name))
     del program, module
-    place = unpack(path, hash_file(path), Path(folder.name))
     loader = torch._C._aoti.AOTIModelPackageLoader(
         str(place), "model", bench.device == "cuda", 1, -1
     )

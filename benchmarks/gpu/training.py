@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -124,20 +124,21 @@ class Training:
     ) -> dict[str, Any]:
         """Train for that long, then bring the averaged weights back."""
         run, start = self.folder / name, time.monotonic()
-        go = partial(train, run=run, resume=(run / "run.json").exists(), device=self.context.device,
-                     quiet=True, checkpoint_every=_ENDLESS, base_model=self.course.size)  # fmt: skip
+        options: dict[str, Any] = {
+            "device": self.context.device,
+            "base_model": self.course.size,
+            "checkpoint_every": _ENDLESS,
+            "quiet": True,
+        }
         begun = self.steps(run)
-        with stopped_after(seconds):
-            try:
-                go(self.begin(model, name), self.samples, config)
-            except Cancelled:
-                pass
+        resume = (run / "run.json").exists()
+        with stopped_after(seconds), suppress(Cancelled):
+            train(self.begin(model, name), self.samples, config, run, resume=resume, **options)
         trained, steps = time.monotonic() - start, self.steps(run)
         if steps == begun:
             raise RuntimeError(f"no step was finished in {trained:.0f} s")
         ended = config.model_copy(update={"steps": steps})
-        go = partial(go, resume=True)
-        go(self.begin(model, name), self.samples, ended)
+        train(self.begin(model, name), self.samples, ended, run, resume=True, **options)
         facts = {
             "size": self.course.size,
             "prediction_type": "v_prediction",

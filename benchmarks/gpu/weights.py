@@ -8,7 +8,6 @@ makes a Stable Diffusion directory of them, to draw with or to train from.
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,7 +40,7 @@ def save(model: StableDiffusion, out: Path, name: str, facts: dict[str, str]) ->
         path = out / f"{name}-{number}.safetensors"
         partial = out / f".{path.name}"
         save_file(group, partial, metadata=facts | {"file": str(number)})
-        os.replace(partial, path)
+        partial.replace(path)
         paths.append(path)
     return paths
 
