@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["operator"]
+__all__ = ["operator", "traceable"]
 
 
 def operator(name: str) -> Callable[[Callable], Any]:
@@ -19,3 +19,13 @@ def operator(name: str) -> Callable[[Callable], Any]:
     """
     register = torch.library.triton_op if find_spec("triton") else torch.library.custom_op
     return register(f"defectrt::{name}", mutates_args=())
+
+
+def traceable(kernel: Any) -> Any:
+    """A Triton kernel, launched by ``traceable(kernel)[grid](…)``, that a compiler sees inside.
+
+    An interpreted kernel is not compiled and returned as it is: PyTorch before 2.12 refuses it.
+    """
+    from triton.runtime.jit import JITFunction
+
+    return torch.library.wrap_triton(kernel) if isinstance(kernel, JITFunction) else kernel

@@ -3,6 +3,8 @@
     python -m defectrt.kernels.resources            write kernels/resources.json anew (minutes)
     python -m defectrt.kernels.resources --check    compile a part of it and compare
     … --check --only "row_step"                     compile what is called so, and compare
+    python -m defectrt.kernels.resources --spills   compile all with whatever Triton is here, and
+                                                    name what spills
 
 Registers a thread, shared memory a block and bytes spilled, as Triton's own ptxas reports them for
 each compute capability. What is compiled is what the launchers launch: they run on tensors
@@ -93,12 +95,12 @@ def _recorded(module: ModuleType) -> Iterator[list[Launch]]:
 
             return record
 
-    original = module.wrap_triton
-    module.wrap_triton = Recorder  # type: ignore[attr-defined]
+    original = module.traceable
+    module.traceable = Recorder  # type: ignore[attr-defined]
     try:
         yield found
     finally:
-        module.wrap_triton = original  # type: ignore[attr-defined]
+        module.traceable = original  # type: ignore[attr-defined]
 
 
 _TYPES = {
@@ -197,6 +199,16 @@ def compare(table: dict[str, Any], builds: list[tuple[str, Case, int]]) -> list[
     return wrong
 
 
+def spilling(builds: list[tuple[str, Case, int]]) -> list[str]:
+    """Compile ``builds`` and name those that spill registers."""
+    return [
+        f"{name} {case} sm_{capability}: {figures['spilled']} bytes spilled"
+        for operator, case, capability in builds
+        for name, figures in compile_build(operator, case, capability).items()
+        if figures["spilled"]
+    ]
+
+
 def write(path: Path) -> None:
     """Compile everything and write the table."""
     import triton
@@ -217,20 +229,25 @@ def main() -> int:
     """Write the table, or check a part of it."""
     parser = argparse.ArgumentParser(prog="python -m defectrt.kernels.resources")
     parser.add_argument("--check", action="store_true", help="compile a part of it and compare")
-    parser.add_argument("--only", default="", help="with --check: what starts with this, all of it")
+    parser.add_argument("--spills", action="store_true", help="compile all and name what spills")
+    parser.add_argument("--only", default="", help="of these: what starts with this, all of it")
     parser.add_argument("--table", type=Path, default=TABLE, help="the table to write or check")
     arguments = parser.parse_args()
     # read by Triton when it is imported; kernels that are interpreted cannot be compiled
     os.environ["TRITON_INTERPRET"] = "0"
     os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
-    if not arguments.check:
+    if not (arguments.check or arguments.spills):
         write(arguments.table)
         return 0
-    builds = sample()
+    builds = everything() if arguments.spills else sample()
     if arguments.only:
         builds = [b for b in everything() if f"{b[0]} {b[1]}".startswith(arguments.only)]
-    wrong = compare(json.loads(arguments.table.read_text()), builds)
-    print("\n".join(wrong) or f"{len(builds)} builds are as the table says")
+    if arguments.spills:
+        wrong, right = spilling(builds), "spill nothing"
+    else:
+        wrong = compare(json.loads(arguments.table.read_text()), builds)
+        right = "are as the table says"
+    print("\n".join(wrong) or f"{len(builds)} builds {right}")
     return 1 if wrong or not builds else 0
 
 

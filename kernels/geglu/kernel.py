@@ -8,9 +8,9 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch.library import wrap_triton
 
 from ..dot import dot
+from ..register import traceable
 
 __all__ = ["Config", "config", "geglu_kernel", "launch"]
 
@@ -86,7 +86,7 @@ def launch(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     (M, K), F, c = rows.shape, weight.shape[0] // 2, config(x.dtype)
     out = x.new_empty(*x.shape[:-1], F)
     grid = (triton.cdiv(M, c.BLOCK_M) * triton.cdiv(F, c.BLOCK_F),)
-    wrap_triton(geglu_kernel)[grid](
+    traceable(geglu_kernel)[grid](
         rows, weight.contiguous(), bias.contiguous(), out, M, F, K, rows.stride(0),
         num_warps=c.warps, num_stages=c.stages, **c.constants(),
     )  # fmt: skip

@@ -8,9 +8,9 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch.library import wrap_triton
 
 from ..dot import dot
+from ..register import traceable
 
 __all__ = ["Config", "config", "launch", "masked_attention_kernel"]
 
@@ -143,7 +143,8 @@ class Config:
 def config(width: int, dtype: torch.dtype) -> Config:
     """The one configuration of a head width: fixed, so that the same inputs give the same bits.
 
-    Tokens go in blocks of 16, since 77 tokens then fill 80 places. Tiles are the largest that
+    Tokens go in blocks of 16, since 77 tokens then fill 80 places; past 96 columns in blocks of
+    32, since with 16 the map makes Triton 3.6 spill for capability 90. Tiles are the largest that
     compile without spills for every compute capability. float32 is multiplied as float32
     (``ieee``): TF32 would leave the error budget.
     """
@@ -151,7 +152,8 @@ def config(width: int, dtype: torch.dtype) -> Config:
     rest = max(16, triton.next_power_of_2(width - whole)) if width > whole else 16
     if dtype == torch.float32:
         return Config(width, whole, rest, 64 if width <= 48 else 32, 16, "ieee", 8, 2)
-    return Config(width, whole, rest, 64 if width <= 96 else 16, 16, "tf32", 4, 2)
+    tile, tokens = (64, 16) if width <= 96 else (16, 32)
+    return Config(width, whole, rest, tile, tokens, "tf32", 4, 2)
 
 
 def launch(
@@ -175,7 +177,7 @@ def launch(
     out = q.new_empty(B, N, H, D)
     share = q.new_empty(B, H, N if content is not None else 0, dtype=torch.float32)
     grid = (triton.cdiv(N, c.BLOCK_N), H, B)
-    wrap_triton(masked_attention_kernel)[grid](
+    traceable(masked_attention_kernel)[grid](
         q, k, v, inside.contiguous(), outside.contiguous(), mask.contiguous(),
         q if content is None else content.contiguous(), out, share,
         q.stride(0), q.stride(2), k.stride(0), k.stride(2), v.stride(0), v.stride(2),

@@ -6,7 +6,8 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch.library import wrap_triton
+
+from ..register import traceable
 
 __all__ = ["BLOCK", "launch", "row_step_kernel"]
 
@@ -44,7 +45,7 @@ def launch(
         e = e.contiguous()
     B, C, h, w = z.shape
     out = torch.empty_like(z)
-    wrap_triton(row_step_kernel)[(triton.cdiv(C * h * w, BLOCK), B)](
+    traceable(row_step_kernel)[(triton.cdiv(C * h * w, BLOCK), B)](
         z, e, a, b, region, anchor, out, C * h * w, h * w, e.stride(0), e.stride(1), e.stride(3),
         BLOCK=BLOCK, num_warps=4,
     )  # fmt: skip

@@ -96,6 +96,19 @@ def test_one_sabotaged_copy_leaves_the_budget(tmp_path, monkeypatch):
     assert not budget(cases("geglu")[0], broken, DEVICE).holds
 
 
+@pytest.mark.skipif(DEVICE != "cpu", reason="kernels are compiled here, not interpreted")
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_an_interpreted_kernel_needs_no_leave_of_pytorch(operator, monkeypatch):
+    """PyTorch before 2.12 refuses to wrap one."""
+
+    def refuse(kernel):
+        raise RuntimeError("wrap_triton only works on functions annotated with triton.jit")
+
+    monkeypatch.setattr(torch.library, "wrap_triton", refuse)
+    case = cases(operator)[0]
+    case.launch(kernel(operator), *case.inputs())
+
+
 def test_the_budget_counts_every_row_and_refuses_nan():
     exact = torch.ones(50, 100, dtype=torch.float64)
     one_row = exact.clone()
