@@ -12,7 +12,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python="${PYTHON:-python3}"
-export PYTHONUNBUFFERED=1
+# the checkout's own folders have names of packages; nothing is to be imported from there
+export PYTHONUNBUFFERED=1 PYTHONSAFEPATH=1
 if [ "${1:-}" = bundle ]; then
     PYTHONPATH=benchmarks exec "$python" -m gpu.bundle "${@:2}"
 fi

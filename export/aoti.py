@@ -19,7 +19,7 @@ import torch
 from packaging.version import Version
 from torch import nn
 
-from defectrt.engines.aoti_engine import MOST_ROWS, AotiEngine
+from defectrt.engines.aoti_engine import MOST_ROWS, AotiEngine, capabilities
 from defectrt.engines.manifest import Manifest, Target
 from defectrt.errors import EngineError, MissingExtraError, UsageError
 from defectrt.training.models.stable_diffusion import StableDiffusion
@@ -178,16 +178,23 @@ def compile_program(program: torch.export.ExportedProgram, path: Path, device: D
 def _options(device: str) -> dict[str, Any]:
     """Inductor's, beside its defaults. The number of threads is the caller's, not the builder's."""
     options: dict[str, Any] = {"cpp.dynamic_threads": True}
-    if device == "cpu" and platform.machine() == "x86_64":
+    if device == "cpu" and platform.machine() == "x86_64" and _names_levels():
         # what a target can name, instead of all that this very processor can do
         options["cpp.march"] = "x86-64-v4" if "avx512" in _needed(device) else "x86-64-v3"
     return options
+
+
+def _names_levels() -> bool:
+    """Whether this PyTorch compiles for a level of x86-64; before 2.12, for this processor only."""
+    return hasattr(torch._inductor.config.cpp, "march")
 
 
 def _needed(device: str) -> list[str]:
     if device == "cuda":
         major, minor = torch.cuda.get_device_capability()
         return [f"{major}{minor}"]
+    if not _names_levels():
+        return capabilities("cpu")
     from torch._inductor.cpu_vec_isa import pick_vec_isa
 
     return [platform.machine(), *str(pick_vec_isa()).lower().split()]

@@ -121,7 +121,7 @@ def _stage(
 def command(stage: str, out: Path, seconds: float, options: Sequence[str]) -> list[str]:
     """What starts a stage's process."""
     given = ["--out", str(out), "--seconds", f"{seconds:.1f}", *options]
-    return [sys.executable, "-m", "gpu.stage", stage, *given]
+    return [sys.executable, "-P", "-m", "gpu.stage", stage, *given]
 
 
 def process(command: Sequence[str], log: Path, seconds: float) -> int | None:
