@@ -19,13 +19,14 @@ import torch
 from packaging.version import Version
 from torch import nn
 
-from defectrt.engines.aoti_engine import MOST_ROWS, AotiEngine, capabilities
-from defectrt.engines.manifest import Manifest, Target
+from defectrt.engines.aoti_engine import MOST_ROWS, AotiEngine
+from defectrt.engines.manifest import TOLERANCES, Manifest, Target
 from defectrt.errors import EngineError, MissingExtraError, UsageError
 from defectrt.training.models.stable_diffusion import StableDiffusion
 
 from .backend import Say
 from .fused import fuse_geglu
+from .narrow import TYPES, Narrowed, round_weights
 from .rowstep import RowStep
 from .source import Part
 
@@ -36,11 +37,8 @@ Precision = Literal["float32", "float16", "bfloat16"]
 
 #: Sizes of a batch that a GPU's engine has a CUDA graph for.
 BUCKETS = (2, 4, 8, 16, 32)
-#: Fewest rows of a program: channels last, a convolution of one row is another case.
+#: Fewest rows of the denoiser: channels last, a convolution of one row is another case.
 _FEWEST = {"cpu": 1, "cuda": 2}
-_TYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-#: float32 as for ONNX; the rest as rounding leaves it, where a wrong weight reaches 1e-1.
-_TOLERANCES = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 5e-2}
 
 
 @dataclass
@@ -48,7 +46,8 @@ class Aoti:
     """See `defectrt.export.backend.Backend`.
 
     device     ``cpu`` or ``cuda``: this machine's; the latter has never run on hardware
-    precision  of the U-Net; float32 on a CPU. The autoencoder and the boundary stay float32
+    precision  of the U-Net; float32 on a CPU. Beside a narrow one the autoencoder is bfloat16,
+               which has the range of float32; its float16 overflows. The boundary stays float32
     buckets    sizes of a batch that are run, others are padded or split; none for any size
     """
 
@@ -69,7 +68,17 @@ class Aoti:
     @property
     def tolerance(self) -> float:
         """By precision."""
-        return _TOLERANCES[self.precision]
+        return TOLERANCES[self.precision]
+
+    @property
+    def autoencoder_precision(self) -> Precision:
+        """Its range is wide, so it is narrowed to bfloat16 only."""
+        return "float32" if self.precision == "float32" else "bfloat16"
+
+    @property
+    def autoencoder_tolerance(self) -> float:
+        """By its precision."""
+        return TOLERANCES[self.autoencoder_precision]
 
     def check(self) -> None:
         """Raise `UsageError` for what cannot be, `EngineError` without a GPU for ``cuda``.
@@ -92,18 +101,21 @@ class Aoti:
 
     @torch.no_grad()
     def prepare(self, model: StableDiffusion) -> None:
-        """Round the U-Net's weights."""
+        """Round the weights that become narrow."""
         for parameter in model.unet.parameters():
-            parameter.copy_(parameter.to(_TYPES[self.precision]))
+            parameter.copy_(parameter.to(TYPES[self.precision]))
+        round_weights(model.vae, TYPES[self.autoencoder_precision])
 
     def export(self, part: Part, directory: Path, say: Say) -> None:
-        """Write ``<name>.pt2``, for batches of any size."""
+        """Write ``<name>.pt2``: the denoiser for any batch, the others for one picture."""
         say(f"exporting {part.name}")
-        module = part.module
+        module, one = part.module, part.name != "denoiser"
         if self.device == "cuda":
-            module = for_gpu(module, _TYPES[self.precision]).cuda()
-        inputs = {name: x.to(self.device) for name, x in part.example(3).items()}
-        program = export_program(module, inputs, fewest=_FEWEST[self.device])
+            precision = self.autoencoder_precision if one else self.precision
+            module = for_gpu(module, TYPES[precision]).cuda()
+        example = part.example(1 if one else 3)
+        inputs = {name: x.to(self.device) for name, x in example.items()}
+        program = export_program(module, inputs, fewest=_FEWEST[self.device], fixed=one)
         say(f"compiling {part.name}")
         with self._own_cache():
             try:
@@ -147,10 +159,12 @@ class Aoti:
 
 
 def for_gpu(module: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """Change it in place: channels last, the U-Net in ``dtype``, GEGLU as one operator."""
+    """Change it in place: channels last, weights in ``dtype``, GEGLU as one operator."""
     if isinstance(module, RowStep):
         module.unet.to(dtype)
         fuse_geglu(module.unet)
+    elif dtype != torch.float32:
+        module = Narrowed(module, dtype)
     return module.to(memory_format=torch.channels_last)
 
 

@@ -37,6 +37,10 @@ class Backend(Protocol):
         """Largest difference to PyTorch allowed, relative to the largest value of an output."""
 
     @property
+    def autoencoder_tolerance(self) -> float:
+        """The same for the encoder and the decoder."""
+
+    @property
     def stages(self) -> int:
         """How many stages `export` says that it begins, over all graphs."""
 

@@ -13,7 +13,7 @@ __all__ = ["open_backend"]
 def open_backend(config: BuildConfig) -> Backend:
     """What makes the files of an engine; TensorRT's door is opened only when it is asked for."""
     if config.backend == "onnx":
-        return Onnx(config.half_weights)
+        return Onnx("float16" if config.precision == "float16" else "float32", config.half_weights)
     if config.backend == "aoti":
         return Aoti.of(config.device or "cpu", config.precision, config.batch_size)
     from .tensorrt.tensorrt import TensorRT

@@ -72,7 +72,9 @@ def build(
             progress.update(backend.stages, now="comparing with PyTorch")
             manifest = _manifest(source, backend, directory, tables, convention, side)
             with backend.open(directory, manifest) as engine:
-                errors = compare(source, engine, side, backend.tolerance)
+                errors = compare(
+                    source, engine, side, backend.tolerance, backend.autoencoder_tolerance
+                )
             progress.update(backend.stages + 1, now="writing the manifest")
             run_record = manifest.provenance.run | {"self_check": errors}
             provenance = manifest.provenance.model_copy(update={"run": run_record})

@@ -51,16 +51,17 @@ class BuildConfig(Config):
     half_weights: Annotated[
         bool,
         Field(
-            description="onnx: store weights as float16, half the size.",
+            description="onnx: store weights as float16, half the size; arithmetic stays float32.",
             json_schema_extra=_for("onnx"),
         ),
     ] = False
     precision: Annotated[
         Literal["float32", "float16", "bfloat16"] | None,
         Field(
-            description="Of the U-Net, on cards; by default float16. tensorrt*: norms stay "
-            "float32.",
-            json_schema_extra=_for("aoti", *_PLANS),
+            description="Of the U-Net's arithmetic; by default float16 on cards, float32 on CPUs "
+            "and for onnx, whose float16 is for --provider cuda and slow on a CPU. onnx, "
+            "tensorrt*: norms stay float32.",
+            json_schema_extra=_for("onnx", "aoti", *_PLANS),
         ),
     ] = None
     device: Annotated[
@@ -113,6 +114,10 @@ class BuildConfig(Config):
         ]
         if foreign:
             raise ValueError(f"--backend {self.backend} takes no {', no '.join(foreign)}")
+        if self.backend == "onnx" and self.precision == "bfloat16":
+            raise ValueError("precision: onnx is float32 or float16; a CPU cannot check bfloat16")
+        if self.half_weights and self.precision == "float16":
+            raise ValueError("half_weights: --precision float16 stores them so already")
         if self.backend in _PLANS and len(self.batch_size) not in (0, 2):
             raise ValueError("batch_size: two sizes for TensorRT, the usual and the largest")
         return self

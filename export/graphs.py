@@ -21,12 +21,14 @@ from onnxscript.values import Opset
 from safetensors.numpy import save
 from torch import Tensor, nn
 
-from defectrt.engines.manifest import Manifest
+from defectrt.engines.manifest import TOLERANCES, Manifest
 from defectrt.engines.onnx_engine import OnnxEngine
 from defectrt.training.models.stable_diffusion import StableDiffusion
 
 from .backend import Say
 from .fused import split_geglu
+from .narrow import TYPES, narrow, round_weights
+from .rowstep import RowStep
 from .source import Part
 
 __all__ = [
@@ -52,22 +54,33 @@ _SMALL_BYTES = 1024
 class Onnx:
     """The backend onnx; see `defectrt.export.backend.Backend`.
 
-    ``half_weights`` rounds the weights to float16 and stores them so; arithmetic stays float32.
+    precision     of the U-Net's products, ``float32`` or ``float16``, which is for cards. Norms,
+                  the step, the autoencoder, whose range is wide, and the boundary stay float32
+    half_weights  round the weights to float16 and store them so; arithmetic stays float32
     """
 
+    precision: Literal["float32", "float16"] = "float32"
     half_weights: bool = False
     name: ClassVar[Literal["onnx"]] = "onnx"
-    precision: ClassVar[Literal["float32"]] = "float32"
-    #: float32 rounding reaches about 1e-5 on the graphs seen so far; a wrong weight reaches 1e-1.
-    tolerance: ClassVar[float] = 1e-3
     stages: ClassVar[int] = 3
+
+    @property
+    def tolerance(self) -> float:
+        """By precision."""
+        return TOLERANCES[self.precision]
+
+    @property
+    def autoencoder_tolerance(self) -> float:
+        """It stays float32."""
+        return TOLERANCES["float32"]
 
     def check(self) -> None:
         """It can be built wherever it can be imported."""
 
     @torch.no_grad()
     def prepare(self, model: StableDiffusion) -> None:
-        """Round the weights, if they are to be halved."""
+        """Round the weights that become narrow, or all, if they are to be halved."""
+        round_weights(model.unet, TYPES[self.precision])
         for part in (model.unet, model.vae) if self.half_weights else ():
             for parameter in part.parameters():
                 parameter.copy_(parameter.half())
@@ -76,8 +89,10 @@ class Onnx:
         """Write ``<name>.onnx``, and ``prompts.safetensors`` with the denoiser."""
         say(f"exporting {part.name}")
         denoiser = part.name == "denoiser"
-        if denoiser:
+        if isinstance(part.module, RowStep):
             split_geglu(part.module)
+            if self.precision != "float32":
+                narrow(part.module.unet, TYPES[self.precision])
         graph = export_graph(part.module, part.example(2), part.outputs, function=denoiser)
         lower_group_norms(graph)
         if denoiser:

@@ -148,6 +148,8 @@ def _providers() -> Iterator[Finding]:
     try:
         import onnxruntime as ort
 
+        from .engines.providers import PROVIDERS, outdated, upgrade
+
         names = [name for name in ort.get_available_providers() if name not in _REMOTE]
     except Exception as error:  # a broken build fails in whatever way
         yield Finding("fault", "onnxruntime", f"cannot be used: {_short(error)}")
@@ -162,6 +164,9 @@ def _providers() -> Iterator[Finding]:
         except Exception as error:  # ONNX Runtime's own errors share no narrower base
             level: Level = "fault" if name == "CPUExecutionProvider" else "note"
             yield Finding(level, "provider", f"{name} is there and does not work: {_short(error)}")
+    for provider in PROVIDERS.values():
+        if provider.ort in names and (fault := outdated(provider)):
+            yield Finding("note", "provider", fault, upgrade(provider))
 
 
 def _plans() -> Iterator[Finding]:

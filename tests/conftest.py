@@ -116,6 +116,19 @@ def engine(run, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def float16_engine(run, tmp_path_factory):
+    """The same run with the U-Net's products in float16."""
+
+    def make(folder):
+        from defectrt.export.build import build
+        from defectrt.export.graphs import Onnx
+
+        build(run, folder / "narrow", Onnx("float16"), steps=(4, 2), quiet=True)
+
+    return built("float16", make, tmp_path_factory.mktemp("float16") / "of") / "narrow"
+
+
+@pytest.fixture(scope="session")
 def rtx(run, tmp_path_factory):
     """A float16 engine for RTX cards, and the folder of graphs that it was built from."""
     pytest.importorskip("tensorrt_rtx_bindings", reason="the extra tensorrt-rtx is not installed")

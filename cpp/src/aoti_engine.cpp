@@ -250,7 +250,8 @@ private:
     void run(std::size_t program, const std::vector<Input> &inputs,
              const std::vector<Output> &outputs, std::size_t batch_size, Stop &stop) const {
         for (const Output &output : outputs) output.into->clear();
-        const auto &sizes = target_.rows;
+        static const std::vector<std::int64_t> pictures{1};
+        const auto &sizes = program == 1 ? target_.rows : pictures;
         for (std::size_t start = 0; start < batch_size;) {
             std::size_t count = std::min(batch_size - start, most_rows), size = count;
             if (!sizes.empty()) {

@@ -9,10 +9,9 @@ from typing import ClassVar, Literal
 
 import onnx_ir as ir
 import onnxruntime
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from defectrt.engines.manifest import Manifest, Target
+from defectrt.engines.manifest import TOLERANCES, Manifest, Target
 from defectrt.engines.onnx_engine import OnnxEngine
 from defectrt.engines.tensorrt_engine import SUFFIX, library
 from defectrt.errors import UsageError
@@ -20,14 +19,14 @@ from defectrt.training.models.stable_diffusion import StableDiffusion
 
 from ..backend import Say
 from ..graphs import export_graph, save_graph
+from ..narrow import TYPES, Narrowed, narrow, round_weights
 from ..rowstep import RowStep
 from ..source import Part
 from .builder import Plan, build_apart
 
-__all__ = ["Plans", "Precision", "narrow", "widen"]
+__all__ = ["Plans", "Precision", "widen"]
 
 Precision = Literal["float32", "float16", "bfloat16"]
-_TYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 @dataclass
@@ -52,6 +51,11 @@ class Plans:
         return 1e-3 if self.precision == "float32" else 2e-2
 
     @property
+    def autoencoder_tolerance(self) -> float:
+        """The same, if it is narrowed."""
+        return self.tolerance if self.narrow_autoencoder else TOLERANCES["float32"]
+
+    @property
     def narrow_autoencoder(self) -> bool:
         """It stays float32, with TF32 products, since its range is wide."""
         return False
@@ -74,13 +78,10 @@ class Plans:
         if not 1 == least <= usual <= most:
             raise UsageError(f"rows {least}, {usual}, {most}: give 1, usual and most, rising")
 
-    @torch.no_grad()
     def prepare(self, model: StableDiffusion) -> None:
         """Round the weights that become narrow."""
         for part in (model.unet, model.vae) if self.narrow_autoencoder else (model.unet,):
-            for module in part.modules():
-                for parameter in () if _is_norm(module) else module.parameters(recurse=False):
-                    parameter.copy_(parameter.to(_TYPES[self.precision]))
+            round_weights(part, TYPES[self.precision])
 
     def export(self, part: Part, directory: Path, say: Say) -> None:
         """Write a plan; the graph that proves it stays until `open`."""
@@ -135,11 +136,11 @@ class Plans:
         return _Graphs(self._graphs, manifest.model_copy(update={"files": files}))
 
     def _typed(self, module: nn.Module) -> nn.Module:
-        dtype = _TYPES[self.precision]
+        dtype = TYPES[self.precision]
         if isinstance(module, RowStep):
             narrow(module.unet, dtype)
         elif self.narrow_autoencoder:
-            return _Narrowed(module, dtype)
+            return Narrowed(module, dtype)
         return module
 
 
@@ -153,37 +154,6 @@ class _Graphs(OnnxEngine):
     def close(self) -> None:
         super().close()
         self._folder.cleanup()
-
-
-class _Narrowed(nn.Module):
-    """An encoder or decoder with a narrow autoencoder, and float32 at its boundary."""
-
-    def __init__(self, module: nn.Module, dtype: torch.dtype) -> None:
-        super().__init__()
-        narrow(module.vae, dtype)
-        self.module, self.dtype = module, dtype
-
-    def forward(self, **inputs: Tensor) -> Tensor:
-        return self.module(*(x.to(self.dtype) for x in inputs.values())).float()
-
-
-def _is_norm(module: nn.Module) -> bool:
-    return isinstance(module, nn.GroupNorm | nn.LayerNorm)
-
-
-def narrow(module: nn.Module, dtype: torch.dtype) -> None:
-    """Cast weights to ``dtype`` in place, all but those of norms, which stay float32.
-
-    What enters a norm is cast up and what leaves it down, so that the graph says in its types
-    that statistics are float32.
-    """
-    for part in module.modules():
-        if _is_norm(part):
-            part.register_forward_pre_hook(lambda _, inputs: tuple(x.float() for x in inputs))
-            part.register_forward_hook(lambda _, inputs, out: out.to(dtype))
-        else:
-            for tensor in (*part.parameters(recurse=False), *part.buffers(recurse=False)):
-                tensor.data = tensor.data.to(dtype) if tensor.is_floating_point() else tensor.data
 
 
 def widen(graph: ir.Model) -> None:

@@ -32,6 +32,8 @@ __all__ = ["MOST_ROWS", "AotiEngine", "batches", "capabilities", "unpack"]
 
 #: Rows that a program takes: from 64 on diffusers' upsampling takes another way.
 MOST_ROWS = 63
+#: Pictures that the encoder and the decoder take: one fills a device, and mostly one is waiting.
+_PICTURES = [1]
 
 #: Members of a program's archive; only the first kind is unpacked.
 _CODE = re.compile(r"\w[\w.-]*/data/aotinductor/model/\w[\w.-]*", re.ASCII)
@@ -61,11 +63,12 @@ class AotiEngine(GraphEngine):
         self._rows = sorted(target.rows)
         self._each = max(1, (threads or cores()) // self.calls)
         self._folder = TemporaryDirectory(prefix="defectrt-")
+        card = _card(target) if target.device == "cuda" else None
         try:
             for name, path in files.items():
                 place = unpack(path, manifest.files[path.name], Path(self._folder.name))
-                program = _Program(path, place, self.calls, target.device)
-                self._graphs[name] = program if target.device == "cpu" else _Captured(program)
+                program = _Program(path, place, self.calls, card)
+                self._graphs[name] = program if card is None else _Captured(program, card)
         except BaseException:
             self.close()
             raise
@@ -78,9 +81,10 @@ class AotiEngine(GraphEngine):
     def _compute(self, name: str, feeds: dict[str, Any]) -> list[Floats]:
         arrays = [feeds[key] for key in self._signatures[name].inputs]
         program, parts = self._graphs[name], []
+        sizes = self._rows if name == "denoiser" else _PICTURES
         try:
             with _threads(self._each):
-                for start, count, size in batches(len(arrays[0]), self._rows):
+                for start, count, size in batches(len(arrays[0]), sizes):
                     take = np.minimum(np.arange(start, start + size), start + count - 1)
                     outputs = program(
                         [torch.from_numpy(np.ascontiguousarray(array[take])) for array in arrays]
@@ -96,14 +100,13 @@ class AotiEngine(GraphEngine):
 class _Program:
     """One program, loaded."""
 
-    def __init__(self, path: Path, place: Path, runners: int, device: str) -> None:
+    def __init__(self, path: Path, place: Path, runners: int, card: int | None) -> None:
         try:
             self._loader = torch._C._aoti.AOTIModelPackageLoader(
-                str(place), "model", device == "cuda", runners, -1
+                str(place), "model", card is not None, runners, -1 if card is None else card
             )
         except RuntimeError as error:
             raise EngineError(f"{path}: AOTInductor cannot load the program: {error}") from error
-        self.device = device
 
     def __call__(self, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
         outputs: list[torch.Tensor] = self._loader.run(inputs)
@@ -114,15 +117,15 @@ class _Captured:
     """A program on a GPU, as one CUDA graph for each size of a batch; never run on hardware.
 
     The first call of a size records it. Inputs and outputs of a graph stay where they are, so
-    calls take turns.
+    calls take turns. They may come from any thread, whose current card may be another.
     """
 
-    def __init__(self, program: _Program) -> None:
-        self._program, self._lock = program, threading.Lock()
+    def __init__(self, program: _Program, card: int) -> None:
+        self._program, self._card, self._lock = program, card, threading.Lock()
         self._graphs: dict[int, tuple[torch.cuda.CUDAGraph, list[Any], list[Any]]] = {}
 
     def __call__(self, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
-        with self._lock:
+        with self._lock, torch.cuda.device(self._card):
             size = len(inputs[0])
             if size not in self._graphs:
                 self._graphs[size] = self._record([x.cuda() for x in inputs])
@@ -144,6 +147,13 @@ class _Captured:
         with torch.cuda.graph(graph):
             outputs = self._program(inputs)
         return graph, inputs, outputs
+
+
+def _card(target: Target) -> int:
+    """The current card if the programs are for it, or else the first that they are for."""
+    cards, current = capabilities("cuda"), torch.cuda.current_device()
+    order = [current, *range(len(cards))]
+    return next(i for i in order if cards[i] in target.capabilities)
 
 
 def batches(count: int, sizes: Sequence[int]) -> Iterator[tuple[int, int, int]]:

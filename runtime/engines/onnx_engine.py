@@ -41,7 +41,7 @@ class OnnxEngine(GraphEngine):
         self._outputs = {name: list(graph.outputs) for name, graph in self._signatures.items()}
         for name, path in self._files(directory, "onnx").items():
             graph, device = self._signatures[name], chosen.device
-            session = open_session(path, chosen, graph, each)
+            session = open_session(path, chosen, graph, each, manifest.precision)
             self._graphs[name] = BoundSession(session, graph, device) if device else session
 
     def _compute(self, name: str, feeds: dict[str, Any]) -> list[Floats]:

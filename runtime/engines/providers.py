@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,11 +16,20 @@ from threading import Lock
 
 import numpy as np
 import onnxruntime as ort
+from packaging.version import Version
 
 from ..errors import DefectRTError, EngineError, UsageError
 from .signature import Array, Signature
 
-__all__ = ["PROVIDERS", "Provider", "installed", "open_session", "require"]
+__all__ = [
+    "PROVIDERS",
+    "Provider",
+    "installed",
+    "open_session",
+    "outdated",
+    "require",
+    "upgrade",
+]
 
 #: Operators on sizes and indices. ONNX Runtime keeps them on the CPU for a GPU's sake: a shape is
 #: read there, and the way to the device and back would stall it. None of them does arithmetic.
@@ -43,6 +52,8 @@ class Provider:
     ort       ONNX Runtime's
     package   brings it; builds of ONNX Runtime replace one another, a plugin stands beside one
     options   of a graph with so many threads
+    narrow    options beside these for an engine whose precision is less than float32
+    oldest    version of ONNX Runtime whose provider has a kernel for every operator of an engine
     sizes     ONNX Runtime may keep operators on sizes on the CPU
     device    has memory of its own, by this name, which inputs and outputs are bound to
     plugin    module of the package, if that is a plugin
@@ -52,6 +63,8 @@ class Provider:
     ort: str
     package: str
     options: Callable[[Signature, int], Mapping[str, str]]
+    narrow: Mapping[str, str] = field(default_factory=dict)
+    oldest: str = "1.23"
     sizes: bool = False
     device: str | None = None
     plugin: str = ""
@@ -89,23 +102,32 @@ PROVIDERS: dict[str, Provider] = {
     p.name: p
     for p in (
         Provider("cpu", "CPUExecutionProvider", "onnxruntime", _none),
-        Provider("cuda", "CUDAExecutionProvider", "onnxruntime-gpu", _cuda, True, "cuda"),
+        Provider(
+            "cuda",
+            "CUDAExecutionProvider",
+            "onnxruntime-gpu",
+            _cuda,
+            narrow={"use_tf32": "1"},  # for what stays float32, of which the autoencoder is most
+            oldest="1.25",  # Attention's first with a kernel
+            sizes=True,
+            device="cuda",
+        ),
         Provider(
             "tensorrt",
             "TensorrtExecutionProvider",
             "onnxruntime-gpu",
             _profiles("trt"),
-            True,
-            "cuda",
+            sizes=True,
+            device="cuda",
         ),
         Provider(
             "tensorrt-rtx",
             "NvTensorRTRTXExecutionProvider",
             "onnxruntime-ep-nv-tensorrt-rtx",
             _profiles("nv"),
-            True,
-            "cuda",
-            "onnxruntime_ep_nv_tensorrt_rtx",
+            sizes=True,
+            device="cuda",
+            plugin="onnxruntime_ep_nv_tensorrt_rtx",
         ),
         Provider("openvino", "OpenVINOExecutionProvider", "onnxruntime-openvino", _openvino),
     )
@@ -123,8 +145,8 @@ def installed() -> list[str]:
 def require(name: str) -> Provider:
     """The provider of that name.
 
-    Raises `UsageError` for a name that nobody knows, and `EngineError` if it is not installed,
-    with the line that brings it.
+    Raises `UsageError` for a name that nobody knows, and `EngineError` if it is not installed, or
+    so old that it would leave operators to the CPU, with the line that brings it.
     """
     if name not in PROVIDERS:
         raise UsageError(f"provider {name!r}: one of {', '.join(PROVIDERS)}")
@@ -135,13 +157,34 @@ def require(name: str) -> Provider:
             f"this ONNX Runtime ({ort.__version__}) has no provider {name!r}; it has: "
             f"{', '.join(there)}; run: {first}pip install {provider.package}"
         )
+    if fault := outdated(provider):
+        raise EngineError(f"{fault}; run: {upgrade(provider)}")
     return provider
 
 
+def outdated(provider: Provider) -> str | None:
+    """What this ONNX Runtime's provider lacks, if it is too old for engines."""
+    if Version(ort.__version__) >= Version(provider.oldest):
+        return None
+    return (
+        f"{provider.name} in this ONNX Runtime ({ort.__version__}) has no kernel for Attention, "
+        f"which would run on the CPU; {provider.oldest} or newer has"
+    )
+
+
+def upgrade(provider: Provider) -> str:
+    """The line that brings a provider that is new enough."""
+    return f"pip install --upgrade '{provider.package}>={provider.oldest}'"
+
+
 def open_session(
-    path: Path, provider: Provider, signature: Signature, threads: int
+    path: Path,
+    provider: Provider,
+    signature: Signature,
+    threads: int,
+    precision: str = "float32",
 ) -> ort.InferenceSession:
-    """A graph on a provider that takes all of it.
+    """A graph of an engine of this precision on a provider that takes all of it.
 
     Raises `EngineError` if the graph is none or not one of this signature, and if the provider
     does not start or leaves operators to the CPU, other than those on sizes where it may.
@@ -151,6 +194,8 @@ def open_session(
     options.intra_op_num_threads = threads
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     settings = dict(provider.options(signature, threads))
+    if precision != "float32":
+        settings |= provider.narrow
     chosen = [(provider.ort, settings)]
     try:
         if provider.plugin and provider.ort not in ort.get_available_providers():

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..diffusion.rows import Rows
 from ..errors import DefectRTError, EngineError
-from .manifest import Manifest
+from .manifest import TOLERANCES, Manifest
 from .onnx_engine import OnnxEngine
 from .providers import installed
 
@@ -23,8 +23,6 @@ __all__ = ["Trial", "choose", "draw_rows", "try_providers"]
 
 #: Rows in a batch, as a job has them by default, and batches that are timed after the first.
 _BATCH, _REPEATS = 4, 5
-#: Largest difference to the CPU, relative to the largest value; a wrong graph reaches 1e-1.
-_TOLERANCE = 1e-3
 #: How much faster than the CPU a provider has to be, so that chance does not choose.
 _MARGIN = 1.15
 
@@ -60,7 +58,7 @@ def try_providers(
                 latent, _ = engine.step(rows)
                 expected = latent if expected is None else expected
                 error = float(np.abs(latent - expected).max() / np.abs(expected).max())
-                if not error <= _TOLERANCE:
+                if not error <= TOLERANCES[manifest.precision]:
                     raise EngineError(f"{name} is {error:.1g} off the CPU")
                 rate = _BATCH / median(_seconds(engine, rows) for _ in range(_REPEATS))
             yield Trial(name, rate, opened, error)

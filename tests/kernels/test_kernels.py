@@ -10,6 +10,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 pytest.importorskip("triton")
 
-from defectrt.kernels import geglu, masked_attention, row_step
+from defectrt.kernels import geglu, masked_attention, register, row_step
 from defectrt.kernels.case import Budget, budget, error
 from defectrt.kernels.masked_attention.cases import AttentionCase
 
@@ -94,6 +95,26 @@ def altered(operator, right, wrong, folder, monkeypatch):
 def test_one_sabotaged_copy_leaves_the_budget(tmp_path, monkeypatch):
     broken = altered("geglu", "bias + F + column", "bias + column", tmp_path, monkeypatch)
     assert not budget(cases("geglu")[0], broken, DEVICE).holds
+
+
+def test_a_kernel_is_launched_on_the_card_of_its_tensors(monkeypatch):
+    current, seen = [0], []
+
+    @contextmanager
+    def on(tensor):
+        current.append(1)
+        yield
+        current.pop()
+
+    class Kernel(dict):
+        def __getitem__(self, grid):
+            return lambda *arguments, **constants: seen.append((grid, arguments, current[-1]))
+
+    monkeypatch.setattr(register, "_current", on)
+    x = torch.zeros(1)
+    register._OnItsCard(Kernel())[3](5, x, BLOCK=1)
+    assert seen == [(3, (5, x), 1)]
+    assert current == [0]
 
 
 @pytest.mark.skipif(DEVICE != "cpu", reason="kernels are compiled here, not interpreted")

@@ -27,6 +27,7 @@ from defectrt.engines.manifest import read_manifest, verify
 from defectrt.engines.tensorrt_engine import CARDS, library
 from defectrt.errors import EngineError, MissingExtraError, UsageError
 from defectrt.export.build import build
+from defectrt.export.narrow import narrow
 from defectrt.export.tensorrt import plans
 from defectrt.export.tensorrt.builder import Plan, build_apart, serialise
 from defectrt.export.tensorrt.plugin import use_plugin
@@ -186,7 +187,7 @@ def test_norms_stay_float32_and_everything_else_becomes_narrow():
     x = 1000 + torch.randn(1, 4, 8, 8)
     exact = net.double()(x.double())
     net.float()
-    plans.narrow(net, torch.float16)
+    narrow(net, torch.float16)
     assert [p.dtype for p in net.parameters()] == [torch.float16] * 2 + [torch.float32] * 2 + [
         torch.float16
     ] * 2
@@ -204,7 +205,7 @@ def test_norms_stay_float32_and_everything_else_becomes_narrow():
         (["--compute-capability", 89], "--backend onnx takes no --compute-capability"),
         (
             ["--precision", "float16", "--batch-size", 4],
-            "onnx takes no --precision, no --batch-size",
+            "onnx takes no --batch-size",
         ),
         (
             ["--backend", "tensorrt-rtx", "--half-weights", "--weight-streaming"],
@@ -393,7 +394,7 @@ def errors_of(path, source, seed=3):
     session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
     got = session.run(None, {name: x.numpy() for name, x in rows.items()})
     eager = RowStep(source.model, source.embeddings, source.content, side)
-    plans.narrow(eager.unet, torch.float16)
+    narrow(eager.unet, torch.float16)
     with torch.no_grad():
         plain = eager(**rows)
         exact = reference_step(source, rows, side)

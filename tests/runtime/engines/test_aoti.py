@@ -7,7 +7,9 @@ import struct
 import subprocess
 import sys
 import zipfile
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -307,6 +309,67 @@ def test_the_callers_number_of_threads_stays(aoti_engine):
 
 
 # ---- the way to a GPU, as far as it goes without one --------------------------------------------
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_a_narrow_autoencoder_keeps_its_range_and_its_boundary(run):
+    """Values that float16 cannot hold pass between its layers, in bfloat16."""
+    backend = Aoti("cuda", "float16")
+    assert (backend.autoencoder_precision, backend.autoencoder_tolerance) == ("bfloat16", 5e-2)
+    source = open_run(run)
+    source.model.vae.decoder.conv_in.weight *= 1e6
+    backend.prepare(source.model)
+    latent = torch.randn(1, *source.latent_shape, generator=torch.Generator().manual_seed(0))
+    expected = source.model.decode(latent)
+    _, decoder, _ = source.parts(map_size(source.model))
+    reached = []
+    decoder.module.vae.decoder.conv_in.register_forward_hook(
+        lambda layer, inputs, out: reached.append((out.dtype, out.abs().max().item()))
+    )
+    module = for_gpu(decoder.module, torch.bfloat16)
+    got = export_program(module, {"latent": latent}, fixed=True).module()(latent=latent)
+    module(latent=latent)
+    assert reached[-1][0] == torch.bfloat16
+    assert reached[-1][1] > torch.finfo(torch.float16).max
+    assert got.dtype == torch.float32
+    assert 0 < (got - expected).abs().max() / expected.abs().max() < 5e-2
+
+
+class FakeCards:
+    """CUDA of several cards: which one is current, and what ran on which."""
+
+    def __init__(self, monkeypatch, capabilities, current):
+        self.current, self.ran = current, []
+        monkeypatch.setattr(runtime, "capabilities", lambda device: capabilities)
+        monkeypatch.setattr(torch.cuda, "current_device", lambda: self.current)
+        monkeypatch.setattr(torch.cuda, "device", self.device)
+
+    @contextmanager
+    def device(self, card):
+        before, self.current = self.current, card
+        yield
+        self.current = before
+
+
+@pytest.mark.parametrize(
+    ("cards", "current", "taken"),
+    [(["90"], 0, 0), (["80", "90"], 0, 1), (["90", "90"], 1, 1), (["90", "80"], 1, 0)],
+)
+def test_programs_are_loaded_on_a_card_that_they_are_for(monkeypatch, cards, current, taken):
+    FakeCards(monkeypatch, cards, current)
+    target = HERE.model_copy(update={"device": "cuda", "capabilities": ["90"]})
+    assert runtime._card(target) == taken
+
+
+def test_a_captured_program_runs_on_its_card_from_any_thread(monkeypatch):
+    cards = FakeCards(monkeypatch, ["90", "90"], 0)
+    x = torch.zeros(2, 1)
+    captured = runtime._Captured(None, 1)
+    graph = SimpleNamespace(replay=lambda: cards.ran.append(cards.current))
+    captured._graphs[2] = (graph, [x], [x])
+    captured([torch.ones(2, 1)])
+    assert (cards.ran, cards.current) == ([1], 0)
 
 
 @pytest.mark.slow

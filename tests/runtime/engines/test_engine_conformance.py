@@ -50,6 +50,9 @@ class Backend:
 BACKENDS = {
     "onnx": Backend("engine"),
     "onnx-cpu": Backend("engine", "cpu"),
+    "onnx-float16": Backend(
+        "float16_engine", tolerance=1e-2, rounding=5e-3, needs=("torch",), slow=True
+    ),
     "aoti-cpu": Backend("aoti_engine", needs=("torch",), slow=True),
     "onnx-cuda": Backend("engine", "cuda", tolerance=1e-3),
     "onnx-tensorrt": Backend("engine", "tensorrt", tolerance=1e-3),

@@ -20,7 +20,7 @@ from support.rows import random_rows
 
 from defectrt import doctor
 from defectrt.config.engine import ProviderName
-from defectrt.engines import loading, trials
+from defectrt.engines import loading, providers, trials
 from defectrt.engines.loading import load_engine
 from defectrt.engines.manifest import read_manifest
 from defectrt.engines.onnx_engine import OnnxEngine
@@ -131,6 +131,42 @@ def test_a_runtime_that_does_not_say_where_operators_run_is_refused(engine, azur
         load_engine(engine, threads=1, provider="azure")
 
 
+def test_cuda_without_a_kernel_for_attention_is_refused_and_noted(engine, monkeypatch):
+    """Such a runtime takes the graph and puts the attention on the CPU."""
+    there = [PROVIDERS["cuda"].ort, "CPUExecutionProvider"]
+    monkeypatch.setattr(ort, "get_available_providers", lambda: there)
+    monkeypatch.setattr(ort, "__version__", "1.24.4")
+    fault = "cuda in this ONNX Runtime (1.24.4) has no kernel for Attention"
+    with pytest.raises(EngineError, match=re.escape(fault)) as error:
+        load_engine(engine, provider="cuda")
+    assert str(error.value).endswith("run: pip install --upgrade 'onnxruntime-gpu>=1.25'")
+    (found,) = [f for f in doctor._providers() if f.text.startswith(fault)]
+    assert (found.level, found.advice) == (
+        "note",
+        "pip install --upgrade 'onnxruntime-gpu>=1.25'",
+    )
+    monkeypatch.setattr(ort, "__version__", "1.25.0")
+    assert not [f for f in doctor._providers() if "Attention" in f.text]
+    assert providers.require("cuda").name == "cuda"
+
+
+@pytest.mark.parametrize(("precision", "tf32"), [("float32", "0"), ("float16", "1")])
+def test_float32_stays_float32_on_cuda_unless_the_engine_is_narrow(
+    engine, monkeypatch, precision, tf32
+):
+    given = []
+
+    def session(path, sess_options, providers):
+        given.extend(providers)
+        raise RuntimeError("far enough")
+
+    monkeypatch.setattr(ort, "InferenceSession", session)
+    signature = signatures(read_manifest(engine))["decoder"]
+    with pytest.raises(EngineError, match="far enough"):
+        providers.open_session(engine / "decoder.onnx", PROVIDERS["cuda"], signature, 1, precision)
+    assert given[0][1]["use_tf32"] == tf32
+
+
 def test_tensorrt_is_built_for_all_batches_at_once(engine):
     denoiser = signatures(read_manifest(engine))["denoiser"]
     for name, prefix in (("tensorrt", "trt"), ("tensorrt-rtx", "nv")):
@@ -171,7 +207,7 @@ def test_a_backend_is_a_line_in_the_table_and_takes_no_provider(engine, tmp_path
 
 
 class Tried(FakeEngine):
-    """An engine on a provider: openvino computes something else, cuda does not open."""
+    """An engine on a provider: openvino is off by 0.01, cuda does not open."""
 
     def __init__(self, directory, manifest, *, threads, provider):
         if provider == "cuda":
@@ -198,6 +234,13 @@ def test_every_provider_is_tried_and_wrong_ones_are_found(several, tmp_path):
     assert min(cpu.rate, tensorrt.rate) > 0
     assert cuda.fault == "no device"
     assert openvino.fault == "openvino is 0.01 off the CPU"
+
+
+def test_a_narrow_engine_may_round_as_such_engines_do(several, tmp_path):
+    manifest = FakeEngine().manifest.model_copy(update={"precision": "float16"})
+    assert [trial.provider for trial in try_providers(tmp_path, manifest) if trial.fault] == [
+        "cuda"
+    ]
 
 
 def test_rows_to_try_with_are_rows_of_a_defect():
