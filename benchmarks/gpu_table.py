@@ -307,7 +307,7 @@ def aoti_step(bench: Bench) -> Step:
         module = for_gpu(module, bench.dtype).cuda()
     names = [f.name for f in fields(Rows)]
     inputs = dict(zip(names, bench.rows(3), strict=True))
-    program = export_program(module, inputs, fewest=2 if bench.device == "cuda" else 1)
+    program = export_program(module, inputs, fewest=2)
     folder = TemporaryDirectory()
     with TemporaryDirectory() as made:
         path = Path(made) / "denoiser.pt2"
@@ -358,7 +358,7 @@ def contenders(bench: Bench, buckets: list[int], compile_buckets: list[int]) -> 
             f"row step, {kernels}AOTInductor{graph}",
             lambda: captured(bench, aoti_step(bench)),
             ours,
-            [n for n in buckets if n > 1 or not on_gpu] * bool(compile_buckets),
+            [n for n in buckets if n > 1] * bool(compile_buckets),
         ),
         *([compiled_plain, compiled] if compile_buckets else []),
         *(
