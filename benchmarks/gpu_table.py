@@ -5,8 +5,9 @@
     python benchmarks/gpu_table.py --engine out/engine      a built engine too, on its own weights
 
 Weights are random: they take the same time. Every contender does the same row step on the same
-weights. First each is compared with float64 on rows in mixed phases, and must stay within twice
-the plain form's error; only then is it timed.
+weights. Each is made when its turn comes, compared with float64 on rows in mixed phases, and must
+stay within twice the plain form's error; only then is it timed. A contender that cannot be made, or
+is wrong, loses its own lines only.
 
 An image is 2·steps + steps evaluations in `dual` (the plain loop) and 2·steps in `replay` (ours),
 one encoding and one decoding. images/s is computed from the median of a step and from one
@@ -16,16 +17,17 @@ measured encoding and decoding; the plain loop's is also measured whole (`loop`)
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import platform
 import resource
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
+from functools import cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -34,14 +36,17 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from diffusers.utils import logging as diffusers_logging
+from gpu.conditions import commit
 from roofline import SD15, TOKENS, count
 from torch import Tensor, nn
 
 from defectrt.diffusion.rows import Rows
+from defectrt.engines.aoti_engine import unpack
 from defectrt.engines.loading import load_engine
-from defectrt.engines.manifest import read_manifest
+from defectrt.engines.manifest import hash_file, read_manifest
 from defectrt.engines.providers import installed, open_session, require
 from defectrt.engines.signature import Array, Signature
+from defectrt.export.aoti import compile_program, export_program, for_gpu
 from defectrt.export.fused import fuse_geglu
 from defectrt.export.graphs import export_graph, move_prompt_tables, save_graph
 from defectrt.export.rowstep import RowStep, map_size
@@ -117,6 +122,7 @@ class Bench:
 
 def open_bench(arguments: argparse.Namespace) -> Bench:
     """Random weights of SD 1.5's shapes, or of small ones."""
+    diffusers_logging.set_verbosity_error()
     torch.manual_seed(0)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     config, vae = (SMALL, SMALL_VAE) if arguments.small else (SD15, SD15_VAE)
@@ -194,15 +200,37 @@ class Plain(nn.Module):
         return region * (a * z + b * epsilon) + anchor, torch.stack(maps).mean(0)
 
 
+Step = Callable[..., tuple[Tensor, ...]]
+
+
 @dataclass
 class Contender:
-    """One line of the table for each bucket: a name, its step, and evaluations an image."""
+    """One line of the table for each bucket: a name, what makes its step, evaluations an image."""
 
     name: str
-    step: Callable[..., tuple[Tensor, ...]]
+    make: Callable[[], Step]
     evaluations: int
     buckets: list[int]
-    errors: dict[int, float] = field(default_factory=dict)
+    _made: Step | Exception | None = None
+
+    def step(self) -> Step:
+        """The step, made once; raises what making it raised, each time."""
+        if self._made is None:
+            try:
+                self._made = self.make()
+            except Exception as error:
+                self._made = error
+        if isinstance(self._made, Exception):
+            raise self._made
+        return self._made
+
+    def close(self) -> None:
+        """Give its memory back."""
+        self._made = None
+        gc.collect()
+        torch._dynamo.reset()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
 
 def row_step(bench: Bench, compiled: bool) -> RowStep:
@@ -225,6 +253,7 @@ def captured(bench: Bench, step: Callable[..., Any]) -> Callable[..., Any]:
         if number not in graphs:
             held = [x.clone() for x in rows]
             side = torch.cuda.Stream()
+            side.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(side):
                 for _ in range(3):
                     step(*held)
@@ -242,7 +271,7 @@ def captured(bench: Bench, step: Callable[..., Any]) -> Callable[..., Any]:
     return replay
 
 
-def onnx_step(bench: Bench, provider: str) -> Callable[..., tuple[Tensor, ...]]:
+def onnx_step(bench: Bench, provider: str) -> Step:
     """Our row step as an ONNX engine has it, on these weights, in float32."""
     module = RowStep(bench.model, bench.embeddings, bench.content, bench.side).cpu()
     names = [f.name for f in fields(Rows)]
@@ -271,48 +300,134 @@ def onnx_step(bench: Bench, provider: str) -> Callable[..., tuple[Tensor, ...]]:
     return step
 
 
+def aoti_step(bench: Bench) -> Step:
+    """Our row step as a compiled engine has it, on these weights, in the timed precision."""
+    module = RowStep(bench.model, bench.embeddings, bench.content, bench.side)
+    if bench.device == "cuda":
+        module = for_gpu(module, bench.dtype).cuda()
+    names = [f.name for f in fields(Rows)]
+    inputs = dict(zip(names, bench.rows(3), strict=True))
+    program = export_program(module, inputs, fewest=2)
+    folder = TemporaryDirectory()
+    with TemporaryDirectory() as made:
+        path = Path(made) / "denoiser.pt2"
+        compile_program(program, path, bench.device)
+        place = unpack(path, hash_file(path), Path(folder.name))
+    del program, module
+    loader = torch._C._aoti.AOTIModelPackageLoader(
+        str(place), "model", bench.device == "cuda", 1, -1
+    )
+
+    def step(*rows: Tensor) -> tuple[Tensor, ...]:
+        assert folder.name  # the programs of a loader stay where they are
+        return tuple(loader.run(list(rows)))
+
+    return step
+
+
 def contenders(bench: Bench, buckets: list[int], compile_buckets: list[int]) -> list[Contender]:
-    """The plain loop, also compiled; our row step, also compiled, and as an ONNX graph."""
-    plain = Plain(bench, bench.dtype)
-    graph = ", CUDA graph" * (bench.device == "cuda")
-    eager = captured(bench, row_step(bench, compiled=False))
-    found = [
-        Contender("plain loop (diffusers, eager, dual)", plain, 3 * bench.steps, [1]),
-        Contender(f"row step, kernels{graph}", eager, 2 * bench.steps, buckets),
+    """The plain loop and our row step: as they are, compiled, and as engines have it.
+
+    What takes least to make goes first, and the plain loop before ours.
+    """
+    on_gpu = bench.device == "cuda"
+    graph = ", CUDA graph" * on_gpu
+    kernels = "kernels, " * on_gpu
+    ours = 2 * bench.steps
+    compiled_plain = Contender(
+        "plain loop, torch.compile",
+        lambda: torch.compile(Plain(bench, bench.dtype)),
+        3 * bench.steps,
+        [1],
+    )
+    compiled = Contender(
+        f"row step, {kernels}torch.compile{graph}",
+        lambda: captured(bench, torch.compile(row_step(bench, compiled=True), dynamic=False)),
+        ours,
+        compile_buckets,
+    )
+    return [
+        plain_loop(bench),
+        Contender(
+            f"row step, kernels{graph}",
+            lambda: captured(bench, row_step(bench, compiled=False)),
+            ours,
+            buckets,
+        ),
+        Contender(
+            f"row step, {kernels}AOTInductor{graph}",
+            lambda: captured(bench, aoti_step(bench)),
+            ours,
+            [n for n in buckets if n > 1] * bool(compile_buckets),
+        ),
+        *([compiled_plain, compiled] if compile_buckets else []),
+        *(
+            Contender(
+                f"row step, ONNX Runtime on {provider}",
+                partial(onnx_step, bench, provider),
+                ours,
+                buckets,
+            )
+            for provider in installed()
+            if (provider == "cpu") == (bench.device == "cpu")
+        ),
     ]
-    if compile_buckets:
-        compiled = torch.compile(plain)
-        found.insert(1, Contender("plain loop, torch.compile", compiled, 3 * bench.steps, [1]))
-        ours = torch.compile(row_step(bench, compiled=True), dynamic=False)
-        kernels = "kernels, " * (bench.device == "cuda")
-        name = f"row step, {kernels}torch.compile{graph}"
-        found.append(Contender(name, captured(bench, ours), 2 * bench.steps, compile_buckets))
-    for provider in installed():
-        if (provider == "cpu") == (bench.device == "cpu"):
-            step = onnx_step(bench, provider)
-            name = f"row step, ONNX Runtime on {provider}"
-            found.append(Contender(name, step, 2 * bench.steps, buckets))
-    return found
+
+
+def plain_loop(bench: Bench) -> Contender:
+    """Diffusers' loop as it is."""
+    return Contender(
+        "plain loop (diffusers, eager, dual)",
+        lambda: Plain(bench, bench.dtype),
+        3 * bench.steps,
+        [1],
+    )
+
+
+class Reference:
+    """What float64 gives on the distinct rows, and how far from it a contender may be.
+
+    Twice as far as the plain form is in the timed precision, plus rounding.
+    """
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+
+    @cached_property
+    @torch.no_grad()
+    def exact(self) -> tuple[Tensor, ...]:
+        """The outputs."""
+        plain = Plain(self._bench, torch.float64)
+        return plain(*(x.double() if x.is_floating_point() else x for x in self._few))
+
+    @cached_property
+    @torch.no_grad()
+    def limits(self) -> list[float]:
+        """Of each output."""
+        plain = errors(Plain(self._bench, self._bench.dtype)(*self._few), self.exact)
+        return [2 * error + torch.finfo(self._bench.dtype).eps for error in plain]
+
+    @property
+    def _few(self) -> list[Tensor]:
+        return self._bench.rows(DISTINCT)
+
+
+class WrongError(Exception):
+    """A contender is farther from float64 than it may be; it is not timed."""
 
 
 @torch.no_grad()
-def check(bench: Bench, entrants: list[Contender]) -> list[str]:
-    """Compare every contender in every bucket with float64; returns what is wrong, and how far.
-
-    A contender may err twice as much as the plain form does in the timed precision, plus rounding.
-    """
-    few = bench.rows(DISTINCT)
-    exact = Plain(bench, torch.float64)(*(x.double() if x.is_floating_point() else x for x in few))
-    plain = errors(Plain(bench, bench.dtype)(*few), exact)
-    limits = [2 * error + torch.finfo(bench.dtype).eps for error in plain]
-    refused = []
-    for contender in entrants:
-        for bucket in contender.buckets:
-            found = errors(contender.step(*bench.rows(bucket)), exact)
-            contender.errors[bucket] = max(found)
-            if not all(e <= limit for e, limit in zip(found, limits, strict=True)):
-                refused.append(f"{contender.name}, {bucket} rows: errors {found}, allowed {limits}")
-    return refused
+def entry(bench: Bench, contender: Contender, bucket: int, reference: Reference) -> dict[str, Any]:
+    """One line of the table. Raises `WrongError`, or what making or running the contender does."""
+    start = time.perf_counter()
+    step = contender.step()
+    found = errors(step(*bench.rows(bucket)), reference.exact)
+    limits = reference.limits
+    if not all(e <= limit for e, limit in zip(found, limits, strict=True)):
+        raise WrongError(f"errors {found}, allowed {limits}")
+    setting_up = time.perf_counter() - start
+    row = {"contender": contender.name, "rows": bucket, "found": max(found)}
+    return row | measure(bench, contender, bucket) | {"set_up_s": setting_up}
 
 
 def errors(outputs: tuple[Tensor, ...], exact: tuple[Tensor, ...]) -> list[float]:
@@ -327,11 +442,11 @@ def errors(outputs: tuple[Tensor, ...], exact: tuple[Tensor, ...]) -> list[float
 
 @torch.no_grad()
 def measure(bench: Bench, contender: Contender, bucket: int) -> dict[str, Any]:
-    """One line of the table."""
-    rows = bench.rows(bucket)
+    """Times and memory of a line of the table."""
+    rows, step = bench.rows(bucket), contender.step()
     if bench.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    seconds = timed(bench, lambda: contender.step(*rows), bench.repeats)
+    seconds = timed(bench, lambda: step(*rows), bench.repeats)
     p50 = statistics.median(seconds)
     p99 = (
         statistics.quantiles(seconds, n=100, method="inclusive")[98]
@@ -340,9 +455,6 @@ def measure(bench: Bench, contender: Contender, bucket: int) -> dict[str, Any]:
     )
     image = contender.evaluations * p50 / bucket + bench.encode + bench.decode
     return {
-        "contender": contender.name,
-        "rows": bucket,
-        "error": contender.errors[bucket],
         "p50_ms": 1e3 * p50,
         "p99_ms": 1e3 * p99,
         "images_s": 1 / image,
@@ -373,8 +485,9 @@ def autoencoder(bench: Bench) -> None:
 
 
 @torch.no_grad()
-def whole_loop(bench: Bench, plain: Callable[..., tuple[Tensor, ...]]) -> float:
+def whole_loop(bench: Bench) -> dict[str, Any]:
     """Seconds of one image through the plain loop, every evaluation run: Eqs. 8 and 9."""
+    plain = Plain(bench, bench.dtype)
     tables = bench.model.noise_schedule.tables(bench.steps)
     z, _, mask, *_ = bench.rows(1)
     zero, out = torch.zeros_like(z), 1 - mask
@@ -395,7 +508,8 @@ def whole_loop(bench: Bench, plain: Callable[..., tuple[Tensor, ...]]) -> float:
         kept = step(kept, row, masked, out, zero)
         new = step(new, row, defect, mask, kept)
     synchronize(bench)
-    return bench.clock() - start + bench.encode + bench.decode
+    seconds = bench.clock() - start + bench.encode + bench.decode
+    return {"contender": "plain loop, one whole image", "rows": 1, "images_s": 1 / seconds}
 
 
 def built(bench: Bench, directory: Path, buckets: list[int]) -> list[dict[str, Any]]:
@@ -435,12 +549,9 @@ def built(bench: Bench, directory: Path, buckets: list[int]) -> list[dict[str, A
 
 def conditions(bench: Bench) -> dict[str, Any]:
     """What the numbers depend on."""
-    command = ["git", "describe", "--always", "--dirty=+"]
-    root = Path(__file__).parent
-    commit = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     on_gpu = bench.device == "cuda"
     return {
-        "commit": commit.stdout.strip(),
+        "commit": commit(),
         "device": torch.cuda.get_device_name() if on_gpu else platform.processor() or "CPU",
         "threads": torch.get_num_threads(),
         "clock": bench.clock.__name__,
@@ -459,7 +570,7 @@ def line(row: dict[str, Any]) -> str:
     """One line of the table as Markdown; a figure that was not measured stays empty."""
     cells = [row["contender"], str(row["rows"])]
     for name, form in (
-        ("error", ".1e"),
+        ("found", ".1e"),
         ("p50_ms", ".2f"),
         ("p99_ms", ".2f"),
         ("images_s", ".3g"),
@@ -475,8 +586,8 @@ HEAD = """
 |---|---:|---:|---:|---:|---:|---:|---:|"""
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Print the table; 1 if a contender is wrong, 2 without a GPU."""
+def parser() -> argparse.ArgumentParser:
+    """The command line's."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cpu", action="store_true", help="on the CPU, in float32")
     parser.add_argument("--small", action="store_true", help="a small network instead of SD 1.5")
@@ -492,38 +603,55 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--engine", type=Path, action="append", default=[], help="a built engine")
     parser.add_argument("--json", type=Path, help="write the lines there too")
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print the table; 1 if a contender cannot be timed, 2 without a GPU."""
+    arguments = parser().parse_args(argv)
     if not arguments.cpu and not torch.cuda.is_available():
         print("PyTorch finds no NVIDIA GPU here; add --cpu, and --small", file=sys.stderr)
         return 2
-    diffusers_logging.set_verbosity_error()
-    chosen = [1, 4] if arguments.cpu else [1, 16]
     bench = open_bench(arguments)
     autoencoder(bench)
-    entrants = contenders(
-        bench, arguments.buckets, chosen if arguments.compile is None else arguments.compile
-    )
-    if refused := check(bench, entrants):
-        print("not timed, because wrong:\n" + "\n".join(refused), file=sys.stderr)
-        return 1
-    head = conditions(bench)
-    print(json.dumps(head))
+    print(json.dumps(head := conditions(bench)))
     print(HEAD)
-    lines = []
-    for contender in entrants:
-        for bucket in contender.buckets:
-            lines.append(measure(bench, contender, bucket))
+    lines: list[dict[str, Any]] = []
+    refused = []
+
+    def take(key: str, figures: Figures) -> None:
+        try:
+            lines.append(figures())
+        except Exception as error:
+            refused.append(key)
+            print(f"not timed: {key}: {type(error).__name__}: {error}", file=sys.stderr)
+        else:
             print(line(lines[-1]), flush=True)
+
+    chosen = [1, 4] if arguments.cpu else [1, 16]
+    compiled = chosen if arguments.compile is None else arguments.compile
+    every_line(bench, contenders(bench, arguments.buckets, compiled), take)
     for directory in arguments.engine:
         lines += built(bench, directory, arguments.buckets)
         print("\n".join(line(x) for x in lines[-len(arguments.buckets) :]))
-    loop = whole_loop(bench, entrants[0].step)
-    best = max(x["images_s"] for x in lines if x["contender"].startswith("row step"))
-    print(f"\nplain loop, one whole image: {loop:.2f} s, {1 / loop:.3g} images/s (loop)")
-    print(f"best row step: {best:.3g} images/s, {best * loop:.1f} times the plain loop")
     if arguments.json:
         arguments.json.write_text("".join(json.dumps(head | x) + "\n" for x in lines))
-    return 0
+    return int(bool(refused))
+
+
+Figures = Callable[[], dict[str, Any]]
+Take = Callable[[str, Figures], None]
+
+
+def every_line(bench: Bench, entrants: list[Contender], take: Take) -> None:
+    """Hand every line to ``take``, which calls what makes it, or does not."""
+    reference = Reference(bench)
+    for contender in entrants:
+        for bucket in contender.buckets:
+            key = f"{contender.name}, {bucket} rows"
+            take(key, partial(entry, bench, contender, bucket, reference))
+        contender.close()
+    take("plain loop, one whole image", lambda: whole_loop(bench))
 
 
 if __name__ == "__main__":

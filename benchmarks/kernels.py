@@ -14,99 +14,136 @@ import argparse
 import importlib
 import json
 import statistics
-import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
+from gpu.conditions import commit
+from torch._dynamo.testing import CompileCounterWithBackend
 
 from defectrt.kernels.case import Case, budget
 
 OPERATORS = ("masked_attention", "row_step", "geglu")
 
 
-def measure(run: Callable[[], object], repeats: int = 50) -> tuple[float, float]:
-    """p50 and p99 seconds of ``run``, each between two events, after warming up.
+@dataclass(frozen=True)
+class Clock:
+    """Times runs on a device; without a GPU only to rehearse what is done with one."""
 
-    256 MiB are written between the runs, so that no case finds its inputs in the L2 cache.
-    """
-    flush = torch.empty(256 << 20, dtype=torch.int8, device="cuda")
-    for _ in range(5):
-        run()
-    times = []
-    for _ in range(repeats):
-        flush.zero_()
+    device: str = "cuda"
+    repeats: int = 50
+
+    def measure(self, run: Callable[[], object]) -> tuple[float, float]:
+        """p50 and p99 seconds of ``run``, after warming up.
+
+        On a GPU each run lies between two events, and 256 MiB are written between the runs, so
+        that no case finds its inputs in the L2 cache.
+        """
+        for _ in range(min(5, self.repeats)):
+            run()
+        once = self._event_seconds if self.device == "cuda" else _seconds
+        times = [once(run) for _ in range(self.repeats)]
+        cuts = statistics.quantiles(times, n=100, method="inclusive")
+        return statistics.median(times), cuts[98]
+
+    @cached_property
+    def _flush(self) -> torch.Tensor:
+        return torch.empty(256 << 20, dtype=torch.int8, device=self.device)
+
+    def _event_seconds(self, run: Callable[[], object]) -> float:
+        self._flush.zero_()
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         start.record()
         run()
         end.record()
         end.synchronize()
-        times.append(start.elapsed_time(end) / 1e3)
-    cuts = statistics.quantiles(times, n=100, method="inclusive")
-    return statistics.median(times), cuts[98]
+        return start.elapsed_time(end) / 1e3
 
 
-def ceilings() -> tuple[float, float]:
+def _seconds(run: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def ceilings(clock: Clock, small: bool = False) -> tuple[float, float]:
     """Measured bytes/s of a copy and FLOP/s of a large 16-bit matrix product."""
-    big = torch.empty(1 << 30, dtype=torch.int8, device="cuda")
+    size, n = (1 << 24, 256) if small else (1 << 30, 8192)
+    big = torch.empty(size, dtype=torch.int8, device=clock.device)
     other = torch.empty_like(big)
-    copy, _ = measure(lambda: other.copy_(big), 20)
-    a = torch.randn(8192, 8192, device="cuda", dtype=torch.float16)
-    product, _ = measure(lambda: a @ a, 20)
-    return 2 * big.numel() / copy, 2 * 8192**3 / product
+    copy, _ = clock.measure(lambda: other.copy_(big))
+    a = torch.randn(n, n, device=clock.device, dtype=torch.float16)
+    product, _ = clock.measure(lambda: a @ a)
+    return 2 * size / copy, 2 * n**3 / product
 
 
-def rows(
-    operator: str, bandwidth: float, peak: float, device: str = "cuda"
-) -> Iterator[dict[str, Any]]:
-    """One row a case: budget, then times; ``refused`` where the budget does not hold."""
-    cases = importlib.import_module(f"defectrt.kernels.{operator}.cases")
-    kernel = importlib.import_module(f"defectrt.kernels.{operator}.kernel")
-    for case in (*cases.CASES, *cases.SIZES):
-        found = budget(case, kernel, device)
-        row = {
-            "operator": operator,
-            "case": str(case),
-            "error": found.fast,
-            "limit": found.limit,
-            "refused": not found.holds,
-        }
-        if found.holds and case in cases.SIZES:
-            row |= times(case, kernel, bandwidth, peak)
-        yield row
+def modules(operator: str) -> tuple[Any, Any]:
+    """An operator's cases and its kernel."""
+    cases, kernel = (
+        importlib.import_module(f"defectrt.kernels.{operator}.{name}")
+        for name in ("cases", "kernel")
+    )
+    return cases, kernel
 
 
-def times(case: Case, kernel: Any, bandwidth: float, peak: float) -> dict[str, Any]:
-    """Microseconds of kernel, plain form and compiled plain form, and the floor's."""
-    inputs = case.inputs("cuda")
+def row(
+    operator: str, case: Case, clock: Clock, ceilings: tuple[float, float], timing: bool
+) -> dict[str, Any]:
+    """Budget, then times where ``timing`` wants them; ``refused`` where it does not hold."""
+    _, kernel = modules(operator)
+    found = budget(case, kernel, clock.device)
+    row = {
+        "operator": operator,
+        "case": str(case),
+        "found": found.fast,
+        "limit": found.limit,
+        "refused": not found.holds,
+    }
+    return row | times(case, kernel, clock, ceilings) if found.holds and timing else row
+
+
+def times(case: Case, kernel: Any, clock: Clock, ceilings: tuple[float, float]) -> dict[str, Any]:
+    """Microseconds of kernel, plain form and compiled plain form, and the floor's.
+
+    ``not_compiled`` says why there is no compiled form; ``wins`` is over those that there are.
+    """
+    inputs = case.inputs(clock.device)
     cost = case.cost()
-    compiled = torch.compile(case.reference, dynamic=False)
-    p50, p99 = measure(lambda: case.launch(kernel, *inputs))
-    plain, _ = measure(lambda: case.reference(*inputs))
-    compiler, _ = measure(lambda: compiled(*inputs))
-    floor = cost.seconds(bandwidth, peak)
-    return {
+    floor = cost.seconds(*ceilings)
+    p50, p99 = clock.measure(lambda: case.launch(kernel, *inputs))
+    plain, _ = clock.measure(lambda: case.reference(*inputs))
+    found = {
         "bytes": cost.bytes,
         "flops": cost.flops,
         "floor_us": 1e6 * floor,
         "p50_us": 1e6 * p50,
         "p99_us": 1e6 * p99,
         "plain_us": 1e6 * plain,
-        "compiled_us": 1e6 * compiler,
-        "of_floor": floor / p50,
-        "wins": p50 < min(plain, compiler),
-    }
+    } | _compiled(case, inputs, clock)
+    best = min(plain, found.get("compiled_us", float("inf")) / 1e6)
+    return found | {"of_floor": floor / p50, "wins": p50 < best}
 
 
-def commit() -> str:
-    """The commit that is measured, with + where files differ from it."""
-    root = Path(__file__).parent
-    command = ["git", "describe", "--always", "--dirty=+"]
-    return subprocess.run(
-        command, cwd=root, capture_output=True, text=True, check=False
-    ).stdout.strip()
+def _compiled(case: Case, inputs: tuple[Any, ...], clock: Clock) -> dict[str, Any]:
+    """Microseconds of the plain form compiled for this case alone.
+
+    Every case has its own compiler state: after eight sizes Dynamo compiles no more, and runs what
+    it is given as it is. So what it compiled is counted.
+    """
+    torch._dynamo.reset()
+    counter = CompileCounterWithBackend("inductor")
+    compiled = torch.compile(case.reference, dynamic=False, backend=counter)
+    try:
+        seconds, _ = clock.measure(lambda: compiled(*inputs))
+    except Exception as error:
+        return {"not_compiled": f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"}
+    if not counter.frame_count:
+        return {"not_compiled": "Dynamo ran it as it is"}
+    return {"compiled_us": 1e6 * seconds}
 
 
 def main() -> int:
@@ -122,7 +159,8 @@ def main() -> int:
             "the kernels are timed on an NVIDIA GPU, and PyTorch finds none here", file=sys.stderr
         )
         return 2
-    bandwidth, peak = ceilings()
+    clock = Clock()
+    bandwidth, peak = found = ceilings(clock)
     head = {
         "commit": commit(),
         "device": torch.cuda.get_device_name(),
@@ -133,24 +171,31 @@ def main() -> int:
     print(json.dumps(head))
     refused = False
     for operator in arguments.operators or OPERATORS:
-        for row in rows(operator, bandwidth, peak):
-            refused |= row["refused"]
-            print(json.dumps(row) if arguments.json else line(row), flush=True)
+        cases, _ = modules(operator)
+        for case in (*cases.CASES, *cases.SIZES):
+            figures = row(operator, case, clock, found, timing=case in cases.SIZES)
+            refused |= figures["refused"]
+            print(json.dumps(figures) if arguments.json else line(figures), flush=True)
     return int(refused)
 
 
 def line(row: dict[str, Any]) -> str:
     """A row for the eye."""
-    name = f"{row['operator']} {row['case']}: error {row['error']:.1e} of {row['limit']:.1e}"
+    name = f"{row['operator']} {row['case']}: error {row['found']:.1e} of {row['limit']:.1e}"
     if row["refused"]:
         return f"REFUSED {name}"
     if "p50_us" not in row:
         return name
+    compiled = (
+        f"compiled {row['compiled_us']:.1f}"
+        if "compiled_us" in row
+        else f"NOT COMPILED: {row['not_compiled']}"
+    )
     return (
         f"{name}; {row['p50_us']:.1f} µs (p99 {row['p99_us']:.1f}), floor {row['floor_us']:.1f} "
         f"({row['bytes'] / 1e6:.1f} MB, {row['flops'] / 1e9:.2f} GFLOP), "
         f"{100 * row['of_floor']:.0f} % of it; plain {row['plain_us']:.1f}, "
-        f"compiled {row['compiled_us']:.1f}{'' if row['wins'] else ' - LOSES'}"
+        f"{compiled}{'' if row['wins'] else ' - LOSES'}"
     )
 
 

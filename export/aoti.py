@@ -37,8 +37,6 @@ Precision = Literal["float32", "float16", "bfloat16"]
 
 #: Sizes of a batch that a GPU's engine has a CUDA graph for.
 BUCKETS = (2, 4, 8, 16, 32)
-#: Fewest rows of the denoiser: channels last, a convolution of one row is another case.
-_FEWEST = {"cpu": 1, "cuda": 2}
 
 
 @dataclass
@@ -61,9 +59,9 @@ class Aoti:
     @classmethod
     def of(cls, device: Device, precision: Precision | None, buckets: tuple[int, ...]) -> Self:
         """With what suits the device where nothing was chosen."""
-        if device == "cpu":
-            return cls(device, precision or "float32", buckets)
-        return cls(device, precision or "float16", buckets or BUCKETS)
+        if _fewest(device) > 1:
+            buckets = buckets or BUCKETS
+        return cls(device, precision or ("float32" if device == "cpu" else "float16"), buckets)
 
     @property
     def tolerance(self) -> float:
@@ -85,7 +83,7 @@ class Aoti:
 
         `MissingExtraError` without a C++ compiler.
         """
-        fewest = _FEWEST[self.device]
+        fewest = _fewest(self.device)
         if wrong := [n for n in self.buckets if not fewest <= n <= MOST_ROWS]:
             raise UsageError(f"--batch-size {wrong[0]}: give {fewest} to {MOST_ROWS}")
         if self.device == "cpu" and self.precision != "float32":
@@ -97,6 +95,11 @@ class Aoti:
             )
         if self.device == "cuda" and not self.buckets:
             raise UsageError("on a GPU every batch size is a CUDA graph; give at least one")
+        if fewest > 1 and not self.buckets:
+            raise UsageError(
+                f"PyTorch {torch.__version__} compiles for batches of {fewest} rows or "
+                "more; give at least one size"
+            )
         _check_compiler()
 
     @torch.no_grad()
@@ -115,7 +118,7 @@ class Aoti:
             module = for_gpu(module, TYPES[precision]).cuda()
         example = part.example(1 if one else 3)
         inputs = {name: x.to(self.device) for name, x in example.items()}
-        program = export_program(module, inputs, fewest=_FEWEST[self.device], fixed=one)
+        program = export_program(module, inputs, fewest=_fewest(self.device), fixed=one)
         say(f"compiling {part.name}")
         with self._own_cache():
             try:
@@ -192,16 +195,33 @@ def compile_program(program: torch.export.ExportedProgram, path: Path, device: D
 def _options(device: str) -> dict[str, Any]:
     """Inductor's, beside its defaults. The number of threads is the caller's, not the builder's."""
     options: dict[str, Any] = {"cpp.dynamic_threads": True}
-    if device == "cpu" and platform.machine() == "x86_64":
+    if device == "cpu" and platform.machine() == "x86_64" and _names_levels():
         # what a target can name, instead of all that this very processor can do
         options["cpp.march"] = "x86-64-v4" if "avx512" in _needed(device) else "x86-64-v3"
     return options
+
+
+def _names_levels() -> bool:
+    """Whether this PyTorch compiles for a level of x86-64; 2.13 does, 2.11 for this processor."""
+    return hasattr(torch._inductor.config.cpp, "march")
+
+
+def _fewest(device: str) -> int:
+    """Rows of the denoiser: channels last, a convolution of one row is another case.
+
+    On a CPU that is so with those releases of PyTorch that name no levels.
+    """
+    return 1 if device == "cpu" and _names_levels() else 2
 
 
 def _needed(device: str) -> list[str]:
     if device == "cuda":
         major, minor = torch.cuda.get_device_capability()
         return [f"{major}{minor}"]
+    if not _names_levels():
+        from defectrt.engines.aoti_engine import capabilities
+
+        return capabilities("cpu")
     from torch._inductor.cpu_vec_isa import pick_vec_isa
 
     return [platform.machine(), *str(pick_vec_isa()).lower().split()]

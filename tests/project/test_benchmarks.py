@@ -81,20 +81,51 @@ def test_the_documented_predictions_are_what_the_script_says(sd15):
 @pytest.mark.parametrize("holds", [True, False])
 def test_a_kernel_outside_its_budget_is_not_timed(benchmark, monkeypatch, holds):
     kernels = benchmark("kernels")
-    monkeypatch.setattr(geglu_cases, "SIZES", geglu_cases.CASES[:1])
-    monkeypatch.setattr(geglu_cases, "CASES", ())
     monkeypatch.setattr(kernels, "budget", lambda *_: Budget(1.0, 1.0 if holds else 0.1, 0.0))
-    monkeypatch.setattr(kernels, "measure", lambda *_: (2e-3, 3e-3))
+    monkeypatch.setattr(kernels.Clock, "measure", lambda *_: (2e-3, 3e-3))
     monkeypatch.setattr(torch, "compile", lambda f, **_: f)
     monkeypatch.setattr(geglu_cases.GegluCase, "inputs", lambda self, device: ())
-    (row,) = kernels.rows("geglu", bandwidth=1e9, peak=1e12, device="cpu")
+    case, clock = geglu_cases.CASES[0], kernels.Clock("cpu")
+    row = kernels.row("geglu", case, clock, (1e9, 1e12), timing=True)
     assert row["refused"] is not holds
     assert ("p50_us" in row) is holds
+    assert "p50_us" not in kernels.row("geglu", case, clock, (1e9, 1e12), timing=False)
     if holds:
         assert row["of_floor"] == pytest.approx(row["floor_us"] / 2000)
         assert kernels.line(row).endswith("LOSES")
     else:
         assert kernels.line(row).startswith("REFUSED")
+
+
+def many_sizes(kernels):
+    """Rows of more sizes than Dynamo compiles one function for."""
+    clock = kernels.Clock("cpu", repeats=2)
+    cases = [geglu_cases.GegluCase(n, 16, 16) for n in range(3, 13)]
+    return [kernels.times(case, Standin, clock, (1e9, 1e12)) for case in cases]
+
+
+class Standin:
+    """A kernel in the place of GEGLU's, to be timed."""
+
+    @staticmethod
+    def launch(x, *_):
+        return x
+
+
+def test_the_compiled_form_is_compiled_for_every_case(benchmark):
+    assert not [row for row in many_sizes(benchmark("kernels")) if "compiled_us" not in row]
+
+
+def test_where_dynamo_stops_compiling_no_time_stands_for_compiled(benchmark, monkeypatch):
+    kernels = benchmark("kernels")
+    torch._dynamo.reset()
+    monkeypatch.setattr(torch._dynamo, "reset", lambda: None)
+    rows = many_sizes(kernels)
+    assert "compiled_us" in rows[0]
+    assert "compiled_us" not in rows[-1]
+    assert rows[-1]["not_compiled"] == "Dynamo ran it as it is"
+    head = {"operator": "geglu", "case": "", "found": 0.0, "limit": 0.0, "refused": False}
+    assert "NOT COMPILED" in kernels.line(head | rows[-1])
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -112,30 +143,39 @@ def test_the_table_runs_on_a_cpu(benchmark, tmp_path, capsys):
     arguments += ["--compile", "--json", str(tmp_path / "lines"), "--engine", str(BUNDLED_ENGINE)]
     assert table.main(arguments) == 0
     lines = [json.loads(x) for x in (tmp_path / "lines").read_text().splitlines()]
-    assert [x["rows"] for x in lines] == [1, 1, 3, 1, 3, 1, 3]
-    assert all(x["error"] < 1e-5 for x in lines[:5])
+    assert [x["rows"] for x in lines] == [1, 1, 3, 1, 3, 1, 1, 3]
+    assert all(x["found"] < 1e-5 for x in lines[:5])
     assert [x["contender"] for x in lines[3:5]] == ["row step, ONNX Runtime on cpu"] * 2
-    for x in lines:
+    assert lines[5]["contender"] == "plain loop, one whole image"
+    for x in lines[:5]:
         assert 0 < x["p50_ms"] <= x["p99_ms"]
-        assert {"commit", "device", "torch", "precision", "peak_TFLOPs"} <= set(x)
-    assert "times the plain loop" in capsys.readouterr().out
+    assert all({"commit", "device", "torch", "precision", "peak_TFLOPs"} <= set(x) for x in lines)
+    assert "row step, ONNX Runtime on cpu" in capsys.readouterr().out
 
 
 @pytest.mark.slow
-def test_a_wrong_contender_is_not_timed(benchmark, monkeypatch, capsys):
+def test_what_is_wrong_or_cannot_be_made_loses_its_own_lines(benchmark, monkeypatch, capsys):
     table = benchmark("gpu_table")
-    fuse = table.fuse_geglu
+    fuse, asked = table.fuse_geglu, []
 
     def broken(unet):
         fuse(unet)
         unet.conv_out.bias += 0.01
 
+    def unavailable(bench, provider):
+        asked.append(provider)
+        raise RuntimeError("no such provider")
+
     monkeypatch.setattr(table, "fuse_geglu", broken)
+    monkeypatch.setattr(table, "onnx_step", unavailable)
     assert table.main(["--cpu", "--small", "--steps", "2", "--repeats", "2", "--buckets", "1",
-                       "--compile"]) == 1  # fmt: skip
+                       "2", "--compile"]) == 1  # fmt: skip
     out = capsys.readouterr()
-    assert "not timed, because wrong" in out.err
-    assert "p50" not in out.out
+    assert "not timed: row step, kernels, 1 rows: WrongError" in out.err
+    assert out.err.count("no such provider") == 2
+    assert asked == ["cpu"]
+    assert "| plain loop (diffusers, eager, dual) | 1 |" in out.out
+    assert "row step" not in out.out
 
 
 def test_the_profile_counts_products_as_they_are(benchmark):
