@@ -51,7 +51,7 @@ def test_every_fault_is_in_one_message(write):
     lines = str(caught.value).splitlines()[1:]
     said = {line.strip().partition(":")[0] for line in lines}
     assert said == {
-        "model", "out", "learning_rat", "steps", "good_share", "device", "_secret", "lora",
+        "out", "learning_rat", "steps", "good_share", "device", "_secret", "lora",
     }  # fmt: skip
     assert "learning_rat: unknown key; did you mean learning_rate?" in str(caught.value)
 

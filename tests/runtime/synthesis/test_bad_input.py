@@ -123,7 +123,7 @@ def test_a_name_that_is_not_utf_8(go, parts):
         pytest.skip("this file system does not have such names")
     _, summary = go()
     assert summary.kept == 3
-    assert summary.failed[0].endswith("the name is not UTF-8; rename the file")
+    assert summary.failed[0].endswith("not UTF-8; rename the file, or set PYTHONUTF8=1")
 
 
 def test_what_is_hidden_is_no_image(go, parts):
