@@ -242,41 +242,6 @@ def test_ctrl_c_says_how_to_go_on_and_that_works(engine, tmp_path):
     assert (summary["kept"], summary["made"]) == (100, 100 - done)
 
 
-@pytest.mark.slow
-def test_from_nothing_to_a_dataset(tmp_path):
-    """new-model, train the VAE, a base, the fine-tune; build-engine; synthesize."""
-    rng = np.random.default_rng(0)
-    for i in range(3):
-        image = rng.normal(150, 10, (40, 40, 3)).clip(0, 255).astype(np.uint8)
-        save(tmp_path / "good" / f"{i}.png", image)
-        mask = np.zeros((40, 40), np.uint8)
-        mask[10:20, 10:20] = 255
-        save(tmp_path / "masks" / f"{i}.png", mask)
-        image[10:20, 10:20] //= 3
-        save(tmp_path / "spot" / f"{i}.png", image)
-        save(tmp_path / "spot" / f"{i}_mask.png", mask)
-    assert command_line("new-model", "--size", "tiny", "--out", tmp_path / "m0").returncode == 0
-    model, data = tmp_path / "m0", ["--good", tmp_path / "good", "--batch-size", 2, "--steps", 2]
-    for objective in ("autoencoder", "denoise", "disentangle"):
-        run = tmp_path / objective
-        result = command_line(
-            "train", "--model", model, "--out", run, "--objective", objective, *data,
-            "--defect", f"spot={tmp_path / 'spot'}",
-        )  # fmt: skip
-        assert result.returncode == 0, result.stderr
-        assert result.stdout.strip() == str(run / "model")
-        assert f"{objective} 2/2" in result.stderr
-        model = run / "model"
-    built = command_line("build-engine", run, "--out", tmp_path / "engine", "--steps", 2)
-    assert built.returncode == 0, built.stderr
-    made = command_line(
-        "synthesize", "--images", tmp_path / "good", "--masks", tmp_path / "masks",
-        "--engine", tmp_path / "engine", "--out", tmp_path / "out", "--refine", "none",
-    )  # fmt: skip
-    assert made.returncode == 0, made.stderr
-    assert len(list((tmp_path / "out" / "parts" / "test" / "spot").iterdir())) == 3
-
-
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is missing")
 @pytest.mark.slow
 @pytest.mark.parametrize("words", [["info"], ["--help"]])

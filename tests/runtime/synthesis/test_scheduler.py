@@ -306,11 +306,10 @@ def test_another_batch_is_at_most_a_grey_level_away():
     with real_engine() as engine, real_engine(2) as twice:
         config = config_of(engine)
         whole = samples(engine, config)
-        for batch in (1, 2, 8):
-            for other in (engine, twice):
-                for key, sample in samples(other, config, batch_size=batch).items():
-                    gap = whole[key].image.astype(int) - sample.image
-                    assert np.abs(gap).max() <= 1
+        for other, batch in ((engine, 1), (twice, 8)):
+            for key, sample in samples(other, config, batch_size=batch).items():
+                gap = whole[key].image.astype(int) - sample.image
+                assert np.abs(gap).max() <= 1
 
 
 def test_rows_of_more_than_one_image_are_the_samplers_only():
