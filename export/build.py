@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -44,13 +44,15 @@ def build(
     convention: Convention = "paper",
     map_side: int | None = None,
     defects: Sequence[str] = (),
+    beside: Callable[[Path], object] | None = None,
     overwrite: bool = False,
     quiet: bool = False,
 ) -> Path:
     """Build ``out`` from ``run`` (as `defectrt.training.loop.train.train` leaves it).
 
     backend makes the files, `Onnx` by default; steps are the schedules to include, the first being
-    the default; defects the types to include, by default all that the run was trained on. Raises
+    the default; defects the types to include, by default all that the run was trained on; beside
+    writes further files of the engine into its folder. Raises
     `EngineError` if the engine and PyTorch differ by more than the backend's tolerance, `Cancelled`
     after Ctrl-C, and then leaves nothing behind.
     """
@@ -69,6 +71,8 @@ def build(
 
         def write(directory: Path) -> None:
             _export(backend, source, side, directory, progress)
+            if beside:
+                beside(directory)
             progress.update(backend.stages, now="comparing with PyTorch")
             manifest = _manifest(source, backend, directory, tables, convention, side)
             with backend.open(directory, manifest) as engine:

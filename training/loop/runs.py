@@ -22,7 +22,7 @@ from ..models.stable_diffusion import open_model
 from ..record import RESUME
 from .train import train
 
-__all__ = ["first_process", "start"]
+__all__ = ["device_of", "first_process", "start"]
 
 CONFIG, SPLIT = "config.yaml", "split.json"
 
@@ -77,7 +77,7 @@ def _train(
         preview_every=run.preview_every,
         preview_steps=run.preview_steps,
         tensorboard=run.tensorboard,
-        device=_device(run.device),
+        device=device_of(run.device),
         quiet=quiet,
         attach={CONFIG: dump_config(run, training), **attached},
     )
@@ -125,7 +125,8 @@ def first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def _device(name: str) -> str:
+def device_of(name: str) -> str:
+    """A device by name; ``auto`` is a GPU where there is one."""
     if name != "auto":
         return name
     return "cuda" if torch.cuda.is_available() else "cpu"

@@ -33,6 +33,7 @@ from ..models.stable_diffusion import StableDiffusion
 from ..record import RESUME
 from . import checkpoint
 from .checkpoint import State, averaged, averaging, trained
+from .holdout import HoldOut
 from .monitor import Log
 from .run_directory import locked, open_run, record
 from .stages import Stage, make_stage
@@ -60,6 +61,8 @@ def train(
     keep_checkpoints: int = 2,
     preview_every: int = 0,
     preview_steps: int = 20,
+    held_out: Sequence[Sample] = (),
+    measure_every: int = 50,
     tensorboard: bool = False,
     device: str = "cpu",
     quiet: bool = False,
@@ -71,9 +74,11 @@ def train(
     ``checkpoints/``, the texts of ``attach`` under their names and, every ``preview_every`` steps
     and at the end, ``previews/``. With ``resume`` a stopped run goes on from its newest checkpoint
     and ends with the weights it would have had; ``steps`` and ``cooldown`` may differ, to go on
-    for longer or to end where the checkpoint is. Ctrl-C and SIGTERM finish the step, save, and
-    raise `Cancelled`. Started several times by ``accelerate launch``, every process calls this; the
-    first one writes.
+    for longer or to end where the checkpoint is. With examples ``held_out`` in one process, the
+    loss on them is measured every ``measure_every`` steps, the model has the weights that did best,
+    and training ends when they have been getting worse (see `HoldOut`). Ctrl-C and SIGTERM finish
+    the step, save, and raise `Cancelled`. Started several times by ``accelerate launch``, every
+    process calls this; the first one writes.
     Raises `TrainingError` if the loss is no longer finite, `OutputError` if the disk is full or
     another process trains in ``run``.
     """
@@ -93,6 +98,7 @@ def train(
         if resume and newest:
             checkpoint.load(state, newest)
         stack.enter_context(loop.batches)
+        curve = HoldOut(loop.stage, held_out, loop.config, run, state.step) if held_out else None
         watch = stack.enter_context(
             _watch(
                 loop,
@@ -104,21 +110,27 @@ def train(
             )
         )
         stop = stack.enter_context(_interrupt())
-        while state.step < config.steps and not _agreed(accelerator, stop):
+        over = False
+        while state.step < config.steps and not over and not _agreed(accelerator, stop):
             loop.unread.append(_step(loop))
             last = state.step == config.steps
             saved = last or state.step % checkpoint_every == 0
             shown = bool(preview_every) and state.step % preview_every == 0
             if saved or shown or len(loop.unread) >= _READ_EVERY[accelerator.device.type]:
                 _read(loop, watch)
+            if curve and (last or state.step % measure_every == 0):
+                curve.measure(state)
+                over = curve.is_over
             if first and saved:
                 checkpoint.save(state, loop.checkpoints, keep_checkpoints)
         _read(loop, watch)
-        if state.step < config.steps:
+        if state.step < config.steps and not over:
             if first:
                 checkpoint.save(state, loop.checkpoints, keep_checkpoints)
             raise Cancelled(f"stopped at step {state.step} of {config.steps}; go on with --resume")
-        if state.ema:
+        if curve:
+            curve.restore(state)
+        elif state.ema:
             state.ema.copy_to(trained(state.module).values())
         if first and config.lora:
             write_directory(run / "lora", state.module.save_lora_adapter, advice=RESUME)

@@ -1,0 +1,240 @@
+"""From a handful of real defects to an engine: look, choose, train, build, show."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from defectrt.config.job import SynthesizerConfig
+from defectrt.errors import InputError, OutputError
+from defectrt.files import write_whole
+from defectrt.masks.examples import write_examples
+from defectrt.synthesis.synthesizer import Synthesizer, Workpiece
+from defectrt.training.bundled import BUNDLED_RUN
+from defectrt.training.config import TrainConfig, load_config
+from defectrt.training.data.dataset import read_dataset
+from defectrt.training.data.samples import GOOD, Sample, read_good, read_pairs
+from defectrt.training.data.survey import Survey, instances, survey
+from defectrt.training.loop.holdout import read_curve
+from defectrt.training.loop.train import train
+from defectrt.training.models.stable_diffusion import StableDiffusion, open_model
+from defectrt.training.sheet import Row, sheet
+
+from .build import build
+from .graphs import Onnx
+
+__all__ = ["Plan", "learn"]
+
+#: Examples of a type from which one in four is held back, to measure on.
+_ENOUGH, _SHARE = 6, 4
+#: Made defects a type in the sheet.
+_SHOWN = 12
+PLAN, SHEET = "plan.json", "sheet.png"
+_ADVICE = "mend this and run the same command again"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What was found and what follows from it.
+
+    survey    of all samples
+    training  how the model is trained
+    learned   samples to learn from, and ``held_out`` those to measure on
+    reasons   why, a sentence each
+    """
+
+    survey: Survey
+    training: TrainConfig
+    learned: tuple[Sample, ...]
+    held_out: tuple[Sample, ...]
+    reasons: tuple[str, ...]
+
+
+def learn(
+    defects: Path,
+    good: Path | None,
+    out: Path,
+    *,
+    model: str | None = None,
+    run: Path | None = None,
+    layout: str | None = None,
+    steps: int | None = None,
+    preview_every: int = 100,
+    device: str = "cpu",
+    seed: int = 0,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> Path:
+    """Make an engine ``out`` from examples of one or several types of defect.
+
+    ``defects`` is a dataset in any layout that is known, or one type's folder of images beside
+    masks; ``good`` are further good images. ``run``, by default beside ``out``, gets the plan, the
+    training run, and a sheet of real beside made defects. Whatever stopped it, the same call goes
+    on. Returns the engine. Raises the errors of `defectrt.errors`; nothing half made is left.
+    """
+    if out.exists() and not overwrite:
+        raise OutputError(f"{out}: already there; add --overwrite, or choose another --out")
+    run = run or out.with_name(f"{out.name}-run")
+    samples = _read(defects, good, layout)
+    base = open_model(model or BUNDLED_RUN / "model")
+    if base.untrained:
+        raise InputError(f"{model}: never learned anything; leave out --model")
+    plan = _plan(samples, base, lora=model is not None, steps=steps, seed=seed)
+    _tell(plan, quiet)
+    write_whole(run / PLAN, _text(plan).encode(), advice=_ADVICE)
+    if not (run / "model").is_dir():
+        train(
+            base,
+            plan.learned,
+            plan.training,
+            run,
+            base_model=model or "bundled",
+            resume=True,
+            checkpoint_every=50,
+            preview_every=preview_every,
+            held_out=plan.held_out,
+            device=device,
+            quiet=quiet,
+        )
+    if plan.held_out and not quiet:
+        print(_curve(run), file=sys.stderr)
+    window = plan.training.window or base.window
+    shapes = {
+        name: [m for s in samples if s.defect_type == name for m in instances(s, window)]
+        for name in plan.survey.defect_types
+    }
+    build(
+        run,
+        out,
+        Onnx(half_weights=True),
+        steps=(20, 50, 10),
+        beside=lambda folder: write_examples(folder, shapes, directed=plan.survey.directed),
+        overwrite=overwrite,
+        quiet=quiet,
+    )
+    write_whole(run / SHEET, sheet(_rows(samples, out, seed)), advice=_ADVICE)
+    if not quiet:
+        print(f"real beside made defects: {run / SHEET}", file=sys.stderr)
+    return out
+
+
+def _read(defects: Path, good: Path | None, layout: str | None) -> list[Sample]:
+    """All samples of a dataset, or of one folder of images beside masks, and the good images."""
+    if not defects.is_dir():
+        raise InputError(f"{defects}: no such folder of defects")
+    samples = list(read_good(good)) if good else []
+    try:
+        samples += read_dataset(defects, layout).samples()
+    except InputError as fault:
+        if layout:
+            raise
+        try:
+            samples += read_pairs(defects, defects.name)
+        except InputError:
+            raise fault from None
+    if not any(sample.defect_type != GOOD for sample in samples):
+        raise InputError(
+            f"{defects}: shows no defects; each needs a mask, see defectrt data inspect"
+        )
+    if not any(sample.defect_type == GOOD for sample in samples):
+        raise InputError(f"{defects}: has no good images; give a folder of them with --good")
+    return samples
+
+
+def _plan(
+    samples: Sequence[Sample], base: StableDiffusion, *, lora: bool, steps: int | None, seed: int
+) -> Plan:
+    window = base.window
+    found = survey(samples, window)
+    learned, held_out, reasons = [], list[Sample](), list[str]()
+    for name in (*found.defect_types, GOOD):
+        own = [sample for sample in samples if sample.defect_type == name]
+        held = own[_SHARE - 1 :: _SHARE] if name != GOOD and len(own) >= _ENOUGH else []
+        held_out += held
+        learned += [sample for sample in own if sample not in held]
+        if held:
+            reasons.append(
+                f"{name}: {len(held)} of {len(own)} examples are held back, to measure on"
+            )
+        elif name != GOOD:
+            reasons.append(
+                f"{name}: all {len(own)} are learned from; from {_ENOUGH} examples on some are held "
+                "back"
+            )
+    reasons.append(
+        "crops are mirrored, not turned: the surface has a direction"
+        if found.directed
+        else "crops are mirrored and turned: the surface has no direction"
+    )
+    chosen = {"turn": not found.directed, "seed": seed, "window": window}
+    if steps is not None:
+        chosen |= {"steps": steps, "cooldown": min(150, steps // 3), "warmup": min(20, steps // 4)}
+    _, training = load_config(
+        "sd15-lora" if lora else "few", None, {"out": Path("run"), "model": "base"} | chosen
+    )
+    if lora:
+        training = training.model_copy(update={"prediction": None})
+    reasons.append(f"{training.steps} steps of {training.batch_size} crops of {window} px")
+    return Plan(found, training, tuple(learned), tuple(held_out), tuple(reasons))
+
+
+def _tell(plan: Plan, quiet: bool) -> None:
+    for warning in plan.survey.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    if quiet:
+        return
+    for name, found in plan.survey.defect_types.items():
+        print(
+            f"{name}: {found.images} images, {found.instances} defects, in the middle "
+            f"{found.longest:.0f} px long and {found.width:.0f} px thick",
+            file=sys.stderr,
+        )
+    print(f"{plan.survey.good} good images", *plan.reasons, sep="\n", file=sys.stderr)
+
+
+def _text(plan: Plan) -> str:
+    types = {name: vars(found) for name, found in plan.survey.defect_types.items()}
+    return (
+        json.dumps(
+            {
+                "defect_types": types,
+                "good": plan.survey.good,
+                "directed": plan.survey.directed,
+                "warnings": plan.survey.warnings,
+                "reasons": plan.reasons,
+                "held_out": [f"{s.defect_type}/{s.path.name}" for s in plan.held_out],
+            },
+            indent=1,
+        )
+        + "\n"
+    )
+
+
+def _curve(run: Path) -> str:
+    """The learning curve in words."""
+    points = read_curve(run)
+    best = min(points, key=lambda point: point[1])[0]
+    text = ", ".join(f"{step}: {loss:.3f}" for step, loss in points)
+    return f"loss on what was held back, by step: {text}; the weights of step {best} are taken"
+
+
+def _rows(samples: Sequence[Sample], engine: Path, seed: int) -> list[Row]:
+    """Real and made defects of each type, on good images in turn."""
+    good = [sample for sample in samples if sample.defect_type == GOOD][:_SHOWN]
+    rows = []
+    for name in sorted({sample.defect_type for sample in samples} - {GOOD}):
+        real = [(s.image, s.mask) for s in samples if s.defect_type == name][:_SHOWN]
+        config = SynthesizerConfig(
+            engine=engine, defect=name, count=-(-_SHOWN // len(good)), seed=seed
+        )
+        pieces = [Workpiece(sample.image, name=sample.path.name) for sample in good]
+        with Synthesizer(config) as synthesizer:
+            results = [r for r in synthesizer.run(pieces) if r.fault is None][:_SHOWN]
+        made = [(np.asarray(r.image), r.label) for r in results]
+        rows.append(Row(name, real, made))
+    return rows
