@@ -163,8 +163,7 @@ def _plan(
             )
         elif name != GOOD:
             reasons.append(
-                f"{name}: all {len(own)} are learned from; from {_ENOUGH} examples on some are held "
-                "back"
+                f"{name}: all {len(own)} are learned from; from {_ENOUGH} on not all are"
             )
     reasons.append(
         "crops are mirrored, not turned: the surface has a direction"

@@ -1,0 +1,117 @@
+"""From a handful of defects to an engine, as a user does it."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.outputs import records, save
+from support.program import command_line
+
+from defectrt.export import learn as module
+from defectrt.export.learn import PLAN, SHEET, learn
+from defectrt.masks.examples import read_examples
+from defectrt.training.bundled import BUNDLED_RUN
+from defectrt.training.models.stable_diffusion import SIZES, new_model, open_model
+
+pytestmark = pytest.mark.slow
+
+
+def surface(seed, side=64):
+    rng = np.random.default_rng(seed)
+    return rng.normal(150, 8, (side, side)).clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Six pits and two lines with their masks, and three good images."""
+    root = tmp_path_factory.mktemp("data")
+    for i in range(3):
+        save(root / "good" / f"{i}.png", surface(100 + i))
+    for name, count, (height, width) in (("pit", 6, (9, 9)), ("line", 2, (4, 30))):
+        for i in range(count):
+            image, mask = surface(10 * count + i), np.zeros((64, 64), np.uint8)
+            mask[20 : 20 + height, 15 : 15 + width + i] = 255
+            image[mask > 0] = 60
+            save(root / "defects" / name / f"{i}.png", image)
+            save(root / "defects" / name / f"{i}_mask.png", mask)
+    return root
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch, tmp_path_factory):
+    """A tiny model in the place of the bundled base, which takes a minute to build an engine of."""
+    base = tmp_path_factory.mktemp("base")
+    model = new_model(SIZES["tiny"], prediction_type="v_prediction")
+    model.untrained = ()
+    model.save(base / "model")
+    monkeypatch.setattr(module, "BUNDLED_RUN", base)
+
+
+def test_an_engine_a_plan_and_a_sheet(data, tmp_path, capfd):
+    out = learn(data / "defects", data / "good", tmp_path / "e", steps=2, preview_every=0)
+    told = capfd.readouterr().err
+    assert "pit: 2 of 6" not in told
+    assert "pit: 1 of 6 examples are held back" in told
+    assert "line: all 2 are learned from" in told
+    assert "warning: line: 2 examples; 5 to 10 are needed" in told
+    assert "loss on what was held back" in told
+    run = tmp_path / "e-run"
+    plan = json.loads((run / PLAN).read_text())
+    assert plan["held_out"] == ["pit/3.png"]
+    assert set(plan["defect_types"]) == {"line", "pit"}
+    assert Image.open(run / SHEET).size[1] > 4 * 160
+    examples = read_examples(out)
+    assert (len(examples.masks("pit")), len(examples.masks("line"))) == (6, 2)
+    words = ["synthesize", "--images", data / "good", "--engine", out, "--defect", "pit"]
+    made = command_line(
+        *words, "--min-change", "0.0001", "--refine", "none", "--out", tmp_path / "d"
+    )
+    assert made.returncode in (0, 7), made.stderr
+    assert {r["masks"][0]["from"] for r in records(tmp_path / "d")} == {"examples"}
+
+
+def test_the_same_call_goes_on_after_a_stop(data, tmp_path, monkeypatch):
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "build", stopped)
+    options = {"steps": 2, "preview_every": 0, "quiet": True}
+    with pytest.raises(KeyboardInterrupt):
+        learn(data / "defects", data / "good", tmp_path / "e", **options)
+    monkeypatch.undo()
+    monkeypatch.setattr(module, "train", stopped)  # it is not trained again
+    monkeypatch.setattr(module, "sheet", lambda rows: b"")
+    learn(data / "defects", data / "good", tmp_path / "e", **options)
+    assert (tmp_path / "e" / "engine.json").is_file()
+
+
+def test_one_folder_of_images_beside_masks_is_one_type(data, tmp_path):
+    samples = module._read(data / "defects" / "pit", data / "good", None)
+    assert {sample.defect_type for sample in samples} == {"pit", "good"}
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["none", "--good", "good"], 3, "none: no such folder of defects"),
+        (["defects"], 3, "has no good images; give a folder of them with --good"),
+        (["good", "--good", "good"], 3, "good"),
+        (["defects", "--good", "good", "--out", "good"], 5, "already there; add --overwrite"),
+        (["defects", "--good", "good", "--model", "blank"], 3, "never learned anything"),
+    ],
+)
+def test_what_cannot_be_learned_from_is_said(data, tmp_path, monkeypatch, words, code, said):
+    monkeypatch.chdir(data)
+    if "blank" in words and not (data / "blank").exists():
+        new_model(SIZES["tiny"]).save(data / "blank")
+    out = [] if "--out" in words else ["--out", tmp_path / "e"]
+    result = command_line("learn", *words, *out, "--steps", 1)
+    assert result.returncode == code, result.stderr
+    assert said in result.stderr.splitlines()[-1]
+
+
+def test_the_base_that_ships_is_one_to_learn_from():
+    assert open_model(BUNDLED_RUN / "model").untrained == ()

@@ -1,0 +1,153 @@
+"""Shapes around those of a few examples: their sizes, no two alike, from a file that is checked."""
+
+from __future__ import annotations
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+from support.outputs import records
+
+from defectrt.errors import EngineError, UsageError
+from defectrt.masks.examples import (
+    SHAPES_FILE,
+    Examples,
+    ExampleShapes,
+    bend,
+    read_examples,
+    write_examples,
+)
+from defectrt.masks.pieces import tight
+from defectrt.synthesis.job import synthesize
+
+
+def disc(radius=6):
+    y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
+    return np.hypot(y, x) <= radius
+
+
+def bar(length=40, width=3):
+    return np.ones((width, length), bool)
+
+
+def drawn(shapes, count=200, seed=0):
+    rng = np.random.default_rng(seed)
+    return [shapes(rng, (300, 300))(1.0)[0] for _ in range(count)]
+
+
+def test_no_two_are_alike_and_all_are_near_the_examples_in_size():
+    examples = [disc(5), disc(9)]
+    made = drawn(ExampleShapes(examples, directed=False))
+    assert len({shape.tobytes() + bytes(shape.shape) for shape in made}) == len(made)
+    areas = np.array([shape.sum() for shape in made])
+    low, high = (example.sum() for example in examples)
+    assert 0.4 * low < areas.min() < 0.7 * low
+    assert 1.4 * high < areas.max() < 2.5 * high
+    assert all(shape.any(axis=0).all() or shape.any(axis=1).all() for shape in made)
+
+
+@pytest.mark.parametrize(("directed", "low", "high"), [(True, 0, 15), (False, 30, 60)])
+def test_a_directed_surface_keeps_its_direction(directed, low, high):
+    angles = []
+    for shape in drawn(ExampleShapes([bar()], directed=directed)):
+        if shape.sum() < 200:  # two bars in one have no direction
+            y, x = np.nonzero(shape)
+            vx, vy, *_ = cv2.fitLine(np.stack([x, y], 1).astype(np.float32), 2, 0, 0.01, 0.01)
+            angles.append(abs(np.degrees(np.arctan2(vy, vx)).item() + 90) % 180 - 90)
+    assert low <= np.median(np.abs(angles)) <= high
+
+
+def test_the_seed_in_the_record_makes_the_shape_again():
+    shapes = ExampleShapes([disc(), bar()], directed=False)
+    shape, record = shapes(np.random.default_rng(3), (300, 300))(0.85)
+    again = shapes._draw(np.random.default_rng(record["shape_seed"]), record["scale"])
+    np.testing.assert_array_equal(shape, again)
+
+
+@pytest.mark.parametrize("shape", [disc(), bar(), np.ones((1, 1), bool)])
+def test_bending_moves_outlines_but_keeps_the_shape(shape):
+    rng = np.random.default_rng(0)
+    np.testing.assert_array_equal(bend(shape, 0.0, rng), shape)
+    bent = [bend(shape, 0.18, rng) for _ in range(30)]
+    areas = np.array([mask.sum() for mask in bent]) / shape.sum()
+    assert 0.4 < areas.min() <= areas.max() < 1.8
+    if shape.size > 1:
+        assert any(mask.shape != shape.shape or (mask != shape).any() for mask in bent)
+
+
+def test_the_file_keeps_the_masks(tmp_path):
+    mask = np.zeros((9, 20), bool)
+    mask[2:5, 3:17] = True
+    mask[3, 8] = False
+    write_examples(tmp_path, {"pit": [mask, disc()], "line": [bar()]}, directed=True)
+    read = read_examples(tmp_path)
+    assert read.directed
+    np.testing.assert_array_equal(read.masks("pit")[0], tight(mask))
+    np.testing.assert_array_equal(read.masks("pit")[1], disc())
+    assert read.masks("dent") == []
+    assert read_examples(tmp_path / "elsewhere") is None
+
+
+GOOD = {"height": 2, "width": 3, "bits": "/A=="}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"bits": "AA=="}, "an empty mask"),
+        ({"bits": "//8="}, "2 bytes for 2x3 bits"),
+        ({"bits": "%"}, "not base64"),
+        ({"height": 0}, "greater than or equal to 1"),
+        ({"height": 5000}, "less than or equal to 4096"),
+        ({"more": 1}, "Extra inputs"),
+    ],
+)
+def test_a_file_that_is_not_what_it_should_be(tmp_path, change, said):
+    text = json.dumps({"shapes": {"pit": [GOOD | change]}, "directed": False})
+    (tmp_path / SHAPES_FILE).write_text(text)
+    with pytest.raises(EngineError, match=rf"not the shapes of examples: .*{said}"):
+        read_examples(tmp_path)
+    assert Examples.model_validate_json(text.replace(json.dumps(GOOD | change), json.dumps(GOOD)))
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path):
+    (tmp_path / SHAPES_FILE).write_bytes(b" " * ((16 << 20) + 1))
+    with pytest.raises(EngineError, match="larger than 16 MiB"):
+        read_examples(tmp_path)
+
+
+def test_an_engine_that_has_examples_draws_its_masks_from_them(parts, fake_engine, tmp_path):
+    directory, engine = fake_engine
+    name = engine.manifest.defect_types[0]
+    write_examples(directory, {name: [disc(4)]}, directed=False)
+    options = {"engine": directory, "defect": name, "quiet": True}
+    synthesize(parts[0], tmp_path / "a", **options)
+    assert {r["masks"][0]["from"] for r in records(tmp_path / "a")} == {"examples"}
+    synthesize(parts[0], tmp_path / "b", shape="blob", **options)
+    assert {r["masks"][0]["from"] for r in records(tmp_path / "b")} == {"drawn"}
+
+
+@pytest.mark.parametrize("source", ["drawn", "bank", "examples"])
+def test_a_size_holds_for_every_source_of_shapes(parts, fake_engine, tmp_path, source):
+    directory, engine = fake_engine
+    name = engine.manifest.defect_types[0]
+    more = {"mask_bank": parts[1]} if source == "bank" else {}
+    if source == "examples":
+        write_examples(directory, {name: [disc(9)]}, directed=False)
+    options = {"engine": directory, "defect": name, "quiet": True, "count": 4} | more
+    synthesize(parts[0], tmp_path / "out", size=(7, 12), **options)
+    for record in records(tmp_path / "out"):
+        (mask,) = record["masks"]
+        assert mask["from"] == source
+        assert 7 * 0.85**5 <= mask["longest"] <= 12
+        drawn = cv2.imread(str(tmp_path / "out" / record["mask"]), 0) > 0
+        assert abs(max(tight(drawn).shape) - mask["longest"]) <= 2
+
+
+def test_sizes_that_are_not_possible(parts, fake_engine, tmp_path):
+    for size, said in (((9, 3), "from low to high"), ((0, 3), "1 to 4096")):
+        with pytest.raises(UsageError, match=said):
+            synthesize(parts[0], tmp_path / "out", engine=fake_engine[0], size=size)
+    with pytest.raises(UsageError, match="size: a folder of masks decides"):
+        synthesize(parts[0], tmp_path / "out", engine=fake_engine[0], masks=parts[1], size=(3, 9))

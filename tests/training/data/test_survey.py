@@ -1,0 +1,65 @@
+"""What is found in a handful of defects, and what a quality engineer is warned of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from defectrt.training.data.samples import GOOD, Sample
+from defectrt.training.data.survey import survey
+
+
+def surface(seed=0, side=128):
+    rng = np.random.default_rng(seed)
+    return rng.normal(150, 6, (side, side, 1)).clip(0, 255).astype(np.uint8)
+
+
+def stripes(seed=0):
+    rows = np.random.default_rng(seed).normal(150, 10, (128, 1, 1))
+    return np.repeat(rows, 128, axis=1).clip(0, 255).astype(np.uint8)
+
+
+def spot(name="pit", seed=0, height=8, width=8, dark=60):
+    image, mask = surface(seed), np.zeros((128, 128), bool)
+    mask[40 : 40 + height, 30 : 30 + width] = True
+    image[mask] = dark
+    return Sample(Path(f"{seed}.png"), name, image, mask)
+
+
+def good(image):
+    return Sample(Path("good.png"), GOOD, image, np.zeros(image.shape[:2], bool))
+
+
+def test_sizes_and_strength_are_those_that_were_drawn():
+    samples = [spot(seed=i, height=9, width=21, dark=75) for i in range(5)]
+    found = survey([*samples, good(surface(9))], 96)
+    pit = found.defect_types["pit"]
+    assert (pit.images, pit.instances, pit.longest, pit.area) == (5, 5, 21, 9 * 21)
+    assert pit.width == pytest.approx(9, abs=1)
+    assert pit.strength == pytest.approx(0.5, abs=0.02)
+    assert (found.good, found.directed, found.warnings) == (1, False, ())
+
+
+def test_a_surface_with_a_direction():
+    samples = [spot(seed=i) for i in range(5)]
+    assert survey([*samples, good(stripes())], 96).directed
+
+
+@pytest.mark.parametrize(
+    ("samples", "said"),
+    [
+        ([spot(seed=i, height=100, width=100) for i in range(5)], "covers more than half"),
+        ([spot(seed=i, height=1, width=60) for i in range(5)], "1.0 px thin, less than"),
+        ([spot(seed=i, height=3, width=60) for i in range(5)], "will come out softer"),
+        ([spot(seed=i, height=9, width=98) for i in range(5)], "98 px long"),
+        ([spot(seed=i) for i in range(4)], "4 examples; 5 to 10"),
+        ([spot(seed=0) for _ in range(5)], "the same picture"),
+        ([spot(n, seed=i) for n in ("pit", "hole") for i in range(5)], "look the same"),
+    ],
+)
+def test_what_will_not_work_is_said(samples, said):
+    window = 48 if "long" in said else 96
+    warnings = survey([*samples, good(surface(99))], window).warnings
+    assert [said in warning for warning in warnings] == [True], warnings
