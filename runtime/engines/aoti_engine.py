@@ -152,7 +152,7 @@ class _Captured:
 def _card(target: Target) -> int:
     """The current card if the programs are for it, or else the first that they are for."""
     cards, current = capabilities("cuda"), torch.cuda.current_device()
-    order = [current, *range(len(cards))]
+    order: list[int] = [current, *range(len(cards))]
     return next(i for i in order if cards[i] in target.capabilities)
 
 
