@@ -51,7 +51,7 @@ BACKENDS = {
     "onnx": Backend("engine"),
     "onnx-cpu": Backend("engine", "cpu", slow=True),
     "onnx-float16": Backend(
-        "float16_engine", tolerance=1e-2, rounding=5e-3, needs=("torch",), slow=True
+        "float16_engine", tolerance=1e-3, rounding=5e-4, needs=("torch",), slow=True
     ),
     "aoti-cpu": Backend("aoti_engine", needs=("torch",), slow=True),
     "onnx-cuda": Backend("engine", "cuda", tolerance=1e-3),
