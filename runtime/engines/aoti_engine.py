@@ -42,6 +42,8 @@ _MARKS = re.compile(
     re.ASCII,
 )
 _CHUNK = 1 << 20
+#: Whether PyTorch loads a program from a folder; 2.11 wants the archive.
+_FROM_FOLDER = Version(torch.__version__) >= Version("2.13")
 
 
 class AotiEngine(GraphEngine):
@@ -183,7 +185,9 @@ def capabilities(device: str) -> list[str]:
 
 
 def unpack(path: Path, entry: FileEntry, folder: Path) -> Path:
-    """Copy a program to ``folder``, check the copy, and unpack it there.
+    """Copy a program to ``folder``, check the copy, and unpack it there; what is to be loaded.
+
+    A PyTorch that loads no folders gets the copy itself, which it unpacks once more.
 
     Raises `EngineError` if its hash is not the manifest's, or if the archive holds anything that a
     program does not: a path that leaves it, a compressed or repeated member, a pickle.
@@ -199,13 +203,16 @@ def unpack(path: Path, entry: FileEntry, folder: Path) -> Path:
     place = folder / path.stem
     try:
         with zipfile.ZipFile(copy) as archive:
-            for member in _members(path, archive):
+            members = _members(path, archive)
+            for member in members * _FROM_FOLDER:
                 out_path = place / member.filename.partition("/")[2]
                 out_path.parent.mkdir(parents=True, exist_ok=True)
                 with archive.open(member) as source, out_path.open("wb") as out:
                     shutil.copyfileobj(source, out, _CHUNK)
     except (zipfile.BadZipFile, NotImplementedError) as error:
         raise EngineError(f"{path}: not a program of AOTInductor: {error}") from error
+    if not _FROM_FOLDER:
+        return copy
     copy.unlink()
     return place
 
