@@ -273,3 +273,12 @@ def test_a_rehearsal_of_every_stage(tmp_path):
         files = [path for path in folder.rglob("*") if path.is_file()]
         assert len(files) <= 8
         assert all(path.stat().st_size < 16 << 20 for path in files)
+
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    for path in came.glob("base-*"):
+        shutil.copy(path, kept)
+    on = call("training", "--toy", "--out", str(tmp_path / "on"), "--before", str(kept))
+    assert on.returncode == 0, on.stdout + on.stderr
+    gone_on = [row for row in rows(tmp_path / "on") if "steps" in row]
+    assert {row["objective"] for row in gone_on} == {"denoise"}
