@@ -146,7 +146,6 @@ class Training:
             "steps": str(steps),
         }
         paths = weights.save(open_model(run / "model"), self.context.out, NAME, facts)
-        log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
         return {
             "objective": config.objective,
             "steps": steps,
@@ -154,7 +153,7 @@ class Training:
             "steps_per_s": (steps - begun) / trained,
             "crops_per_s": config.batch_size * (steps - begun) / trained,
             "seconds": trained,
-            "losses": log[-1] if log else {},
+            "losses": last_losses(run / "log.jsonl"),
             "files": [path.name for path in paths],
         }
 
@@ -170,6 +169,12 @@ class Training:
         """Of the newest checkpoint."""
         found = latest(run / "checkpoints")
         return int(found.name) if found else 0
+
+
+def last_losses(log: Path) -> dict[str, Any]:
+    """The last line of a run's log; none in the first ten steps."""
+    lines = log.read_text().splitlines() if log.exists() else []
+    return json.loads(lines[-1]) if lines else {}
 
 
 def newest(paths: Sequence[Path]) -> list[Path]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -12,6 +13,8 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+
+from defectrt.errors import Cancelled
 
 ROOT = Path(__file__).parents[2]
 
@@ -226,6 +229,26 @@ def test_weights_come_back_in_files_that_are_small_enough(gpu, tmp_path, monkeyp
     other = tmp_path / ".." / "other-1.safetensors"
     with pytest.raises(ValueError, match="different moments"):
         weights.load([other, *paths[1:]])
+
+
+@pytest.mark.slow
+def test_a_part_of_training_too_short_for_a_log_has_no_losses(gpu, tmp_path):
+    last = gpu("training").last_losses
+    assert last(tmp_path / "log.jsonl") == {}
+    (tmp_path / "log.jsonl").write_text('{"step": 10, "l1": 2}\n{"step": 20, "l1": 1}\n')
+    assert last(tmp_path / "log.jsonl") == {"step": 20, "l1": 1}
+
+
+@pytest.mark.slow
+def test_training_that_is_stopped_too_early_is_cancelled_and_too_late_is_not(gpu):
+    stopped_after = gpu("training").stopped_after
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Cancelled, match="before training began"), stopped_after(0.2):
+        time.sleep(5)
+    with stopped_after(0.3):
+        pass
+    time.sleep(0.5)
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 @pytest.mark.slow
