@@ -70,6 +70,7 @@ ROOMS = {
         "data": set(),
         "record": {"config", "data"},
         "bundled": {"models", "record"},
+        "sheet": set(),
         "evaluation": {"config", "models", "data", "record"},
         "loop": {"config", "models", "data", "record", "bundled", "evaluation"},
         "surfaces": set(),
@@ -89,7 +90,8 @@ ROOMS = {
         "backends": {"config", "backend", "graphs", "aoti", "tensorrt"},
         "build": {"rowstep", "source", "backend", "graphs", "proof"},
         "bench": {"build"},
-        "cli": {"config", "backends", "build", "bench"},
+        "learn": {"build", "graphs"},
+        "cli": {"config", "backends", "build", "bench", "learn"},
     },
 }
 #: What all of a layer may use: modules that know no room, and the version of the whole.

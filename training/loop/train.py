@@ -30,11 +30,12 @@ from ..data.crops import Augmentation, Batch, Crops
 from ..data.samples import Sample
 from ..evaluation.previews import Previews
 from ..models.stable_diffusion import StableDiffusion
-from ..record import RESUME
+from ..record import RESUME, read_record
 from . import checkpoint
 from .checkpoint import State, averaged, averaging, trained
 from .holdout import HoldOut
 from .monitor import Log
+from .precision import fastest
 from .run_directory import locked, open_run, record
 from .stages import Stage, make_stage
 
@@ -82,7 +83,7 @@ def train(
     Raises `TrainingError` if the loss is no longer finite, `OutputError` if the disk is full or
     another process trains in ``run``.
     """
-    config = _fit(model, config)
+    config = _with_precision(_fit(model, config), run, device)
     accelerator = _accelerator(config, device)
     first = accelerator.is_main_process
     with ExitStack() as stack:
@@ -398,6 +399,15 @@ def _fit(model: StableDiffusion, config: TrainConfig) -> TrainConfig:
             f"{config.prediction}: is it the model that this preset is for?"
         )
     return config.model_copy(update={"window": window})
+
+
+def _with_precision(config: TrainConfig, run: Path, device: str) -> TrainConfig:
+    """The configuration with a precision; a run that was started goes on with its own."""
+    if config.precision != "auto":
+        return config
+    started = read_record(run).config if (run / "run.json").is_file() else {}
+    precision = started.get("precision") or fastest(torch.device(device))
+    return config.model_copy(update={"precision": precision})
 
 
 @contextmanager
