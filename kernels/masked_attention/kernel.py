@@ -144,17 +144,18 @@ def config(width: int, dtype: torch.dtype) -> Config:
     """The one configuration of a head width: fixed, so that the same inputs give the same bits.
 
     Tokens go in blocks of 16, since 77 tokens then fill 80 places. Tiles are the largest that
-    compile without spills for every compute capability; past 64 columns, 96 of float32, that takes
-    a third stage, without which Triton 3.6 spills for capability 90 or 120. float32 is multiplied
-    as float32 (``ieee``): TF32 would leave the error budget.
+    compile without spills for every compute capability, with Triton 3.5, 3.6 and 3.9; past 64
+    columns that takes a third stage, or blocks of 32 tokens. float32 is multiplied as float32
+    (``ieee``): TF32 would leave the error budget.
     """
     whole = max(16, 1 << (width.bit_length() - 1))
     rest = max(16, triton.next_power_of_2(width - whole)) if width > whole else 16
     if dtype == torch.float32:
         tile, stages = 64 if width <= 48 else 32, 2 if width <= 96 else 3
         return Config(width, whole, rest, tile, 16, "ieee", 8, stages)
-    tile, stages = 64 if width <= 96 else 16, 2 if width <= 64 else 3
-    return Config(width, whole, rest, tile, 16, "tf32", 4, stages)
+    if width > 96:
+        return Config(width, whole, rest, 16, 32, "tf32", 4, 2)
+    return Config(width, whole, rest, 64, 16, "tf32", 4, 2 if width <= 64 else 3)
 
 
 def launch(
