@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 # Nothing leaves the machine: ONNX Runtime reads this once, when it is first imported. Without it,
 # it keeps an identity of the machine and a queue of events in the user's cache, to be sent.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+# A thread of OpenMP (PyTorch) that waits sleeps; read when that is first loaded. Where cores are
+# shared, threads that spin keep each other waiting: training was several times slower.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 __version__ = "0.1.0"
 

@@ -327,6 +327,10 @@ public:
         check(ort_, ort_.SetSessionLogSeverityLevel(options.get(), ORT_LOGGING_LEVEL_FATAL), what);
         check(ort_, ort_.SetUserLoggingFunction(options.get(), say_nothing, nullptr), what);
         check(ort_, ort_.SetIntraOpNumThreads(options.get(), threads), what);
+        // A thread that waits sleeps: where cores are shared, one that spins keeps others from them.
+        check(ort_,
+              ort_.AddSessionConfigEntry(options.get(), "session.intra_op.allow_spinning", "0"),
+              what);
         sessions_.reserve(all.size());
         for (const Graph &graph : all) {
             sessions_.emplace_back(ort_, env_.get(),

@@ -192,6 +192,8 @@ def open_session(
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = threads
+    # a thread that waits sleeps: where cores are shared, one that spins keeps others from them
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     settings = dict(provider.options(signature, threads))
     if precision != "float32":

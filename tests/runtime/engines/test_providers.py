@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -367,3 +369,28 @@ def test_threads_take_turns_at_bound_memory(engine, bound):
         expected = [opened.step(rows)[0] for rows in batches]
         for got, wanted in zip(pool.map(opened.step, batches), expected, strict=True):
             np.testing.assert_array_equal(got[0], wanted)
+
+
+def test_threads_that_wait_sleep(monkeypatch, engine):
+    """Where cores are shared, spinning ones keep each other waiting."""
+    seen = []
+
+    class Options(ort.SessionOptions):
+        def add_session_config_entry(self, key, value):
+            seen.append((key, value))
+            super().add_session_config_entry(key, value)
+
+    monkeypatch.setattr(ort, "SessionOptions", Options)
+    load_engine(engine).close()
+    assert seen.count(("session.intra_op.allow_spinning", "0")) == 3
+
+
+@pytest.mark.parametrize(("told", "then"), [(None, "passive"), ("active", "active")])
+def test_openmp_waits_asleep_unless_told_otherwise(told, then):
+    environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}
+    environment |= {"OMP_WAIT_POLICY": told} if told else {}
+    code = "import defectrt, os; print(os.environ['OMP_WAIT_POLICY'])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == then
