@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from ..errors import UsageError
 from .base import Config
 from .engine import EngineConfig
 from .masks import MaskConfig
@@ -33,8 +34,14 @@ def _named(value: Any) -> Any:
 class FolderConfig(Config):
     """What is read and what is written."""
 
-    images: Annotated[Path, Field(description="Folder of good images.")]
-    out: Annotated[Path, Field(description="Folder for the dataset.")]
+    images: Annotated[Path, Field(description="Folder of good images, or one image.")]
+    out: Annotated[
+        Path | None,
+        Field(
+            description="Folder for the dataset; by default a new one beside the images, called "
+            "like them with -defects."
+        ),
+    ] = None
     category: Annotated[
         str,
         AfterValidator(checked_category),
@@ -48,6 +55,17 @@ class FolderConfig(Config):
             description="What to write, with commas: mvtec (always), coco, yolo; see the docs.",
         ),
     ] = ("mvtec",)
+
+    @property
+    def dataset(self) -> Path:
+        """Where the dataset goes: ``out``, or beside the images."""
+        if self.out:
+            return self.out
+        images = self.images if self.images.name not in ("", "..") else self.images.resolve()
+        name = images.stem if images.is_file() else images.name
+        if not name:
+            raise UsageError(f"{images}: nothing lies beside it; give --out")
+        return images.with_name(f"{name}-defects")
 
 
 class SynthesizerConfig(SynthesisConfig, MaskConfig, EngineConfig):

@@ -49,7 +49,8 @@ def open_masks(
     """The source for a type of defect.
 
     ``window`` is the side that the model sees, in px; ``band`` is the width of the soft border
-    around a mask. Each type draws shapes and places of its own from one ``seed``. Raises `InputError` for folders and files that cannot be used.
+    around a mask. Each type draws shapes and places of its own from one ``seed``. Raises
+    `InputError` for folders and files that cannot be used.
     """
     margin = band if config.margin is None else config.margin
     gap = max(window // 4, 2 * band + 1)

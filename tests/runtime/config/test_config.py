@@ -30,7 +30,7 @@ JOBS = [
         threads=2,
         provider="auto",
         trust="ab,cd",
-        defect="hole",
+        defect="hole=3,dent",
         count=2,
         candidates=5,
         seed=-7,
@@ -260,7 +260,6 @@ def test_the_command_line_goes_over_the_file(go, fake_engine, parts, tmp_path):
             {"candidats": 3, "count": 0, "refine": "magic", "images": "x"},
             ["--batch-size", -1],
             {
-                "out": "needed; give --out or out: in the file",
                 "batch_size": "input should be greater than or equal to 1, not -1",
                 "count": "input should be greater than or equal to 1, not 0",
                 "refine": "input should be 'attention', 'change', 'both' or 'none', not 'magic'",
