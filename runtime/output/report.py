@@ -19,10 +19,10 @@ from typing import Any, TypeVar
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from ..files import write_whole
+from ..images.preview import Shown, resized, shown
 from ..images.reading import read_image
 from ..images.types import Bits, Mask, without_alpha
 from ..masks.reading import read_region
@@ -43,7 +43,6 @@ _TEMPLATE = Path(__file__).with_name("report.html")
 _PLACE = "/*DATA*/"
 
 T = TypeVar("T")
-Shown = NDArray[np.uint8]
 
 
 def write_report(out: Path) -> None:
@@ -122,11 +121,11 @@ def _images(folder: FinishedDataset, entry: KeptSample) -> dict[str, Any]:
     label = folder.label(entry)
     mask = read_region(folder.out / entry.mask, label.shape) if entry.mask else label
     box = _around(mask | label)
-    before, after = _shown(good[box], good[box]), _shown(image[box], good[box])
+    before, after = shown(good[box], good[box]), shown(image[box], good[box])
     images = {
-        "good": _webp(_resized(before)),
-        "image": _webp(_resized(after)),
-        "difference": _webp(_resized(_difference(good[box], image[box]))),
+        "good": _webp(resized(before, _SIDE)),
+        "image": _webp(resized(after, _SIDE)),
+        "difference": _webp(resized(_difference(good[box], image[box]), _SIDE)),
         "mask": _png(_resized_mask(mask[box])),
         "label": _png(_resized_mask(label[box])),
     }
@@ -154,15 +153,6 @@ def _span(low: int, high: int, side: int, size: int) -> slice:
     return slice(start, min(size, start + side))
 
 
-def _shown(image: Bits, good: Bits) -> Shown:
-    """8 bits without alpha; 16 bits are stretched to what the good image uses of them."""
-    colour = without_alpha(image)
-    if image.dtype == np.uint8:
-        return np.asarray(colour, np.uint8)
-    low, high = np.percentile(without_alpha(good), (0.1, 99.9))
-    return np.asarray(np.clip((colour - low) * (255 / max(1, high - low)), 0, 255), np.uint8)
-
-
 def _difference(good: Bits, image: Bits) -> Shown:
     """Largest difference of the channels, from black over red to yellow."""
     top = np.iinfo(good.dtype).max
@@ -171,18 +161,9 @@ def _difference(good: Bits, image: Bits) -> Shown:
     return np.asarray(cv2.applyColorMap(grey, cv2.COLORMAP_INFERNO)[..., ::-1], np.uint8)
 
 
-def _resized(image: Shown) -> Shown:
-    """At most `_SIDE` px a side."""
-    scale = _SIDE / max(image.shape[:2])
-    if scale >= 1:
-        return image
-    size = [max(1, round(scale * n)) for n in image.shape[1::-1]]
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
-
-
 def _resized_mask(mask: Mask) -> Shown:
     """Smaller without losing a thin line: grey where a pixel of it lies."""
-    return _resized(mask.astype(np.uint8) * np.uint8(255))
+    return resized(mask.astype(np.uint8) * np.uint8(255), _SIDE)
 
 
 def _webp(image: Shown) -> str:

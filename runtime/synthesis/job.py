@@ -25,15 +25,15 @@ from ..errors import Cancelled, InputError, NothingDoneError, OutputError, Parti
 from ..files import sha256_of
 from ..images.folder import find_images, left_out_note
 from ..images.reading import read_image
-from ..masks.source import MaskSource, Placed, digest
-from ..masks.sources import open_masks
+from ..masks.source import Placed, digest
 from ..output.dataset import DatasetWriter
 from ..output.formats import finish
 from ..output.journal import ASKED, JournalEntry, State
 from ..output.records import find_datasets
 from ..progress import Progress
 from .changes import check_unchanged
-from .pipeline import Pipeline, Sample, SourceImage
+from .maker import Maker, open_maker
+from .pipeline import Sample, SourceImage
 from .scheduler import Call, Scheduler, Task, Work
 from .turns import Turns, shares_of
 
@@ -90,14 +90,6 @@ class _Listed:
     name: str
 
 
-@dataclass(frozen=True)
-class _Maker:
-    """What makes the samples of one type."""
-
-    pipeline: Pipeline
-    masks: MaskSource
-
-
 def synthesize(
     images: str | PathLike[str] | None = None,
     out: str | PathLike[str] | None = None,
@@ -136,14 +128,14 @@ def synthesize(
         print(f"note: {note}", file=sys.stderr)
     with open_engine(config, len(goods) * config.count * config.candidates) as opened:
         shares = shares_of(config.defect, opened.manifest.defect_types)
-        makers = {name: _maker(opened, config, name) for name in shares}
+        makers = {name: open_maker(opened, config, name) for name in shares}
         record = _record(config, opened, shares, next(iter(makers.values())), goods)
         writer = DatasetWriter(out, config.category, shares, record, wait=wait)
         scheduler = Scheduler(opened, batch_size=config.batch_size)
         with writer.journal:
             asked = writer.journal.job[ASKED]
             for name in {name: None for one in asked for name in one if name not in makers}:
-                makers[name] = _maker(opened, config, name)
+                makers[name] = open_maker(opened, config, name)
             if len(asked) > 1 and not quiet:
                 print(
                     f"note: {out} holds what was asked for so far: {_said(asked)}", file=sys.stderr
@@ -169,18 +161,11 @@ def synthesize(
             return run.summary()
 
 
-def _maker(engine: Engine, config: JobConfig, defect: str) -> _Maker:
-    """What makes one type. Raises `InputError` for masks and regions that cannot be used."""
-    pipeline = Pipeline(engine, config, defect)
-    masks = open_masks(config, defect, window=pipeline.window, seed=config.seed, band=pipeline.band)
-    return _Maker(pipeline, masks)
-
-
 def _record(
     config: JobConfig,
     engine: Engine,
     shares: dict[str, int],
-    maker: _Maker,
+    maker: Maker,
     goods: Sequence[_Listed],
 ) -> dict[str, Any]:
     """All that decides a job's samples; but for `ASKED` the same whatever the types."""
@@ -240,7 +225,7 @@ class _Run:
     def __init__(
         self,
         config: JobConfig,
-        makers: Mapping[str, _Maker],
+        makers: Mapping[str, Maker],
         writer: DatasetWriter,
         record: dict[str, Any],
         goods: Sequence[_Listed],
