@@ -14,7 +14,15 @@ from .masks import MaskConfig
 from .names import checked_category
 from .synthesis import SynthesisConfig
 
-__all__ = ["AREAS", "FORMATS", "FolderConfig", "Format", "JobConfig", "SynthesizerConfig"]
+__all__ = [
+    "AREAS",
+    "FORMATS",
+    "FolderConfig",
+    "Format",
+    "FormatConfig",
+    "JobConfig",
+    "SynthesizerConfig",
+]
 
 Format: TypeAlias = Literal["mvtec", "coco", "yolo"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -47,14 +55,6 @@ class FolderConfig(Config):
         AfterValidator(checked_category),
         Field(description="Name of the workpiece, a folder in OUT."),
     ] = "parts"
-    formats: Annotated[
-        tuple[Format, ...],
-        BeforeValidator(_named),
-        Field(
-            alias="format",
-            description="What to write, with commas: mvtec (always), coco, yolo; see the docs.",
-        ),
-    ] = ("mvtec",)
 
     @property
     def dataset(self) -> Path:
@@ -68,11 +68,24 @@ class FolderConfig(Config):
         return images.with_name(f"{name}-defects")
 
 
+class FormatConfig(Config):
+    """In which formats a dataset is written."""
+
+    formats: Annotated[
+        tuple[Format, ...],
+        BeforeValidator(_named),
+        Field(
+            alias="format",
+            description="What to write, with commas: mvtec (always), coco, yolo; see the docs.",
+        ),
+    ] = ("mvtec",)
+
+
 class SynthesizerConfig(SynthesisConfig, MaskConfig, EngineConfig):
     """What to make, where, and on what: all that a `defectrt.Synthesizer` needs."""
 
 
-class JobConfig(SynthesizerConfig, FolderConfig):
+class JobConfig(SynthesizerConfig, FormatConfig, FolderConfig):
     """All of a job, as the command line, a YAML file and Python say it.
 
     Its areas, in the order in which they are shown, are in `AREAS`.
@@ -80,4 +93,4 @@ class JobConfig(SynthesizerConfig, FolderConfig):
 
 
 #: The areas of a job.
-AREAS = (FolderConfig, EngineConfig, SynthesisConfig, MaskConfig)
+AREAS = (FolderConfig, FormatConfig, EngineConfig, SynthesisConfig, MaskConfig)

@@ -32,13 +32,18 @@ from ..images.types import Bits, Mask
 from .journal import JOURNAL, Journal, JournalEntry
 from .records import JOB, MANIFEST
 
-__all__ = ["DatasetWriter"]
+__all__ = ["DatasetWriter", "split_of_good"]
 
 #: Files of a sample, by their names in its line of the manifest.
 _FILES = ("image", "label", "mask", "good")
 #: One good image in so many is for the test: without any, a detector cannot be told from one
 #: that calls everything defective.
 _TEST_SHARE = 5
+
+
+def split_of_good(index: int) -> str:
+    """Where a good image goes, by its place among them."""
+    return "test" if index % _TEST_SHARE == _TEST_SHARE - 1 else "train"
 
 
 class DatasetWriter:
@@ -79,8 +84,7 @@ class DatasetWriter:
 
     def add_good(self, index: int, name: str, image: Bits) -> str:
         """Keep a good image in train/good, every fifth in test/good; returns its path in OUT."""
-        split = "test" if index % _TEST_SHARE == _TEST_SHARE - 1 else "train"
-        path = self._base / split / "good" / f"{name}.png"
+        path = self._base / split_of_good(index) / "good" / f"{name}.png"
         write_whole(path, encode_png(image))
         return path.relative_to(self.out).as_posix()
 

@@ -13,8 +13,9 @@ import io
 import json
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any, TypeVar
 
 import cv2
@@ -60,6 +61,7 @@ def write_report(out: Path) -> None:
         "gain": _GAIN,
         "embedded": len(chosen),
         "counts": _counts(folder),
+        "types": _types(folder),
         "reasons": _reasons(folder),
         "samples": samples,
     }
@@ -78,21 +80,46 @@ def _counts(folder: FinishedDataset) -> dict[str, int]:
     }
 
 
-def _reasons(folder: FinishedDataset) -> list[dict[str, Any]]:
-    """What is not in the dataset and why; the most frequent reason first."""
-    lines = [("not kept", r) for r in folder.dropped] + [("failed", r) for r in folder.failed]
-    told = [
-        (what, str(r.get("reason")), str(r.get("source")), r.get("sample")) for what, r in lines
-    ]
-    frequent = Counter((what, reason) for what, reason, _, _ in told)
+def _types(folder: FinishedDataset) -> list[dict[str, Any]]:
+    """What became of each type that was asked for, and the medians of its figures."""
+    kept = Counter(entry.defect for entry in folder.entries)
+    dropped, failed = (
+        Counter(str(r.get("defect")) for r in lines) for lines in (folder.dropped, folder.failed)
+    )
     return [
         {
-            "what": what,
-            "reason": reason,
-            "count": count,
-            "samples": [[s, k] for w, r, s, k in told if (w, r) == (what, reason)],
+            "defect_type": name,
+            "requested": kept[name] + dropped[name] + failed[name],
+            "generated": kept[name] + dropped[name],
+            "kept": kept[name],
+            "failed": failed[name],
+            "medians": _medians(entry.record for entry in folder.entries if entry.defect == name),
         }
-        for (what, reason), count in frequent.most_common()
+        for name in folder.defect_types
+        if kept[name] + dropped[name] + failed[name]
+    ]
+
+
+def _medians(records: Iterable[dict[str, Any]]) -> dict[str, float | None]:
+    """Of every figure, over the samples that have it."""
+    values: dict[str, list[float]] = {name: [] for name in _FIGURES}
+    for record in records:
+        for name, known in values.items():
+            if (value := _finite(record.get(name))) is not None:
+                known.append(value)
+    return {name: median(known) if known else None for name, known in values.items()}
+
+
+def _reasons(folder: FinishedDataset) -> list[dict[str, Any]]:
+    """What is not in the dataset and why, type by type; the most frequent reason first."""
+    told: dict[tuple[str, str, str], list[Any]] = {}
+    for what, lines in (("not kept", folder.dropped), ("failed", folder.failed)):
+        for line in lines:
+            key = what, str(line.get("defect")), str(line.get("reason"))
+            told.setdefault(key, []).append([str(line.get("source")), line.get("sample")])
+    return [
+        {"what": what, "defect_type": name, "reason": reason, "count": len(s), "samples": s}
+        for (what, name, reason), s in sorted(told.items(), key=lambda item: -len(item[1]))
     ]
 
 

@@ -20,7 +20,7 @@ import defectrt
 from defectrt.errors import DefectRTError
 from defectrt.extras import requires
 
-COMMANDS = ["synthesize", "doctor", "info", "verify", "train", "new-model", "build-engine"]
+COMMANDS = ["synthesize", "merge", "doctor", "info", "verify", "train", "new-model", "build-engine"]
 
 
 #: The module, whose name in the package is taken by the application that it makes.

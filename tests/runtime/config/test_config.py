@@ -11,7 +11,7 @@ from support.program import command_line
 
 from defectrt.config.command_line import keys
 from defectrt.config.engine import EngineConfig
-from defectrt.config.job import AREAS, FolderConfig, JobConfig, SynthesizerConfig
+from defectrt.config.job import AREAS, FolderConfig, FormatConfig, JobConfig, SynthesizerConfig
 from defectrt.config.yaml import read_yaml, write_yaml
 from defectrt.errors import UsageError
 from defectrt.export.config import BuildConfig
@@ -345,7 +345,8 @@ def test_the_areas_of_a_job_are_all_of_it():
     named = [name for area in AREAS for name in area.model_fields]
     assert len(named) == len(set(named))
     assert set(named) == set(JobConfig.model_fields)
-    assert set(named) - set(FolderConfig.model_fields) == set(SynthesizerConfig.model_fields)
+    files = {*FolderConfig.model_fields, *FormatConfig.model_fields}
+    assert set(named) - files == set(SynthesizerConfig.model_fields)
 
 
 def test_replace_checks_again_and_keeps_the_rest():
