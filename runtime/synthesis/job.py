@@ -105,16 +105,17 @@ def synthesize(
     ``options`` are those of the command line and of `JobConfig`, by the same names; ``config``
     holds them all, and what is given beside it replaces what it says. Images are files; arrays
     and pictures in memory are for `Synthesizer`. Without ``out`` the dataset lies beside the
-    images, and without ``defect`` the engine's types take turns. Images that cannot be used
-    are listed in the summary; the rest goes on. The provider decides the last bits, so a job
-    goes on with the one it began with. Whatever stopped a job, the same call goes on with it and
-    ends with the same files; a call with other types and otherwise the same options adds these
-    to it. Another process that is writing to ``out`` is an `OutputError`,
-    unless told to ``wait`` for it. An image, a mask or a region that was changed since samples
-    were made with it is an `InputError`, unless told to ``redo`` those samples. Ctrl-C finishes
-    the samples at hand and raises `Cancelled`.
-    Raises the errors of `defectrt.errors` for everything that concerns the whole job, before
-    anything is written.
+    images, and without ``defect`` the engine's types take turns.
+
+    Images that cannot be used are listed in the summary; the rest goes on. The provider decides
+    the last bits, so a job goes on with the one it began with. Whatever stopped a job, the same
+    call goes on with it and ends with the same files; a call with other types and otherwise the
+    same options adds these to it. Ctrl-C finishes the samples at hand and raises `Cancelled`.
+
+    Raises `OutputError` for another process that is writing to ``out``, unless told to ``wait``
+    for it; `InputError` for an image, a mask or a region that was changed since samples were made
+    with it, unless told to ``redo`` those samples; and the errors of `defectrt.errors` for
+    everything that concerns the whole job, before anything is written.
     """
     if not isinstance(images, str | PathLike | None):
         raise UsageError("images: a path; for arrays and pictures in memory use Synthesizer")
