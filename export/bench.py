@@ -20,7 +20,7 @@ import torch
 from diffusers import DDIMInverseScheduler, DDIMScheduler
 from torch import Tensor
 
-from defectrt.config.synthesis import Background, SynthesisConfig
+from defectrt.config.synthesis import Background, Share, SynthesisConfig
 from defectrt.diffusion.noise import normal
 from defectrt.diffusion.seeds import sample_seed
 from defectrt.engines.engine import Engine
@@ -245,7 +245,7 @@ def _difference(plain: PlainLoop, engine: Engine, image: Bits, mask: Mask) -> in
 def _config(engine: Engine, background: str) -> SynthesisConfig:
     """Every result counts, whatever random weights make of it."""
     return SynthesisConfig(
-        defect=engine.manifest.defect_types[0],
+        defect=(Share(engine.manifest.defect_types[0]),),
         background=cast("Background", background),
         refine="none",
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -19,7 +19,7 @@ def _for(*backends: str) -> dict[str, list[str]]:
 
 
 #: How the bundled engine was built, where it was not by default.
-BUNDLED = {"steps": (20, 50, 10), "half_weights": True}
+BUNDLED: dict[str, Any] = {"steps": (20, 50, 10), "half_weights": True}
 
 
 class BuildConfig(Config):

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from defectrt.config.job import SynthesizerConfig
+from defectrt.config.synthesis import Share
 from defectrt.errors import InputError, OutputError
 from defectrt.files import write_whole
 from defectrt.masks.examples import write_examples
@@ -229,11 +228,11 @@ def _rows(samples: Sequence[Sample], engine: Path, seed: int) -> list[Row]:
     for name in sorted({sample.defect_type for sample in samples} - {GOOD}):
         real = [(s.image, s.mask) for s in samples if s.defect_type == name][:_SHOWN]
         config = SynthesizerConfig(
-            engine=engine, defect=name, count=-(-_SHOWN // len(good)), seed=seed
+            engine=engine, defect=(Share(name),), count=-(-_SHOWN // len(good)), seed=seed
         )
         pieces = [Workpiece(sample.image, name=sample.path.name) for sample in good]
         with Synthesizer(config) as synthesizer:
             results = [r for r in synthesizer.run(pieces) if r.fault is None][:_SHOWN]
-        made = [(np.asarray(r.image), r.label) for r in results]
+        made = [(r.image if r.image.ndim == 3 else r.image[..., None], r.label) for r in results]
         rows.append(Row(name, real, made))
     return rows

@@ -1,6 +1,6 @@
 """defectrt puts realistic, labelled defects into photographs of good workpieces.
 
-summary = defectrt.synthesize("good", "data", defect="scratch")
+summary = defectrt.synthesize("good")
 
 with defectrt.Synthesizer(defect="scratch") as synthesizer:
     result = synthesizer(image)

@@ -14,6 +14,7 @@ from .. import __version__
 from ..errors import DefectRTError
 from .doctor import doctor
 from .info import info
+from .merge import merge
 from .streams import open_streams, written_output
 from .synthesize import synthesize
 from .verify import verify
@@ -55,7 +56,7 @@ def command_line() -> Any:
         pretty_exceptions_enable=False,
         help="Realistic, labelled defects in photographs of good workpieces, on your own machines.",
     )
-    for command in (synthesize, doctor, info, verify):
+    for command in (synthesize, merge, doctor, info, verify):
         app.command()(command)
     for entry in sorted(entry_points(group="defectrt.commands"), key=lambda e: e.name):
         command = entry.load()

@@ -32,14 +32,20 @@ def synthesize(
 ) -> None:
     """Put defects into images of good workpieces and write a labelled dataset.
 
-    The mask of good/a/7.jpg is masks/a/7_mask.png or masks/a/7.png. OUT gets the MVTec AD layout
-    and manifest.jsonl. Outside a soft border around the mask every pixel is the original's.
+    All it needs are the images: the engine's types of defect take turns, masks are drawn to suit
+    them, and OUT is a new folder beside the images. The mask of good/a/7.jpg is masks/a/7_mask.png
+    or masks/a/7.png. OUT gets the MVTec AD layout and manifest.jsonl; a second run with other
+    types adds these to it. Outside a soft border around the mask every pixel is the original's.
     Whatever stops it, the same command goes on and ends with the same files; Ctrl-C finishes the
     samples at hand. Exit codes: 0 all made, 7 some left out, 8 nothing made.
 
     Examples:
 
-      defectrt synthesize --images good --defect scratch --out data
+      defectrt synthesize --images good
+
+      defectrt synthesize --images good --defect crack=3,hole=1 --out data
+
+      defectrt synthesize --images one.jpg --defect scratch --count 8
 
       defectrt synthesize --config scratch.yaml --count 4
 
@@ -60,9 +66,12 @@ def synthesize(
         typer.echo(json.dumps(asdict(summary)))
     else:
         typer.echo(
-            f"{job.out}: {summary.requested} requested, {summary.placed} placed, "
+            f"{job.dataset}: {summary.requested} requested, {summary.placed} placed, "
             f"{summary.generated} generated ({summary.made} now), {summary.kept} kept; "
             f"{summary.rejected} of {summary.tries} candidates rejected, "
             f"{len(summary.failed)} images failed; on {summary.provider}"
         )
+        if len(summary.by_type) > 1:
+            for name, counts in summary.by_type.items():
+                typer.echo(f"  {name}: " + ", ".join(f"{n} {what}" for what, n in counts.items()))
     summary.check()

@@ -7,13 +7,22 @@ from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from ..errors import UsageError
 from .base import Config
 from .engine import EngineConfig
 from .masks import MaskConfig
 from .names import checked_category
 from .synthesis import SynthesisConfig
 
-__all__ = ["AREAS", "FORMATS", "FolderConfig", "Format", "JobConfig", "SynthesizerConfig"]
+__all__ = [
+    "AREAS",
+    "FORMATS",
+    "FolderConfig",
+    "Format",
+    "FormatConfig",
+    "JobConfig",
+    "SynthesizerConfig",
+]
 
 Format: TypeAlias = Literal["mvtec", "coco", "yolo"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -33,13 +42,35 @@ def _named(value: Any) -> Any:
 class FolderConfig(Config):
     """What is read and what is written."""
 
-    images: Annotated[Path, Field(description="Folder of good images.")]
-    out: Annotated[Path, Field(description="Folder for the dataset.")]
+    images: Annotated[Path, Field(description="Folder of good images, or one image.")]
+    out: Annotated[
+        Path | None,
+        Field(
+            description="Folder for the dataset; by default a new one beside the images, called "
+            "like them with -defects."
+        ),
+    ] = None
     category: Annotated[
         str,
         AfterValidator(checked_category),
         Field(description="Name of the workpiece, a folder in OUT."),
     ] = "parts"
+
+    @property
+    def dataset(self) -> Path:
+        """Where the dataset goes: ``out``, or beside the images."""
+        if self.out:
+            return self.out
+        images = self.images if self.images.name not in ("", "..") else self.images.resolve()
+        name = images.stem if images.is_file() else images.name
+        if not name:
+            raise UsageError(f"{images}: nothing lies beside it; give --out")
+        return images.with_name(f"{name}-defects")
+
+
+class FormatConfig(Config):
+    """In which formats a dataset is written."""
+
     formats: Annotated[
         tuple[Format, ...],
         BeforeValidator(_named),
@@ -54,7 +85,7 @@ class SynthesizerConfig(SynthesisConfig, MaskConfig, EngineConfig):
     """What to make, where, and on what: all that a `defectrt.Synthesizer` needs."""
 
 
-class JobConfig(SynthesizerConfig, FolderConfig):
+class JobConfig(SynthesizerConfig, FormatConfig, FolderConfig):
     """All of a job, as the command line, a YAML file and Python say it.
 
     Its areas, in the order in which they are shown, are in `AREAS`.
@@ -62,4 +93,4 @@ class JobConfig(SynthesizerConfig, FolderConfig):
 
 
 #: The areas of a job.
-AREAS = (FolderConfig, EngineConfig, SynthesisConfig, MaskConfig)
+AREAS = (FolderConfig, FormatConfig, EngineConfig, SynthesisConfig, MaskConfig)

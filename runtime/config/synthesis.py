@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, PlainSerializer
 
 from .base import Config
 
-__all__ = ["Background", "Blend", "Refine", "SynthesisConfig"]
+__all__ = ["Background", "Blend", "Refine", "Share", "SynthesisConfig"]
 
 #: ``replay`` takes z^m from the stored inversion, ``dual`` denoises it again beside the defect.
 Background: TypeAlias = Literal["replay", "dual"]
@@ -19,14 +20,72 @@ Blend: TypeAlias = Literal["residual", "decoded"]
 Refine: TypeAlias = Literal["attention", "change", "both", "none"]
 
 
+#: Largest share: percentages with two places.
+_MAX_SHARE = 10_000
+
+
+class Share(NamedTuple):
+    """A type of defect, and how many of the samples are of it, beside the other types' shares."""
+
+    defect_type: str
+    share: int = 1
+
+
+def _shares(value: Any) -> Any:
+    """Types and shares, from texts with commas, names, pairs or a mapping."""
+    if value is None:
+        return ()
+    if isinstance(value, Mapping):
+        value = list(value.items())
+    given = (value,) if isinstance(value, str) else value
+    if not isinstance(given, list | tuple):
+        return value
+    texts = [t for one in given for t in (one.split(",") if isinstance(one, str) else [one])]
+    shares = tuple(_share(text) for text in texts)
+    names = [share.defect_type for share in shares]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"{', '.join(twice)}: named twice")
+    return shares
+
+
+def _share(given: Any) -> Share:
+    """One type: TYPE, TYPE=SHARE, or both as a pair."""
+    name, share = given.split("=", 1) if isinstance(given, str) and "=" in given else (given, 1)
+    if isinstance(given, list | tuple) and len(given) == 2:
+        name, share = given
+    try:
+        share = int(str(share))
+    except ValueError:
+        share = 0
+    if not isinstance(name, str) or not name.strip() or not 1 <= share <= _MAX_SHARE:
+        raise ValueError(
+            f"write TYPE or TYPE=SHARE, the share a whole number from 1 to {_MAX_SHARE:,}, as in "
+            f"crack=3,hole=1, not {given!r}"
+        )
+    return Share(name.strip(), share)
+
+
+def _texts(shares: tuple[Share, ...]) -> list[str]:
+    return [s.defect_type if s.share == 1 else f"{s.defect_type}={s.share}" for s in shares]
+
+
 class SynthesisConfig(Config):
     """What to make of every image."""
 
     defect: Annotated[
-        str | None,
-        Field(description="Type of defect to make; needed if the engine makes several."),
-    ] = None
-    count: Annotated[int, Field(ge=1, description="Defects an image, from one inversion.")] = 1
+        tuple[Share, ...],
+        BeforeValidator(_shares),
+        PlainSerializer(_texts),
+        Field(
+            description="Types of defect to make, with commas, and how many parts of the samples "
+            "each gets, as in crack=3,hole=1; by default all that the engine makes, in equal "
+            "parts.",
+            json_schema_extra={"metavar": "TYPE[=SHARE],…"},
+        ),
+    ] = ()
+    count: Annotated[
+        int, Field(ge=1, description="Samples an image; those of one mask share an inversion.")
+    ] = 1
     candidates: Annotated[int, Field(ge=1, description="Tries a defect; the best is kept.")] = 1
     seed: Annotated[
         int,

@@ -20,7 +20,7 @@ from ..errors import InputError, MissingExtraError
 from .tiff import orient, read_info, read_samples
 from .types import MAX_PIXELS, Bits
 
-__all__ = ["image_size", "is_jpeg", "read_image"]
+__all__ = ["image_size", "is_jpeg", "read_image", "read_picture"]
 
 _Word = TypeVar("_Word", np.uint8, np.uint16)
 
@@ -53,6 +53,15 @@ def read_image(path: Path) -> Bits:
     data = _read_bytes(path)
     with _faults_of(path):
         return _decode(data)
+
+
+def read_picture(picture: Image.Image) -> Bits:
+    """[H,W,C] of a picture that Pillow holds, as `read_image` takes a file's, but not turned.
+
+    Raises `InputError` for numbers that are not of 8 or 16 bits and for more than `MAX_PIXELS`.
+    """
+    _check_size(*picture.size)
+    return _as_array(picture)
 
 
 def image_size(path: Path) -> tuple[int, int]:

@@ -143,7 +143,7 @@ class ExampleShapes:
 
     def record(self) -> dict[str, Any]:
         """The engine, which is recorded as a whole, decides the shapes."""
-        return {"from": "examples", "examples": len(self._masks)}
+        return {"from": "examples"}
 
     def _draw(self, rng: Rng, scale: float) -> Mask:
         shape = self._turned(rng)
@@ -155,7 +155,7 @@ class ExampleShapes:
         return transplant(shape, scale=factor)
 
     def _one(self, rng: Rng) -> Mask:
-        return self._masks[rng.integers(len(self._masks))]
+        return self._masks[int(rng.integers(len(self._masks)))]
 
     def _turned(self, rng: Rng) -> Mask:
         lean = rng.uniform(-_LEAN, _LEAN) + 180 * rng.integers(2)

@@ -65,7 +65,8 @@ def open_masks(
 
     ``window`` is the side that the model sees, in px; ``band`` is the width of the soft border
     around a mask; ``examples`` are those that the engine was learned from, whose shapes are the
-    first choice. Raises `InputError` for folders and files that cannot be used.
+    first choice. Each type draws shapes and places of its own from one ``seed``. Raises
+    `InputError` for folders and files that cannot be used.
     """
     margin = band if config.margin is None else config.margin
     gap = max(window // 4, 2 * band + 1)
@@ -77,7 +78,12 @@ def open_masks(
     if config.size:
         shapes = SizedShapes(shapes, config.size)
     return PlacedMasks(
-        shapes, seed, regions, margin=margin, instances=config.instances, gap=2 * band + 1
+        shapes,
+        sample_seed(seed, defect_type, 0),
+        regions,
+        margin=margin,
+        instances=config.instances,
+        gap=2 * band + 1,
     )
 
 

@@ -8,7 +8,7 @@ OUT/masks/<defect>/000.png                      where the defects were asked for
 OUT/manifest.jsonl                              one line a sample
 OUT/dropped.jsonl                               one line a sample that was made and not kept
 OUT/failed.jsonl                                one line a sample that could not be made
-OUT/job.json                                    what was asked for
+OUT/job.json                                    what was asked for, by all runs
 OUT/job.sqlite                                  the journal, see `defectrt.output.journal`
 
 All but the journal depends on what was asked for alone: not on when, nor on how often the job
@@ -18,6 +18,7 @@ was stopped.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +30,20 @@ from ..files import PARTIAL, sync_folder, write_lines, write_whole
 from ..images.png import encode_png
 from ..images.types import Bits, Mask
 from .journal import JOURNAL, Journal, JournalEntry
+from .records import JOB, MANIFEST
 
-__all__ = ["DatasetWriter"]
+__all__ = ["DatasetWriter", "split_of_good"]
 
 #: Files of a sample, by their names in its line of the manifest.
 _FILES = ("image", "label", "mask", "good")
 #: One good image in so many is for the test: without any, a detector cannot be told from one
 #: that calls everything defective.
 _TEST_SHARE = 5
+
+
+def split_of_good(index: int) -> str:
+    """Where a good image goes, by its place among them."""
+    return "test" if index % _TEST_SHARE == _TEST_SHARE - 1 else "train"
 
 
 class DatasetWriter:
@@ -47,17 +54,23 @@ class DatasetWriter:
     """
 
     def __init__(
-        self, out: Path, category: str, defect: str, job: dict[str, Any], *, wait: bool = False
+        self,
+        out: Path,
+        category: str,
+        defect_types: Iterable[str],
+        job: dict[str, Any],
+        *,
+        wait: bool = False,
     ) -> None:
-        """Open ``out`` for a job: an empty folder, or one in which this very job was stopped.
+        """Open ``out`` for a job: an empty folder, or one in which this very job was begun.
 
         Raises `OutputError` if something else is there, if it cannot be written, or if another
         process is writing there, unless told to ``wait`` for it; `InputError` if ``job`` is not
         the one that was started or its journal is damaged; `UsageError` if a name cannot be a
         folder's.
         """
-        _check_names(category, defect)
-        self.out, self._base, self._defect = out, out / category, defect
+        _check_names(category, defect_types)
+        self.out, self._base = out, out / category
         try:
             out.mkdir(parents=True, exist_ok=True)
             names = {entry.name for entry in out.iterdir()}
@@ -65,27 +78,25 @@ class DatasetWriter:
             raise OutputError(f"{out}: cannot be written ({error.strerror})") from error
         if names and JOURNAL not in names:
             raise OutputError(f"{out}: not empty and not a job's folder; choose another --out")
-        self._job = job
         self.journal = Journal(out / JOURNAL, job, wait=wait)
         self._remove_partial_files()
         self._forget_what_is_gone()
 
     def add_good(self, index: int, name: str, image: Bits) -> str:
         """Keep a good image in train/good, every fifth in test/good; returns its path in OUT."""
-        split = "test" if index % _TEST_SHARE == _TEST_SHARE - 1 else "train"
-        path = self._base / split / "good" / f"{name}.png"
+        path = self._base / split_of_good(index) / "good" / f"{name}.png"
         write_whole(path, encode_png(image))
         return path.relative_to(self.out).as_posix()
 
-    def write(self, name: str, image: Bits, label: Mask, mask: Mask) -> dict[str, str]:
+    def write(self, name: str, defect: str, image: Bits, label: Mask, mask: Mask) -> dict[str, str]:
         """Write a sample's image [H,W,C], label [H,W] and mask [H,W]; returns paths in OUT.
 
         The sample counts once it is in the journal.
         """
         paths = {
-            "image": self._base / "test" / self._defect / f"{name}.png",
-            "label": self._base / "ground_truth" / self._defect / f"{name}_mask.png",
-            "mask": self.out / "masks" / self._defect / f"{name}.png",
+            "image": self._base / "test" / defect / f"{name}.png",
+            "label": self._base / "ground_truth" / defect / f"{name}_mask.png",
+            "mask": self.out / "masks" / defect / f"{name}.png",
         }
         for path, bits in zip(paths.values(), (image, _grey(label), _grey(mask)), strict=True):
             write_whole(path, encode_png(bits))
@@ -100,13 +111,13 @@ class DatasetWriter:
 
     def finish(self) -> None:
         """Write the manifest and what is beside it, and have all names on disk."""
-        write_whole(self.out / "job.json", (json.dumps(self._job, indent=1) + "\n").encode())
+        write_whole(self.out / JOB, (json.dumps(self.journal.job, indent=1) + "\n").encode())
         kept = (entry.record for entry in self.journal.entries("kept"))
-        write_lines(self.out / "manifest.jsonl", map(_line, kept))
+        write_lines(self.out / MANIFEST, map(_line, kept))
         dropped = (e.record | {"reason": e.reason} for e in self.journal.entries("dropped"))
         write_lines(self.out / "dropped.jsonl", map(_line, dropped))
         failed = (
-            {"source": e.source, "sample": e.number, "reason": e.reason}
+            {"source": e.source, "sample": e.number, "defect": e.defect, "reason": e.reason}
             for e in self.journal.entries("failed")
         )
         write_lines(self.out / "failed.jsonl", map(_line, failed))
@@ -129,17 +140,19 @@ class DatasetWriter:
         return all((self.out / name).is_file() for name in names)
 
 
-def _check_names(category: str, defect: str) -> None:
+def _check_names(category: str, defect_types: Iterable[str]) -> None:
     try:
         checked_category(category)
     except ValueError as fault:
         raise UsageError(f"category: {fault}") from None
-    if not is_name(defect):
-        raise UsageError(
-            f"defect {defect!r} cannot be the name of a folder: use letters, digits, space . _ + -"
-        )
-    if defect.lower() == "good":
-        raise UsageError("a defect cannot be named 'good': in this layout that means none")
+    for defect in defect_types:
+        if not is_name(defect):
+            raise UsageError(
+                f"defect {defect!r} cannot be the name of a folder: use letters, digits, space "
+                ". _ + -"
+            )
+        if defect.lower() == "good":
+            raise UsageError("a defect cannot be named 'good': in this layout that means none")
 
 
 def _grey(mask: Mask) -> Bits:

@@ -19,11 +19,13 @@ from ..closing import Closing
 from ..errors import InputError, OutputError
 from ..files import ADVICE
 
-__all__ = ["JOURNAL", "Journal", "JournalEntry", "State"]
+__all__ = ["ASKED", "JOURNAL", "Journal", "JournalEntry", "State"]
 
 JOURNAL = "job.sqlite"
+#: What of a job may grow: the shares of the types of defect that each run asked for, a list.
+ASKED = "defect"
 #: Of the table; another one is refused.
-_VERSION = 1
+_VERSION = 2
 #: "dfrt": for programs that tell files by their content.
 _APPLICATION = 0x64667274
 #: Seconds to wait for another process: a moment, in which a dying one lets go; or for ever.
@@ -32,9 +34,10 @@ _MOMENT, _FOR_EVER = 1.0, 1e6
 _TABLES = (
     "CREATE TABLE job (record TEXT NOT NULL)",
     """CREATE TABLE sample (
-        image INTEGER, number INTEGER, source TEXT NOT NULL, state TEXT NOT NULL,
-        reason TEXT NOT NULL, tries INTEGER NOT NULL, rejected INTEGER NOT NULL,
-        seconds REAL NOT NULL, record TEXT NOT NULL, PRIMARY KEY (image, number)
+        image INTEGER, number INTEGER, defect TEXT NOT NULL, source TEXT NOT NULL,
+        state TEXT NOT NULL, reason TEXT NOT NULL,
+        tries INTEGER NOT NULL, rejected INTEGER NOT NULL, seconds REAL NOT NULL,
+        record TEXT NOT NULL, PRIMARY KEY (image, number, defect)
     ) WITHOUT ROWID""",
     f"PRAGMA application_id = {_APPLICATION}",
     f"PRAGMA user_version = {_VERSION}",
@@ -50,6 +53,7 @@ class JournalEntry:
 
     image     its image's place in the sorted folder
     number    its own among the image's samples
+    defect    its type of defect
     source    the image's path under the folder
     reason    why it is not kept
     tries     candidates that were generated for it
@@ -60,6 +64,7 @@ class JournalEntry:
 
     image: int
     number: int
+    defect: str
     source: str
     state: State
     reason: str = ""
@@ -73,13 +78,20 @@ _COLUMNS = ", ".join(f.name for f in fields(JournalEntry))
 
 
 class Journal(Closing):
-    """An open journal."""
+    """An open journal.
+
+    job   what was asked for, by this run and those before
+    """
+
+    job: dict[str, Any]
 
     def __init__(self, path: Path, job: dict[str, Any], *, wait: bool = False) -> None:
         """Open the journal of ``job``, or begin one.
 
-        Raises `OutputError` if another process has it open, unless told to ``wait``, or if it
-        cannot be written; `InputError` if it is damaged or another job's, with what differs.
+        A run may ask for more types of defect than those before, see `ASKED`; nothing else of a
+        job changes. Raises `OutputError` if another process has it open, unless told to
+        ``wait``, or if it cannot be written; `InputError` if it is damaged or another job's, with
+        what differs.
         """
         self._path = path
         with self._faults():
@@ -92,10 +104,10 @@ class Journal(Closing):
             self._db.close()
             raise
 
-    def settled(self, image: int) -> set[int]:
-        """Numbers of an image's samples that need not be made again."""
-        query = "SELECT number FROM sample WHERE image = ? AND state != 'failed'"
-        return {number for (number,) in self._run(query, image)}
+    def settled(self, image: int) -> set[tuple[int, str]]:
+        """Numbers and types of an image's samples that need not be made again."""
+        query = "SELECT number, defect FROM sample WHERE image = ? AND state != 'failed'"
+        return set(self._run(query, image))
 
     def settle(self, entry: JournalEntry) -> None:
         """Note what became of a sample; on disk when this returns."""
@@ -106,12 +118,12 @@ class Journal(Closing):
 
     def forget(self, entry: JournalEntry) -> None:
         """Let a sample be made again."""
-        query = "DELETE FROM sample WHERE image = ? AND number = ?"
-        self._run(query, entry.image, entry.number)
+        query = "DELETE FROM sample WHERE image = ? AND number = ? AND defect = ?"
+        self._run(query, entry.image, entry.number, entry.defect)
 
     def entries(self, state: State) -> Iterator[JournalEntry]:
         """All samples of a state, in order."""
-        query = f"SELECT {_COLUMNS} FROM sample WHERE state = ? ORDER BY image, number"
+        query = f"SELECT {_COLUMNS} FROM sample WHERE state = ? ORDER BY image, number, defect"
         with self._faults():
             for *values, record in self._db.execute(query, (state,)):
                 values.append(dict(json.loads(record)))
@@ -120,6 +132,11 @@ class Journal(Closing):
     def count(self, state: State) -> int:
         """Samples in a state."""
         return int(self._run("SELECT count(*) FROM sample WHERE state = ?", state)[0][0])
+
+    def by_type(self, state: State) -> dict[str, int]:
+        """Samples in a state, of each type that has any."""
+        query = "SELECT defect, count(*) FROM sample WHERE state = ? GROUP BY defect"
+        return dict(self._run(query, state))
 
     def tries(self) -> tuple[int, int]:
         """Candidates that were generated and that were not fit, of all samples."""
@@ -138,14 +155,15 @@ class Journal(Closing):
         self._run("BEGIN IMMEDIATE")
         if self._run("SELECT 1 FROM sqlite_master"):
             self._run("COMMIT")
-            self._compare(job)
+            self._go_on(job)
             return
         for statement in _TABLES:
             self._run(statement)
         self._run("INSERT INTO job VALUES (?)", json.dumps(job))
         self._run("COMMIT")
+        self.job = job
 
-    def _compare(self, job: dict[str, Any]) -> None:
+    def _go_on(self, job: dict[str, Any]) -> None:
         """Refuse to go on with anything but the job that was started, and say what differs."""
         ((version,),) = self._run("PRAGMA user_version")
         if version != _VERSION:
@@ -159,7 +177,7 @@ class Journal(Closing):
         now = json.loads(json.dumps(job))
         changed = [
             f"{key}: {before.get(key)!r} -> {now.get(key)!r}"
-            for key in sorted(before.keys() | now.keys())
+            for key in sorted((before.keys() | now.keys()) - {ASKED})
             if before.get(key) != now.get(key)
         ]
         if changed:
@@ -167,6 +185,11 @@ class Journal(Closing):
                 f"{self._path.parent}: was started as another job ({'; '.join(changed)}); "
                 "go on with the same options, or choose another --out"
             )
+        self.job = before
+        known = before.get(ASKED, [])
+        if new := [asked for asked in now.get(ASKED, []) if asked not in known]:
+            before[ASKED] = sorted(known + new, key=json.dumps)
+            self._run("UPDATE job SET record = ?", json.dumps(before))
 
     def _run(self, query: str, *values: Any) -> list[Any]:
         with self._faults():

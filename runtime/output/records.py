@@ -11,8 +11,20 @@ from typing import Any
 from ..errors import InputError
 from ..images.types import Mask
 from ..masks.reading import read_any_mask
+from .journal import JOURNAL
 
-__all__ = ["FinishedDataset", "KeptSample", "read_finished"]
+__all__ = [
+    "JOB",
+    "MANIFEST",
+    "FinishedDataset",
+    "KeptSample",
+    "find_datasets",
+    "read_finished",
+]
+
+
+#: What was asked for, and a line of each sample: together they tell a finished dataset.
+JOB, MANIFEST = "job.json", "manifest.jsonl"
 
 _TEXTS = ("image", "label", "good", "source", "defect")
 
@@ -70,13 +82,19 @@ class FinishedDataset:
         return read_any_mask(self.out / entry.label)
 
 
+def find_datasets(folder: Path) -> list[Path]:
+    """Folders below that hold a dataset of this program, finished or begun."""
+    begun = [path.parent for path in folder.rglob(JOURNAL)]
+    return begun + [path.parent for path in folder.rglob(JOB) if path.with_name(MANIFEST).exists()]
+
+
 def read_finished(out: Path) -> FinishedDataset:
     """Read the job and the manifest of ``out``.
 
     Raises `InputError` if they are missing or damaged, or name a file outside ``out``.
     """
-    job = _read_job(out / "job.json")
-    entries = [_entry(r, where) for where, r in _lines(out / "manifest.jsonl")]
+    job = _read_job(out / JOB)
+    entries = [_entry(r, where) for where, r in _lines(out / MANIFEST)]
     return FinishedDataset(
         out=out,
         category=job["category"],

@@ -13,16 +13,17 @@ import io
 import json
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any, TypeVar
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from ..files import write_whole
+from ..images.preview import Shown, resized, shown
 from ..images.reading import read_image
 from ..images.types import Bits, Mask, without_alpha
 from ..masks.reading import read_region
@@ -43,7 +44,6 @@ _TEMPLATE = Path(__file__).with_name("report.html")
 _PLACE = "/*DATA*/"
 
 T = TypeVar("T")
-Shown = NDArray[np.uint8]
 
 
 def write_report(out: Path) -> None:
@@ -61,6 +61,7 @@ def write_report(out: Path) -> None:
         "gain": _GAIN,
         "embedded": len(chosen),
         "counts": _counts(folder),
+        "types": _types(folder),
         "reasons": _reasons(folder),
         "samples": samples,
     }
@@ -79,21 +80,46 @@ def _counts(folder: FinishedDataset) -> dict[str, int]:
     }
 
 
-def _reasons(folder: FinishedDataset) -> list[dict[str, Any]]:
-    """What is not in the dataset and why; the most frequent reason first."""
-    lines = [("not kept", r) for r in folder.dropped] + [("failed", r) for r in folder.failed]
-    told = [
-        (what, str(r.get("reason")), str(r.get("source")), r.get("sample")) for what, r in lines
-    ]
-    frequent = Counter((what, reason) for what, reason, _, _ in told)
+def _types(folder: FinishedDataset) -> list[dict[str, Any]]:
+    """What became of each type that was asked for, and the medians of its figures."""
+    kept = Counter(entry.defect for entry in folder.entries)
+    dropped, failed = (
+        Counter(str(r.get("defect")) for r in lines) for lines in (folder.dropped, folder.failed)
+    )
     return [
         {
-            "what": what,
-            "reason": reason,
-            "count": count,
-            "samples": [[s, k] for w, r, s, k in told if (w, r) == (what, reason)],
+            "defect_type": name,
+            "requested": kept[name] + dropped[name] + failed[name],
+            "generated": kept[name] + dropped[name],
+            "kept": kept[name],
+            "failed": failed[name],
+            "medians": _medians(entry.record for entry in folder.entries if entry.defect == name),
         }
-        for (what, reason), count in frequent.most_common()
+        for name in folder.defect_types
+        if kept[name] + dropped[name] + failed[name]
+    ]
+
+
+def _medians(records: Iterable[dict[str, Any]]) -> dict[str, float | None]:
+    """Of every figure, over the samples that have it."""
+    values: dict[str, list[float]] = {name: [] for name in _FIGURES}
+    for record in records:
+        for name, known in values.items():
+            if (value := _finite(record.get(name))) is not None:
+                known.append(value)
+    return {name: median(known) if known else None for name, known in values.items()}
+
+
+def _reasons(folder: FinishedDataset) -> list[dict[str, Any]]:
+    """What is not in the dataset and why, type by type; the most frequent reason first."""
+    told: dict[tuple[str, str, str], list[Any]] = {}
+    for what, lines in (("not kept", folder.dropped), ("failed", folder.failed)):
+        for line in lines:
+            key = what, str(line.get("defect")), str(line.get("reason"))
+            told.setdefault(key, []).append([str(line.get("source")), line.get("sample")])
+    return [
+        {"what": what, "defect_type": name, "reason": reason, "count": len(s), "samples": s}
+        for (what, name, reason), s in sorted(told.items(), key=lambda item: -len(item[1]))
     ]
 
 
@@ -122,11 +148,11 @@ def _images(folder: FinishedDataset, entry: KeptSample) -> dict[str, Any]:
     label = folder.label(entry)
     mask = read_region(folder.out / entry.mask, label.shape) if entry.mask else label
     box = _around(mask | label)
-    before, after = _shown(good[box], good[box]), _shown(image[box], good[box])
+    before, after = shown(good[box], good[box]), shown(image[box], good[box])
     images = {
-        "good": _webp(_resized(before)),
-        "image": _webp(_resized(after)),
-        "difference": _webp(_resized(_difference(good[box], image[box]))),
+        "good": _webp(resized(before, _SIDE)),
+        "image": _webp(resized(after, _SIDE)),
+        "difference": _webp(resized(_difference(good[box], image[box]), _SIDE)),
         "mask": _png(_resized_mask(mask[box])),
         "label": _png(_resized_mask(label[box])),
     }
@@ -154,15 +180,6 @@ def _span(low: int, high: int, side: int, size: int) -> slice:
     return slice(start, min(size, start + side))
 
 
-def _shown(image: Bits, good: Bits) -> Shown:
-    """8 bits without alpha; 16 bits are stretched to what the good image uses of them."""
-    colour = without_alpha(image)
-    if image.dtype == np.uint8:
-        return np.asarray(colour, np.uint8)
-    low, high = np.percentile(without_alpha(good), (0.1, 99.9))
-    return np.asarray(np.clip((colour - low) * (255 / max(1, high - low)), 0, 255), np.uint8)
-
-
 def _difference(good: Bits, image: Bits) -> Shown:
     """Largest difference of the channels, from black over red to yellow."""
     top = np.iinfo(good.dtype).max
@@ -171,18 +188,9 @@ def _difference(good: Bits, image: Bits) -> Shown:
     return np.asarray(cv2.applyColorMap(grey, cv2.COLORMAP_INFERNO)[..., ::-1], np.uint8)
 
 
-def _resized(image: Shown) -> Shown:
-    """At most `_SIDE` px a side."""
-    scale = _SIDE / max(image.shape[:2])
-    if scale >= 1:
-        return image
-    size = [max(1, round(scale * n)) for n in image.shape[1::-1]]
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
-
-
 def _resized_mask(mask: Mask) -> Shown:
     """Smaller without losing a thin line: grey where a pixel of it lies."""
-    return _resized(mask.astype(np.uint8) * np.uint8(255))
+    return resized(mask.astype(np.uint8) * np.uint8(255), _SIDE)
 
 
 def _webp(image: Shown) -> str:

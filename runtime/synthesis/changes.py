@@ -44,7 +44,8 @@ def check_unchanged(config: JobConfig, writer: DatasetWriter, *, redo: bool = Fa
 
 def _files(config: JobConfig, entry: JournalEntry) -> Iterator[tuple[Path, str]]:
     """Every file that decided a sample and no other, and the hash that it had."""
-    yield config.images / entry.source, entry.record["source_sha256"]
+    folder = config.images if config.images.is_dir() else config.images.parent
+    yield folder / entry.source, entry.record["source_sha256"]
     for mask in entry.record["masks"]:
         if mask["from"] == "folder" and config.masks:
             yield config.masks / mask["file"], mask["sha256"]

@@ -1,13 +1,15 @@
-"""The main job: a folder of good images becomes a labelled dataset of defective ones."""
+"""The main job: good images become a labelled dataset of defective ones."""
 
 from __future__ import annotations
 
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from os import PathLike
 from pathlib import Path
 from time import monotonic
 from types import FrameType
@@ -16,32 +18,34 @@ from typing import Any
 import numpy as np
 
 from ..config.job import JobConfig
+from ..engines.engine import Engine
 from ..engines.loading import BUNDLED_ENGINE, batch_size_of, open_engine
 from ..engines.manifest import MANIFEST
 from ..errors import Cancelled, InputError, NothingDoneError, OutputError, PartialError, UsageError
 from ..files import sha256_of
 from ..images.folder import find_images, left_out_note
 from ..images.reading import read_image
-from ..masks.examples import read_examples
-from ..masks.source import MaskSource, Placed, digest
-from ..masks.sources import open_masks
+from ..masks.source import Placed, digest
 from ..output.dataset import DatasetWriter
 from ..output.formats import finish
-from ..output.journal import JOURNAL, JournalEntry
+from ..output.journal import ASKED, JournalEntry, State
+from ..output.records import find_datasets
 from ..progress import Progress
 from .changes import check_unchanged
-from .pipeline import Pipeline, Sample, SourceImage
+from .maker import Maker, open_maker
+from .pipeline import Sample, SourceImage
 from .scheduler import Call, Scheduler, Task, Work
+from .turns import Turns, shares_of
 
 __all__ = ["Summary", "synthesize"]
 
 #: What a sample's line in the manifest says of the job.
-_RECORDED = ("defect", "category", "steps", "background", "blend", "engine", "provider")
+_RECORDED = ("category", "steps", "background", "blend", "engine", "provider")
 
 
 @dataclass
 class Summary:
-    """What became of a job.
+    """What became of a job, all runs that added types to it included.
 
     requested   samples that were asked for
     placed      samples for which there was an image and a place for the defect
@@ -53,6 +57,7 @@ class Summary:
     dropped     samples that were generated and not kept, each with its reason
     failed      images that could not be used, each with its reason
     provider    what the engine ran on
+    by_type     requested, placed, generated and kept samples of each type of defect
     """
 
     requested: int = 0
@@ -65,6 +70,7 @@ class Summary:
     dropped: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     provider: str = ""
+    by_type: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def check(self) -> None:
         """Raise `NothingDoneError` or `PartialError` unless everything was made and kept."""
@@ -85,8 +91,8 @@ class _Listed:
 
 
 def synthesize(
-    images: str | Path | None = None,
-    out: str | Path | None = None,
+    images: str | PathLike[str] | None = None,
+    out: str | PathLike[str] | None = None,
     config: JobConfig | None = None,
     *,
     wait: bool = False,
@@ -94,53 +100,51 @@ def synthesize(
     quiet: bool = False,
     **options: Any,
 ) -> Summary:
-    """Put defects into every image under ``images`` and write a dataset to ``out``.
+    """Put defects into every image under ``images``, or into one, and write a dataset to ``out``.
 
     ``options`` are those of the command line and of `JobConfig`, by the same names; ``config``
-    holds them all, and what is given beside it replaces what it says. Images that cannot be used
-    are listed in the summary; the rest goes on. The provider decides the last bits, so a job
-    goes on with the one it began with. Whatever stopped a job, the same call goes on with it and
-    ends with the same files; another process that is writing to ``out`` is an `OutputError`,
-    unless told to ``wait`` for it. An image, a mask or a region that was changed since samples
-    were made with it is an `InputError`, unless told to ``redo`` those samples. Ctrl-C finishes
-    the samples at hand and raises `Cancelled`.
-    Raises the errors of `defectrt.errors` for everything that concerns the whole job, before
-    anything is written.
+    holds them all, and what is given beside it replaces what it says. Images are files; arrays
+    and pictures in memory are for `Synthesizer`. Without ``out`` the dataset lies beside the
+    images, and without ``defect`` the engine's types take turns.
+
+    Images that cannot be used are listed in the summary; the rest goes on. The provider decides
+    the last bits, so a job goes on with the one it began with. Whatever stopped a job, the same
+    call goes on with it and ends with the same files; a call with other types and otherwise the
+    same options adds these to it. Ctrl-C finishes the samples at hand and raises `Cancelled`.
+
+    Raises `OutputError` for another process that is writing to ``out``, unless told to ``wait``
+    for it; `InputError` for an image, a mask or a region that was changed since samples were made
+    with it, unless told to ``redo`` those samples; and the errors of `defectrt.errors` for
+    everything that concerns the whole job, before anything is written.
     """
+    if not isinstance(images, str | PathLike | None):
+        raise UsageError("images: a path; for arrays and pictures in memory use Synthesizer")
     given = {"images": images, "out": out}
     options |= {key: value for key, value in given.items() if value is not None}
     config = config.replace(**options) if config else JobConfig(**options)
+    out = config.dataset
     goods = _find_goods(config)
     folders = [p for p in (config.images, *config.mask_paths) if p.is_dir()]
     if note := left_out_note(folders):
         print(f"note: {note}", file=sys.stderr)
-    requested = len(goods) * config.count
-    with open_engine(config, requested * config.candidates) as opened:
-        pipeline = Pipeline(opened, config)
-        masks = open_masks(
-            config,
-            pipeline.defect,
-            window=pipeline.window,
-            seed=config.seed,
-            band=pipeline.band,
-            examples=read_examples(config.engine or BUNDLED_ENGINE),
-        )
-        record = config.record() | {
-            "batch_size": batch_size_of(config, opened),
-            "defect": pipeline.defect,
-            "steps": len(pipeline.schedule),
-            "category": config.category,
-            "engine": sha256_of((config.engine or BUNDLED_ENGINE) / MANIFEST),
-            "provider": opened.provider,
-            "defect_types": opened.manifest.defect_types,
-            "images": digest(listed.name for listed in goods),
-            "masks": masks.record(),
-        }
-        writer = DatasetWriter(config.out, config.category, pipeline.defect, record, wait=wait)
+    with open_engine(config, len(goods) * config.count * config.candidates) as opened:
+        shares = shares_of(config.defect, opened.manifest.defect_types)
+        makers = {name: open_maker(opened, config, name) for name in shares}
+        record = _record(config, opened, shares, next(iter(makers.values())), goods)
+        writer = DatasetWriter(out, config.category, shares, record, wait=wait)
         scheduler = Scheduler(opened, batch_size=batch_size_of(config, opened))
         with writer.journal:
+            asked = writer.journal.job[ASKED]
+            for name in {name: None for one in asked for name in one if name not in makers}:
+                makers[name] = open_maker(opened, config, name)
+            if len(asked) > 1 and not quiet:
+                print(
+                    f"note: {out} holds what was asked for so far: {_said(asked)}", file=sys.stderr
+                )
             check_unchanged(config, writer, redo=redo)
-            run = _Run(pipeline, masks, writer, record, goods)
+            turns = Turns(asked, [listed.name for listed in goods], config.seed, config.count)
+            run = _Run(config, makers, writer, record, goods, turns)
+            requested = run.requested.total()
             with (
                 Progress(requested, "synthesize", quiet=quiet) as progress,
                 _interrupt(quiet) as stop,
@@ -154,22 +158,53 @@ def synthesize(
                         f"stopped after {run.done} of {requested} samples; "
                         "run the same command again to go on"
                     )
-            finish(config.out, config.formats)
+            finish(out, config.formats)
             return run.summary()
 
 
-def _find_goods(config: JobConfig) -> list[_Listed]:
-    """All images but those in the folders of masks and results, should these lie below.
+def _record(
+    config: JobConfig,
+    engine: Engine,
+    shares: dict[str, int],
+    maker: Maker,
+    goods: Sequence[_Listed],
+) -> dict[str, Any]:
+    """All that decides a job's samples; but for `ASKED` the same whatever the types."""
+    return config.record() | {
+        ASKED: [shares],
+        "batch_size": batch_size_of(config, engine),
+        "steps": len(maker.pipeline.schedule),
+        "category": config.category,
+        "engine": sha256_of((config.engine or BUNDLED_ENGINE) / MANIFEST),
+        "provider": engine.provider,
+        "defect_types": engine.manifest.defect_types,
+        "images": digest(listed.name for listed in goods),
+        "masks": maker.masks.record() | {"shape": config.shape},
+    }
 
-    Results of other jobs are told by their journals.
+
+def _said(asked: Sequence[dict[str, int]]) -> str:
+    """The shares of several runs, for people."""
+    return " and ".join(
+        ",".join(name if share == 1 else f"{name}={share}" for name, share in shares.items())
+        for shares in asked
+    )
+
+
+def _find_goods(config: JobConfig) -> list[_Listed]:
+    """The one image, or all of the folder but those of masks and results that lie below.
+
+    Datasets of this program, whatever job they are of, hold no good images.
     """
     images = config.images
+    if images.is_file():
+        return [_Listed(0, images, images.name)]
     if not images.is_dir():
-        raise InputError(f"{images}: no such folder of images")
-    root, *others = (folder.resolve() for folder in (images, config.out, *config.mask_paths))
+        raise InputError(f"{images}: no such folder of images, nor an image")
+    root, *others = (folder.resolve() for folder in (images, config.dataset, *config.mask_paths))
     if root in others:
         raise UsageError(f"{images}: images, masks and results need a folder each")
-    others += [journal.parent.resolve() for journal in images.rglob(JOURNAL)]
+    others += [folder.resolve() for folder in find_datasets(images)]
     paths = [
         path
         for path in find_images(images)
@@ -183,21 +218,24 @@ def _find_goods(config: JobConfig) -> list[_Listed]:
 class _Run:
     """One run of a job: what is left to do, and the account.
 
+    requested   samples of each type that were asked for
     kept        samples in the dataset
     done        samples that are settled or could not be made
     """
 
     def __init__(
         self,
-        pipeline: Pipeline,
-        masks: MaskSource,
+        config: JobConfig,
+        makers: Mapping[str, Maker],
         writer: DatasetWriter,
         record: dict[str, Any],
         goods: Sequence[_Listed],
+        turns: Turns,
     ) -> None:
-        self._pipeline, self._masks = pipeline, masks
-        self._writer, self._goods = writer, goods
+        self._count, self._makers = config.count, makers
+        self._writer, self._goods, self._turns = writer, goods, turns
         self._record = {key: record[key] for key in _RECORDED}
+        self.requested = turns.requested()
         self._made = 0
         self.kept = writer.journal.count("kept")
         self.done = self.kept + writer.journal.count("dropped")
@@ -206,12 +244,12 @@ class _Run:
         """A task for every sample that is not settled, until stopped."""
         for listed in self._goods:
             settled = self._writer.journal.settled(listed.index)
-            numbers = [k for k in range(self._pipeline.config.count) if k not in settled]
+            left = [sample for sample in self._turns.of(listed.index) if sample not in settled]
             reading = Task(self._read(listed))
-            for number in numbers:
+            for number, defect in left:
                 if stop.is_set():
                     return
-                yield Task(self._make(listed, reading, number))
+                yield Task(self._make(listed, reading, number, defect))
 
     def settle(self, entry: JournalEntry) -> None:
         """Take down what became of a sample."""
@@ -223,10 +261,13 @@ class _Run:
     def summary(self) -> Summary:
         """The account, with what earlier runs made."""
         journal = self._writer.journal
-        dropped = [f"{e.source}, sample {e.number}: {e.reason}" for e in journal.entries("dropped")]
+        dropped = [
+            f"{e.source}, sample {e.number}, {e.defect}: {e.reason}"
+            for e in journal.entries("dropped")
+        ]
         failed = list(journal.entries("failed"))
         tries, rejected = journal.tries()
-        requested = len(self._goods) * self._pipeline.config.count
+        requested = self.requested.total()
         return Summary(
             requested=requested,
             placed=requested - len(failed),
@@ -238,26 +279,46 @@ class _Run:
             dropped=dropped,
             failed=list(dict.fromkeys(entry.reason for entry in failed)),
             provider=self._record["provider"],
+            by_type=self._by_type(),
         )
 
+    def _by_type(self) -> dict[str, dict[str, int]]:
+        states: tuple[State, ...] = ("kept", "dropped", "failed")
+        kept, dropped, failed = (Counter(self._writer.journal.by_type(state)) for state in states)
+        return {
+            name: {
+                "requested": self.requested[name],
+                "placed": self.requested[name] - failed[name],
+                "generated": kept[name] + dropped[name],
+                "kept": kept[name],
+            }
+            for name in self._writer.journal.job["defect_types"]
+            if name in self._makers
+        }
+
     def _make(
-        self, listed: _Listed, reading: Task[tuple[SourceImage, dict[str, Any]]], number: int
+        self,
+        listed: _Listed,
+        reading: Task[tuple[SourceImage, dict[str, Any]]],
+        number: int,
+        defect: str,
     ) -> Work[JournalEntry]:
         """One sample, from reading its image to writing its files."""
-        start = monotonic()
+        start, maker = monotonic(), self._makers[defect]
         try:
             ((source, record),) = yield (reading,)
-            placed = yield Call("masks", lambda: self._masks(listed.name, source.image, number))
+            placed = yield Call("masks", lambda: maker.masks(listed.name, source.image, number))
         except InputError as fault:
             name, reason = (_readable(text) for text in (listed.name, str(fault)))
-            return JournalEntry(listed.index, number, name, "failed", reason)
-        sample = yield from self._pipeline.sample(
+            return JournalEntry(listed.index, number, defect, name, "failed", reason)
+        sample = yield from maker.pipeline.sample(
             source, number, [instance.mask for instance in placed]
         )
-        record = yield Call("write", lambda: self._write(listed, sample, placed, record))
+        record = yield Call("write", lambda: self._write(listed, defect, sample, placed, record))
         return JournalEntry(
             listed.index,
             number,
+            defect,
             listed.name,
             "dropped" if sample.fault else "kept",
             sample.fault or "",
@@ -287,20 +348,24 @@ class _Run:
         return result
 
     def _write(
-        self, listed: _Listed, sample: Sample, placed: Sequence[Placed], record: dict[str, Any]
+        self,
+        listed: _Listed,
+        defect: str,
+        sample: Sample,
+        placed: Sequence[Placed],
+        record: dict[str, Any],
     ) -> dict[str, Any]:
         """Write a sample's files, unless it is none; returns its line in the manifest."""
         record = record | {
             "masks": [instance.record for instance in placed],
             "sample": sample.number,
         }
-        record |= {"seed": sample.seed, **self._record, **sample.figures}
+        record |= {"seed": sample.seed, "defect": defect, **self._record, **sample.figures}
         if sample.fault:
             return record
-        count = self._pipeline.config.count
-        name = _number(listed.index * count + sample.number, len(self._goods) * count)
+        name = _number(listed.index * self._count + sample.number, len(self._goods) * self._count)
         mask = np.logical_or.reduce([instance.mask for instance in placed])
-        paths = self._writer.write(name, sample.image, sample.label, mask)
+        paths = self._writer.write(name, defect, sample.image, sample.label, mask)
         _check(self._writer.out / paths["image"], sample)
         return paths | record
 

@@ -97,8 +97,11 @@ class Pipeline:
     defect  the type that is made
     """
 
-    def __init__(self, engine: Engine, config: SynthesisConfig) -> None:
-        """Raises `UsageError` for a defect or a number of steps that the engine does not have."""
+    def __init__(self, engine: Engine, config: SynthesisConfig, defect: str | None = None) -> None:
+        """For one type of ``defect``, by default the only one of the configuration or the engine.
+
+        Raises `UsageError` for a type or a number of steps that the engine does not have.
+        """
         manifest = engine.manifest
         if manifest.image.height != manifest.image.width or manifest.image.channels != 3:
             raise EngineError("the engine's window is not a square of 3 channels")
@@ -106,7 +109,9 @@ class Pipeline:
         self.latent = manifest.latent
         self.band = math.ceil(config.grow + config.feather)
         self._context = max(config.context, self.band)
-        indices = manifest.prompt_indices(config.defect)
+        if defect is None and len(config.defect) == 1:
+            defect = config.defect[0].defect_type
+        indices = manifest.prompt_indices(defect)
         self._prompts = Prompts(*(np.full(1, i, np.int64) for i in indices))
         self.schedule = manifest.steps(config.steps)
         self.defect = manifest.prompts[indices.defect].name

@@ -1,4 +1,4 @@
-"""Defects on arrays, without files: for programs that have their images in memory.
+"""Defects on images in memory, without a dataset: for programs that do more with the results.
 
 with defectrt.Synthesizer(defect="scratch") as synthesizer:
     result = synthesizer(image, mask)
@@ -11,49 +11,63 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass
-from typing import Any
+from os import PathLike
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
+from PIL import Image
 
 from ..closing import Closing
 from ..config.job import SynthesizerConfig
 from ..diffusion.rows import Floats, Rows
 from ..engines.engine import Engine
-from ..engines.loading import BUNDLED_ENGINE, batch_size_of, open_engine
+from ..engines.loading import batch_size_of, open_engine
 from ..engines.manifest import Manifest
 from ..errors import Cancelled, EngineError, InputError
+from ..images.preview import outlined
+from ..images.reading import read_image, read_picture
 from ..images.types import MAX_PIXELS, Bits, Mask
-from ..masks.examples import read_examples
-from ..masks.reading import as_mask
+from ..masks.reading import as_mask, read_mask
 from ..masks.source import MaskSource
-from ..masks.sources import open_masks
-from .pipeline import Pipeline, Sample, SourceImage
+from .maker import Maker, open_maker
+from .pipeline import Sample, SourceImage
 from .scheduler import Call, Scheduler, Task, Work
+from .turns import shares_of, turn, type_of
 
 __all__ = ["Result", "State", "Synthesizer", "Workpiece"]
+
+#: An image: an array, a file's path, or a picture of Pillow's.
+Picture: TypeAlias = Bits | str | PathLike[str] | Image.Image
 
 
 @dataclass(frozen=True)
 class Workpiece:
     """A good image, and where it may get a defect.
 
-    image  [H,W] or [H,W,C], uint8 or uint16; C is 1 grey, 2 grey + alpha, 3 RGB, 4 RGB + alpha
-    mask   [H,W], which is read as `defectrt.masks.reading.as_mask` says; without it, one that
-           suits the defect type is drawn
-    name   decides the noise, together with the configuration's seed and the sample's number
+    image   an array [H,W] or [H,W,C], uint8 or uint16; C is 1 grey, 2 grey + alpha, 3 RGB, 4 RGB +
+            alpha; or a file's path, or a picture of Pillow's, grey ones as [H,W]
+    mask    [H,W], which is read as `defectrt.masks.reading.as_mask` says, or a file's path; without
+            it, one that suits the defect type is drawn
+    name    decides the noise, together with the configuration's seed and the sample's number; by
+            default the name of the file, if it is one
+    defect  its type; by default the synthesizer's types take turns: the seed, the name and the
+            number decide
     """
 
-    image: Bits
-    mask: ArrayLike | None = None
+    image: Picture
+    mask: ArrayLike | str | PathLike[str] | None = None
     name: str = ""
+    defect: str | None = None
 
 
 @dataclass(frozen=True)
 class Result:
-    """An image with a defect.
+    """An image with a defect; in a notebook it shows itself, and beside it its label.
 
     name, number  of the workpiece, and of the sample among the workpiece's
+    defect        its type
     seed          the sample's own; with the image and the mask it makes the sample again
     image         of the workpiece's shape and type; the workpiece's own bits outside the band
     label         [H,W], where the defect is
@@ -65,6 +79,7 @@ class Result:
 
     name: str
     number: int
+    defect: str
     seed: int
     image: Bits
     label: Mask
@@ -72,6 +87,9 @@ class Result:
     band: Mask
     figures: dict[str, Any]
     fault: str | None
+
+    def _repr_png_(self) -> bytes:
+        return outlined(_in_channels(self.image), self.label)
 
 
 @dataclass(frozen=True)
@@ -89,10 +107,13 @@ class State:
 
 
 class Synthesizer(Closing):
-    """An engine, open and set up; puts defects into arrays.
+    """An engine, open and set up; puts defects into images.
 
     Several threads may use it at once. A result depends on its workpiece, its number, the engine
     and the configuration alone: not on what else is made, nor in what order.
+
+    defect_types  those that it makes, in the engine's order
+    provider      what the engine runs on
     """
 
     def __init__(
@@ -117,14 +138,16 @@ class Synthesizer(Closing):
         config = self.config
         self._engine = open_engine(config, config.count * config.candidates)
         self.provider = self._engine.provider
+        self._mask_source = mask_source
         try:
-            self._pipeline = Pipeline(self._engine, config)
-            self.defect = self._pipeline.defect
-            self._mask_source = mask_source
-            self._masks = mask_source or self._open_masks()
+            shares = shares_of(config.defect, self._engine.manifest.defect_types)
+            self._makers = {
+                name: open_maker(self._engine, config, name, mask_source) for name in shares
+            }
         except BaseException:
             self._engine.close()
             raise
+        self._turn, self.defect_types = turn(shares), list(shares)
         self._closed = False
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -133,26 +156,27 @@ class Synthesizer(Closing):
 
     def __call__(
         self,
-        image: Bits,
-        mask: ArrayLike | None = None,
+        image: Picture,
+        mask: ArrayLike | str | PathLike[str] | None = None,
         *,
         name: str = "",
         number: int = 0,
+        defect: str | None = None,
         progress: Callable[[State], None] | None = None,
         cancel: threading.Event | None = None,
     ) -> Result:
         """One sample of one image, see `Workpiece`; another ``number``, another defect.
 
-        Raises `InputError` for an array that cannot be used. ``progress`` and ``cancel`` as in
-        `run`.
+        Raises `InputError` for an image or a mask that cannot be used and for a type that is not
+        made here. ``progress`` and ``cancel`` as in `run`.
         """
-        pairs = [(_checked(Workpiece(image, mask, name)), number)]
+        pairs = [(_checked(Workpiece(image, mask, name, defect)), number)]
         (result,) = self._run(pairs, 1, progress, cancel)
         return result
 
     def run(
         self,
-        workpieces: Iterable[Workpiece | Bits],
+        workpieces: Iterable[Workpiece | Picture],
         *,
         progress: Callable[[State], None] | None = None,
         cancel: threading.Event | None = None,
@@ -160,20 +184,18 @@ class Synthesizer(Closing):
         """The configured count of samples of every workpiece, in order, as they get ready.
 
         Workpieces are taken only as there is room for them, so there may be any number; a bare
-        image is named by its place. Many are on the way at once and share the engine, which
-        is faster than one call after another. Leaving the loop early drops the rest.
+        image that is no file is named by its place. Many are on the way at once and share the
+        engine, which is faster than one call after another. Leaving the loop early drops the rest.
 
         progress   is called with a `State` after every sample, and, from a thread of the engine,
                    after every batch; never twice at once
         cancel     when another thread sets it, `Cancelled` is raised before the next batch
 
-        Raises `InputError` for an array that cannot be used, when its turn comes.
+        Raises `InputError` for an image, a mask or a type that cannot be used, when its turn comes.
         """
         total = len(workpieces) * self.config.count if isinstance(workpieces, Sized) else None
         checked = (
-            _checked(
-                workpiece if isinstance(workpiece, Workpiece) else Workpiece(workpiece, name=str(i))
-            )
+            _checked(workpiece if isinstance(workpiece, Workpiece) else _named(workpiece, i))
             for i, workpiece in enumerate(workpieces)
         )
         pairs = ((workpiece, k) for workpiece in checked for k in range(self.config.count))
@@ -183,17 +205,6 @@ class Synthesizer(Closing):
         """Free the engine."""
         self._closed = True
         self._engine.close()
-
-    def _open_masks(self) -> MaskSource:
-        pipeline = self._pipeline
-        return open_masks(
-            self.config,
-            pipeline.defect,
-            window=pipeline.window,
-            seed=self.config.seed,
-            band=pipeline.band,
-            examples=read_examples(self.config.engine or BUNDLED_ENGINE),
-        )
 
     def _run(
         self,
@@ -226,17 +237,48 @@ class Synthesizer(Closing):
     def _make(self, workpiece: _Checked | InputError, number: int) -> Work[Result]:
         if isinstance(workpiece, InputError):
             raise workpiece
+        defect = workpiece.defect or type_of(
+            self._turn, self.config.seed, workpiece.source.name, number
+        )
+        if defect not in self._makers:
+            raise InputError(
+                f"workpiece {workpiece.source.name!r}: {defect!r} is not made here, but "
+                f"{', '.join(self._makers)}"
+            )
+        maker = self._makers[defect]
         try:
-            instances = yield Call("masks", lambda: self._instances(workpiece, number))
+            instances = yield Call("masks", lambda: _instances(workpiece, maker, number))
         except InputError as fault:
-            return workpiece.without(number, str(fault))
-        sample = yield from self._pipeline.sample(workpiece.source, number, instances)
-        return workpiece.result(sample, instances)
+            return workpiece.without(number, defect, str(fault))
+        sample = yield from maker.pipeline.sample(workpiece.source, number, instances)
+        return workpiece.result(sample, defect, instances)
 
-    def _instances(self, workpiece: _Checked, number: int) -> list[Mask]:
-        if workpiece.mask is not None:
-            return [workpiece.mask]
-        return [p.mask for p in self._masks(workpiece.source.name, workpiece.source.image, number)]
+
+def _named(image: Picture, place: int) -> Workpiece:
+    """A bare image; a file has its name already."""
+    return Workpiece(image, name="" if isinstance(image, str | PathLike) else str(place))
+
+
+def _instances(workpiece: _Checked, maker: Maker, number: int) -> list[Mask]:
+    if workpiece.mask is not None:
+        return [workpiece.mask]
+    return [p.mask for p in maker.masks(workpiece.source.name, workpiece.source.image, number)]
+
+
+def _array(image: Picture) -> Any:
+    """What a file or a picture of Pillow's holds, grey as [H,W]; all else as it is."""
+    if isinstance(image, str | PathLike):
+        bits = read_image(Path(image))
+    elif isinstance(image, Image.Image):
+        bits = read_picture(image)
+    else:
+        return image
+    return bits[..., 0] if bits.shape[2] == 1 else bits
+
+
+def _in_channels(image: Bits) -> Bits:
+    """[H,W,C] of [H,W] too."""
+    return image[..., None] if image.ndim == 2 else image
 
 
 def _checked(workpiece: Workpiece) -> _Checked | InputError:
@@ -248,40 +290,39 @@ def _checked(workpiece: Workpiece) -> _Checked | InputError:
 
 
 class _Checked:
-    """A workpiece whose arrays were checked."""
+    """A workpiece whose image and mask were read and checked."""
 
     def __init__(self, workpiece: Workpiece) -> None:
-        """Raises `InputError` for arrays that are no image or no mask for it."""
-        image = workpiece.image
+        """Raises `InputError` for what is no image, or no mask for it."""
+        image, mask, name = _array(workpiece.image), workpiece.mask, workpiece.name
+        if isinstance(workpiece.image, str | PathLike) and not name:
+            name = Path(workpiece.image).name
         if not isinstance(image, np.ndarray) or image.dtype not in (np.uint8, np.uint16):
             found = getattr(image, "dtype", type(image).__name__)
             raise InputError(
-                f"workpiece {workpiece.name!r}: an image is an array of uint8 or uint16, "
-                f"not {found}"
+                f"workpiece {name!r}: an image is an array of uint8 or uint16, not {found}"
             )
         self._shape = image.shape
-        full = image[..., None] if image.ndim == 2 else image
+        full = _in_channels(image)
         if full.ndim != 3 or full.shape[2] not in (1, 2, 3, 4) or not full.size:
             raise InputError(
-                f"workpiece {workpiece.name!r}: an image is [H,W] or [H,W,C] with 1 to 4 channels, "
+                f"workpiece {name!r}: an image is [H,W] or [H,W,C] with 1 to 4 channels, "
                 f"not {list(image.shape)}"
             )
         if full.shape[0] * full.shape[1] > MAX_PIXELS:
-            raise InputError(
-                f"workpiece {workpiece.name!r}: more than {MAX_PIXELS // 1_000_000} megapixels"
-            )
-        self.source = SourceImage(workpiece.name, full)
-        self.mask = (
-            None
-            if workpiece.mask is None
-            else as_mask(workpiece.mask, full.shape[:2], f"workpiece {workpiece.name!r}")
-        )
+            raise InputError(f"workpiece {name!r}: more than {MAX_PIXELS // 1_000_000} megapixels")
+        self.source, self.defect, self.mask = SourceImage(name, full), workpiece.defect, None
+        if isinstance(mask, str | PathLike):
+            self.mask = read_mask(Path(mask), full.shape[:2])
+        elif mask is not None:
+            self.mask = as_mask(mask, full.shape[:2], f"workpiece {name!r}")
 
-    def result(self, sample: Sample, instances: list[Mask]) -> Result:
+    def result(self, sample: Sample, defect: str, instances: list[Mask]) -> Result:
         """A sample as the caller sees it."""
         return Result(
             name=self.source.name,
             number=sample.number,
+            defect=defect,
             seed=sample.seed,
             image=sample.image.reshape(self._shape),
             label=sample.label,
@@ -291,11 +332,12 @@ class _Checked:
             fault=sample.fault,
         )
 
-    def without(self, number: int, fault: str) -> Result:
+    def without(self, number: int, defect: str, fault: str) -> Result:
         """No sample: there was no place for a defect."""
         nothing = np.zeros(self._shape[:2], bool)
         image = self.source.image.copy().reshape(self._shape)
-        return Result(self.source.name, number, 0, image, nothing, nothing, nothing, {}, fault)
+        name = self.source.name
+        return Result(name, number, defect, 0, image, nothing, nothing, nothing, {}, fault)
 
 
 class _Watched(Closing):

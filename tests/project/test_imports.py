@@ -62,7 +62,7 @@ ROOMS = {
         "output": {"config", "images", "masks"},
         "synthesis": {"config", "diffusion", "images", "masks", "engines", "output"},
         "doctor": {"engines", "synthesis"},
-        "cli": {"config", "engines", "synthesis", "doctor"},
+        "cli": {"config", "engines", "output", "synthesis", "doctor"},
     },
     "training": {
         "config": set(),

@@ -57,8 +57,12 @@ class FakeEngine:
 
     calls, provider = 1, "cpu"
 
-    def __init__(self, blind=False):
-        self.manifest = Manifest.model_validate_json(json.dumps(manifest_dict()))
+    def __init__(self, blind=False, defect_types=("spot",)):
+        described = manifest_dict()
+        described["prompts"][2:] = [
+            {"role": "defect", "name": name, "text": name} for name in defect_types
+        ]
+        self.manifest = Manifest.model_validate_json(json.dumps(described))
         self.blind, self.batches = blind, []
 
     def encode(self, pixels):

@@ -20,7 +20,7 @@ import defectrt
 from defectrt.errors import DefectRTError
 from defectrt.extras import requires
 
-COMMANDS = ["synthesize", "doctor", "info", "verify", "train", "new-model", "build-engine"]
+COMMANDS = ["synthesize", "merge", "doctor", "info", "verify", "train", "new-model", "build-engine"]
 
 
 #: The module, whose name in the package is taken by the application that it makes.
@@ -61,9 +61,9 @@ def test_every_command_shows_examples(command):
 
 
 def test_bad_usage_is_2_and_names_what_is_missing():
-    result = command_line("synthesize", "--images", "x")
+    result = command_line("synthesize", "--out", "x")
     assert result.returncode == 2
-    assert "out: needed; give --out or out: in the file" in result.stderr
+    assert "images: needed; give --images or images: in the file" in result.stderr
     assert command_line("frobnicate").returncode == 2
 
 
@@ -197,7 +197,7 @@ def test_debug_shows_where_an_expected_error_arose(tmp_path):
     result = program("--debug", *words)
     assert result.returncode == 3
     assert "Traceback" in result.stderr
-    assert result.stderr.endswith("images: no such folder of images\n")
+    assert result.stderr.endswith("images: no such folder of images, nor an image\n")
 
 
 def test_commands_that_cannot_be_loaded_are_one_line(monkeypatch, capsys):

@@ -11,7 +11,7 @@ from support.program import command_line
 
 from defectrt.config.command_line import keys
 from defectrt.config.engine import EngineConfig
-from defectrt.config.job import AREAS, FolderConfig, JobConfig, SynthesizerConfig
+from defectrt.config.job import AREAS, FolderConfig, FormatConfig, JobConfig, SynthesizerConfig
 from defectrt.config.yaml import read_yaml, write_yaml
 from defectrt.errors import UsageError
 from defectrt.export.config import BuildConfig
@@ -30,7 +30,7 @@ JOBS = [
         threads=2,
         provider="auto",
         trust="ab,cd",
-        defect="hole",
+        defect="hole=3,dent",
         count=2,
         candidates=5,
         seed=-7,
@@ -261,7 +261,6 @@ def test_the_command_line_goes_over_the_file(go, fake_engine, parts, tmp_path):
             {"candidats": 3, "count": 0, "refine": "magic", "images": "x"},
             ["--batch-size", -1],
             {
-                "out": "needed; give --out or out: in the file",
                 "batch_size": "input should be greater than or equal to 1, not -1",
                 "count": "input should be greater than or equal to 1, not 0",
                 "refine": "input should be 'attention', 'change', 'both' or 'none', not 'magic'",
@@ -347,7 +346,8 @@ def test_the_areas_of_a_job_are_all_of_it():
     named = [name for area in AREAS for name in area.model_fields]
     assert len(named) == len(set(named))
     assert set(named) == set(JobConfig.model_fields)
-    assert set(named) - set(FolderConfig.model_fields) == set(SynthesizerConfig.model_fields)
+    files = {*FolderConfig.model_fields, *FormatConfig.model_fields}
+    assert set(named) - files == set(SynthesizerConfig.model_fields)
 
 
 def test_replace_checks_again_and_keeps_the_rest():

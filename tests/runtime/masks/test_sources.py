@@ -79,6 +79,15 @@ def test_a_sample_depends_on_its_seed_name_and_number_alone(bank, drawn):
     assert not any(np.array_equal(one.mask, other.mask) for other in others)
 
 
+@pytest.mark.parametrize("drawn", ["drawn", "bank", "perlin"])
+def test_every_type_draws_places_of_its_own(bank, drawn):
+    def corner(defect):
+        (instance,) = source_of(defect, 1, **options_of(bank)[drawn])("a.png", IMAGE, 0)
+        return tuple(instance.record["corner"])
+
+    assert len({corner(defect) for defect in ("scratch", "hole", "crack")}) == 3
+
+
 def test_the_record_of_a_transplant_makes_it_again(bank):
     source = source_of(seed=3, mask_bank=bank)
     entries = {(e.file, e.piece): e for e in read_bank(bank, 16)}

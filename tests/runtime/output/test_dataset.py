@@ -30,14 +30,15 @@ LABEL = np.eye(4, 5, dtype=bool)
 
 
 def opened(out, job=None, *, category="parts", defect="spot", wait=False):
-    return DatasetWriter(out, category, defect, job or {"seed": 0}, wait=wait)
+    return DatasetWriter(out, category, [defect], job or {"seed": 0}, wait=wait)
 
 
 def add(dataset, image, number=0, state="kept"):
     source, record = f"{image}.png", {"source": f"{image}.png", "sample": number}
     if state == "kept":
-        record = dataset.write(f"{image}{number}", IMAGE, LABEL, LABEL) | record
-    dataset.journal.settle(JournalEntry(image, number, source, state, "none", record=record))
+        record = dataset.write(f"{image}{number}", "spot", IMAGE, LABEL, LABEL) | record
+    entry = JournalEntry(image, number, "spot", source, state, "none", record=record)
+    dataset.journal.settle(entry)
 
 
 def kept(dataset):
@@ -69,9 +70,12 @@ def test_what_is_written(tmp_path):
         }
         for i in (0, 1)
     ]
-    for name, source in (("dropped", "2.png"), ("failed", "3.png")):
+    for name, about in (
+        ("dropped", {"source": "2.png"}),
+        ("failed", {"source": "3.png", "defect": "spot"}),
+    ):
         line = json.loads((tmp_path / "out" / f"{name}.jsonl").read_text())
-        assert line == {"source": source, "sample": 0, "reason": "none"}
+        assert line == about | {"sample": 0, "reason": "none"}
     assert json.loads((tmp_path / "out" / "job.json").read_text()) == {"seed": 0}
 
 
@@ -114,7 +118,7 @@ def test_the_journal_is_on_disk_when_a_sample_is_settled(tmp_path):
 
 def test_a_sample_counts_only_in_the_journal(tmp_path):
     dataset = opened(tmp_path / "out")
-    dataset.write("a0", IMAGE, LABEL, LABEL)
+    dataset.write("a0", "spot", IMAGE, LABEL, LABEL)
     dataset.journal.close()
     assert not kept(opened(tmp_path / "out"))
 
@@ -129,15 +133,15 @@ def test_a_sample_whose_file_is_gone_is_made_again(tmp_path):
     again = opened(tmp_path / "out")
     assert kept(again) == [(1, 0)]
     assert again.journal.settled(0) == set()
-    assert again.journal.settled(1) == {0}
+    assert again.journal.settled(1) == {(0, "spot")}
 
 
 def test_what_failed_is_tried_again_and_what_was_dropped_is_not(tmp_path):
     journal = opened(tmp_path / "out").journal
     for number, state in enumerate(("kept", "dropped", "failed")):
-        journal.settle(JournalEntry(0, number, "a.png", state))
-    assert journal.settled(0) == {0, 1}
-    journal.settle(JournalEntry(0, 2, "a.png", "kept"))
+        journal.settle(JournalEntry(0, number, "spot", "a.png", state))
+    assert journal.settled(0) == {(0, "spot"), (1, "spot")}
+    journal.settle(JournalEntry(0, 2, "spot", "a.png", "kept"))
     assert (journal.count("kept"), journal.count("failed")) == (2, 0)
 
 
@@ -174,7 +178,7 @@ def test_a_journal_of_another_version(tmp_path):
     with sqlite3.connect(tmp_path / "out" / "job.sqlite") as db:
         db.execute("PRAGMA user_version = 7")
     db.close()
-    with pytest.raises(InputError, match="a journal of version 7, this program reads 1"):
+    with pytest.raises(InputError, match="a journal of version 7, this program reads 2"):
         opened(tmp_path / "out")
 
 
@@ -387,7 +391,7 @@ def test_dropped_samples_are_not_made_again_and_still_told(go, fake_engine):
     assert (
         again.dropped
         == first.dropped
-        == [f"{i}.png, sample 0: no defect appeared" for i in range(3)]
+        == [f"{i}.png, sample 0, spot: no defect appeared" for i in range(3)]
     )
     assert json.loads((out / "dropped.jsonl").read_text().splitlines()[0])["refined_area"] == 0
 

@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import arrays
 from pycocotools.coco import COCO
 from support.outputs import records, tree, write_folder
 
-from defectrt.config.job import FORMATS, FolderConfig
+from defectrt.config.job import FORMATS, FormatConfig
 from defectrt.errors import InputError, OutputError, UsageError
 from defectrt.images.reading import read_image
 from defectrt.output import written
@@ -364,7 +364,7 @@ def test_what_is_in_the_way_is_said(folder):
 
 def test_formats_are_named_with_commas():
     def formats(given):
-        return FolderConfig(images="good", out="out", format=given).formats
+        return FormatConfig(format=given).formats
 
     assert formats("mvtec") == ("mvtec",)
     assert formats(" yolo, coco,yolo") == formats(["yolo", "coco,yolo"]) == ("coco", "yolo")

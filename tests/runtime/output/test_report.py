@@ -54,10 +54,11 @@ def make_folder(out, images=6, dtype=np.uint8):
         }
         samples.append((good, image, label, mask, record))
     dropped = [
-        {"source": HOSTILE[0], "sample": 1, "reason": "no defect <i>appeared</i>"},
-        {"source": "6.png", "sample": 1, "reason": "no defect <i>appeared</i>"},
+        {"source": source, "sample": 1, "defect": "crack", "reason": "no defect <i>appeared</i>"}
+        for source in (HOSTILE[0], "6.png")
     ]
-    failed = [{"source": "7.png", "sample": 0, "reason": "7.png: the file is empty"}]
+    reason = "7.png: the file is empty"
+    failed = [{"source": "7.png", "sample": 0, "defect": "stain", "reason": reason}]
     return write_folder(out, DEFECT_TYPES, samples, dropped, failed, category="plate <b>")
 
 
@@ -130,9 +131,9 @@ def test_what_it_says(tmp_path):
         "kept": 6,
         "failed": 1,
     }
-    assert [(r["what"], r["count"], r["reason"]) for r in data["reasons"]] == [
-        ("not kept", 2, "no defect <i>appeared</i>"),
-        ("failed", 1, "7.png: the file is empty"),
+    assert [tuple(r.values())[:4] for r in data["reasons"]] == [
+        ("not kept", "crack", "no defect <i>appeared</i>", 2),
+        ("failed", "stain", "7.png: the file is empty", 1),
     ]
     assert data["reasons"][0]["samples"] == [[HOSTILE[0], 1], ["6.png", 1]]
     one = data["samples"][3]
@@ -140,6 +141,24 @@ def test_what_it_says(tmp_path):
     assert one["visibility"] == 0.04
     assert one["size"] == [300, 200]
     assert one["files"]["mask"] == "masks/stain/001.png"
+
+
+def test_what_it_says_of_every_type(tmp_path):
+    _, data = read(make_folder(tmp_path / "out"))
+    crack, stain = data["types"]
+    names = ("defect_type", "requested", "generated", "kept", "failed")
+    assert [crack[k] for k in names] == ["crack", 5, 5, 3, 0]
+    assert [stain[k] for k in names] == ["stain", 4, 3, 3, 1]
+    assert crack["medians"]["visibility"] == pytest.approx(0.06)
+    assert stain["medians"]["visibility"] == pytest.approx(0.08)
+
+
+def test_a_type_that_came_to_nothing_is_told(tmp_path):
+    out = make_folder(tmp_path / "out")
+    lines = (out / "manifest.jsonl").read_text().splitlines(keepends=True)
+    (out / "manifest.jsonl").write_text("".join(line for line in lines if '"crack"' in line))
+    _, data = read(out)
+    assert (data["types"][1]["kept"], set(data["types"][1]["medians"].values())) == (0, {None})
 
 
 def test_the_images_are_the_samples(tmp_path):
@@ -256,6 +275,15 @@ class Opened:
 def test_it_opens_from_disk_and_runs_nothing_of_its_names(browser, tmp_path):
     page = Opened(browser, make_folder(tmp_path / "out"))
     assert page.texts(".counts dd") == ["9", "8", "8", "6", "1"]
+    assert page.texts("#types tbody th") == ["crack", "stain"]
+    assert page.texts("#types tbody tr:first-child td")[:6] == [
+        "5",
+        "5",
+        "3",
+        "0",
+        "6.0 %",
+        "25.0 %",
+    ]
     assert len(page.all(".card")) == 6
     assert page.js("return window.hacked") is None
     assert page.driver.title == "plate <b>: 6 defects"
@@ -275,12 +303,12 @@ def test_it_opens_from_disk_and_runs_nothing_of_its_names(browser, tmp_path):
 @pytest.mark.slow
 def test_filters_and_order(browser, tmp_path):
     page = Opened(browser, make_folder(tmp_path / "out"))
-    page.set("defect_type", "stain")
+    page.set("type", "stain")
     assert page.texts(".card h2 span") == ["stain 001", "stain 003", "stain 005"]
     assert page.texts("#count") == ["3 of 6 samples"]
     page.set("visibility", "8")
     assert page.texts(".card h2 span") == ["stain 003", "stain 005"]
-    page.set("defect_type", "")
+    page.set("type", "")
     page.set("visibility", "0")
     page.set("coverage", "30")
     assert page.texts(".card h2 span") == ["crack 000", "stain 001"]
@@ -341,7 +369,7 @@ def test_ten_thousand_samples(browser, tmp_path):
     out = make_folder(tmp_path / "out")
     add_lines(out, 10_000)
     page = Opened(browser, out)
-    assert page.texts("#note")[0].startswith("The images of 500 of 10,000 samples are in this")
+    assert page.texts("#note")[0].startswith("The pictures of 500 of 10,000 samples are in this")
     assert len(page.all(".card")) == 48
     assert len(page.all("*")) < 3000
     assert page.texts("#count") == ["500 of 10,000 samples"]

@@ -125,7 +125,9 @@ def test_a_defect_that_does_not_appear_is_not_a_sample(go, fake_engine):
     assert summary.kept == 0
     assert len(summary.dropped) == 3
     assert not (out / "parts" / "test").exists()
-    with pytest.raises(NothingDoneError, match=r"0 of 3 samples[\s\S]*0.png, sample 0: no defect"):
+    with pytest.raises(
+        NothingDoneError, match=r"0 of 3 samples[\s\S]*0.png, sample 0, spot: no defect"
+    ):
         summary.check()
 
 
@@ -271,7 +273,7 @@ def test_a_result_that_is_not_finite_is_dropped(go, fake_engine, monkeypatch):
         results.clear()
         out, summary = go(method, batch_size=1, refine=method)
         (lost,) = {f"{i}.png" for i in range(3)} - {r["source"] for r in records(out)}
-        fault = f"{lost}, sample 0: the engine's result has values that are not finite"
+        fault = f"{lost}, sample 0, spot: the engine's result has values that are not finite"
         assert summary.dropped == [fault]
         with pytest.raises(PartialError, match="2 of 3 samples"):
             summary.check()
@@ -281,9 +283,9 @@ def test_a_file_that_is_not_what_was_written_is_not_kept(go, monkeypatch, tmp_pa
     """Measured on the file: one bit outside the band is one too many."""
     write = DatasetWriter.write
 
-    def bad_disk(self, name, image, *masks):
+    def bad_disk(self, name, defect, image, *masks):
         image[0, 0] ^= 1
-        return write(self, name, image, *masks)
+        return write(self, name, defect, image, *masks)
 
     monkeypatch.setattr(DatasetWriter, "write", bad_disk)
     with pytest.raises(OutputError, match=r"00\d.png: differs from its source outside the mask"):
@@ -303,7 +305,7 @@ def test_a_label_that_lies_only_beyond_the_border_is_none(fake_engine, tmp_path,
 
     monkeypatch.setattr(canvas, "refine", beyond)
     summary = job_of(tmp_path, fake_engine[0])
-    assert summary.dropped == ["a.png, sample 0: no defect appeared"]
+    assert summary.dropped == ["a.png, sample 0, spot: no defect appeared"]
 
 
 def test_it_runs_outside_the_main_thread(go):

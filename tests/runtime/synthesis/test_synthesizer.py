@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import pickle
 import re
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from support.fake_engine import FakeEngine
 from support.outputs import records, save, write_folder
 
@@ -237,6 +239,100 @@ def test_it_is_shared_by_threads(fake):
         np.testing.assert_array_equal(results[i], alone[i])
 
 
+@pytest.fixture
+def several(monkeypatch):
+    engine = FakeEngine(defect_types=("crack", "hole", "spot"))
+    monkeypatch.setattr("defectrt.engines.loading.load_engine", lambda *_, **__: engine)
+    return engine
+
+
+def test_types_take_turns_whatever_else_is_made(several):
+    with Synthesizer(defect="crack,hole", count=4) as synthesizer:
+        assert synthesizer.defect_types == ["crack", "hole"]
+        results = list(synthesizer.run([image()] * 6))
+        alone = synthesizer(image(), name="4", number=3)
+    for i in range(6):
+        made = [r.defect for r in results[4 * i :][:4]]
+        assert made in (["crack", "hole"] * 2, ["hole", "crack"] * 2)
+    assert {r.defect for r in results[::4]} == {"crack", "hole"}
+    assert alone.defect == results[19].defect
+    np.testing.assert_array_equal(alone.image, results[19].image)
+
+
+def test_a_workpiece_may_say_its_type_and_gets_what_that_type_alone_makes(several):
+    with Synthesizer(defect="spot") as synthesizer:
+        alone = synthesizer(image(), name="a", number=5)
+    with Synthesizer() as synthesizer:
+        named = synthesizer(image(), name="a", number=5, defect="spot")
+        (listed,) = synthesizer.run([Workpiece(image(), name="a", defect="hole")])
+        with pytest.raises(InputError, match="'a': 'rust' is not made here, but crack, hole, spot"):
+            synthesizer(image(), name="a", defect="rust")
+    assert (named.defect, listed.defect) == ("spot", "hole")
+    np.testing.assert_array_equal(named.image, alone.image)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P", "1", "CMYK", "I;16"])
+def test_files_and_pictures_are_images_too(fake, tmp_path, mode):
+    part = image((60, 80), dtype=np.uint16) if mode == "I;16" else image((60, 80, 3))
+    picture = Image.fromarray(part) if mode == "I;16" else Image.fromarray(part).convert(mode)
+    path = tmp_path / "part.tif"
+    picture.save(path)
+    array = np.squeeze(read_image(path))
+    mask = tmp_path / "mask.png"
+    save(mask, square().astype(np.uint8))
+    with Synthesizer() as synthesizer:
+        expected = synthesizer(array, square(), name="part.tif")
+        made = [
+            synthesizer(path, square()),
+            synthesizer(str(path), mask),
+            synthesizer(picture, str(mask), name="part.tif"),
+            *synthesizer.run([Workpiece(path, mask)]),
+        ]
+        (bare,) = synthesizer.run([path])
+        assert (bare.name, bare.image.dtype, bare.image.shape) == (
+            "part.tif",
+            array.dtype,
+            array.shape,
+        )
+    for result in made:
+        assert result.name == "part.tif"
+        np.testing.assert_array_equal(result.image, expected.image)
+
+
+@pytest.mark.parametrize(
+    ("part", "mask", "message"),
+    [
+        ("none.png", None, "none.png: cannot be read"),
+        (Path("text.png"), None, "text.png: not an image"),
+        (Image.new("F", (8, 8)), None, "pixel format F is not supported"),
+        (np.zeros((8, 8), np.uint8), "none.png", "none.png: cannot be read"),
+    ],
+)
+def test_files_and_pictures_that_cannot_be_used(fake, tmp_path, monkeypatch, part, mask, message):
+    monkeypatch.chdir(tmp_path)
+    Path("text.png").write_text("no image")
+    with Synthesizer() as synthesizer, pytest.raises(InputError, match=message):
+        synthesizer(part, mask)
+
+
+@pytest.mark.parametrize("shape", [(60, 80), (60, 80, 3), (60, 80, 2), (700, 900, 4)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_result_shows_itself_in_a_notebook(fake, shape, dtype):
+    mask = np.zeros(shape[:2], bool)
+    mask[20:36, 10:30] = True
+    with Synthesizer() as synthesizer:
+        result = synthesizer(image(shape, dtype=dtype), mask)
+    with Image.open(io.BytesIO(result._repr_png_())) as picture:
+        shown = np.asarray(picture).astype(int)
+    side = (shown.shape[1] - 4) // 2
+    assert max(shown.shape[0], side) <= 480
+    plain, marked = shown[:, :side], shown[:, side + 4 :]
+    changed = (plain != marked).any(axis=2)
+    assert 20 < changed.sum() < 400
+    assert (marked[changed] == (255, 64, 0)).all()
+    assert plain.std() > 1  # 16 bits are stretched
+
+
 @pytest.mark.slow
 def test_the_examples_in_the_documentation_run(capsys, tmp_path, monkeypatch):
     text = (Path(__file__).parents[3] / "docs" / "outputs.md").read_text(encoding="utf-8")
@@ -261,7 +357,7 @@ def test_the_examples_in_the_documentation_run(capsys, tmp_path, monkeypatch):
 def test_the_bundled_engine_makes_a_crack():
     part = image((96, 96, 3))
     with defectrt.Synthesizer(defect="crack", steps=10, candidates=2) as synthesizer:
-        assert synthesizer.defect == "crack"
+        assert synthesizer.defect_types == ["crack"]
         result = synthesizer(part)
         again = synthesizer(part)
     assert result.fault is None

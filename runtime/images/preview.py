@@ -1,0 +1,50 @@
+"""Images as people look at them: small, of 8 bits, a label outlined; for reports and notebooks."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from .png import encode_png
+from .types import Bits, Mask, without_alpha
+
+__all__ = ["Shown", "outlined", "resized", "shown"]
+
+#: [H,W] grey or [H,W,C].
+Shown = NDArray[np.uint8]
+
+#: px a side of each half of a preview.
+_SIDE = 480
+_OUTLINE = (255, 64, 0)
+
+
+def shown(image: Bits, good: Bits) -> Shown:
+    """8 bits without alpha; 16 bits are stretched to what the good image uses of them."""
+    colour = without_alpha(image)
+    if image.dtype == np.uint8:
+        return np.asarray(colour, np.uint8)
+    low, high = np.percentile(without_alpha(good), (0.1, 99.9))
+    return np.asarray(np.clip((colour - low) * (255 / max(1, high - low)), 0, 255), np.uint8)
+
+
+def resized(image: Shown, side: int) -> Shown:
+    """At most ``side`` px a side."""
+    scale = side / max(image.shape[:2])
+    if scale >= 1:
+        return image
+    size = [max(1, round(scale * n)) for n in image.shape[1::-1]]
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def outlined(image: Bits, label: Mask) -> bytes:
+    """A small PNG: the image [H,W,C], and beside it the same with its label [H,W] outlined."""
+    plain = resized(shown(image, image), _SIDE)
+    plain = np.broadcast_to(plain.reshape(*plain.shape[:2], -1), (*plain.shape[:2], 3))
+    small = (resized(label.astype(np.uint8) * np.uint8(255), _SIDE) > 0).astype(np.uint8)
+    around = cv2.dilate(small, np.ones((5, 5), np.uint8)) > cv2.dilate(
+        small, np.ones((3, 3), np.uint8)
+    )
+    marked = np.where(around[..., None], np.array(_OUTLINE, np.uint8), plain)
+    gap = np.full((len(plain), 4, 3), 255, np.uint8)
+    return encode_png(np.concatenate([plain, gap, marked], axis=1))
