@@ -88,7 +88,7 @@ def test_real_tiles_keep_every_pixel_outside_the_band(magnetic_tile, tmp_path):
         outside = feather(read_mask(masks / r["masks"][0]["file"], source.shape[:2]), 2, 4) == 0
         np.testing.assert_array_equal(result[outside], source[outside])
         assert (result != source).any()
-    assert json.loads((out / "job.json").read_text())["defect"] == "crack"
+    assert json.loads((out / "job.json").read_text())["defect"] == [{"crack": 1}]
 
 
 @pytest.mark.slow
