@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Mapping, Sequence
-from math import exp, log
+from math import ceil, exp, hypot, log
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,10 +20,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from ..errors import EngineError
 from ..images.types import Mask
-from .bank import transplant
-from .pieces import largest, tight
+from .pieces import tight
 
-__all__ = ["SHAPES_FILE", "ExampleShapes", "Examples", "bend", "read_examples", "write_examples"]
+__all__ = ["SHAPES_FILE", "ExampleShapes", "Examples", "read_examples", "warp", "write_examples"]
 
 Rng = np.random.Generator
 
@@ -31,7 +30,7 @@ SHAPES_FILE = "shapes.json"
 #: Larger files are not read.
 _MAX_BYTES = 16 << 20
 #: Change of the area, each way; share of shapes that are two examples in one.
-_AREA, _JOINED = 2.0, 0.25
+_AREA, _JOINED = 2.0, 0.15
 #: Degrees that a shape may lean where the surface has a direction.
 _LEAN = 12.0
 #: How far an outline is bent at most, as a share of the shape's own size.
@@ -146,40 +145,63 @@ class ExampleShapes:
         return {"from": "examples"}
 
     def _draw(self, rng: Rng, scale: float) -> Mask:
-        shape = self._turned(rng)
+        shape, change = self._one(rng), exp(rng.uniform(-log(_AREA), log(_AREA)))
         if rng.random() < _JOINED:
-            shape = _join(shape, self._turned(rng), rng)
-        shape = bend(shape, rng.uniform(0, _BEND), rng)
-        area = exp(rng.uniform(-log(_AREA), log(_AREA))) * int(self._one(rng).sum())
-        factor = scale * (area / int(shape.sum())) ** 0.5
-        return transplant(shape, scale=factor)
+            shape, change = _join(shape, warp(self._one(rng), self._angle(rng)), rng), change / 2
+        return warp(
+            shape if rng.integers(2) else shape[:, ::-1],
+            self._angle(rng),
+            scale * change**0.5,
+            bend=rng.uniform(0, _BEND),
+            rng=rng,
+        )
 
     def _one(self, rng: Rng) -> Mask:
         return self._masks[int(rng.integers(len(self._masks)))]
 
-    def _turned(self, rng: Rng) -> Mask:
-        lean = rng.uniform(-_LEAN, _LEAN) + 180 * rng.integers(2)
-        angle = lean if self._directed else rng.uniform(0, 360)
-        return transplant(self._one(rng), float(angle), mirror=bool(rng.integers(2)))
+    def _angle(self, rng: Rng) -> float:
+        if self._directed:
+            return float(rng.uniform(-_LEAN, _LEAN) + 180 * rng.integers(2))
+        return float(rng.uniform(0, 360))
 
 
-def bend(shape: Mask, amount: float, rng: Rng) -> Mask:
-    """A tight mask [h,w], its outline moved about smoothly, tight [h',w'].
+def warp(
+    shape: Mask,
+    angle: float = 0.0,
+    scale: float = 1.0,
+    *,
+    bend: float = 0.0,
+    rng: Rng | None = None,
+) -> Mask:
+    """A tight mask [h,w], turned by ``angle`` degrees, scaled, its outline moved about smoothly.
 
-    ``amount`` is the largest move as a share of the shape's own size, √area; what falls apart keeps
-    its largest piece.
+    ``bend`` is the largest move as a share of the shape's own size, √area. The result [h',w'] has
+    scale² times the shape's area, to the px: those px that the warped shape covers most. So what is
+    thin neither swells nor goes away.
     """
-    reach = amount * float(shape.sum()) ** 0.5
-    pad = int(np.ceil(reach)) + 2
-    fine = np.kron(np.pad(shape, pad), np.ones((_FINE, _FINE), bool)).astype(np.float32)
-    over = max(_SMOOTH, 4 * reach) * _FINE
-    moves = [_smooth(rng, fine.shape, over) * reach * _FINE for _ in "yx"]
-    y, x = np.mgrid[: fine.shape[0], : fine.shape[1]].astype(np.float32)
-    moved = cv2.remap(fine, x + moves[1], y + moves[0], cv2.INTER_LINEAR)
-    height, width = (side // _FINE for side in fine.shape)
-    share = moved.reshape(height, _FINE, width, _FINE).mean(axis=(1, 3))
-    bent = share >= 0.5
-    return tight(largest(bent)) if bent.any() else shape
+    area = max(1, round(scale**2 * int(shape.sum())))
+    reach = bend * float(area) ** 0.5
+    half = ceil(hypot(*shape.shape) * scale / 2 + reach) + 2
+    side = 2 * half * _FINE
+    x, y = np.meshgrid(*[(np.arange(side, dtype=np.float32) + 0.5) / _FINE - half] * 2)
+    if reach and rng is not None:
+        over = max(_SMOOTH, 4 * reach) * _FINE
+        x, y = (along + reach * _smooth(rng, x.shape, over) for along in (x, y))
+    cos, sin = np.cos(np.radians(angle)) / scale, np.sin(np.radians(angle)) / scale
+    h, w = shape.shape
+    source_x = cos * x - sin * y + w // 2 - 0.5
+    source_y = sin * x + cos * y + h // 2 - 0.5
+    covered = cv2.remap(
+        shape.astype(np.float32),
+        source_x.astype(np.float32),
+        source_y.astype(np.float32),
+        cv2.INTER_LINEAR,
+    )
+    share = covered.reshape(2 * half, _FINE, 2 * half, _FINE).mean(axis=(1, 3))
+    most = np.argsort(share, axis=None, kind="stable")[::-1][:area]
+    mask = np.zeros(share.shape, bool)
+    mask.flat[most] = share.flat[most] > 0
+    return tight(mask)
 
 
 def _join(shape: Mask, other: Mask, rng: Rng) -> Mask:

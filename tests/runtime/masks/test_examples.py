@@ -14,8 +14,8 @@ from defectrt.masks.examples import (
     SHAPES_FILE,
     Examples,
     ExampleShapes,
-    bend,
     read_examples,
+    warp,
     write_examples,
 )
 from defectrt.masks.pieces import tight
@@ -65,15 +65,39 @@ def test_the_seed_in_the_record_makes_the_shape_again():
     np.testing.assert_array_equal(shape, again)
 
 
-@pytest.mark.parametrize("shape", [disc(), bar(), np.ones((1, 1), bool)])
-def test_bending_moves_outlines_but_keeps_the_shape(shape):
+def crack():
+    """One px thin and slanted."""
+    mask = np.zeros((30, 40), bool)
+    mask[np.arange(30), np.arange(30) + np.arange(30) // 4] = True
+    return tight(mask)
+
+
+@pytest.mark.parametrize("shape", [disc(), bar(), crack(), np.ones((1, 1), bool)])
+def test_a_warped_shape_has_its_area_to_the_px(shape):
     rng = np.random.default_rng(0)
-    np.testing.assert_array_equal(bend(shape, 0.0, rng), shape)
-    bent = [bend(shape, 0.18, rng) for _ in range(30)]
-    areas = np.array([mask.sum() for mask in bent]) / shape.sum()
-    assert 0.4 < areas.min() <= areas.max() < 1.8
-    if shape.size > 1:
-        assert any(mask.shape != shape.shape or (mask != shape).any() for mask in bent)
+    np.testing.assert_array_equal(warp(shape), shape)
+    np.testing.assert_array_equal(warp(shape, 180), np.rot90(shape, 2))
+    for angle, scale in rng.uniform((0, 0.6), (360, 1.7), (30, 2)):
+        made = warp(shape, angle, scale, bend=0.15, rng=rng)
+        assert made.sum() == max(1, round(scale**2 * shape.sum()))
+
+
+@pytest.mark.parametrize("shape", [bar(60, 2), crack()])
+def test_what_is_thin_stays_thin(shape):
+    def width(mask):
+        far = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 5)
+        return 2 * far.max() - 1
+
+    rng = np.random.default_rng(1)
+    made = [warp(shape, angle, bend=0.15, rng=rng) for angle in rng.uniform(0, 360, 40)]
+    assert np.median([width(mask) for mask in made]) <= width(shape) + 1.2
+    assert np.median([max(mask.shape) for mask in made]) >= 0.7 * max(shape.shape)
+
+
+def test_bending_changes_outlines():
+    rng = np.random.default_rng(0)
+    made = {warp(disc(), bend=0.15, rng=rng).tobytes() for _ in range(20)}
+    assert len(made) == 20
 
 
 def test_the_file_keeps_the_masks(tmp_path):
