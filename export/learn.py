@@ -162,7 +162,8 @@ def _plan(
             )
         elif name != GOOD:
             reasons.append(
-                f"{name}: all {len(own)} are learned from; from {_ENOUGH} on not all are"
+                f"{name}: all {len(own)} are learned from; of {_ENOUGH} or more, one in {_SHARE} is "
+                "held back"
             )
     reasons.append(
         "crops are mirrored, not turned: the surface has a direction"
