@@ -162,8 +162,8 @@ def _plan(
             )
         elif name != GOOD:
             reasons.append(
-                f"{name}: all {len(own)} are learned from; of {_ENOUGH} or more, one in {_SHARE} is "
-                "held back"
+                f"{name}: all {len(own)} are learned from; of {_ENOUGH} or more, "
+                f"one in {_SHARE} would be held back"
             )
     reasons.append(
         "crops are mirrored, not turned: the surface has a direction"
