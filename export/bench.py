@@ -138,12 +138,12 @@ def bench(
     torch.set_num_threads(threads)
     with TemporaryDirectory() as folder:
         run = run or _random_run(size, Path(folder) / "run")
-        build(run, Path(folder) / "engine", steps=(steps,), quiet=True)
+        # diffusers' convention, since that is how the plain loop inverts
+        out = Path(folder) / "engine"
+        build(run, out, steps=(steps,), convention="diffusers", quiet=True)
         calls = max(1, min(threads, images // batch_size))
         with (
-            load_engine(
-                Path(folder) / "engine", threads=threads, calls=calls, provider=provider
-            ) as engine,
+            load_engine(out, threads=threads, calls=calls, provider=provider) as engine,
             torch.inference_mode(),
         ):
             model = open_model(run / "model")

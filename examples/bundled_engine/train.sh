@@ -38,5 +38,6 @@ stage decoder "$out/autoencoder/model"
 stage base "$out/decoder/model"
 stage fine-tune "$out/base/model"
 
-defectrt build-engine "$out/fine-tune" --out "$out/engine" --steps 20 --steps 50 --steps 10 \
-    $HALF --overwrite
+if [ ! -e "$out/engine/engine.json" ]; then
+    defectrt build-engine "$out/fine-tune" --out "$out/engine" --steps 20 --steps 50 --steps 10 $HALF
+fi

@@ -100,6 +100,7 @@ def test_a_model_a_defect_type_has_the_split_too(blank, bottle, tmp_path):
         start(
             RunConfig(
                 model=str(blank),
+                from_nothing=True,
                 out=tmp_path / "r",
                 data=bottle,
                 per_defect_type=True,
@@ -117,7 +118,9 @@ def test_the_configuration_of_a_run_starts_it_again_from_anywhere(
     blank, bottle, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    config = RunConfig(model=str(blank), out="run", data="bottle", preview_every=0)
+    config = RunConfig(
+        model=str(blank), from_nothing=True, out="run", data="bottle", preview_every=0
+    )
     list(start(config, TRAINING, quiet=True))
     again, training = load_config(None, tmp_path / "run" / "config.yaml", {})
     assert again.data == bottle
@@ -132,7 +135,9 @@ def test_options_of_a_dataset_need_one(blank, tmp_path):
 
 def test_images_that_are_not_read_are_named(blank, bottle, tmp_path, capsys):
     (bottle / "train/good/9.webp").touch()
-    config = RunConfig(model=str(blank), out=tmp_path / "run", data=bottle, preview_every=0)
+    config = RunConfig(
+        model=str(blank), from_nothing=True, out=tmp_path / "run", data=bottle, preview_every=0
+    )
     list(start(config, TRAINING))
     assert "note: 1 files are not read, as they are not PNG" in capsys.readouterr().err
 

@@ -7,8 +7,8 @@ import pytest
 
 from defectrt.training.data.samples import read_good, read_pairs
 from defectrt.training.surfaces import DEFECT_TYPES, FAMILIES, draw
-from defectrt.training.surfaces.__main__ import write
 from defectrt.training.surfaces.light import Light, Surface, shade
+from defectrt.training.surfaces.writing import write
 
 
 @pytest.mark.parametrize("family", FAMILIES)
