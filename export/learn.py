@@ -14,14 +14,14 @@ from defectrt.errors import InputError, OutputError
 from defectrt.files import write_whole
 from defectrt.masks.examples import write_examples
 from defectrt.synthesis.synthesizer import Synthesizer, Workpiece
-from defectrt.training.bundled import BUNDLED_RUN
+from defectrt.training.bundled import open_base
 from defectrt.training.config import TrainConfig, load_config
 from defectrt.training.data.dataset import read_dataset
 from defectrt.training.data.samples import GOOD, Sample, read_good, read_pairs
 from defectrt.training.data.survey import Survey, instances, survey
 from defectrt.training.loop.holdout import read_curve
 from defectrt.training.loop.train import train
-from defectrt.training.models.stable_diffusion import StableDiffusion, open_model
+from defectrt.training.models.stable_diffusion import StableDiffusion
 from defectrt.training.sheet import Row, sheet
 
 from .build import build
@@ -80,9 +80,7 @@ def learn(
         raise OutputError(f"{out}: already there; add --overwrite, or choose another --out")
     run = run or out.with_name(f"{out.name}-run")
     samples = _read(defects, good, layout)
-    base = open_model(model or BUNDLED_RUN / "model")
-    if base.untrained:
-        raise InputError(f"{model}: never learned anything; leave out --model")
+    base = open_base(model)
     plan = _plan(samples, base, lora=model is not None, steps=steps, seed=seed)
     _tell(plan, quiet)
     write_whole(run / PLAN, _text(plan).encode(), advice=_ADVICE)

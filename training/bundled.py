@@ -10,16 +10,33 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from defectrt.errors import InputError
 from defectrt.files import write_directory, write_whole
 
-from .models.stable_diffusion import open_model
+from .models.stable_diffusion import StableDiffusion, open_model
 from .record import read_record
 
-__all__ = ["BUNDLED_RUN", "publish"]
+__all__ = ["BUNDLED_RUN", "open_base", "publish"]
 
 #: A finished run, so that engines are built from it as from any other.
 BUNDLED_RUN = Path(__file__).parent / "bundled_base"
 _ADVICE = "mend this and publish again"
+
+
+def open_base(model: str | None = None, *, untrained: bool = False) -> StableDiffusion:
+    """The model to start from: the one that is named, or the bundled base.
+
+    Raises `InputError` if it cannot be opened, or if it never learned anything and need not be
+    ``untrained``.
+    """
+    opened = open_model(model or BUNDLED_RUN / "model")
+    if opened.untrained and not untrained:
+        raise InputError(
+            f"{model}: its {' and '.join(opened.untrained)} never learned anything; leave out "
+            "--model to start from the bundled base, train it first (see the recipe in "
+            "examples/bundled_engine), or add --from-nothing to defectrt train"
+        )
+    return opened
 
 
 def publish(run: Path, out: Path) -> None:

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from defectrt.images.preview import shown
 from defectrt.images.types import Bits, Mask
-from defectrt.images.window import from_model, place_window, to_model
+from defectrt.images.window import place_window
 
 __all__ = ["Row", "sheet"]
 
@@ -56,6 +57,7 @@ def sheet(rows: Sequence[Row]) -> bytes:
 def _cell(image: Bits, mask: Mask) -> NDArray[np.uint8]:
     """[S,S,3] 8 bits: the defect and what is around it, at its own proportions."""
     window = place_window(mask, _AROUND, 8)
-    colours = from_model(to_model(window.crop(image), window.side), window.side)
-    levels = np.clip(np.round(colours * 255), 0, 255).astype(np.uint8)
-    return np.asarray(cv2.resize(levels, (_CELL, _CELL), interpolation=cv2.INTER_CUBIC))
+    levels = cv2.resize(
+        shown(window.crop(image), image), (_CELL, _CELL), interpolation=cv2.INTER_CUBIC
+    )
+    return np.asarray(np.broadcast_to(levels.reshape(_CELL, _CELL, -1), (_CELL, _CELL, 3)))

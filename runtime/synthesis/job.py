@@ -32,7 +32,7 @@ from ..output.journal import ASKED, JournalEntry, State
 from ..output.records import find_datasets
 from ..progress import Progress
 from .changes import check_unchanged
-from .maker import Maker, open_maker
+from .maker import Maker, open_makers
 from .pipeline import Sample, SourceImage
 from .scheduler import Call, Scheduler, Task, Work
 from .turns import Turns, shares_of
@@ -129,14 +129,17 @@ def synthesize(
         print(f"note: {note}", file=sys.stderr)
     with open_engine(config, len(goods) * config.count * config.candidates) as opened:
         shares = shares_of(config.defect, opened.manifest.defect_types)
-        makers = {name: open_maker(opened, config, name) for name in shares}
+        makers = open_makers(opened, config, shares)
         record = _record(config, opened, shares, next(iter(makers.values())), goods)
         writer = DatasetWriter(out, config.category, shares, record, wait=wait)
         scheduler = Scheduler(opened, batch_size=batch_size_of(config, opened))
         with writer.journal:
             asked = writer.journal.job[ASKED]
-            for name in {name: None for one in asked for name in one if name not in makers}:
-                makers[name] = open_maker(opened, config, name)
+            makers |= open_makers(
+                opened,
+                config,
+                {name: None for one in asked for name in one if name not in makers},
+            )
             if len(asked) > 1 and not quiet:
                 print(
                     f"note: {out} holds what was asked for so far: {_said(asked)}", file=sys.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..config.job import SynthesizerConfig
@@ -12,7 +13,7 @@ from ..masks.source import MaskSource
 from ..masks.sources import open_masks
 from .pipeline import Pipeline
 
-__all__ = ["Maker", "open_maker"]
+__all__ = ["Maker", "open_makers"]
 
 
 @dataclass(frozen=True)
@@ -23,21 +24,28 @@ class Maker:
     masks: MaskSource
 
 
-def open_maker(
-    engine: Engine, config: SynthesizerConfig, defect: str, masks: MaskSource | None = None
-) -> Maker:
-    """What makes ``defect``, with ``masks`` or else those that the configuration asks for.
+def open_makers(
+    engine: Engine,
+    config: SynthesizerConfig,
+    defect_types: Iterable[str],
+    masks: MaskSource | None = None,
+) -> dict[str, Maker]:
+    """What makes each type, with ``masks`` or else those that the configuration asks for.
 
     Raises `UsageError` for what the engine does not make, `InputError` for masks and regions that
     cannot be used.
     """
-    pipeline = Pipeline(engine, config, defect)
-    masks = masks or open_masks(
-        config,
-        defect,
-        window=pipeline.window,
-        seed=config.seed,
-        band=pipeline.band,
-        examples=read_examples(config.engine or BUNDLED_ENGINE),
-    )
-    return Maker(pipeline, masks)
+    examples = None if masks else read_examples(config.engine or BUNDLED_ENGINE)
+    makers = {}
+    for name in defect_types:
+        pipeline = Pipeline(engine, config, name)
+        own = masks or open_masks(
+            config,
+            name,
+            window=pipeline.window,
+            seed=config.seed,
+            band=pipeline.band,
+            examples=examples,
+        )
+        makers[name] = Maker(pipeline, own)
+    return makers

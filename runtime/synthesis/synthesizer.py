@@ -31,7 +31,7 @@ from ..images.reading import read_image, read_picture
 from ..images.types import MAX_PIXELS, Bits, Mask
 from ..masks.reading import as_mask, read_mask
 from ..masks.source import MaskSource
-from .maker import Maker, open_maker
+from .maker import Maker, open_makers
 from .pipeline import Sample, SourceImage
 from .scheduler import Call, Scheduler, Task, Work
 from .turns import shares_of, turn, type_of
@@ -141,9 +141,7 @@ class Synthesizer(Closing):
         self._mask_source = mask_source
         try:
             shares = shares_of(config.defect, self._engine.manifest.defect_types)
-            self._makers = {
-                name: open_maker(self._engine, config, name, mask_source) for name in shares
-            }
+            self._makers = open_makers(self._engine, config, shares, mask_source)
         except BaseException:
             self._engine.close()
             raise

@@ -47,7 +47,7 @@ def small(monkeypatch, tmp_path_factory):
     model = new_model(SIZES["tiny"], prediction_type="v_prediction")
     model.untrained = ()
     model.save(base / "model")
-    monkeypatch.setattr(module, "BUNDLED_RUN", base)
+    monkeypatch.setattr("defectrt.training.bundled.BUNDLED_RUN", base)
 
 
 def test_an_engine_a_plan_and_a_sheet(data, tmp_path, capfd):

@@ -152,7 +152,7 @@ def grid(columns: Sequence[Floats], defect_types: Sequence[str]) -> Levels:
     image = Image.fromarray(np.vstack(rows))
     pen = ImageDraw.Draw(image)
     for i, defect_type in enumerate(defect_types):
-        pen.text((4, i * size + 2), defect_type, fill="white", tile_width=2, tile_fill="black")
+        pen.text((4, i * size + 2), defect_type, fill="white", stroke_width=2, stroke_fill="black")
     return np.asarray(image)
 
 

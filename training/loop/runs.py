@@ -13,12 +13,11 @@ from defectrt.errors import InputError
 from defectrt.files import write_whole
 from defectrt.images.folder import left_out_note
 
-from ..bundled import BUNDLED_RUN
+from ..bundled import open_base
 from ..config import RunConfig, TrainConfig, dump_config
 from ..data.dataset import read_dataset
 from ..data.samples import GOOD, Sample, read_good, read_pairs
 from ..data.splits import hashed, read_split, samples_of, whole
-from ..models.stable_diffusion import open_model
 from ..record import RESUME
 from .train import train
 
@@ -58,15 +57,9 @@ def _train(
     resume: bool,
     quiet: bool,
 ) -> Path:
-    model = open_model(run.model or BUNDLED_RUN / "model")
-    if model.untrained and training.objective == "disentangle" and not run.from_nothing:
-        raise InputError(
-            f"{run.model}: its {' and '.join(model.untrained)} never learned anything; leave out "
-            "--model to start from the bundled base, train it first (see the recipe in "
-            "examples/bundled_engine), or add --from-nothing"
-        )
+    untrained = run.from_nothing or training.objective != "disentangle"
     return train(
-        model,
+        open_base(run.model, untrained=untrained),
         samples,
         training,
         run.out,
