@@ -114,6 +114,19 @@ def test_what_is_fused_by_hand(sd15):
     assert bytes_saved("masked cross-attention") == 2 * bias + 4 * 2 * 2 * 77 * 320
 
 
+def test_the_timed_sizes_are_the_layers_of_sd15(sd15):
+    """As many layers of each size as the U-Net has, and as much work in each; a row of 16."""
+    roofline, counted = sd15
+    kinds = {"masked_attention": "cross-attention", "geglu": "linear", "self_attention": "self-"}
+    for operator, kind in kinds.items():
+        sizes = import_module(f"defectrt.kernels.{operator}.cases").SIZES
+        for case in (x for x in sizes if x.dtype == torch.float16):
+            flops = case.cost().flops // case.B
+            found = [x for x in counted.layers if x.kind.startswith(kind) and x.flops == flops]
+            assert len(found) == case.layers, case
+    assert roofline.WORKLOADS[0].rows == 16
+
+
 def test_the_autoencoder_is_as_counted_independently(sd15):
     roofline, _ = sd15
     encode, decode = (x.flops / 1e9 for x in roofline.count_autoencoder(roofline.SD15_VAE, 512))
