@@ -44,6 +44,20 @@ def test_error_budget(operator, case):
     assert found.holds, found
 
 
+BINARY = ("binary", "spot", "inside", "outside")
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_the_library_form_computes_the_same(operator):
+    """It runs in the kernel's place, so it is held to the same; masks are binary there."""
+    for case in cases(operator):
+        if getattr(case, "mask", "binary") in BINARY:
+            inputs = case.inputs()
+            exact = case.reference(*(x.double() if x.is_floating_point() else x for x in inputs))
+            plain = error(case.reference(*inputs), exact)
+            assert error(case.library(*inputs), exact) <= 2 * plain + case.rounding, case
+
+
 #: One fault a line: what a hurried hand could write, and the line it would write it for.
 SABOTAGE = [
     ("masked_attention", 'tl.where(real, score * scale, float("-inf"))', "score * scale"),
