@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from support.built import built
 from support.fake_engine import FakeEngine
+from support.graphs import EXPORT, filled, kept
 from support.outputs import save
 
 from defectrt.engines.manifest import hash_file
@@ -105,25 +106,33 @@ def _train(folder):
 
 @pytest.fixture(scope="session")
 def engine(run, tmp_path_factory):
-    """A real engine directory."""
+    """A real engine directory; beside it ``graphs``, as they were exported."""
 
     def make(folder):
         from defectrt.export.build import build
 
-        build(run, folder / "tiny", steps=(4, 2), quiet=True)
+        with kept(folder / "graphs"):
+            build(run, folder / "tiny", steps=(4, 2), quiet=True)
 
     return built("engine", make, tmp_path_factory.mktemp("engine") / "of") / "tiny"
 
 
+@pytest.fixture
+def filled_graphs(engine, monkeypatch):
+    """Tiny models of v-prediction become ONNX engines without another export."""
+    monkeypatch.setattr(EXPORT, filled(engine.parent / "graphs"))
+
+
 @pytest.fixture(scope="session")
 def float16_engine(run, tmp_path_factory):
-    """The same run with the U-Net's products in float16."""
+    """The same run with the U-Net's products in float16; its ``graphs`` beside it."""
 
     def make(folder):
         from defectrt.export.build import build
         from defectrt.export.graphs import Onnx
 
-        build(run, folder / "narrow", Onnx("float16"), steps=(4, 2), quiet=True)
+        with kept(folder / "graphs"):
+            build(run, folder / "narrow", Onnx("float16"), steps=(4, 2), quiet=True)
 
     return built("float16", make, tmp_path_factory.mktemp("float16") / "of") / "narrow"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -13,7 +15,15 @@ from defectrt.export.bench import Report, Way, bench
 pytestmark = pytest.mark.slow
 
 
+@pytest.fixture
+def quick(filled_graphs, monkeypatch):
+    """The engine of random weights is built without an export."""
+    make = partial(module.new_model, prediction_type="v_prediction")
+    monkeypatch.setattr(module, "new_model", make)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("quick")
 def test_both_give_the_same_image_and_the_counts_are_those_of_the_method():
     report = bench(None, size="tiny", images=3, steps=2, rounds=1, batch_size=2, quiet=True)
     assert report.difference <= 1
@@ -26,6 +36,7 @@ def test_both_give_the_same_image_and_the_counts_are_those_of_the_method():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("quick")
 def test_a_plain_loop_that_makes_another_image_is_not_timed(monkeypatch):
     class Wrong(module.PlainLoop):
         def __call__(self, image, mask, seed):

@@ -13,6 +13,7 @@ import onnx_ir as ir
 import pytest
 import torch
 from safetensors.numpy import load_file
+from support.graphs import EXPORT, filled
 
 from defectrt.engines.loading import load_engine
 from defectrt.engines.manifest import DatasetEntry, read_manifest, verify
@@ -23,7 +24,7 @@ from defectrt.export import proof
 from defectrt.export.backends import open_backend
 from defectrt.export.build import _short, build
 from defectrt.export.config import BuildConfig
-from defectrt.export.graphs import Onnx
+from defectrt.export.graphs import Onnx, export_graph
 from defectrt.export.rowstep import RowStep, map_size
 from defectrt.export.source import open_run, random_rows
 from defectrt.training.models.stable_diffusion import SIZES, ModelSize, new_model
@@ -52,6 +53,7 @@ def test_the_engine_is_whole_and_says_where_it_comes_from(engine, run):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("filled_graphs")
 def test_half_weights_and_types_that_were_chosen(run, engine, tmp_path):
     """Half the size and still the model; without the types that were left out."""
     backend = Onnx(half_weights=True)
@@ -90,7 +92,9 @@ def test_float16_products_stay_in_their_budget_and_are_float16(float16_engine, e
 
 
 @pytest.mark.slow
-def test_a_weight_that_float16_cannot_hold_is_refused(run, tmp_path):
+def test_a_weight_that_float16_cannot_hold_is_refused(run, float16_engine, tmp_path, monkeypatch):
+    monkeypatch.setattr(EXPORT, filled(float16_engine.parent / "graphs"))
+
     class Spoilt(Onnx):
         def prepare(self, model):
             model.unet.conv_in.weight.data[0, 0, 0, 0] = 1e5
@@ -99,6 +103,29 @@ def test_a_weight_that_float16_cannot_hold_is_refused(run, tmp_path):
     with pytest.raises(EngineError, match="differ from the model by more than rounding"):
         build(run, tmp_path / "e", Spoilt("float16"), steps=(2,), quiet=True)
     assert not (tmp_path / "e").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("filled_graphs")
+def test_graphs_are_filled_with_other_weights_and_of_another_form_refused(run, tmp_path):
+    """What other tests build without an export is the model's, or no engine."""
+    model = new_model(SIZES["tiny"], prediction_type="v_prediction", seed=7)
+    shutil.copy(run / "run.json", tmp_path)
+    model.save(tmp_path / "model")
+    build(tmp_path, tmp_path / "e", steps=(2,), quiet=True)
+    model.scheduler["prediction_type"] = "epsilon"
+    model.save(tmp_path / "model")
+    with pytest.raises(EngineError, match=r"differ from the model .*step"):
+        build(tmp_path, tmp_path / "other", steps=(2,), quiet=True)
+
+
+def test_a_part_is_traced_once(source, monkeypatch):
+    """Also what upsamples, for which the exporter would look for the rows it can take."""
+    real, traced = torch.export.export, []
+    monkeypatch.setattr(torch.export, "export", lambda *a, **k: traced.append(a) or real(*a, **k))
+    _, decoder, _ = source.parts(map_size(source.model))
+    export_graph(decoder.module, decoder.example(2), decoder.outputs)
+    assert len(traced) == 1
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -41,7 +42,7 @@ def data(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def small(monkeypatch, tmp_path_factory):
+def small(filled_graphs, monkeypatch, tmp_path_factory):
     """A tiny model in the place of the bundled base, which takes a minute to build an engine of."""
     base = tmp_path_factory.mktemp("base")
     model = new_model(SIZES["tiny"], prediction_type="v_prediction")
@@ -77,11 +78,9 @@ def test_the_same_call_goes_on_after_a_stop(data, tmp_path, monkeypatch):
     def stopped(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "build", stopped)
     options = {"steps": 2, "preview_every": 0, "quiet": True}
-    with pytest.raises(KeyboardInterrupt):
+    with patch.object(module, "build", stopped), pytest.raises(KeyboardInterrupt):
         learn(data / "defects", data / "good", tmp_path / "e", **options)
-    monkeypatch.undo()
     monkeypatch.setattr(module, "train", stopped)  # it is not trained again
     monkeypatch.setattr(module, "sheet", lambda rows: b"")
     learn(data / "defects", data / "good", tmp_path / "e", **options)

@@ -48,16 +48,15 @@ def test_what_failed_half_way_is_not_kept(home, tmp_path):
 
 
 def test_the_key_is_of_the_sources(tmp_path, monkeypatch):
-    for place in ("runtime/engines", "runtime/cli", "training", "export", "tests"):
+    for place in ("runtime/engines", "runtime/cli", "training", "export", "tests/support"):
         (tmp_path / place).mkdir(parents=True)
-    for name in ("tests/built.py", "tests/conftest.py"):
+    for name in built._TESTS:
         (tmp_path / name).write_text("")
     monkeypatch.setattr(built, "ROOT", tmp_path)
-    monkeypatch.setattr(built, "__file__", str(tmp_path / "tests" / "built.py"))
     keys = {built.key.__wrapped__()}
-    for name in ("runtime/engines/a.py", "export/b.py", "tests/conftest.py"):
+    for name in ("runtime/engines/a.py", "export/b.py", *built._TESTS):
         (tmp_path / name).write_text("changed")
         keys.add(built.key.__wrapped__())
-    assert len(keys) == 4
+    assert len(keys) == 6
     (tmp_path / "runtime/cli/c.py").write_text("no engine is made by this")
     assert built.key.__wrapped__() in keys

@@ -24,6 +24,7 @@ _SOURCES = (
     "training",
     "export",
 )
+_TESTS = ("tests/conftest.py", "tests/support/built.py", "tests/support/graphs.py")
 #: What else decides the bytes.
 _PACKAGES = ("torch", "diffusers", "transformers", "onnx", "onnxscript", "tensorrt-rtx-cu13-libs")
 
@@ -53,7 +54,7 @@ def key() -> str:
     """Of the sources that runs and engines are made by, the packages below and the processor."""
     digest = hashlib.sha256()
     sources = [path for place in _SOURCES for path in (ROOT / place).rglob("*.py")]
-    for path in sorted([*sources, Path(__file__), ROOT / "tests" / "conftest.py"]):
+    for path in sorted([*sources, *(ROOT / name for name in _TESTS)]):
         digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
     for name in _PACKAGES:
         try:
