@@ -100,7 +100,7 @@ def learn(
         )
     if plan.held_out and not quiet:
         print(_curve(run), file=sys.stderr)
-    window = plan.training.window or base.window
+    window = (plan.training.window or base.window) // plan.training.magnify
     shapes = {
         name: [m for s in samples if s.defect_type == name for m in instances(s, window)]
         for name in plan.survey.defect_types
@@ -147,7 +147,7 @@ def _plan(
     samples: Sequence[Sample], base: StableDiffusion, *, lora: bool, steps: int | None, seed: int
 ) -> Plan:
     window = base.window
-    found = survey(samples, window)
+    found = survey(samples, window, base.downscale)
     learned, held_out, reasons = [], list[Sample](), list[str]()
     for name in (*found.defect_types, GOOD):
         own = [sample for sample in samples if sample.defect_type == name]
@@ -168,7 +168,15 @@ def _plan(
         if found.directed
         else "crops are mirrored and turned: the surface has no direction"
     )
-    chosen = {"turn": not found.directed, "seed": seed, "window": window}
+    magnify = found.magnify
+    if magnify > 1:
+        reasons.append(f"images are enlarged {magnify} times: the defects are fine")
+    chosen = {
+        "turn": not found.directed,
+        "seed": seed,
+        "window": window,
+        "magnify": magnify,
+    }
     if steps is not None:
         chosen |= {"steps": steps, "cooldown": min(150, steps // 3), "warmup": min(20, steps // 4)}
     _, training = load_config(
@@ -176,7 +184,9 @@ def _plan(
     )
     if lora:
         training = training.model_copy(update={"prediction": None})
-    reasons.append(f"{training.steps} steps of {training.batch_size} crops of {window} px")
+    reasons.append(
+        f"{training.steps} steps of {training.batch_size} crops of {window // magnify} px"
+    )
     return Plan(found, training, tuple(learned), tuple(held_out), tuple(reasons))
 
 
@@ -202,6 +212,7 @@ def _text(plan: Plan) -> str:
                 "defect_types": types,
                 "good": plan.survey.good,
                 "directed": plan.survey.directed,
+                "magnify": plan.survey.magnify,
                 "warnings": plan.survey.warnings,
                 "reasons": plan.reasons,
                 "held_out": [f"{s.defect_type}/{s.path.name}" for s in plan.held_out],

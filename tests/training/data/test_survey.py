@@ -34,7 +34,7 @@ def good(image):
 
 def test_sizes_and_strength_are_those_that_were_drawn():
     samples = [spot(seed=i, height=9, width=21, dark=75) for i in range(5)]
-    found = survey([*samples, good(surface(9))], 96)
+    found = survey([*samples, good(surface(9))], 96, 4)
     pit = found.defect_types["pit"]
     assert (pit.images, pit.instances, pit.longest, pit.area) == (5, 5, 21, 9 * 21)
     assert pit.width == pytest.approx(9, abs=1)
@@ -42,17 +42,30 @@ def test_sizes_and_strength_are_those_that_were_drawn():
     assert (found.good, found.directed, found.warnings) == (1, False, ())
 
 
+@pytest.mark.parametrize(("height", "magnify"), [(9, 1), (3, 1), (2, 2), (1, 4)])
+def test_fine_defects_are_enlarged_by_what_they_show_not_by_their_masks(height, magnify):
+    def line(seed):
+        sample = spot(seed=seed, height=height, width=16)
+        mask = sample.mask.copy()
+        mask[38 : 42 + height, 28:48] = True
+        return Sample(sample.path, sample.defect_type, sample.image, mask)
+
+    found = survey([*map(line, range(5)), good(surface(9))], 96, 4)
+    assert found.defect_types["pit"].thickness == pytest.approx(height, abs=0.6)
+    assert found.magnify == magnify
+    assert survey([*map(line, range(5)), good(surface(9))], 96, 2).magnify == min(2, magnify)
+
+
 def test_a_surface_with_a_direction():
     samples = [spot(seed=i) for i in range(5)]
-    assert survey([*samples, good(stripes())], 96).directed
+    assert survey([*samples, good(stripes())], 96, 4).directed
 
 
 @pytest.mark.parametrize(
     ("samples", "said"),
     [
         ([spot(seed=i, height=100, width=100) for i in range(5)], "covers more than half"),
-        ([spot(seed=i, height=1, width=60) for i in range(5)], "1.0 px thin, less than"),
-        ([spot(seed=i, height=3, width=60) for i in range(5)], "will come out softer"),
+        ([spot(seed=i, height=1, width=20) for i in range(5)], "1.0 px thin and will come out"),
         ([spot(seed=i, height=9, width=98) for i in range(5)], "98 px long"),
         ([spot(seed=i) for i in range(4)], "4 examples; 5 to 10"),
         ([spot(seed=0) for _ in range(5)], "the same picture"),
@@ -60,6 +73,6 @@ def test_a_surface_with_a_direction():
     ],
 )
 def test_what_will_not_work_is_said(samples, said):
-    window = 48 if "long" in said else 96
-    warnings = survey([*samples, good(surface(99))], window).warnings
+    window, cell = 48 if "long" in said else 96, 2 if "thin" in said else 4
+    warnings = survey([*samples, good(surface(99))], window, cell).warnings
     assert [said in warning for warning in warnings] == [True], warnings
