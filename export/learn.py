@@ -18,7 +18,7 @@ from defectrt.training.bundled import open_base
 from defectrt.training.config import TrainConfig, load_config
 from defectrt.training.data.dataset import read_dataset
 from defectrt.training.data.samples import GOOD, Sample, read_good, read_pairs
-from defectrt.training.data.survey import Survey, instances, survey
+from defectrt.training.data.survey import Survey, examples_of, survey
 from defectrt.training.loop.holdout import read_curve
 from defectrt.training.loop.train import train
 from defectrt.training.models.stable_diffusion import StableDiffusion
@@ -101,8 +101,8 @@ def learn(
     if plan.held_out and not quiet:
         print(_curve(run), file=sys.stderr)
     window = (plan.training.window or base.window) // plan.training.magnify
-    shapes = {
-        name: [m for s in samples if s.defect_type == name for m in instances(s, window)]
+    examples = {
+        name: examples_of([s for s in samples if s.defect_type == name], window, plan.survey)
         for name in plan.survey.defect_types
     }
     build(
@@ -110,7 +110,7 @@ def learn(
         out,
         Onnx(half_weights=True),
         steps=(20, 50, 10),
-        beside=lambda folder: write_examples(folder, shapes, directed=plan.survey.directed),
+        beside=lambda folder: write_examples(folder, examples),
         overwrite=overwrite,
         quiet=quiet,
     )

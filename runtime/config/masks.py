@@ -9,8 +9,10 @@ from pydantic import Field, model_validator
 
 from .base import Config, Interval
 
-__all__ = ["SHAPES", "MaskConfig"]
+__all__ = ["ANYWHERE", "FOREGROUND", "SHAPES", "MaskConfig"]
 
+#: Regions that have a name.
+ANYWHERE, FOREGROUND = Path("anywhere"), Path("foreground")
 #: Masks that can be drawn by name; see `defectrt.masks.shapes`.
 SHAPES = (
     "blob",
@@ -71,10 +73,11 @@ class MaskConfig(Config):
     within: Annotated[
         Path | None,
         Field(
-            description="Where a defect may be: on the workpiece before its background "
+            description="Where a defect may be: anywhere, on the workpiece before its background "
             "(foreground), or where a folder of region masks, or one region mask for all, is not "
-            "0. A mask lies whole in its region or the image is skipped.",
-            json_schema_extra={"metavar": "foreground|PATH"},
+            "0. By default where it looks like the places of the examples that the engine learned "
+            "from. A mask lies whole in its region or the image is skipped.",
+            json_schema_extra={"metavar": "anywhere|foreground|PATH"},
         ),
     ] = None
     golden: Annotated[
@@ -132,7 +135,7 @@ class MaskConfig(Config):
     @property
     def mask_paths(self) -> list[Path]:
         """Its folders and files: no good images, should they lie among these."""
-        within = None if self.within == Path("foreground") else self.within
+        within = None if self.within in (ANYWHERE, FOREGROUND) else self.within
         given: tuple[Any, ...] = (
             self.masks,
             self.mask_bank,

@@ -35,7 +35,7 @@ def open_makers(
     Raises `UsageError` for what the engine does not make, `InputError` for masks and regions that
     cannot be used.
     """
-    examples = None if masks else read_examples(config.engine or BUNDLED_ENGINE)
+    examples = {} if masks else read_examples(config.engine or BUNDLED_ENGINE)
     makers = {}
     for name in defect_types:
         pipeline = Pipeline(engine, config, name)
@@ -45,7 +45,7 @@ def open_makers(
             window=pipeline.window,
             seed=config.seed,
             band=pipeline.band,
-            examples=examples,
+            examples=examples.get(name),
         )
         makers[name] = Maker(pipeline, own)
     return makers

@@ -55,7 +55,7 @@ CASES_OF_IMAGES = {
     "decoded": ((3, np.uint8), (60, 80), (20, 30, 28, 42), {"blend": "decoded"}),
     "candidates": ((3, np.uint8), (60, 80), (20, 30, 28, 42), {"candidates": 6}),
     "enlarged": ((3, np.uint8), (60, 80), (20, 30, 24, 34), {"magnify": 2}),
-    "enlarged in tiles": ((1, np.uint16), (60, 80), (20, 10, 24, 70), {"magnify": 2}),
+    "enlarged in tiles": ((1, np.uint8), (60, 80), (20, 10, 24, 70), {"magnify": 2}),
     "in tiles": ((3, np.uint8), (70, 150), (30, 10, 36, 140), {}),
     "two instances": ((3, np.uint8), (60, 90), [(5, 8, 15, 18), (40, 70, 52, 84)], {}),
     "instances beside each other": (

@@ -64,7 +64,7 @@ def test_an_engine_a_plan_and_a_sheet(data, tmp_path, capfd):
     assert set(plan["defect_types"]) == {"line", "pit"}
     assert Image.open(run / SHEET).size[1] > 4 * 160
     examples = read_examples(out)
-    assert (len(examples.masks("pit")), len(examples.masks("line"))) == (6, 2)
+    assert {name: len(own.masks()) for name, own in examples.items()} == {"pit": 6, "line": 2}
     words = ["synthesize", "--images", data / "good", "--engine", out, "--defect", "pit"]
     made = command_line(
         *words, "--min-change", "0.0001", "--refine", "none", "--out", tmp_path / "d"

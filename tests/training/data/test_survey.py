@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from defectrt.training.data.samples import GOOD, Sample
-from defectrt.training.data.survey import survey
+from defectrt.training.data.survey import examples_of, survey
 
 
 def surface(seed=0, side=128):
@@ -59,6 +60,35 @@ def test_fine_defects_are_enlarged_by_what_they_show_not_by_their_masks(height, 
 def test_a_surface_with_a_direction():
     samples = [spot(seed=i) for i in range(5)]
     assert survey([*samples, good(stripes())], 96, 4).directed
+
+
+def lines(angles):
+    samples = []
+    for i, angle in enumerate(angles):
+        image, mask = surface(i), np.zeros((128, 128), np.uint8)
+        dx, dy = 25 * np.cos(np.radians(angle)), 25 * np.sin(np.radians(angle))
+        cv2.line(mask, (int(64 - dx), int(64 - dy)), (int(64 + dx), int(64 + dy)), 1, 3)
+        image[mask > 0] = 60
+        samples.append(Sample(Path(f"{i}.png"), "line", image, mask > 0))
+    return samples
+
+
+@pytest.mark.parametrize(
+    ("samples", "directed"),
+    [
+        (lines([80, 85, 91, 99, 100]), True),
+        (lines([175, 178, 1, 5, 8]), True),  # an axis has no end: 175 degrees are near 5
+        (lines([0, 40, 80, 120, 160]), False),
+        (lines([90, 91, 92]), False),  # too few to tell
+        ([spot(seed=i) for i in range(6)], False),  # nothing is long
+    ],
+)
+def test_shapes_are_not_turned_if_the_examples_run_one_way(samples, directed):
+    found = survey([*samples, good(surface(99))], 96, 4)
+    assert not found.directed
+    examples = examples_of(samples, 96, found)
+    assert examples.directed is directed
+    assert len(examples.masks()) == len(samples)
 
 
 @pytest.mark.parametrize(
