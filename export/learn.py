@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from defectrt.config.job import SynthesizerConfig
@@ -17,6 +17,7 @@ from defectrt.synthesis.synthesizer import Synthesizer, Workpiece
 from defectrt.training.bundled import open_base
 from defectrt.training.config import TrainConfig, load_config
 from defectrt.training.data.dataset import read_dataset
+from defectrt.training.data.proposals import propose, proposed_in
 from defectrt.training.data.samples import GOOD, Sample, read_good, read_pairs
 from defectrt.training.data.survey import Survey, examples_of, survey
 from defectrt.training.loop.holdout import read_curve
@@ -72,16 +73,17 @@ def learn(
     """Make an engine ``out`` from examples of one or several types of defect.
 
     ``defects`` is a dataset in any layout that is known, or one type's folder of images beside
-    masks; ``good`` are further good images. ``run``, by default beside ``out``, gets the plan, the
+    masks; ``good`` are further good images. Masks that are missing are proposed and written there
+    (see `defectrt.training.data.proposals`). ``run``, by default beside ``out``, gets the plan, the
     training run, and a sheet of real beside made defects. Whatever stopped it, the same call goes
     on. Returns the engine. Raises the errors of `defectrt.errors`; nothing half made is left.
     """
     if out.exists() and not overwrite:
         raise OutputError(f"{out}: already there; add --overwrite, or choose another --out")
     run = run or out.with_name(f"{out.name}-run")
-    samples = _read(defects, good, layout)
     base = open_base(model)
-    plan = _plan(samples, base, lora=model is not None, steps=steps, seed=seed)
+    samples, remarks = _read(defects, good, layout, quiet=quiet)
+    plan = _plan(samples, base, remarks, lora=model is not None, steps=steps, seed=seed)
     _tell(plan, quiet)
     write_whole(run / PLAN, _text(plan).encode(), advice=_ADVICE)
     if not (run / "model").is_dir():
@@ -114,17 +116,29 @@ def learn(
         overwrite=overwrite,
         quiet=quiet,
     )
-    write_whole(run / SHEET, sheet(_rows(samples, out, seed)), advice=_ADVICE)
+    write_whole(run / SHEET, sheet(_rows(samples, out, seed, remarks)), advice=_ADVICE)
     if not quiet:
         print(f"real beside made defects: {run / SHEET}", file=sys.stderr)
     return out
 
 
-def _read(defects: Path, good: Path | None, layout: str | None) -> list[Sample]:
-    """All samples of a dataset, or of one folder of images beside masks, and the good images."""
+def _read(
+    defects: Path, good: Path | None, layout: str | None, *, quiet: bool
+) -> tuple[list[Sample], dict[str, str]]:
+    """All samples of a dataset, or of one folder of images beside masks, and the good images.
+
+    Masks are proposed for images that have none. Also what must be known of each type's masks.
+    """
     if not defects.is_dir():
         raise InputError(f"{defects}: no such folder of defects")
     samples = list(read_good(good)) if good else []
+    nothing = propose(defects, samples, quiet=quiet).nothing
+    if nothing:
+        raise InputError(
+            f"{defects}: no mask, and nothing stands out, in {', '.join(nothing)}; draw "
+            "NAME_mask.png beside it, or put a box into NAME.txt (see defectrt data propose), or "
+            "take it away"
+        )
     try:
         samples += read_dataset(defects, layout).samples()
     except InputError as fault:
@@ -140,14 +154,31 @@ def _read(defects: Path, good: Path | None, layout: str | None) -> list[Sample]:
         )
     if not any(sample.defect_type == GOOD for sample in samples):
         raise InputError(f"{defects}: has no good images; give a folder of them with --good")
-    return samples
+    return samples, _remarks(samples, proposed_in(defects))
+
+
+def _remarks(samples: Sequence[Sample], proposed: Collection[Path]) -> dict[str, str]:
+    remarks = {}
+    for name in {sample.defect_type for sample in samples} - {GOOD}:
+        own = [sample.path in proposed for sample in samples if sample.defect_type == name]
+        if any(own):
+            remarks[name] = f", {sum(own)} of {len(own)} masks are proposed"
+    return remarks
 
 
 def _plan(
-    samples: Sequence[Sample], base: StableDiffusion, *, lora: bool, steps: int | None, seed: int
+    samples: Sequence[Sample],
+    base: StableDiffusion,
+    remarks: Mapping[str, str],
+    *,
+    lora: bool,
+    steps: int | None,
+    seed: int,
 ) -> Plan:
     window = base.window
     found = survey(samples, window, base.downscale)
+    warnings = [f"{name}{remark}; look at them" for name, remark in sorted(remarks.items())]
+    found = replace(found, warnings=(*found.warnings, *warnings))
     learned, held_out, reasons = [], list[Sample](), list[str]()
     for name in (*found.defect_types, GOOD):
         own = [sample for sample in samples if sample.defect_type == name]
@@ -231,7 +262,9 @@ def _curve(run: Path) -> str:
     return f"loss on what was held back, by step: {text}; the weights of step {best} are taken"
 
 
-def _rows(samples: Sequence[Sample], engine: Path, seed: int) -> list[Row]:
+def _rows(
+    samples: Sequence[Sample], engine: Path, seed: int, remarks: Mapping[str, str]
+) -> list[Row]:
     """Real and made defects of each type, on good images in turn."""
     good = [sample for sample in samples if sample.defect_type == GOOD][:_SHOWN]
     rows = []
@@ -244,5 +277,5 @@ def _rows(samples: Sequence[Sample], engine: Path, seed: int) -> list[Row]:
         with Synthesizer(config) as synthesizer:
             results = [r for r in synthesizer.run(pieces) if r.fault is None][:_SHOWN]
         made = [(r.image if r.image.ndim == 3 else r.image[..., None], r.label) for r in results]
-        rows.append(Row(name, real, made))
+        rows.append(Row(name, real, made, remarks.get(name, "")))
     return rows
