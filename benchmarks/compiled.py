@@ -22,8 +22,6 @@ import numpy as np
 import onnxruntime
 import torch
 
-from defectrt.engines.aoti_engine import unpack
-from defectrt.engines.manifest import hash_file
 from defectrt.export.aoti import compile_program, export_program
 from defectrt.export.graphs import Onnx
 from defectrt.export.rowstep import RowStep, map_size
@@ -103,11 +101,7 @@ def compiled(part: Part, work: Path, rows: int | None = None):
     if not path.exists():
         program = export_program(part.module, part.example(rows or 3), fixed=rows is not None)
         compile_program(program, path, "cpu")
-    place = work / "unpacked"
-    if not (place / path.stem).exists():
-        place.mkdir(exist_ok=True)
-        unpack(path, hash_file(path), place)
-    loader = torch._C._aoti.AOTIModelPackageLoader(str(place / path.stem), "model", False, 1, -1)
+    loader = torch._C._aoti.AOTIModelPackageLoader(str(path), "model", False, 1, -1)
     return lambda example: [x.numpy() for x in loader.run(list(example.values()))]
 
 

@@ -37,19 +37,19 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from diffusers.utils import logging as diffusers_logging
 from gpu.conditions import commit
-from roofline import SD15, TOKENS, count
+from roofline import SD15, SD15_VAE, TOKENS, count
 from torch import Tensor, nn
 
 from defectrt.diffusion.rows import Rows
-from defectrt.engines.aoti_engine import unpack
 from defectrt.engines.loading import load_engine
-from defectrt.engines.manifest import hash_file, read_manifest
+from defectrt.engines.manifest import read_manifest
 from defectrt.engines.providers import installed, open_session, require
 from defectrt.engines.signature import Array, Signature
 from defectrt.export.aoti import compile_program, export_program, for_gpu
 from defectrt.export.fused import fuse_geglu
-from defectrt.export.graphs import export_graph, move_prompt_tables, save_graph
+from defectrt.export.graphs import Onnx
 from defectrt.export.rowstep import RowStep, map_size
+from defectrt.export.source import Part
 from defectrt.training.models.attention import Masking
 from defectrt.training.models.stable_diffusion import MaskedUNet, StableDiffusion
 
@@ -66,13 +66,6 @@ SMALL = {
     "layers_per_block": 1,
 }
 SMALL_VAE = {"block_out_channels": (16, 16), "norm_num_groups": 8}
-SD15_VAE = {
-    "block_out_channels": (128, 256, 512, 512),
-    "layers_per_block": 2,
-    "down_block_types": ("DownEncoderBlock2D",) * 4,
-    "up_block_types": ("UpDecoderBlock2D",) * 4,
-    "sample_size": 512,
-}
 SCHEDULER = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 
 
@@ -234,10 +227,11 @@ class Contender:
 
 
 def row_step(bench: Bench, compiled: bool) -> RowStep:
-    """Our row step in the timed precision, channels last, with the fused GEGLU."""
-    step = RowStep(bench.model, bench.embeddings, bench.content, bench.side)
+    """Our row step in the timed precision, channels last; on a GPU with every kernel."""
+    gpu = bench.device == "cuda"
+    step = RowStep(bench.model, bench.embeddings, bench.content, bench.side, kernels=gpu)
     step.unet.to(bench.dtype).to(memory_format=torch.channels_last)
-    if bench.device == "cuda" or not compiled:  # for the kernel the compiler wants a GPU
+    if gpu or not compiled:  # for the kernel the compiler wants a GPU
         fuse_geglu(step.unet)
     return step
 
@@ -272,10 +266,14 @@ def captured(bench: Bench, step: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def onnx_step(bench: Bench, provider: str) -> Step:
-    """Our row step as an ONNX engine has it, on these weights, in float32."""
+    """Our row step as an ONNX engine has it, on these weights, in the timed precision."""
     module = RowStep(bench.model, bench.embeddings, bench.content, bench.side).cpu()
     names = [f.name for f in fields(Rows)]
-    rows = {name: x.cpu() for name, x in zip(names, bench.rows(2), strict=True)}
+
+    def example(number: int) -> dict[str, Tensor]:
+        return {name: x.cpu() for name, x in zip(names, bench.rows(number), strict=True)}
+
+    rows = example(2)
     inputs = {
         name: Array(np.float32 if x.is_floating_point() else np.int64, ("B", *x.shape[1:]))
         for name, x in rows.items()
@@ -285,12 +283,13 @@ def onnx_step(bench: Bench, provider: str) -> Step:
         "next_latent": inputs["latent"],
         "attention": Array(np.float32, ("B", 1, side, side)),
     }
+    backend = Onnx("float16" if bench.dtype == torch.float16 else "float32")
+    part = Part("denoiser", module, tuple(outputs), example)
     with TemporaryDirectory() as folder:
-        graph = export_graph(module, rows, list(outputs), function=True)
-        move_prompt_tables(graph, Path(folder))
-        save_graph(graph, Path(folder), "denoiser")
+        backend.export(part, Path(folder), lambda _: None)
         path, signature = Path(folder) / "denoiser.onnx", Signature(inputs, outputs)
-        session = open_session(path, require(provider), signature, torch.get_num_threads())
+        threads, precision = torch.get_num_threads(), backend.precision
+        session = open_session(path, require(provider), signature, threads, precision)
 
     def step(*given: Tensor) -> tuple[Tensor, ...]:
         feeds = {name: x.cpu().numpy() for name, x in zip(names, given, strict=True)}
@@ -308,21 +307,14 @@ def aoti_step(bench: Bench) -> Step:
     names = [f.name for f in fields(Rows)]
     inputs = dict(zip(names, bench.rows(3), strict=True))
     program = export_program(module, inputs, fewest=2)
-    folder = TemporaryDirectory()
-    with TemporaryDirectory() as made:
-        path = Path(made) / "denoiser.pt2"
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "denoiser.pt2"
         compile_program(program, path, bench.device)
-        place = unpack(path, hash_file(path), Path(folder.name))
-    del program, module
-    loader = torch._C._aoti.AOTIModelPackageLoader(
-        str(place), "model", bench.device == "cuda", 1, -1
-    )
-
-    def step(*rows: Tensor) -> tuple[Tensor, ...]:
-        assert folder.name  # the programs of a loader stay where they are
-        return tuple(loader.run(list(rows)))
-
-    return step
+        del program, module
+        loader = torch._C._aoti.AOTIModelPackageLoader(
+            str(path), "model", bench.device == "cuda", 1, -1
+        )
+    return lambda *rows: tuple(loader.run(list(rows)))
 
 
 def contenders(bench: Bench, buckets: list[int], compile_buckets: list[int]) -> list[Contender]:
@@ -355,7 +347,7 @@ def contenders(bench: Bench, buckets: list[int], compile_buckets: list[int]) -> 
             buckets,
         ),
         Contender(
-            f"row step, {kernels}AOTInductor{graph}",
+            f"row step, AOTInductor{graph}",
             lambda: captured(bench, aoti_step(bench)),
             ours,
             [n for n in buckets if n > 1] * bool(compile_buckets),

@@ -45,16 +45,11 @@ def masked_cross_attention(
     return concatenated_softmax(*inputs)
 
 
-def _has_kernels(x: Tensor) -> bool:
-    """Whether the operators of `defectrt.kernels` are kernels there, and not their references."""
-    return x.is_cuda
-
-
 @dataclass
 class _Row:
     """What the processors need: the mask, each row's prompts, and where the maps go.
 
-    content is each row's [B,L], or on a GPU, where the kernel chooses, that of all prompts [P,L].
+    content is each row's [B,L], or with kernels, which choose, that of all prompts [P,L].
     """
 
     mask: Tensor
@@ -62,6 +57,7 @@ class _Row:
     outside: Tensor
     content: Tensor
     largest_map: int
+    kernels: bool
     maps: list[Tensor] = field(default_factory=list)
 
 
@@ -88,7 +84,7 @@ class _PromptTable(nn.Module):
         q = split_heads(attn.to_q(hidden_states), attn.heads)
         mask = level_mask(masking.mask, q.shape[2])
         mapped = mask.shape[-1] <= masking.largest_map
-        if _has_kernels(q):
+        if masking.kernels:
             return project_out(attn, self._fused(q, masking, mask, mapped))
         (k_in, v_in), (k_out, v_out) = (
             [split_heads(table.index_select(0, prompt), attn.heads) for table in (self.k, self.v)]
@@ -115,14 +111,22 @@ class RowStep(nn.Module):
 
     Takes a copy of the model's U-Net, so that the model stays as it was. ε-, v- and
     x0-prediction are folded in; latents and schedule are float32, the U-Net may be float16 or
-    bfloat16. On a GPU attention and update are the kernels of `defectrt.kernels`.
+    bfloat16. Attention and update are PyTorch's, or with ``kernels`` the operators of
+    `defectrt.kernels`, which are worth less than 3 % of a picture (docs/decisions/0019).
     """
 
     def __init__(
-        self, model: StableDiffusion, embeddings: Tensor, content: Tensor, map_side: int
+        self,
+        model: StableDiffusion,
+        embeddings: Tensor,
+        content: Tensor,
+        map_side: int,
+        *,
+        kernels: bool = False,
     ) -> None:
         """embeddings [P,L,D] and content [P,L] of all prompts; map_side is r."""
         super().__init__()
+        self.kernels = kernels
         self.unet = mask_cross_attention(deepcopy(model.unet)).eval()
         for module in list(self.unet.modules()):
             if isinstance(module, Attention) and module.is_cross_attention:
@@ -147,8 +151,8 @@ class RowStep(nn.Module):
         anchor: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Shapes as in `defectrt.diffusion.rows.Rows`; (z' [B,C,h,w], attention [B,1,r,r])."""
-        content = self.content if _has_kernels(latent) else self.content.index_select(0, inside)
-        row = _Row(mask, inside, outside, content, self.map_side)
+        content = self.content if self.kernels else self.content.index_select(0, inside)
+        row = _Row(mask, inside, outside, content, self.map_side, self.kernels)
         prediction = self.unet(
             latent.to(self.unet.dtype),
             timestep,
@@ -158,7 +162,7 @@ class RowStep(nn.Module):
         )[0].to(latent)
         alpha = self.alphas.index_select(0, timestep).view(-1, 1, 1, 1)
         epsilon = to_epsilon(self.prediction_type, prediction, latent, alpha)
-        if _has_kernels(latent):
+        if self.kernels:
             return row_step(latent, epsilon, a, b, region, anchor), self._mean(row.maps)
         a, b = (x.view(-1, 1, 1, 1) for x in (a, b))
         return region * (a * latent + b * epsilon) + anchor, self._mean(row.maps)

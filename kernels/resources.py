@@ -36,6 +36,7 @@ from .case import Case
 from .geglu.cases import GegluCase
 from .masked_attention.cases import AttentionCase
 from .row_step.cases import StepCase
+from .self_attention.cases import SelfAttentionCase
 
 __all__ = ["BUILDS", "CAPABILITIES", "TABLE", "compile_build", "fingerprint", "sample"]
 
@@ -55,6 +56,9 @@ BUILDS: dict[str, tuple[Case, ...]] = {
         *(AttentionCase(d, 64, _HALF, L=77, H=8, B=1, map=True) for d in (40, 64, 80, 160)),
     ),
     "row_step": (StepCase(64, 64, B=1),),
+    "self_attention": tuple(
+        SelfAttentionCase(d, 64, t, H=8, B=1) for t in (_HALF, _BRAIN) for d in (40, 80)
+    ),
     "geglu": tuple(GegluCase(64, 320, 1280, t, B=1) for t in (_HALF, _BRAIN, _FULL)),
 }
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .results import FILE, Results, read
+from .verdicts import verdicts
 
 LOG = "log.txt"
 #: Most bytes of a file that comes back.
@@ -41,14 +42,14 @@ PLANS = {
         Stage("probe", 0.5, 60),
         Stage("correctness", 1.0, 120),
         Stage("tiny", 2.0, 200),
-        Stage("timings", 1.0, 120),
+        Stage("timings", 1.5, 200),
         Stage("table", 4.0, 600),
     ),
     "second": (
         Stage("probe", 0.1, 30),
         Stage("correctness", 0.2, 120),
         Stage("tiny", 0.4, 200),
-        Stage("timings", 0.3, 120),
+        Stage("timings", 0.4, 200),
         Stage("table", 1.5, 600),
         Stage("training", 4.0, 400),
     ),
@@ -166,7 +167,7 @@ def shorten(path: Path, most: int = MOST_BYTES - (1 << 20)) -> None:
 
 
 def summary(out: Path) -> str:
-    """How every stage ended, and what had an error."""
+    """How every stage ended, what had an error, and which kernels earn their place."""
     lines = []
     for row in read(out / FILE):
         if "end" in row:
@@ -176,6 +177,7 @@ def summary(out: Path) -> str:
             )
         elif "error" in row:
             lines.append(f"{row['stage']:12} ERROR   {row['key']}: {row['error']}")
+    lines += verdicts(read(out / FILE))
     files = sorted(path for path in out.rglob("*") if path.is_file())
     lines += [f"{path.name}: {path.stat().st_size / 1e6:.2f} MB" for path in files]
     return "\n".join(lines)

@@ -144,17 +144,13 @@ std::string read_file(const fs::path &path, const FileEntry &entry) {
     return bytes;
 }
 
-/// Unpack a program; what is loaded then are the very bytes that were checked.
-void unpack(const fs::path &path, const FileEntry &entry, const fs::path &place) {
+/// Check a program and copy it; what libtorch unpacks then are the very bytes that were checked.
+void copy_checked(const fs::path &path, const FileEntry &entry, const fs::path &copy) {
     const std::string bytes = read_file(path, entry);
-    for (const Member &member : read_program(bytes, path.string())) {
-        const fs::path out = place / member.name;
-        std::error_code ignored;
-        fs::create_directories(out.parent_path(), ignored);
-        std::ofstream file(out, std::ios::binary);
-        file.write(member.bytes.data(), static_cast<std::streamsize>(member.bytes.size()));
-        if (!file.flush()) throw engine_error(out.string() + " cannot be written");
-    }
+    check_program(bytes, path.string());
+    std::ofstream file(copy, std::ios::binary);
+    file.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+    if (!file.flush()) throw engine_error(copy.string() + " cannot be written");
 }
 
 /// One input of all rows, and the shape of a row.
@@ -228,12 +224,13 @@ private:
 
     std::unique_ptr<AOTIModelPackageLoader> load(const fs::path &directory, const char *name) {
         const fs::path path = directory / (std::string(name) + ".pt2");
-        const fs::path place = folder_.path() / name;
-        unpack(path, manifest_.files.at(std::string(name) + ".pt2"), place);
+        const PrivateFolder folder;
+        const fs::path copy = folder.path() / path.filename();
+        copy_checked(path, manifest_.files.at(path.filename().string()), copy);
         const bool gpu = device_ == at::kCUDA;
         try {
             return std::make_unique<AOTIModelPackageLoader>(
-                place.string(), "model", gpu, gpu ? 1 : std::min(most_runs, cores()));
+                copy.string(), "model", gpu, gpu ? 1 : std::min(most_runs, cores()));
         } catch (const std::bad_alloc &) {
             throw;
         } catch (const std::exception &error) {
@@ -320,7 +317,6 @@ private:
     Target target_;
     at::Device device_;
     int threads_;
-    PrivateFolder folder_;
     std::array<std::unique_ptr<AOTIModelPackageLoader>, 3> programs_;
 };
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <set>
+#include <vector>
 
 #include "error.hpp"
 #include "text.hpp"
@@ -49,7 +50,7 @@ private:
 };
 
 struct Entry {
-    std::string_view name, bytes;
+    std::string_view name;
     bool compressed;
 };
 
@@ -73,14 +74,14 @@ std::vector<Entry> entries(std::string_view bytes) {
         if (zip.text(local, 4) != "PK\3\4") throw engine_error("its directory is damaged");
         const std::uint64_t start =
             local + local_size + zip.number(local + 26, 2) + zip.number(local + 28, 2);
-        out.push_back({zip.text(at + header_size, name), zip.text(start, packed), compressed});
+        zip.text(start, packed);
+        out.push_back({zip.text(at + header_size, name), compressed});
         at += header_size + name + zip.number(at + 30, 2) + zip.number(at + 32, 2);
     }
     return out;
 }
 
-std::vector<Member> code(std::string_view bytes) {
-    std::vector<Member> out;
+void check(std::string_view bytes) {
     std::vector<std::string> faults;
     std::set<std::string_view> names, folders;
     std::size_t libraries = 0;
@@ -97,21 +98,18 @@ std::vector<Member> code(std::string_view bytes) {
         if (!names.insert(entry.name).second) faults.push_back(name + " twice");
         if (entry.compressed) faults.push_back(name + " compressed");
         folders.insert(folder);
-        if (!is_code) continue;
-        out.push_back({std::string(rest), entry.bytes});
-        libraries += rest.size() > 3 && rest.substr(rest.size() - 3) == ".so";
+        libraries += is_code && rest.size() > 3 && rest.substr(rest.size() - 3) == ".so";
     }
     if (folders.size() > 1) faults.emplace_back("several folders");
     if (!faults.empty()) throw engine_error("it holds " + join(faults, ", "));
     if (libraries != 1) throw engine_error("it holds no library, or several");
-    return out;
 }
 
 }  // namespace
 
-std::vector<Member> read_program(std::string_view bytes, const std::string &path) {
+void check_program(std::string_view bytes, const std::string &path) {
     try {
-        return code(bytes);
+        check(bytes);
     } catch (const Error &error) {
         throw engine_error(path + ": not a program of AOTInductor: " + error.what());
     }

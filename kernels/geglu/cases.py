@@ -24,6 +24,7 @@ class GegluCase(Case):
     dtype: torch.dtype = torch.float32
     padded: bool = False
     B: int = 2
+    layers: int = 1
 
     def __str__(self) -> str:
         """All that tells one case from another."""
@@ -62,7 +63,7 @@ CASES = (
 
 #: SD 1.5 at 64x64 latents, for a batch of 16 rows.
 SIZES = tuple(
-    GegluCase(side * side, c, 4 * c, t, B=16)
+    GegluCase(side * side, c, 4 * c, t, B=16, layers=layers)
     for t in (torch.float16, torch.bfloat16)
-    for side, c in ((64, 320), (32, 640), (16, 1280), (8, 1280))
+    for side, c, layers in ((64, 320, 5), (32, 640, 5), (16, 1280, 5), (8, 1280, 1))
 )

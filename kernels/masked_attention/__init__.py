@@ -11,6 +11,9 @@ run; a soft mask needs the two softmaxes, as `two_softmaxes` and the kernel have
 Shapes: B rows, H heads, N queries (N = h'w', row-major), L tokens a prompt, d head width,
 P prompts in a table.
 
+Engines run the library's attention, `concatenated_softmax`: the kernel saves less than 3 % of a
+picture (docs/decisions/0019) and is kept as what was tried, and for TensorRT's plugin.
+
 `reference` is plain PyTorch and differentiable. `kernel` is Triton, for
 inference: it reads the prompts' keys and values where they lie in the table, and a tile of
 queries that lies wholly inside or outside reads one prompt only. `operator` registers it with

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..case import Case, Cost
-from .reference import table_attention, two_softmaxes
+from .reference import attention_map, concatenated_softmax, table_attention, two_softmaxes
 
 __all__ = ["CASES", "SIZES", "AttentionCase"]
 
@@ -36,6 +36,7 @@ class AttentionCase(Case):
     B: int = 2
     P: int = 3
     map: bool = False
+    layers: int = 1
 
     def __str__(self) -> str:
         """All that tells one case from another."""
@@ -84,6 +85,12 @@ class AttentionCase(Case):
             return table_attention(*inputs)
         return (two_softmaxes(q, k[inside], v[inside], k[outside], v[outside], mask),)
 
+    def library(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """One attention over both prompts, a mask for each pair; for a binary mask."""
+        q, k, v, inside, outside, mask, content = inputs
+        out = concatenated_softmax(q, k[inside], v[inside], k[outside], v[outside], mask)
+        return (out, attention_map(q, k[inside], content[inside])) if self.map else (out,)
+
     def launch(self, kernel: ModuleType, *inputs: Tensor) -> tuple[Tensor, ...]:
         """The Triton kernel."""
         *operands, content = inputs
@@ -113,7 +120,9 @@ CASES = (
 
 #: SD 1.5 at 64x64 latents, 77 tokens: the levels that attend, for a batch of 16 rows.
 SIZES = tuple(
-    AttentionCase(320 * c // 8, side * side, t, "spot", L=77, H=8, B=16, P=4, map=side <= 16)
+    AttentionCase(
+        40 * c, side * side, t, "spot", L=77, H=8, B=16, P=4, map=side <= 16, layers=layers
+    )
     for t in (_HALF, _BRAIN)
-    for c, side in ((1, 64), (2, 32), (4, 16), (4, 8))
+    for c, side, layers in ((1, 64, 5), (2, 32, 5), (4, 16, 5), (4, 8, 1))
 )

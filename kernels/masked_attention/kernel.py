@@ -12,11 +12,11 @@ from torch import Tensor
 from ..dot import dot
 from ..register import traceable
 
-__all__ = ["Config", "config", "launch", "masked_attention_kernel"]
+__all__ = ["Config", "config", "launch", "masked_attention_kernel", "scores"]
 
 
 @triton.jit
-def _scores(
+def scores(
     q0, q1, k, k_token, token, L, scale,
     D: tl.constexpr, D0: tl.constexpr, D1: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -86,7 +86,7 @@ def masked_attention_kernel(
             named = tl.zeros([BLOCK_N], tl.float32)
             for first in range(0, L, BLOCK_L):
                 token = first + tl.arange(0, BLOCK_L)
-                score = _scores(q0, q1, k_here, k_token, token, L, scale, D, D0, D1, PRECISION)
+                score = scores(q0, q1, k_here, k_token, token, L, scale, D, D0, D1, PRECISION)
                 new_top = tl.maximum(top, tl.max(score, 1))
                 shrink, weight = tl.exp2(top - new_top), tl.exp2(score - new_top[:, None])
                 total = total * shrink + tl.sum(weight, 1)
@@ -98,7 +98,7 @@ def masked_attention_kernel(
                 tl.store(share + (row * H + head) * N + query, named / total, mask=real)
             for first in range(0, L, BLOCK_L):
                 token = first + tl.arange(0, BLOCK_L)
-                score = _scores(q0, q1, k_here, k_token, token, L, scale, D, D0, D1, PRECISION)
+                score = scores(q0, q1, k_here, k_token, token, L, scale, D, D0, D1, PRECISION)
                 weight = tl.exp2(score - top[:, None]) * (share_of_side / total)[:, None]
                 at, there = v_here + token[:, None] * v_token, (token < L)[:, None]
                 v0 = tl.load(at + d0[None, :], mask=there & (d0 < D)[None, :], other=0.0)

@@ -24,6 +24,7 @@ class StepCase(Case):
     channels_last: bool = True
     B: int = 2
     C: int = 4
+    layers: int = 1
     dtype = torch.float32
 
     def __str__(self) -> str:

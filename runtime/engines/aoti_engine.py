@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import shutil
 import threading
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -28,22 +27,20 @@ from .engine import cores
 from .graph_engine import GraphEngine
 from .manifest import FileEntry, Manifest, Target
 
-__all__ = ["MOST_ROWS", "AotiEngine", "batches", "capabilities", "unpack"]
+__all__ = ["MOST_ROWS", "AotiEngine", "batches", "capabilities", "checked_copy"]
 
 #: Rows that a program takes: from 64 on diffusers' upsampling takes another way.
 MOST_ROWS = 63
 #: Pictures that the encoder and the decoder take: one fills a device, and mostly one is waiting.
 _PICTURES = [1]
 
-#: Members of a program's archive; only the first kind is unpacked.
+#: Members of a program's archive.
 _CODE = re.compile(r"\w[\w.-]*/data/aotinductor/model/\w[\w.-]*", re.ASCII)
 _MARKS = re.compile(
     r"\w[\w.-]*/(archive_format|archive_version|byteorder|\.data/(version|serialization_id))",
     re.ASCII,
 )
 _CHUNK = 1 << 20
-#: Whether PyTorch loads a program from a folder; 2.11 wants the archive.
-_FROM_FOLDER = Version(torch.__version__) >= Version("2.13")
 
 
 class AotiEngine(GraphEngine):
@@ -64,21 +61,16 @@ class AotiEngine(GraphEngine):
         self.calls = calls if target.device == "cpu" else 1
         self._rows = sorted(target.rows)
         self._each = max(1, (threads or cores()) // self.calls)
-        self._folder = TemporaryDirectory(prefix="defectrt-")
         card = _card(target) if target.device == "cuda" else None
         try:
             for name, path in files.items():
-                place = unpack(path, manifest.files[path.name], Path(self._folder.name))
-                program = _Program(path, place, self.calls, card)
+                with TemporaryDirectory(prefix="defectrt-") as folder:
+                    copy = checked_copy(path, manifest.files[path.name], Path(folder))
+                    program = _Program(path, copy, self.calls, card)
                 self._graphs[name] = program if card is None else _Captured(program, card)
         except BaseException:
             self.close()
             raise
-
-    def close(self) -> None:
-        """Free the programs and their copies."""
-        super().close()
-        self._folder.cleanup()
 
     def _compute(self, name: str, feeds: dict[str, Any]) -> list[Floats]:
         arrays = [feeds[key] for key in self._signatures[name].inputs]
@@ -102,10 +94,10 @@ class AotiEngine(GraphEngine):
 class _Program:
     """One program, loaded."""
 
-    def __init__(self, path: Path, place: Path, runners: int, card: int | None) -> None:
+    def __init__(self, path: Path, copy: Path, runners: int, card: int | None) -> None:
         try:
             self._loader = torch._C._aoti.AOTIModelPackageLoader(
-                str(place), "model", card is not None, runners, -1 if card is None else card
+                str(copy), "model", card is not None, runners, -1 if card is None else card
             )
         except RuntimeError as error:
             raise EngineError(f"{path}: AOTInductor cannot load the program: {error}") from error
@@ -184,10 +176,8 @@ def capabilities(device: str) -> list[str]:
     return [f"{major}{minor}" for major, minor in cards]
 
 
-def unpack(path: Path, entry: FileEntry, folder: Path) -> Path:
-    """Copy a program to ``folder``, check the copy, and unpack it there; what is to be loaded.
-
-    A PyTorch that loads no folders gets the copy itself, which it unpacks once more.
+def checked_copy(path: Path, entry: FileEntry, folder: Path) -> Path:
+    """Copy a program to ``folder`` and check the copy, which is what PyTorch unpacks and loads.
 
     Raises `EngineError` if its hash is not the manifest's, or if the archive holds anything that a
     program does not: a path that leaves it, a compressed or repeated member, a pickle.
@@ -200,25 +190,16 @@ def unpack(path: Path, entry: FileEntry, folder: Path) -> Path:
             out.write(chunk)
     if digest.hexdigest() != entry.sha256:
         raise EngineError(f"{path} changed while it was opened")
-    place = folder / path.stem
     try:
         with zipfile.ZipFile(copy) as archive:
-            members = _members(path, archive)
-            for member in members * _FROM_FOLDER:
-                out_path = place / member.filename.partition("/")[2]
-                out_path.parent.mkdir(parents=True, exist_ok=True)
-                with archive.open(member) as source, out_path.open("wb") as out:
-                    shutil.copyfileobj(source, out, _CHUNK)
+            _check_members(path, archive)
     except (zipfile.BadZipFile, NotImplementedError) as error:
         raise EngineError(f"{path}: not a program of AOTInductor: {error}") from error
-    if not _FROM_FOLDER:
-        return copy
-    copy.unlink()
-    return place
+    return copy
 
 
-def _members(path: Path, archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
-    """The members that are code; all others have to be marks of the format."""
+def _check_members(path: Path, archive: zipfile.ZipFile) -> None:
+    """One library with its source, and the marks of the format."""
     members = archive.infolist()
     names = [member.filename for member in members]
     code = [member for member in members if _CODE.fullmatch(member.filename)]
@@ -231,7 +212,6 @@ def _members(path: Path, archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
         raise EngineError(f"{path}: not a program of AOTInductor: it holds {', '.join(faults)}")
     if sum(member.filename.endswith(".so") for member in code) != 1:
         raise EngineError(f"{path}: not a program of AOTInductor: it holds no library, or several")
-    return code
 
 
 def _fitting(directory: Path, manifest: Manifest) -> Target:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from diffusers.models.attention_processor import Attention
 
 from defectrt.export.fused import fuse_geglu, split_geglu
-from defectrt.export.rowstep import RowStep, _PromptTable, _Row, map_size
+from defectrt.export.rowstep import RowStep, map_size
 from defectrt.training.models.stable_diffusion import SIZES, new_model
 
 #: Importing diffusers and opening models takes seconds.
@@ -68,22 +67,13 @@ def test_a_split_geglu_changes_rounding_only(model, step):
 
 
 @torch.no_grad()
-def test_the_operands_of_the_kernel_give_what_the_composed_form_gives(model, step):
-    """What runs on a GPU, called here with the operators' CPU form."""
-    _, _, mask, inside, outside, *_ = rows(model)
-    layers = [m for m in step.unet.modules() if isinstance(m, Attention) and m.is_cross_attention]
-    assert layers
-    for layer in layers:
-        assert isinstance(layer.processor, _PromptTable)
-        hidden = torch.randn(3, mask.shape[-1] ** 2, layer.to_q.in_features)
-        composed = _Row(mask, inside, outside, step.content[inside], 10**6)
-        expected = layer.processor(layer, hidden, masking=composed)
-        q = layer.to_q(hidden).unflatten(-1, (layer.heads, -1)).transpose(1, 2)
-        fused = _Row(mask, inside, outside, step.content, 10**6)
-        out = layer.processor._fused(q, fused, mask, mapped=True)
-        out = layer.to_out[0](out.transpose(1, 2).flatten(2))
-        torch.testing.assert_close(out, expected, rtol=0, atol=1e-5)
-        torch.testing.assert_close(fused.maps[0], composed.maps[0], rtol=0, atol=1e-6)
+def test_with_kernels_it_is_the_same_step(model, step):
+    """What runs on a GPU with them, here with the operators' CPU form."""
+    inputs = rows(model)
+    plain = step(*inputs)
+    step.kernels = True
+    for got, expected in zip(step(*inputs), plain, strict=True):
+        torch.testing.assert_close(got, expected, rtol=0, atol=1e-5)
 
 
 @torch.no_grad()

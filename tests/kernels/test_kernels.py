@@ -22,7 +22,7 @@ from defectrt.kernels import geglu, masked_attention, register, row_step
 from defectrt.kernels.case import Budget, budget, error
 from defectrt.kernels.masked_attention.cases import AttentionCase
 
-OPERATORS = ("masked_attention", "row_step", "geglu")
+OPERATORS = ("geglu", "masked_attention", "row_step", "self_attention")
 DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
 
 
@@ -44,6 +44,20 @@ def test_error_budget(operator, case):
     assert found.holds, found
 
 
+BINARY = ("binary", "spot", "inside", "outside")
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_the_library_form_computes_the_same(operator):
+    """It runs in the kernel's place, so it is held to the same; masks are binary there."""
+    for case in cases(operator):
+        if getattr(case, "mask", "binary") in BINARY:
+            inputs = case.inputs()
+            exact = case.reference(*(x.double() if x.is_floating_point() else x for x in inputs))
+            plain = error(case.reference(*inputs), exact)
+            assert error(case.library(*inputs), exact) <= 2 * plain + case.rounding, case
+
+
 #: One fault a line: what a hurried hand could write, and the line it would write it for.
 SABOTAGE = [
     ("masked_attention", 'tl.where(real, score * scale, float("-inf"))', "score * scale"),
@@ -63,6 +77,11 @@ SABOTAGE = [
     ("row_step", "m * step +", "step +"),
     ("row_step", "tl.load(b + row)", "tl.load(b)"),
     ("row_step", "region + row * PIXELS + pixel", "region + pixel"),
+    ("self_attention", "total = total * shrink +", "total = total +"),
+    ("self_attention", "out1 * shrink[:, None]", "out1"),
+    ("self_attention", "tl.exp2(score - new_top[:, None])", "tl.exp(score - new_top[:, None])"),
+    ("self_attention", "q1 = tl.load(", "q1 = 0 * tl.load("),
+    ("self_attention", "(row * N + query) * H + head", "(row * H + head) * N + query"),
     ("geglu", "bias + F + column", "bias + column"),
     ("geglu", "left = k < K - done", "left = k < K"),
     ("geglu", "0.7071067811865476", "0.7978845608028654"),

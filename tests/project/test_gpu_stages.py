@@ -77,6 +77,51 @@ def test_the_time_limit_ends_a_stage_with_all_it_started_and_the_next_runs(scrip
     assert "tiny         done" in plan.summary(tmp_path)
 
 
+def test_a_call_ends_with_which_kernels_earn_their_place(gpu):
+    """16 rows, 100 evaluations: 1 ms of an evaluation is 6.25 ms of a picture."""
+    verdicts = gpu("verdicts").verdicts
+    floor = {"picture_ms": 100.0, "evaluations": 100, "rows": 16, "worth": 0.03}
+    timed = [
+        {"operator": "geglu", "gain_us": 400.0},
+        {"operator": "geglu", "gain_us": 200.0},
+        {"operator": "row_step", "gain_us": -10.0},
+        {"operator": "geglu", "error": "outside its budget"},
+    ]
+    assert verdicts([floor]) == verdicts(timed) == []
+    assert verdicts([floor, *timed]) == [
+        "a picture of 512 px in 50 steps, at its floor: 100.0 ms",
+        "geglu: saves 3.8 % (2 sizes): earns its place",
+        "row_step: saves -0.1 % (1 size): the library stays",
+    ]
+    table = {"contender": "row step, AOTInductor, CUDA graph", "images_s": 5.0}
+    measured = verdicts([floor, *timed, table | {"rows": 16}, table | {"rows": 4, "images_s": 1}])
+    assert measured[0].endswith("as measured: 200.0 ms")
+    assert measured[1] == "geglu: saves 1.9 % (2 sizes): the library stays"
+
+
+def test_what_libraries_do_in_two_ways_is_timed_and_counted(gpu, monkeypatch):
+    libraries, kernels = gpu("libraries"), import_module("kernels")
+    given = []
+
+    def compiled(function, inputs, clock, **options):
+        function(*inputs)
+        given.append(options)
+        return {"compiled_us": 50.0 if options else 80.0}
+
+    monkeypatch.setattr(libraries, "compiled", compiled)
+    monkeypatch.setattr(kernels.Clock, "measure", lambda self, run: (run(), (1e-5, 2e-5))[1])
+    found = {
+        c.operator: c.times(kernels.Clock("cpu"), 1e9) for c in libraries.comparisons(2, toy=True)
+    }
+    residual = found["residuals added in the products before"]
+    assert residual["gain_us"] == 4 * (80 - 50)
+    assert given[1]["max_autotune_gemm"] is True
+    norm = found["group norm in one pass"]
+    assert norm["floor_us"] == pytest.approx(2 * 4 * 2 * 32 * 16 / 1e3)
+    assert norm["gain_us"] == pytest.approx(80 - norm["floor_us"])
+    assert found["convolutions channels-last"]["gain_us"] == 0
+
+
 def test_what_is_finished_is_not_measured_again(scripted, tmp_path):
     count = tmp_path / "count"
     text = f"results.take('once', lambda: {{'n': open({str(count)!r}, 'a').write('x')}})\n"

@@ -177,6 +177,15 @@ def test_tensorrt_is_built_for_all_batches_at_once(engine):
         assert options[f"{prefix}_profile_max_shapes"].endswith(",anchor:64x4x16x16")
 
 
+@pytest.mark.parametrize("name", ["tensorrt", "tensorrt-rtx"])
+def test_tensorrt_gets_no_flag_of_a_precision_so_that_types_are_the_graphs(engine, name):
+    """With one, TensorRT would choose types itself, the autoencoder's too."""
+    provider, signature = PROVIDERS[name], signatures(read_manifest(engine))["denoiser"]
+    given = {**provider.options(signature, 1), **provider.narrow}
+    assert given
+    assert not [key for key in given if re.search("fp16|bf16|int8", key)]
+
+
 def of_backend(engine, directory, backend):
     shutil.copytree(engine, directory)
     path = directory / "engine.json"
