@@ -48,6 +48,13 @@ class MaskConfig(Config):
             "type of defect."
         ),
     ] = None
+    like: Annotated[
+        Path | None,
+        Field(
+            description="Folder of real defects, images with masks, or a folder a type: their own "
+            "changes are put onto the images, warped, and no model paints. One is enough."
+        ),
+    ] = None
     instances: Annotated[
         int,
         Field(
@@ -107,9 +114,10 @@ class MaskConfig(Config):
         low, high = self.mask_scale
         faults = [
             (
-                sum(map(bool, (self.masks, self.mask_bank, self.shape))) > 1,
-                "masks, mask_bank and shape exclude each other",
+                sum(map(bool, (self.masks, self.mask_bank, self.shape, self.like))) > 1,
+                "masks, mask_bank, shape and like exclude each other",
             ),
+            (self.like and self.size, "size: like keeps the sizes of its examples"),
             (
                 self.shape is not None and self.shape not in SHAPES,
                 f"shape {self.shape!r}: one of {', '.join(SHAPES)}",
@@ -139,6 +147,7 @@ class MaskConfig(Config):
         given: tuple[Any, ...] = (
             self.masks,
             self.mask_bank,
+            self.like,
             within,
             self.golden,
             self.legal,

@@ -23,7 +23,16 @@ from ..images.types import Mask
 from .pieces import tight
 from .places import Places
 
-__all__ = ["SHAPES_FILE", "ExampleShapes", "Examples", "read_examples", "warp", "write_examples"]
+__all__ = [
+    "SHAPES_FILE",
+    "ExampleShapes",
+    "Examples",
+    "bent",
+    "read_examples",
+    "runs_one_way",
+    "warp",
+    "write_examples",
+]
 
 Rng = np.random.Generator
 
@@ -36,6 +45,9 @@ _AREA, _JOINED = 2.0, 0.15
 _LEAN = 12.0
 #: How far an outline is bent at most, as a share of the shape's own size.
 _BEND = 0.18
+#: Length over thickness from which a shape runs some way, how many of them say which, and how
+#: seldom as many would agree by chance.
+_LONG, _FEW, _BY_CHANCE = 2.5, 4, 0.02
 #: Samples a px, each way, while an outline is bent; px over which it is moved one way.
 _FINE, _SMOOTH = 3, 10.0
 
@@ -188,11 +200,7 @@ def warp(
     area = max(1, round(scale**2 * int(shape.sum())))
     reach = bend * float(area) ** 0.5
     half = ceil(hypot(*shape.shape) * scale / 2 + reach) + 2
-    side = 2 * half * _FINE
-    x, y = np.meshgrid(*[(np.arange(side, dtype=np.float32) + 0.5) / _FINE - half] * 2)
-    if reach and rng is not None:
-        over = max(_SMOOTH, 4 * reach) * _FINE
-        x, y = (along + reach * _smooth(rng, x.shape, over) for along in (x, y))
+    x, y = bent(half, reach, rng, fine=_FINE)
     cos, sin = np.cos(np.radians(angle)) / scale, np.sin(np.radians(angle)) / scale
     h, w = shape.shape
     source_x = cos * x - sin * y + w // 2 - 0.5
@@ -208,6 +216,39 @@ def warp(
     mask = np.zeros(share.shape, bool)
     mask.flat[most] = share.flat[most] > 0
     return tight(mask)
+
+
+def bent(
+    half: int, reach: float, rng: Rng | None, *, fine: int = 1
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Coordinates x and y of a square from ``-half`` to ``half`` px, moved by up to ``reach``.
+
+    They are moved about smoothly, by random numbers of ``rng``; ``fine`` samples a px each way.
+    """
+    along = (np.arange(2 * half * fine, dtype=np.float32) + 0.5) / fine - half
+    x, y = np.meshgrid(along, along)
+    if reach and rng is not None:
+        over = max(_SMOOTH, 4 * reach) * fine
+        x, y = (axis + reach * _smooth(rng, axis.shape, over) for axis in (x, y))
+    return x, y
+
+
+def runs_one_way(masks: Sequence[Mask]) -> bool:
+    """Whether long shapes share a direction by more than chance (Rayleigh's test of axes)."""
+    axes = [axis for mask in masks if (axis := _axis(mask)) is not None]
+    if len(axes) < _FEW or len(axes) < len(masks) / 2:
+        return False
+    return bool(np.exp(-len(axes) * abs(np.mean(axes)) ** 2) < _BY_CHANCE)
+
+
+def _axis(mask: Mask) -> complex | None:
+    """Twice the angle of a long shape's axis, on the unit circle."""
+    covariance = np.cov(np.stack(np.nonzero(mask))) if mask.sum() > 1 else np.eye(2)
+    values, vectors = np.linalg.eigh(covariance)
+    if values[1] < _LONG**2 * max(values[0], 1e-6):
+        return None
+    y, x = vectors[:, 1]
+    return complex(x, y) ** 2
 
 
 def _join(shape: Mask, other: Mask, rng: Rng) -> Mask:

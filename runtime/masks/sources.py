@@ -40,6 +40,7 @@ __all__ = [
     "Shapes",
     "SizedShapes",
     "open_masks",
+    "place_shapes",
 ]
 
 Rng = np.random.Generator
@@ -68,20 +69,32 @@ def open_masks(
     first choice. Each type draws shapes and places of its own from one ``seed``. Raises
     `InputError` for folders and files that cannot be used.
     """
-    margin = band if config.margin is None else config.margin
     gap = max(window // 4, 2 * band + 1)
-    regions = _open_regions(config, examples)
     if config.masks:
+        regions = _open_regions(config, examples)
         folder = MaskFolder(config.masks, gap)
         return folder if isinstance(regions, Everywhere) else LimitedMasks(folder, regions)
     shapes = _open_shapes(config, defect_type, window=window, gap=gap, examples=examples)
     if config.size:
         shapes = SizedShapes(shapes, config.size)
+    return place_shapes(shapes, config, defect_type, seed=seed, band=band, examples=examples)
+
+
+def place_shapes(
+    shapes: Shapes,
+    config: MaskConfig,
+    defect_type: str,
+    *,
+    seed: int,
+    band: int,
+    examples: Examples | None = None,
+) -> MaskSource:
+    """Shapes of a type of defect, placed as the configuration says; see `open_masks`."""
     return PlacedMasks(
         shapes,
         sample_seed(seed, defect_type, 0),
-        regions,
-        margin=margin,
+        _open_regions(config, examples),
+        margin=band if config.margin is None else config.margin,
         instances=config.instances,
         gap=2 * band + 1,
     )

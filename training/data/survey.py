@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from defectrt.images.types import Bits, Mask, without_alpha
-from defectrt.masks.examples import Examples
+from defectrt.masks.examples import Examples, runs_one_way
 from defectrt.masks.pieces import pieces
 from defectrt.masks.places import look
 
@@ -27,9 +27,7 @@ _LOOKED_AT = 16
 _ALIKE = 0.15
 #: Thickness in px of the model's window below which a defect comes out softer than it is.
 _FINE = 3.0
-#: Length over thickness from which a shape runs some way, how many of them say which, and how
-#: seldom as many would agree by chance.
-_LONG, _FEW, _BY_CHANCE = 2.5, 4, 0.02
+
 #: Share of a defect's own contrast from which a px counts as thick; samples a px to measure it.
 _HALF, _FINER = 0.5, 3
 
@@ -105,7 +103,7 @@ def examples_of(samples: Sequence[Sample], window: int, found: Survey) -> Exampl
     masks = [mask for sample in samples for mask in _instances(sample, window)]
     return Examples.of(
         masks,
-        directed=found.directed or _run_one_way(masks),
+        directed=found.directed or runs_one_way(masks),
         places=look((sample.image, sample.mask) for sample in samples),
     )
 
@@ -113,24 +111,6 @@ def examples_of(samples: Sequence[Sample], window: int, found: Survey) -> Exampl
 def _instances(sample: Sample, window: int) -> list[Mask]:
     """The defects of one image that lie apart, each tight [h,w]."""
     return [piece.shape for piece in pieces(sample.mask, max(1, window // 4))]
-
-
-def _run_one_way(masks: Sequence[Mask]) -> bool:
-    """Whether long shapes share a direction by more than chance (Rayleigh's test of axes)."""
-    axes = [axis for mask in masks if (axis := _axis(mask)) is not None]
-    if len(axes) < _FEW or len(axes) < len(masks) / 2:
-        return False
-    return bool(np.exp(-len(axes) * abs(np.mean(axes)) ** 2) < _BY_CHANCE)
-
-
-def _axis(mask: Mask) -> complex | None:
-    """Twice the angle of a long shape's axis, on the unit circle."""
-    covariance = np.cov(np.stack(np.nonzero(mask))) if mask.sum() > 1 else np.eye(2)
-    values, vectors = np.linalg.eigh(covariance)
-    if values[1] < _LONG**2 * max(values[0], 1e-6):
-        return None
-    y, x = vectors[:, 1]
-    return complex(x, y) ** 2
 
 
 def _look(samples: Sequence[Sample], window: int) -> TypeSurvey:

@@ -236,8 +236,11 @@ def test_given_masks_lie_in_their_region_or_the_image_is_out(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"masks": "a", "mask_bank": "b"}, "masks, mask_bank and shape exclude each other"),
-        ({"mask_bank": "a", "shape": "blob"}, "masks, mask_bank and shape exclude each other"),
+        ({"masks": "a", "mask_bank": "b"}, "masks, mask_bank, shape and like exclude each other"),
+        (
+            {"mask_bank": "a", "shape": "blob"},
+            "masks, mask_bank, shape and like exclude each other",
+        ),
         ({"shape": "scrach"}, "shape 'scrach': one of blob, crack, dent, hole, particle, perlin"),
         ({"within": "foreground", "golden": "g", "legal": "l"}, "within and golden exclude"),
         ({"golden": "g"}, "golden needs legal, forbidden or both"),
