@@ -135,6 +135,7 @@ def _manifest(
                     "scaling_factor": model.vae.config.scaling_factor,
                     "shift_factor": float(model.vae.config.shift_factor or 0.0),
                 },
+                "magnify": record.magnify,
                 "prompts": [prompt.model_dump() for prompt in record.prompts],
                 "schedule": {
                     "convention": convention,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from defectrt.config.job import SynthesizerConfig
@@ -17,8 +17,9 @@ from defectrt.synthesis.synthesizer import Synthesizer, Workpiece
 from defectrt.training.bundled import open_base
 from defectrt.training.config import TrainConfig, load_config
 from defectrt.training.data.dataset import read_dataset
+from defectrt.training.data.proposals import propose, proposed_in
 from defectrt.training.data.samples import GOOD, Sample, read_good, read_pairs
-from defectrt.training.data.survey import Survey, instances, survey
+from defectrt.training.data.survey import Survey, examples_of, survey
 from defectrt.training.loop.holdout import read_curve
 from defectrt.training.loop.train import train
 from defectrt.training.models.stable_diffusion import StableDiffusion
@@ -72,16 +73,17 @@ def learn(
     """Make an engine ``out`` from examples of one or several types of defect.
 
     ``defects`` is a dataset in any layout that is known, or one type's folder of images beside
-    masks; ``good`` are further good images. ``run``, by default beside ``out``, gets the plan, the
+    masks; ``good`` are further good images. Masks that are missing are proposed and written there
+    (see `defectrt.training.data.proposals`). ``run``, by default beside ``out``, gets the plan, the
     training run, and a sheet of real beside made defects. Whatever stopped it, the same call goes
     on. Returns the engine. Raises the errors of `defectrt.errors`; nothing half made is left.
     """
     if out.exists() and not overwrite:
         raise OutputError(f"{out}: already there; add --overwrite, or choose another --out")
     run = run or out.with_name(f"{out.name}-run")
-    samples = _read(defects, good, layout)
     base = open_base(model)
-    plan = _plan(samples, base, lora=model is not None, steps=steps, seed=seed)
+    samples, remarks = _read(defects, good, layout, quiet=quiet)
+    plan = _plan(samples, base, remarks, lora=model is not None, steps=steps, seed=seed)
     _tell(plan, quiet)
     write_whole(run / PLAN, _text(plan).encode(), advice=_ADVICE)
     if not (run / "model").is_dir():
@@ -100,9 +102,9 @@ def learn(
         )
     if plan.held_out and not quiet:
         print(_curve(run), file=sys.stderr)
-    window = plan.training.window or base.window
-    shapes = {
-        name: [m for s in samples if s.defect_type == name for m in instances(s, window)]
+    window = (plan.training.window or base.window) // plan.training.magnify
+    examples = {
+        name: examples_of([s for s in samples if s.defect_type == name], window, plan.survey)
         for name in plan.survey.defect_types
     }
     build(
@@ -110,21 +112,33 @@ def learn(
         out,
         Onnx(half_weights=True),
         steps=(20, 50, 10),
-        beside=lambda folder: write_examples(folder, shapes, directed=plan.survey.directed),
+        beside=lambda folder: write_examples(folder, examples),
         overwrite=overwrite,
         quiet=quiet,
     )
-    write_whole(run / SHEET, sheet(_rows(samples, out, seed)), advice=_ADVICE)
+    write_whole(run / SHEET, sheet(_rows(samples, out, seed, remarks)), advice=_ADVICE)
     if not quiet:
         print(f"real beside made defects: {run / SHEET}", file=sys.stderr)
     return out
 
 
-def _read(defects: Path, good: Path | None, layout: str | None) -> list[Sample]:
-    """All samples of a dataset, or of one folder of images beside masks, and the good images."""
+def _read(
+    defects: Path, good: Path | None, layout: str | None, *, quiet: bool
+) -> tuple[list[Sample], dict[str, str]]:
+    """All samples of a dataset, or of one folder of images beside masks, and the good images.
+
+    Masks are proposed for images that have none. Also what must be known of each type's masks.
+    """
     if not defects.is_dir():
         raise InputError(f"{defects}: no such folder of defects")
     samples = list(read_good(good)) if good else []
+    nothing = propose(defects, samples, quiet=quiet).nothing
+    if nothing:
+        raise InputError(
+            f"{defects}: no mask, and nothing stands out, in {', '.join(nothing)}; draw "
+            "NAME_mask.png beside it, or put a box into NAME.txt (see defectrt data propose), or "
+            "take it away"
+        )
     try:
         samples += read_dataset(defects, layout).samples()
     except InputError as fault:
@@ -140,14 +154,31 @@ def _read(defects: Path, good: Path | None, layout: str | None) -> list[Sample]:
         )
     if not any(sample.defect_type == GOOD for sample in samples):
         raise InputError(f"{defects}: has no good images; give a folder of them with --good")
-    return samples
+    return samples, _remarks(samples, proposed_in(defects))
+
+
+def _remarks(samples: Sequence[Sample], proposed: Collection[Path]) -> dict[str, str]:
+    remarks = {}
+    for name in {sample.defect_type for sample in samples} - {GOOD}:
+        own = [sample.path in proposed for sample in samples if sample.defect_type == name]
+        if any(own):
+            remarks[name] = f", {sum(own)} of {len(own)} masks are proposed"
+    return remarks
 
 
 def _plan(
-    samples: Sequence[Sample], base: StableDiffusion, *, lora: bool, steps: int | None, seed: int
+    samples: Sequence[Sample],
+    base: StableDiffusion,
+    remarks: Mapping[str, str],
+    *,
+    lora: bool,
+    steps: int | None,
+    seed: int,
 ) -> Plan:
     window = base.window
-    found = survey(samples, window)
+    found = survey(samples, window, base.downscale)
+    warnings = [f"{name}{remark}; look at them" for name, remark in sorted(remarks.items())]
+    found = replace(found, warnings=(*found.warnings, *warnings))
     learned, held_out, reasons = [], list[Sample](), list[str]()
     for name in (*found.defect_types, GOOD):
         own = [sample for sample in samples if sample.defect_type == name]
@@ -168,7 +199,15 @@ def _plan(
         if found.directed
         else "crops are mirrored and turned: the surface has no direction"
     )
-    chosen = {"turn": not found.directed, "seed": seed, "window": window}
+    magnify = found.magnify
+    if magnify > 1:
+        reasons.append(f"images are enlarged {magnify} times: the defects are fine")
+    chosen = {
+        "turn": not found.directed,
+        "seed": seed,
+        "window": window,
+        "magnify": magnify,
+    }
     if steps is not None:
         chosen |= {"steps": steps, "cooldown": min(150, steps // 3), "warmup": min(20, steps // 4)}
     _, training = load_config(
@@ -176,7 +215,9 @@ def _plan(
     )
     if lora:
         training = training.model_copy(update={"prediction": None})
-    reasons.append(f"{training.steps} steps of {training.batch_size} crops of {window} px")
+    reasons.append(
+        f"{training.steps} steps of {training.batch_size} crops of {window // magnify} px"
+    )
     return Plan(found, training, tuple(learned), tuple(held_out), tuple(reasons))
 
 
@@ -202,6 +243,7 @@ def _text(plan: Plan) -> str:
                 "defect_types": types,
                 "good": plan.survey.good,
                 "directed": plan.survey.directed,
+                "magnify": plan.survey.magnify,
                 "warnings": plan.survey.warnings,
                 "reasons": plan.reasons,
                 "held_out": [f"{s.defect_type}/{s.path.name}" for s in plan.held_out],
@@ -220,7 +262,9 @@ def _curve(run: Path) -> str:
     return f"loss on what was held back, by step: {text}; the weights of step {best} are taken"
 
 
-def _rows(samples: Sequence[Sample], engine: Path, seed: int) -> list[Row]:
+def _rows(
+    samples: Sequence[Sample], engine: Path, seed: int, remarks: Mapping[str, str]
+) -> list[Row]:
     """Real and made defects of each type, on good images in turn."""
     good = [sample for sample in samples if sample.defect_type == GOOD][:_SHOWN]
     rows = []
@@ -233,5 +277,5 @@ def _rows(samples: Sequence[Sample], engine: Path, seed: int) -> list[Row]:
         with Synthesizer(config) as synthesizer:
             results = [r for r in synthesizer.run(pieces) if r.fault is None][:_SHOWN]
         made = [(r.image if r.image.ndim == 3 else r.image[..., None], r.label) for r in results]
-        rows.append(Row(name, real, made))
+        rows.append(Row(name, real, made, remarks.get(name, "")))
     return rows

@@ -126,6 +126,13 @@ class TrainConfig(Config):
     window: Annotated[
         int | None, Field(ge=1, description="Side of the crops in px; by default the model's own.")
     ] = None
+    magnify: Annotated[
+        Literal[1, 2, 4],
+        Field(
+            description="Enlarge crops so many times, for defects thinner than a cell of the "
+            "model's latents; the engine then paints at that scale."
+        ),
+    ] = 1
     flip: Annotated[
         Literal["both", "horizontal", "vertical", "none"],
         Field(description="Which way crops are mirrored at random."),

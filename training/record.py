@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
@@ -27,6 +27,7 @@ class RunRecord(BaseModel):
 
     base_sha256   of the part that is trained, before the first step
     image_size    side of the crops, px
+    magnify       px of a crop to one px of the image
     processes     that trained together
     masks_sha256  of the masks of all images in ``dataset``, in their order
     """
@@ -38,6 +39,7 @@ class RunRecord(BaseModel):
     base_model: str = ""
     base_sha256: str = ""
     image_size: Annotated[int, Field(ge=1, le=16384)]
+    magnify: Literal[1, 2, 4] = 1
     processes: int = 1
     config: dict[str, JsonValue] = {}
     prompts: list[Prompt]

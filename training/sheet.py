@@ -26,11 +26,15 @@ Cell = tuple[Bits, Mask]
 
 @dataclass(frozen=True)
 class Row:
-    """One type of defect: real and made ones, each an image [H,W,C] and where its defect is."""
+    """One type of defect: real and made ones, each an image [H,W,C] and where its defect is.
+
+    ``remark`` is what must be known of the real ones.
+    """
 
     name: str
     real: Sequence[Cell]
     made: Sequence[Cell]
+    remark: str = ""
 
 
 def sheet(rows: Sequence[Row]) -> bytes:
@@ -38,7 +42,7 @@ def sheet(rows: Sequence[Row]) -> bytes:
     bands = [
         (f"{row.name}: {what}", [_cell(*cell) for cell in cells])
         for row in rows
-        for what, cells in (("real", row.real), ("made", row.made))
+        for what, cells in ((f"real{row.remark}", row.real), ("made", row.made))
     ]
     across = max(len(cells) for _, cells in bands)
     width = across * (_CELL + _GAP) + _GAP

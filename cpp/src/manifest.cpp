@@ -81,7 +81,7 @@ public:
         const Members top = members(
             root, "", {"format", "format_version", "backend", "precision", "image", "latent",
                        "attention", "vae", "prompts", "schedule", "provenance", "files"},
-            {"target"});
+            {"target", "magnify"});
         choice(top, "", "format", {"defectrt-engine"});
         version(top);
         out.backend = choice(top, "", "backend", {"onnx", "aoti", "tensorrt", "tensorrt-rtx"});
@@ -95,6 +95,7 @@ public:
         provenance(top);
         files(top, out);
         target(top, out);
+        magnify(top, out);
         return out;
     }
 
@@ -400,6 +401,21 @@ private:
             const std::string sha256 = hash(m, path);
             const auto size = integer(m, path, "size", 0, INT64_MAX);
             out.files.insert_or_assign(name, FileEntry{sha256, static_cast<std::uint64_t>(size)});
+        }
+    }
+
+    void magnify(const Members &top, Manifest &out) {
+        const Value *value = find(top, "magnify");
+        if (value == nullptr) return;
+        const std::size_t before = faults.size();
+        const auto times = integer(*value, "magnify", 1, 4).value_or(1);
+        if (faults.size() != before) return;
+        if (times == 3) {
+            fault("magnify", "should be 1, 2 or 4");
+        } else if (out.image.height % times != 0 || out.image.height / times < out.latent.height) {
+            fault("magnify", std::to_string(times) + " px are more than a cell of the latents");
+        } else {
+            out.magnify = times;
         }
     }
 

@@ -61,7 +61,10 @@ struct Manifest {
     std::map<std::int64_t, Schedule> tables;
     std::map<std::string, FileEntry> files;
     std::optional<Target> target;
+    std::int64_t magnify = 1;  ///< px of the model's window to one px of the image
 
+    /// Side of the square of an image that the model sees at once, in px of the image.
+    std::int64_t window() const { return image.height / magnify; }
     /// Names of the types of defect the engine can make.
     std::vector<std::string> defect_types() const;
     /// Prompts for one type of defect; it may be left out if there is only one. Throws a usage

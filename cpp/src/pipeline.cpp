@@ -479,7 +479,7 @@ std::size_t Work::tiles() const {
 Work Pipeline::plan(const defectrt_image &image, const std::vector<defectrt_mask> &masks,
                     bool split) const {
     const auto band = static_cast<std::int64_t>(std::ceil(settings_.grow + settings_.feather));
-    const std::int64_t window = manifest().image.height;
+    const std::int64_t window = manifest().window(), scale = manifest().magnify == 1 ? 2 : 1;
     const std::int64_t context = std::max(settings_.context, band);
     const std::int64_t gap = std::max(window / 4, 2 * band + 1);
     Work out;
@@ -488,7 +488,7 @@ Work Pipeline::plan(const defectrt_image &image, const std::vector<defectrt_mask
         const auto instances = split ? pieces(image, masks[i], gap, max_instances)
                                      : std::vector<Instance>{Instance(image, masks[i])};
         for (const Instance &instance : instances) {
-            out.instances.push_back(cut(image, instance, window, context));
+            out.instances.push_back(cut(image, instance, window, context, scale));
         }
         if (instances.empty() || out.instances.back().empty()) {
             throw input_error(mask_name(i) + " is empty");

@@ -6,8 +6,6 @@
 namespace defectrt::internal {
 namespace {
 
-constexpr std::int64_t scale = 2;
-
 std::int64_t longer(const Box &box) {
     return std::max(box.bottom - box.top, box.right - box.left);
 }
@@ -32,7 +30,7 @@ void split(const Instance &instance, const Box &box, std::int64_t limit,
 }  // namespace
 
 std::vector<Tile> cut(const defectrt_image &image, const Instance &instance, std::int64_t side,
-                      std::int64_t context) {
+                      std::int64_t context, std::int64_t scale) {
     const auto whole = bounds(instance, instance.box);
     if (!whole) return {};
     std::vector<Box> boxes;

@@ -60,6 +60,7 @@ def _rows(directory: Path, manifest: Manifest) -> list[tuple[str, str]]:
         ("fingerprint", manifest.fingerprint),
         *_target(manifest),
         ("window", f"{image.width}x{image.height} px"),
+        *([("magnify", f"{manifest.magnify} times")] if manifest.magnify > 1 else []),
         ("latents", f"{latent.channels} x {latent.height} x {latent.width}"),
         ("attention", f"{manifest.attention.height} x {manifest.attention.width}"),
     ]

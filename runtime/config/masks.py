@@ -9,8 +9,10 @@ from pydantic import Field, model_validator
 
 from .base import Config, Interval
 
-__all__ = ["SHAPES", "MaskConfig"]
+__all__ = ["ANYWHERE", "FOREGROUND", "SHAPES", "MaskConfig"]
 
+#: Regions that have a name.
+ANYWHERE, FOREGROUND = Path("anywhere"), Path("foreground")
 #: Masks that can be drawn by name; see `defectrt.masks.shapes`.
 SHAPES = (
     "blob",
@@ -46,6 +48,13 @@ class MaskConfig(Config):
             "type of defect."
         ),
     ] = None
+    like: Annotated[
+        Path | None,
+        Field(
+            description="Folder of real defects, images with masks, or a folder a type: their own "
+            "changes are put onto the images, warped, and no model paints. One is enough."
+        ),
+    ] = None
     instances: Annotated[
         int,
         Field(
@@ -71,10 +80,11 @@ class MaskConfig(Config):
     within: Annotated[
         Path | None,
         Field(
-            description="Where a defect may be: on the workpiece before its background "
+            description="Where a defect may be: anywhere, on the workpiece before its background "
             "(foreground), or where a folder of region masks, or one region mask for all, is not "
-            "0. A mask lies whole in its region or the image is skipped.",
-            json_schema_extra={"metavar": "foreground|PATH"},
+            "0. By default where it looks like the places of the examples that the engine learned "
+            "from. A mask lies whole in its region or the image is skipped.",
+            json_schema_extra={"metavar": "anywhere|foreground|PATH"},
         ),
     ] = None
     golden: Annotated[
@@ -104,9 +114,10 @@ class MaskConfig(Config):
         low, high = self.mask_scale
         faults = [
             (
-                sum(map(bool, (self.masks, self.mask_bank, self.shape))) > 1,
-                "masks, mask_bank and shape exclude each other",
+                sum(map(bool, (self.masks, self.mask_bank, self.shape, self.like))) > 1,
+                "masks, mask_bank, shape and like exclude each other",
             ),
+            (self.like and self.size, "size: like keeps the sizes of its examples"),
             (
                 self.shape is not None and self.shape not in SHAPES,
                 f"shape {self.shape!r}: one of {', '.join(SHAPES)}",
@@ -132,10 +143,11 @@ class MaskConfig(Config):
     @property
     def mask_paths(self) -> list[Path]:
         """Its folders and files: no good images, should they lie among these."""
-        within = None if self.within == Path("foreground") else self.within
+        within = None if self.within in (ANYWHERE, FOREGROUND) else self.within
         given: tuple[Any, ...] = (
             self.masks,
             self.mask_bank,
+            self.like,
             within,
             self.golden,
             self.legal,

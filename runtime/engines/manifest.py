@@ -215,6 +215,8 @@ class Manifest(_Strict):
     provenance: Provenance
     files: Annotated[dict[str, FileEntry], Field(min_length=1)]
     target: Target | None = None
+    #: Px of the model's window to one px of the image: fine defects are painted enlarged.
+    magnify: Literal[1, 2, 4] = 1
     _fingerprint: str = PrivateAttr("")
 
     @field_validator("format_version")
@@ -223,6 +225,12 @@ class Manifest(_Strict):
         if value != FORMAT_VERSION:
             raise ValueError(f"version {value}; this program reads version {FORMAT_VERSION}")
         return value
+
+    @model_validator(mode="after")
+    def _enlarges_to_a_cell_at_most(self) -> Manifest:
+        if self.image.height % self.magnify or self.window < self.latent.height:
+            raise ValueError(f"magnify: {self.magnify} px are more than a cell of the latents")
+        return self
 
     @field_validator("files")
     @classmethod
@@ -238,6 +246,11 @@ class Manifest(_Strict):
         file, it stands for the whole engine.
         """
         return self._fingerprint
+
+    @property
+    def window(self) -> int:
+        """Side of the square of an image that the model sees at once, in px of the image."""
+        return self.image.height // self.magnify
 
     @property
     def defect_types(self) -> list[str]:
@@ -364,7 +377,8 @@ def _fault(directory: Path, name: str, entry: FileEntry) -> str | None:
 def dump(manifest: Manifest, directory: Path) -> None:
     """Write ``engine.json``."""
     data = manifest.model_dump(mode="json")
-    if manifest.target is None:
-        del data["target"]
+    for name, field in Manifest.model_fields.items():
+        if not field.is_required() and getattr(manifest, name) == field.default:
+            del data[name]
     text = json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False)
     (directory / MANIFEST).write_text(text + "\n", encoding="utf-8")

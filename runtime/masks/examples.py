@@ -16,13 +16,23 @@ from typing import Annotated, Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from ..errors import EngineError
 from ..images.types import Mask
 from .pieces import tight
+from .places import Places
 
-__all__ = ["SHAPES_FILE", "ExampleShapes", "Examples", "read_examples", "warp", "write_examples"]
+__all__ = [
+    "SHAPES_FILE",
+    "ExampleShapes",
+    "Examples",
+    "bent",
+    "read_examples",
+    "runs_one_way",
+    "warp",
+    "write_examples",
+]
 
 Rng = np.random.Generator
 
@@ -31,10 +41,13 @@ SHAPES_FILE = "shapes.json"
 _MAX_BYTES = 16 << 20
 #: Change of the area, each way; share of shapes that are two examples in one.
 _AREA, _JOINED = 2.0, 0.15
-#: Degrees that a shape may lean where the surface has a direction.
+#: Degrees that a shape may lean where the examples run one way.
 _LEAN = 12.0
 #: How far an outline is bent at most, as a share of the shape's own size.
 _BEND = 0.18
+#: Length over thickness from which a shape runs some way, how many of them say which, and how
+#: seldom as many would agree by chance.
+_LONG, _FEW, _BY_CHANCE = 2.5, 4, 0.02
 #: Samples a px, each way, while an outline is bent; px over which it is moved one way.
 _FINE, _SMOOTH = 3, 10.0
 
@@ -68,53 +81,58 @@ class _Shape(BaseModel):
 
 
 class Examples(BaseModel):
-    """The masks of the examples that an engine was learned from.
+    """What the examples of one type of defect say of its masks.
 
-    shapes     of each type of defect
-    directed   whether the surface has a direction, so that shapes are not turned
+    shapes     their own
+    directed   whether they run one way, so that shapes are not turned
+    places     where they lie
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    shapes: dict[str, Annotated[list[_Shape], Field(min_length=1, max_length=10_000)]]
-    directed: bool = False
+    shapes: Annotated[list[_Shape], Field(min_length=1, max_length=10_000)]
+    directed: bool
+    places: Places
 
-    def masks(self, defect_type: str) -> list[Mask]:
-        """Of one type, each tight [h,w]; none if it has no examples."""
-        return [shape.mask() for shape in self.shapes.get(defect_type, [])]
+    @classmethod
+    def of(cls, masks: Sequence[Mask], *, directed: bool, places: Places) -> Examples:
+        """From masks [h,w] that are not empty."""
+        shapes = [
+            _Shape(
+                height=mask.shape[0],
+                width=mask.shape[1],
+                bits=base64.b64encode(np.packbits(mask).tobytes()).decode(),
+            )
+            for mask in map(tight, masks)
+        ]
+        return cls(shapes=shapes, directed=directed, places=places)
 
-
-def write_examples(folder: Path, shapes: Mapping[str, Sequence[Mask]], *, directed: bool) -> None:
-    """Write ``shapes.json``, from masks [h,w] that are not empty."""
-    made = Examples(
-        shapes={
-            name: [
-                _Shape(
-                    height=mask.shape[0],
-                    width=mask.shape[1],
-                    bits=base64.b64encode(np.packbits(mask).tobytes()).decode(),
-                )
-                for mask in map(tight, masks)
-            ]
-            for name, masks in shapes.items()
-        },
-        directed=directed,
-    )
-    (folder / SHAPES_FILE).write_text(made.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    def masks(self) -> list[Mask]:
+        """Each tight [h,w]."""
+        return [shape.mask() for shape in self.shapes]
 
 
-def read_examples(engine: Path) -> Examples | None:
-    """The examples of an engine directory, if it was learned from some.
+_File = TypeAdapter(dict[str, Examples])
+
+
+def write_examples(folder: Path, examples: Mapping[str, Examples]) -> None:
+    """Write ``shapes.json``: the examples of each type of defect."""
+    text = _File.dump_json(dict(examples), indent=1)
+    (folder / SHAPES_FILE).write_bytes(text + b"\n")
+
+
+def read_examples(engine: Path) -> dict[str, Examples]:
+    """The examples of an engine directory by type of defect; none if it was not learned from any.
 
     Raises `EngineError` for a file that is not what it should be.
     """
     path = engine / SHAPES_FILE
     if not path.is_file():
-        return None
+        return {}
     if path.stat().st_size > _MAX_BYTES:
         raise EngineError(f"{path}: larger than {_MAX_BYTES >> 20} MiB; no shapes of examples")
     try:
-        return Examples.model_validate_json(path.read_bytes())
+        return _File.validate_json(path.read_bytes())
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         where = ".".join(map(str, fault["loc"]))
@@ -125,7 +143,7 @@ class ExampleShapes:
     """Shapes from the examples of one type of defect."""
 
     def __init__(self, masks: Sequence[Mask], *, directed: bool) -> None:
-        """``masks`` are tight and not empty; shapes of a ``directed`` surface are not turned."""
+        """``masks`` are tight and not empty; where they are ``directed``, they are not turned."""
         self._masks, self._directed = masks, directed
 
     def __call__(
@@ -182,11 +200,7 @@ def warp(
     area = max(1, round(scale**2 * int(shape.sum())))
     reach = bend * float(area) ** 0.5
     half = ceil(hypot(*shape.shape) * scale / 2 + reach) + 2
-    side = 2 * half * _FINE
-    x, y = np.meshgrid(*[(np.arange(side, dtype=np.float32) + 0.5) / _FINE - half] * 2)
-    if reach and rng is not None:
-        over = max(_SMOOTH, 4 * reach) * _FINE
-        x, y = (along + reach * _smooth(rng, x.shape, over) for along in (x, y))
+    x, y = bent(half, reach, rng, fine=_FINE)
     cos, sin = np.cos(np.radians(angle)) / scale, np.sin(np.radians(angle)) / scale
     h, w = shape.shape
     source_x = cos * x - sin * y + w // 2 - 0.5
@@ -202,6 +216,39 @@ def warp(
     mask = np.zeros(share.shape, bool)
     mask.flat[most] = share.flat[most] > 0
     return tight(mask)
+
+
+def bent(
+    half: int, reach: float, rng: Rng | None, *, fine: int = 1
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Coordinates x and y of a square from ``-half`` to ``half`` px, moved by up to ``reach``.
+
+    They are moved about smoothly, by random numbers of ``rng``; ``fine`` samples a px each way.
+    """
+    along = (np.arange(2 * half * fine, dtype=np.float32) + 0.5) / fine - half
+    x, y = np.meshgrid(along, along)
+    if reach and rng is not None:
+        over = max(_SMOOTH, 4 * reach) * fine
+        x, y = (axis + reach * _smooth(rng, axis.shape, over) for axis in (x, y))
+    return x, y
+
+
+def runs_one_way(masks: Sequence[Mask]) -> bool:
+    """Whether long shapes share a direction by more than chance (Rayleigh's test of axes)."""
+    axes = [axis for mask in masks if (axis := _axis(mask)) is not None]
+    if len(axes) < _FEW or len(axes) < len(masks) / 2:
+        return False
+    return bool(np.exp(-len(axes) * abs(np.mean(axes)) ** 2) < _BY_CHANCE)
+
+
+def _axis(mask: Mask) -> complex | None:
+    """Twice the angle of a long shape's axis, on the unit circle."""
+    covariance = np.cov(np.stack(np.nonzero(mask))) if mask.sum() > 1 else np.eye(2)
+    values, vectors = np.linalg.eigh(covariance)
+    if values[1] < _LONG**2 * max(values[0], 1e-6):
+        return None
+    y, x = vectors[:, 1]
+    return complex(x, y) ** 2
 
 
 def _join(shape: Mask, other: Mask, rng: Rng) -> Mask:

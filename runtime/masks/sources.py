@@ -6,13 +6,12 @@ import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import exp, log
-from pathlib import Path
 from threading import Lock
 from typing import Any, Protocol
 
 import numpy as np
 
-from ..config.masks import MaskConfig
+from ..config.masks import ANYWHERE, FOREGROUND, MaskConfig
 from ..diffusion.seeds import sample_seed
 from ..errors import InputError
 from ..images.types import Bits, Mask
@@ -20,6 +19,7 @@ from .bank import BankEntry, read_bank, transplant
 from .examples import Examples, ExampleShapes
 from .folder import MaskFolder
 from .placement import TRIES, grow, paste, place
+from .places import LikeExamples
 from .regions import (
     Everywhere,
     Foreground,
@@ -40,6 +40,7 @@ __all__ = [
     "Shapes",
     "SizedShapes",
     "open_masks",
+    "place_shapes",
 ]
 
 Rng = np.random.Generator
@@ -68,20 +69,32 @@ def open_masks(
     first choice. Each type draws shapes and places of its own from one ``seed``. Raises
     `InputError` for folders and files that cannot be used.
     """
-    margin = band if config.margin is None else config.margin
     gap = max(window // 4, 2 * band + 1)
-    regions = _open_regions(config)
     if config.masks:
+        regions = _open_regions(config, examples)
         folder = MaskFolder(config.masks, gap)
         return folder if isinstance(regions, Everywhere) else LimitedMasks(folder, regions)
     shapes = _open_shapes(config, defect_type, window=window, gap=gap, examples=examples)
     if config.size:
         shapes = SizedShapes(shapes, config.size)
+    return place_shapes(shapes, config, defect_type, seed=seed, band=band, examples=examples)
+
+
+def place_shapes(
+    shapes: Shapes,
+    config: MaskConfig,
+    defect_type: str,
+    *,
+    seed: int,
+    band: int,
+    examples: Examples | None = None,
+) -> MaskSource:
+    """Shapes of a type of defect, placed as the configuration says; see `open_masks`."""
     return PlacedMasks(
         shapes,
         sample_seed(seed, defect_type, 0),
-        regions,
-        margin=margin,
+        _open_regions(config, examples),
+        margin=band if config.margin is None else config.margin,
         instances=config.instances,
         gap=2 * band + 1,
     )
@@ -93,18 +106,19 @@ def _open_shapes(
     if config.mask_bank:
         bank = read_bank(config.mask_bank, gap)
         return BankShapes(bank, config.mask_scale, config.mask_min_area)
-    known = examples.masks(defect_type) if examples and not config.shape else []
-    if examples and known:
-        return ExampleShapes(known, directed=examples.directed)
+    if examples and not config.shape:
+        return ExampleShapes(examples.masks(), directed=examples.directed)
     return DrawnShapes(config.shape or defect_type, window)
 
 
-def _open_regions(config: MaskConfig) -> RegionSource:
+def _open_regions(config: MaskConfig, examples: Examples | None) -> RegionSource:
     if config.golden:
         return Golden(config.golden, config.legal, config.forbidden)
-    if config.within is None:
+    if config.within is None and examples and not config.masks:
+        return LikeExamples(examples.places)
+    if config.within in (None, ANYWHERE):
         return Everywhere()
-    if config.within == Path("foreground"):
+    if config.within == FOREGROUND:
         return Foreground()
     return RegionFolder(config.within) if config.within.is_dir() else RegionFile(config.within)
 

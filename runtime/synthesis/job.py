@@ -32,7 +32,7 @@ from ..output.journal import ASKED, JournalEntry, State
 from ..output.records import find_datasets
 from ..progress import Progress
 from .changes import check_unchanged
-from .maker import Maker, open_makers
+from .maker import Maker, open_makers, types_made
 from .pipeline import Sample, SourceImage
 from .scheduler import Call, Scheduler, Task, Work
 from .turns import Turns, shares_of
@@ -128,7 +128,7 @@ def synthesize(
     if note := left_out_note(folders):
         print(f"note: {note}", file=sys.stderr)
     with open_engine(config, len(goods) * config.count * config.candidates) as opened:
-        shares = shares_of(config.defect, opened.manifest.defect_types)
+        shares = shares_of(config.defect, types_made(opened, config))
         makers = open_makers(opened, config, shares)
         record = _record(config, opened, shares, next(iter(makers.values())), goods)
         writer = DatasetWriter(out, config.category, shares, record, wait=wait)
@@ -176,11 +176,11 @@ def _record(
     return config.record() | {
         ASKED: [shares],
         "batch_size": batch_size_of(config, engine),
-        "steps": len(maker.pipeline.schedule),
+        "steps": maker.steps,
         "category": config.category,
         "engine": sha256_of((config.engine or BUNDLED_ENGINE) / MANIFEST),
         "provider": engine.provider,
-        "defect_types": engine.manifest.defect_types,
+        "defect_types": types_made(engine, config),
         "images": digest(listed.name for listed in goods),
         "masks": maker.masks.record() | {"shape": config.shape},
     }
@@ -314,9 +314,7 @@ class _Run:
         except InputError as fault:
             name, reason = (_readable(text) for text in (listed.name, str(fault)))
             return JournalEntry(listed.index, number, defect, name, "failed", reason)
-        sample = yield from maker.pipeline.sample(
-            source, number, [instance.mask for instance in placed]
-        )
+        sample = yield from maker.sample(source, number, placed)
         record = yield Call("write", lambda: self._write(listed, defect, sample, placed, record))
         return JournalEntry(
             listed.index,

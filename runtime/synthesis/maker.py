@@ -2,26 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 from ..config.job import SynthesizerConfig
 from ..engines.engine import Engine
 from ..engines.loading import BUNDLED_ENGINE
 from ..masks.examples import read_examples
-from ..masks.source import MaskSource
-from ..masks.sources import open_masks
-from .pipeline import Pipeline
+from ..masks.source import MaskSource, Placed
+from ..masks.sources import open_masks, place_shapes
+from .pipeline import Pipeline, Sample, SourceImage
+from .scheduler import Work
+from .transplant import DonorShapes, read_donors, transplanted
 
-__all__ = ["Maker", "open_makers"]
+__all__ = ["Maker", "open_makers", "types_made"]
 
 
 @dataclass(frozen=True)
 class Maker:
-    """What makes one type."""
+    """What makes one type.
 
-    pipeline: Pipeline
+    masks   says where its defects come
+    sample  paints them: a source image, the sample's number among the image's, and where
+    steps   of diffusion that a sample takes one way
+    """
+
     masks: MaskSource
+    sample: Callable[[SourceImage, int, Sequence[Placed]], Work[Sample]]
+    steps: int
+
+
+def types_made(engine: Engine, config: SynthesizerConfig) -> list[str]:
+    """The types of defect that can be made: the engine's, or those of examples to be like."""
+    return list(read_donors(config.like)) if config.like else engine.manifest.defect_types
 
 
 def open_makers(
@@ -35,7 +50,9 @@ def open_makers(
     Raises `UsageError` for what the engine does not make, `InputError` for masks and regions that
     cannot be used.
     """
-    examples = None if masks else read_examples(config.engine or BUNDLED_ENGINE)
+    if config.like:
+        return _like(config.like, config, defect_types)
+    examples = {} if masks else read_examples(config.engine or BUNDLED_ENGINE)
     makers = {}
     for name in defect_types:
         pipeline = Pipeline(engine, config, name)
@@ -45,7 +62,23 @@ def open_makers(
             window=pipeline.window,
             seed=config.seed,
             band=pipeline.band,
-            examples=examples,
+            examples=examples.get(name),
         )
-        makers[name] = Maker(pipeline, own)
+        makers[name] = Maker(own, partial(_painted, pipeline), len(pipeline.schedule))
+    return makers
+
+
+def _painted(
+    pipeline: Pipeline, source: SourceImage, number: int, placed: Sequence[Placed]
+) -> Work[Sample]:
+    return pipeline.sample(source, number, [instance.mask for instance in placed])
+
+
+def _like(folder: Path, config: SynthesizerConfig, names: Iterable[str]) -> dict[str, Maker]:
+    makers, donors = {}, read_donors(folder)
+    for name in names:
+        own, examples = donors[name]
+        shapes = DonorShapes(own, directed=examples.directed)
+        masks = place_shapes(shapes, config, name, seed=config.seed, band=1, examples=examples)
+        makers[name] = Maker(masks, partial(transplanted, shapes, config), 0)
     return makers

@@ -92,7 +92,7 @@ class _Inverted:
 class Pipeline:
     """An engine set up for what is to be made.
 
-    window  side that the model sees, in px
+    window  side that the model sees, in px of the image
     band    width of the soft border around a mask, in px
     defect  the type that is made
     """
@@ -105,7 +105,8 @@ class Pipeline:
         manifest = engine.manifest
         if manifest.image.height != manifest.image.width or manifest.image.channels != 3:
             raise EngineError("the engine's window is not a square of 3 channels")
-        self.config, self.window = config, manifest.image.height
+        self.config, self.window = config, manifest.window
+        self._side, self._scale = manifest.image.height, 2 if manifest.magnify == 1 else 1
         self.latent = manifest.latent
         self.band = math.ceil(config.grow + config.feather)
         self._context = max(config.context, self.band)
@@ -140,7 +141,7 @@ class Pipeline:
         canvas = yield Call("paint", lambda: Canvas(source.image))
         tries, rejected, missing = 0, list[str](), 0
         for instance in instances:
-            for tile in cut(instance, self.window, self._context):
+            for tile in cut(instance, self.window, self._context, self._scale):
                 view, candidates = yield from self._tile(source, canvas, tile, seed)
                 tries += len(candidates)
                 rejected += [c.reason for c in candidates if c.reason]
@@ -188,7 +189,7 @@ class Pipeline:
 
     def _view(self, image: Bits, tile: Tile) -> View:
         latent = self.latent.height, self.latent.width
-        return View(image, tile, self.config, side=self.window, latent=latent)
+        return View(image, tile, self.config, side=self._side, latent=latent)
 
     def _invert(self, view: View) -> Work[_Inverted]:
         z0 = yield Encode(view.pixels[None])

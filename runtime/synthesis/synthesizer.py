@@ -30,8 +30,8 @@ from ..images.preview import outlined
 from ..images.reading import read_image, read_picture
 from ..images.types import MAX_PIXELS, Bits, Mask
 from ..masks.reading import as_mask, read_mask
-from ..masks.source import MaskSource
-from .maker import Maker, open_makers
+from ..masks.source import MaskSource, Placed
+from .maker import Maker, open_makers, types_made
 from .pipeline import Sample, SourceImage
 from .scheduler import Call, Scheduler, Task, Work
 from .turns import shares_of, turn, type_of
@@ -140,7 +140,7 @@ class Synthesizer(Closing):
         self.provider = self._engine.provider
         self._mask_source = mask_source
         try:
-            shares = shares_of(config.defect, self._engine.manifest.defect_types)
+            shares = shares_of(config.defect, types_made(self._engine, config))
             self._makers = open_makers(self._engine, config, shares, mask_source)
         except BaseException:
             self._engine.close()
@@ -235,6 +235,10 @@ class Synthesizer(Closing):
     def _make(self, workpiece: _Checked | InputError, number: int) -> Work[Result]:
         if isinstance(workpiece, InputError):
             raise workpiece
+        if self.config.like and workpiece.mask is not None:
+            raise InputError(
+                f"workpiece {workpiece.source.name!r}: like has masks of its own; leave mask out"
+            )
         defect = workpiece.defect or type_of(
             self._turn, self.config.seed, workpiece.source.name, number
         )
@@ -245,11 +249,11 @@ class Synthesizer(Closing):
             )
         maker = self._makers[defect]
         try:
-            instances = yield Call("masks", lambda: _instances(workpiece, maker, number))
+            placed = yield Call("masks", lambda: _placed(workpiece, maker, number))
         except InputError as fault:
             return workpiece.without(number, defect, str(fault))
-        sample = yield from maker.pipeline.sample(workpiece.source, number, instances)
-        return workpiece.result(sample, defect, instances)
+        sample = yield from maker.sample(workpiece.source, number, placed)
+        return workpiece.result(sample, defect, [instance.mask for instance in placed])
 
 
 def _named(image: Picture, place: int) -> Workpiece:
@@ -257,10 +261,10 @@ def _named(image: Picture, place: int) -> Workpiece:
     return Workpiece(image, name="" if isinstance(image, str | PathLike) else str(place))
 
 
-def _instances(workpiece: _Checked, maker: Maker, number: int) -> list[Mask]:
+def _placed(workpiece: _Checked, maker: Maker, number: int) -> list[Placed]:
     if workpiece.mask is not None:
-        return [workpiece.mask]
-    return [p.mask for p in maker.masks(workpiece.source.name, workpiece.source.image, number)]
+        return [Placed(workpiece.mask, {"from": "given"})]
+    return maker.masks(workpiece.source.name, workpiece.source.image, number)
 
 
 def _array(image: Picture) -> Any:

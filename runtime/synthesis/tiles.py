@@ -1,8 +1,9 @@
 """An instance in the tiles that paint it: each fits the window that the model sees.
 
-An instance that fits with context is one tile at the image's own resolution, and so is one of up
-to twice that size, scaled. A larger one, a scratch of 3,000 px say, is cut into pieces at the
-image's resolution, and each piece is painted on a background that shows the ones before it.
+An instance that fits with context is one tile at the resolution that the model learned, and so is
+one of up to twice that size, scaled, unless the engine enlarges what is fine. A larger one, a
+scratch of 3,000 px say, is cut into pieces, and each piece is painted on a background that shows
+the ones before it.
 """
 
 from __future__ import annotations
@@ -18,8 +19,6 @@ from ..images.window import Window, place_window
 
 __all__ = ["Tile", "cut"]
 
-#: An instance that needs a window of up to so many times the model's is scaled, not cut.
-_SCALE = 2
 
 _Box = tuple[slice, slice]
 
@@ -35,17 +34,18 @@ class Tile:
     mask: Mask
 
 
-def cut(mask: Mask, side: int, context: int) -> Iterator[Tile]:
+def cut(mask: Mask, side: int, context: int, scale: int = 2) -> Iterator[Tile]:
     """The tiles of an instance [H,W] with at least one pixel, in the order of painting.
 
-    side is the model's window, context the px wanted around each tile. An instance is cut across
-    its longer side into equal parts, and each part again until it fits; parts go from the top
-    and the left. Along most lines each tile continues the one before; where a line rises to
-    the right, some are painted first and joined by the next.
+    side is the model's window, context the px wanted around each tile. What needs a window of up to
+    ``scale`` times the model's is scaled; a larger instance is cut across its longer side into
+    equal parts, and each part again until it fits; parts go from the top and the left. Along most
+    lines each tile continues the one before; where a line rises to the right, some are painted
+    first and joined by the next.
     """
     box = _bounds(mask, (slice(None), slice(None)))
     boxes: Iterator[_Box] = iter([box])
-    if max(_size(box)) + 2 * context > _SCALE * side:
+    if max(_size(box)) + 2 * context > scale * side:
         boxes = _split(mask, box, max(side - 2 * context, side // 2))
     for part in boxes:
         piece = np.zeros_like(mask)  # costs nothing where it stays 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 from support import clibrary
@@ -10,6 +12,7 @@ from support.hostile import CASES, HOSTILE, hostile
 from defectrt.config.synthesis import SynthesisConfig
 from defectrt.diffusion.seeds import sample_seed
 from defectrt.engines.loading import load_engine
+from defectrt.engines.manifest import dump, read_manifest
 from defectrt.masks.pieces import pieces
 from defectrt.masks.placement import paste
 
@@ -51,6 +54,8 @@ CASES_OF_IMAGES = {
     "dual": ((3, np.uint8), (60, 80), (20, 30, 28, 42), {"background": "dual"}),
     "decoded": ((3, np.uint8), (60, 80), (20, 30, 28, 42), {"blend": "decoded"}),
     "candidates": ((3, np.uint8), (60, 80), (20, 30, 28, 42), {"candidates": 6}),
+    "enlarged": ((3, np.uint8), (60, 80), (20, 30, 24, 34), {"magnify": 2}),
+    "enlarged in tiles": ((1, np.uint8), (60, 80), (20, 10, 24, 70), {"magnify": 2}),
     "in tiles": ((3, np.uint8), (70, 150), (30, 10, 36, 140), {}),
     "two instances": ((3, np.uint8), (60, 90), [(5, 8, 15, 18), (40, 70, 52, 84)], {}),
     "instances beside each other": (
@@ -84,9 +89,18 @@ CASES_OF_IMAGES = {
 }
 
 
+def enlarging(engine, magnify, to):
+    """A copy of an engine that is to have learned from images so many times enlarged."""
+    shutil.copytree(engine, to)
+    dump(read_manifest(to).model_copy(update={"magnify": magnify}), to)
+    return to
+
+
 @pytest.mark.parametrize("name", CASES_OF_IMAGES)
-def test_images(library, engine, name):
+def test_images(library, engine, name, tmp_path):
     kind, size, boxes, options = CASES_OF_IMAGES[name]
+    if magnify := options.get("magnify"):
+        engine = enlarging(engine, magnify, tmp_path / "engine")
     image = image_of(kind, size, np.random.default_rng(7))
     instances = instances_of(size, boxes if isinstance(boxes, list) else [boxes])
     method, candidates = options.get("method", "change"), options.get("candidates", 1)

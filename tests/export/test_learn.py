@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from unittest.mock import patch
 
 import numpy as np
@@ -14,7 +15,7 @@ from support.program import command_line
 from defectrt.export import learn as module
 from defectrt.export.learn import PLAN, SHEET, learn
 from defectrt.masks.examples import read_examples
-from defectrt.training.bundled import BUNDLED_RUN
+from defectrt.training.bundled import BUNDLED_RUN, open_base
 from defectrt.training.models.stable_diffusion import SIZES, new_model, open_model
 
 pytestmark = pytest.mark.slow
@@ -65,7 +66,7 @@ def test_an_engine_a_plan_and_a_sheet(data, tmp_path, capfd):
     assert set(plan["defect_types"]) == {"line", "pit"}
     assert Image.open(run / SHEET).size[1] > 4 * 160
     examples = read_examples(out)
-    assert (len(examples.masks("pit")), len(examples.masks("line"))) == (6, 2)
+    assert {name: len(own.masks()) for name, own in examples.items()} == {"pit": 6, "line": 2}
     words = ["synthesize", "--images", data / "good", "--engine", out, "--defect", "pit"]
     made = command_line(
         *words, "--min-change", "0.0001", "--refine", "none", "--out", tmp_path / "d"
@@ -88,8 +89,21 @@ def test_the_same_call_goes_on_after_a_stop(data, tmp_path, monkeypatch):
 
 
 def test_one_folder_of_images_beside_masks_is_one_type(data, tmp_path):
-    samples = module._read(data / "defects" / "pit", data / "good", None)
+    samples, _ = module._read(data / "defects" / "pit", data / "good", None, quiet=True)
     assert {sample.defect_type for sample in samples} == {"pit", "good"}
+
+
+def test_masks_that_are_missing_are_proposed_and_said(data, tmp_path):
+    shutil.copytree(data / "defects" / "pit", tmp_path / "pit")
+    masks = [p for p in (tmp_path / "pit").iterdir() if p.name.endswith("_mask.png")]
+    for mask in masks[1:]:
+        mask.unlink()
+    samples, remarks = module._read(tmp_path, data / "good", None, quiet=True)
+    assert remarks == {"pit": f", {len(masks) - 1} of {len(masks)} masks are proposed"}
+    plan = module._plan(samples, open_base(None), remarks, lora=False, steps=2, seed=0)
+    assert f"pit, {len(masks) - 1} of {len(masks)} masks are proposed; look at them" in (
+        plan.survey.warnings
+    )
 
 
 @pytest.mark.parametrize(

@@ -155,6 +155,38 @@ def split(
     typer.echo(out)
 
 
+@data.command()
+def propose(
+    folder: _Folder,
+    good: Annotated[
+        Path | None,
+        typer.Option(help="Good images to compare with; by default those in DIR, by its names."),
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+) -> None:
+    """Propose masks for defective images that have none, for you to look at.
+
+    What stands out from the good images is marked, in NAME_mask.png beside the image; change it in
+    any editor. Where a file NAME.txt in YOLO's format lies beside the image, only what is in its
+    boxes is. It finds small dark or bright defects, and not large faint ones.
+
+    Exit codes: 0 every image has a mask now, 7 nothing stands out in some of them.
+
+    Examples:
+
+      defectrt data propose defects --good good
+    """
+    from ..data.proposals import propose as write
+    from ..data.samples import read_good
+
+    found = write(folder, read_good(good) if good else [], quiet=quiet)
+    for name in found.nothing:
+        typer.echo(f"{folder / name}: nothing stands out; draw its mask, or a box", err=True)
+    typer.echo(f"{len(found.proposed)} masks proposed; look at them before you use them")
+    if found.nothing:
+        raise PartialError(f"{len(found.nothing)} images are without a mask")
+
+
 def console() -> Console:
     """Tables are not cut off in a pipe."""
     console = Console()

@@ -64,7 +64,8 @@ class Crops:
 
     A share ``good`` of every batch comes from good images, from anywhere in them; the rest
     shows the types of defect equally often, with at least one defect pixel in view. Crops are of
-    the image's own resolution; images smaller than the window are extended by reflection.
+    the image's own resolution, or enlarged ``magnify`` times; images smaller than what a crop shows
+    are extended by reflection.
     """
 
     def __init__(
@@ -74,10 +75,12 @@ class Crops:
         *,
         good: float = 0.5,
         seed: int = 0,
+        magnify: int = 1,
         augmentation: Augmentation | None = None,
     ) -> None:
         """Take samples of any type; ``good`` in [0,1] counts only when both sorts are there."""
-        self._window, self._seed = window, seed
+        self._window, self._seed, self._magnify = window, seed, magnify
+        self._side = window // magnify
         self._vary = augmentation or Augmentation()
         self._good = [s for s in samples if s.defect_type == GOOD]
         defect_types = sorted({s.defect_type for s in samples} - {GOOD})
@@ -103,7 +106,7 @@ class Crops:
         window = self._place(mask, rng)
         view: Any = window.crop(image)
         pixels = to_model(view, self._window)
-        inside = window.crop(mask).astype(np.float32)[None]
+        inside = _enlarged(window.crop(mask), self._magnify)[None]
         gain = rng.uniform(1 - vary.contrast, 1 + vary.contrast)
         shift = rng.uniform(-2 * vary.brightness, 2 * vary.brightness)
         pixels = np.clip(pixels * gain + shift, -1, 1)
@@ -123,14 +126,19 @@ class Crops:
 
     def _place(self, mask: Mask, rng: np.random.Generator) -> Window:
         """Anywhere in a good image; else around a random defect pixel."""
-        room = np.array(mask.shape) - self._window
+        room = np.array(mask.shape) - self._side
         limit = np.maximum(room, 0)
         if mask.any():
             ys, xs = np.nonzero(mask)
-            i, inset = rng.integers(len(ys)), self._window // 8
-            offset = rng.integers(inset, self._window - inset, size=2)
+            i, inset = rng.integers(len(ys)), self._side // 8
+            offset = rng.integers(inset, self._side - inset, size=2)
             corner = np.clip(np.array([ys[i], xs[i]]) - offset, 0, limit)
         else:
             corner = rng.integers(limit + 1)
         y, x = np.where(room < 0, -(-room // 2), corner)
-        return Window(int(y), int(x), self._window)
+        return Window(int(y), int(x), self._side)
+
+
+def _enlarged(mask: Mask, times: int) -> NDArray[np.float32]:
+    """[h,w] -> [times·h,times·w] in {0,1}."""
+    return mask.repeat(times, 0).repeat(times, 1).astype(np.float32)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import cv2
 import numpy as np
 
 from defectrt.images.types import Bits, Mask, without_alpha
+from defectrt.masks.examples import Examples, runs_one_way
 from defectrt.masks.pieces import pieces
+from defectrt.masks.places import look
 
 from .layouts import GOOD
 from .samples import Sample
 
-__all__ = ["Survey", "TypeSurvey", "instances", "survey"]
+__all__ = ["Survey", "TypeSurvey", "examples_of", "survey"]
 
 #: Coherence of the gradients from which a surface has a direction; 0 none, 1 only stripes.
 _DIRECTED = 0.7
@@ -22,8 +25,11 @@ _DIRECTED = 0.7
 _LOOKED_AT = 16
 #: Two types with all figures within this share of each other look the same.
 _ALIKE = 0.15
-#: Widths in px of the model's window below which a defect cannot be painted, or not finely.
-_LOST, _COARSE = 3.0, 4.0
+#: Thickness in px of the model's window below which a defect comes out softer than it is.
+_FINE = 3.0
+
+#: Share of a defect's own contrast from which a px counts as thick; samples a px to measure it.
+_HALF, _FINER = 0.5, 3
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,8 @@ class TypeSurvey:
     images     that show it
     instances  defects apart from each other
     longest    longest side of an instance, px
-    width      largest thickness of an instance, px
+    width      largest thickness of an instance's mask, px
+    thickness  of what is at least half as dark or bright as its strongest px, px
     area       of an instance, px
     strength   5th percentile of the brightness in an instance over the median around it
     """
@@ -42,51 +49,85 @@ class TypeSurvey:
     instances: int
     longest: float
     width: float
+    thickness: float
     area: float
     strength: float
 
 
 @dataclass(frozen=True)
 class Survey:
-    """All types by name, the number of good images, whether the surface has a direction."""
+    """All types by name, the number of good images, whether the surface has a direction.
+
+    magnify   how many times the images should be enlarged for the finest type, 1, 2 or 4
+    """
 
     defect_types: dict[str, TypeSurvey]
     good: int
     directed: bool
+    magnify: Literal[1, 2, 4]
     warnings: tuple[str, ...]
 
 
-def survey(samples: Sequence[Sample], window: int) -> Survey:
-    """Look at samples that a model with a ``window`` in px is to learn from."""
-    found, warnings = {}, list[str]()
-    for defect_type in sorted({s.defect_type for s in samples} - {GOOD}):
-        own = [s for s in samples if s.defect_type == defect_type]
-        found[defect_type] = _look(own, window)
-        warnings += _faults(defect_type, own, found[defect_type], window)
+def survey(samples: Sequence[Sample], window: int, cell: int) -> Survey:
+    """Look at samples that a model is to learn from.
+
+    ``window`` is the side that it sees, ``cell`` that of a cell of its latents, in px.
+    """
+    names = sorted({s.defect_type for s in samples} - {GOOD})
+    by_name = {name: [s for s in samples if s.defect_type == name] for name in names}
+    found = {name: _look(own, window) for name, own in by_name.items()}
+    magnify = _magnify(found.values(), cell)
+    warnings = [
+        fault
+        for name, own in by_name.items()
+        for fault in _faults(name, own, found[name], window, magnify)
+    ]
     warnings += _alike(found)
     good = [s for s in samples if s.defect_type == GOOD]
-    return Survey(found, len(good), _is_directed(good or samples), tuple(warnings))
+    return Survey(found, len(good), _is_directed(good or samples), magnify, tuple(warnings))
 
 
-def instances(sample: Sample, window: int) -> list[Mask]:
+def _magnify(found: Iterable[TypeSurvey], cell: int) -> Literal[1, 2, 4]:
+    """The least at which the finest type is no thinner than can be painted well."""
+    finest = min((one.thickness for one in found), default=_FINE)
+    possible: tuple[Literal[1, 2, 4], ...] = (1, 2, 4)
+    possible = tuple(times for times in possible if times <= cell)
+    return next((times for times in possible if times * finest >= _FINE), possible[-1])
+
+
+def examples_of(samples: Sequence[Sample], window: int, found: Survey) -> Examples:
+    """What the samples of one type say of the masks that are to be drawn for it.
+
+    They are not turned if the surface has a direction, nor if they themselves run one way.
+    """
+    masks = [mask for sample in samples for mask in _instances(sample, window)]
+    return Examples.of(
+        masks,
+        directed=found.directed or runs_one_way(masks),
+        places=look((sample.image, sample.mask) for sample in samples),
+    )
+
+
+def _instances(sample: Sample, window: int) -> list[Mask]:
     """The defects of one image that lie apart, each tight [h,w]."""
     return [piece.shape for piece in pieces(sample.mask, max(1, window // 4))]
 
 
 def _look(samples: Sequence[Sample], window: int) -> TypeSurvey:
-    shapes = [shape for sample in samples for shape in instances(sample, window)]
+    shapes = [shape for sample in samples for shape in _instances(sample, window)]
     return TypeSurvey(
         images=len(samples),
         instances=len(shapes),
         longest=float(np.median([max(shape.shape) for shape in shapes])),
         width=float(np.median([_width(shape) for shape in shapes])),
+        thickness=float(np.median([_thickness(sample) for sample in samples])),
         area=float(np.median([shape.sum() for shape in shapes])),
         strength=float(np.median([_strength(sample) for sample in samples])),
     )
 
 
 def _faults(
-    defect_type: str, samples: Sequence[Sample], found: TypeSurvey, window: int
+    defect_type: str, samples: Sequence[Sample], found: TypeSurvey, window: int, magnify: int
 ) -> Iterator[str]:
     """What a quality engineer should know before time is spent."""
     wide = [s.path.name for s in samples if s.mask.mean() > 0.5]
@@ -95,20 +136,17 @@ def _faults(
             f"{defect_type}: the mask of {wide[0]} covers more than half of the picture; a mask "
             "marks the defect alone"
         )
-    if found.width < _LOST:
+    if magnify * found.thickness < _FINE:
         yield (
-            f"{defect_type}: the defects are {found.width:.1f} px thin, less than the "
-            f"{_LOST:.0f} px that can be painted; take pictures at a higher resolution"
+            f"{defect_type}: the defects are {found.thickness:.1f} px thin and will come out "
+            "softer than they are; pictures at a higher resolution help"
         )
-    elif found.width < _COARSE:
-        yield (
-            f"{defect_type}: the defects are {found.width:.1f} px thin and will come out softer "
-            "than they are; pictures at a higher resolution help"
-        )
-    if found.longest > 2 * window:
+    seen = 2 * window if magnify == 1 else window // magnify
+    if found.longest > seen:
         yield (
             f"{defect_type}: the defects are {found.longest:.0f} px long, and the model sees "
-            f"{window} px at once; they are painted in tiles, and large forms are not learned"
+            f"{window // magnify} px at once; they are painted in tiles, and large forms are not "
+            "learned"
         )
     if found.images < 5:
         yield f"{defect_type}: {found.images} examples; 5 to 10 are needed to tell what varies"
@@ -134,16 +172,40 @@ def _width(shape: Mask) -> float:
     return 2 * float(inside.max()) - 1
 
 
+def _thickness(sample: Sample) -> float:
+    """Of the px in the mask that are at least half as far from the surroundings as its furthest.
+
+    Masks are drawn wider than what they mark.
+    """
+    grey = _grey(sample.image)
+    around = _around(grey, sample.mask)
+    if around is None:
+        return _width(sample.mask)
+    away = np.where(sample.mask, np.abs(grey - around), 0)
+    strong = away >= _HALF * np.percentile(away[sample.mask], 95)
+    fine = np.pad(strong & sample.mask, 1).astype(np.uint8).repeat(_FINER, 0).repeat(_FINER, 1)
+    inside = cv2.distanceTransform(fine, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    ridge = np.sort(inside[(inside > 0) & (inside >= cv2.dilate(inside, np.ones((3, 3))))])
+    weight = np.cumsum(ridge**2)  # so that specks do not count
+    middle = ridge[np.searchsorted(weight, weight[-1] / 2)]
+    return (2 * float(middle) - 1) / _FINER
+
+
 def _strength(sample: Sample) -> float:
     grey = _grey(sample.image)
-    mask = sample.mask.astype(np.uint8)
-    ring = (cv2.dilate(mask, np.ones((17, 17), np.uint8)) > 0) & (
-        cv2.dilate(mask, np.ones((5, 5), np.uint8)) == 0
-    )
-    if not ring.any():
+    around = _around(grey, sample.mask)
+    if around is None:
         return 1.0
-    around = float(np.median(grey[ring]))
     return float(np.percentile(grey[sample.mask], 5)) / max(around, 1e-3)
+
+
+def _around(grey: np.ndarray, mask: Mask) -> float | None:
+    """Median brightness of a ring around a mask, if there is one."""
+    own = mask.astype(np.uint8)
+    ring = (cv2.dilate(own, np.ones((17, 17), np.uint8)) > 0) & (
+        cv2.dilate(own, np.ones((5, 5), np.uint8)) == 0
+    )
+    return float(np.median(grey[ring])) if ring.any() else None
 
 
 def _grey(image: Bits) -> np.ndarray:

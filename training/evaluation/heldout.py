@@ -22,7 +22,7 @@ from defectrt.progress import Progress
 from ..data.crops import Augmentation, Batch, Crops
 from ..data.samples import GOOD, Sample
 from ..models.stable_diffusion import open_model
-from ..record import read_record, refuse_seen
+from ..record import RunRecord, read_record, refuse_seen
 from .previews import grid
 from .probe import Made, Probe, appearance, outside_error
 
@@ -116,7 +116,7 @@ def evaluate(
         steps=steps,
         device=device,
     )
-    window, good = record.image_size, [s for s in samples if s.defect_type == GOOD]
+    good = [s for s in samples if s.defect_type == GOOD]
     skipped = {
         defect_type: "the run was not trained for it"
         for defect_type in there
@@ -126,10 +126,10 @@ def evaluate(
     with Progress(len(defect_types), "evaluate", quiet=quiet) as progress:
         for done, defect_type in enumerate(defect_types, 1):
             crops = _crops(
-                [s for s in samples if s.defect_type == defect_type], good, window, count, seed
+                [s for s in samples if s.defect_type == defect_type], good, record, count, seed
             )
             if crops is None:
-                skipped[defect_type] = f"its defects fill the window of {window} px"
+                skipped[defect_type] = f"its defects fill the window of {record.image_size} px"
                 continue
             figures[defect_type], made = _measure(
                 probe, *crops, texts[defect_type], batch_size, seed
@@ -170,11 +170,11 @@ _Crops = tuple[Floats, Floats, Floats]
 
 
 def _crops(
-    defects: Sequence[Sample], good: Sequence[Sample], window: int, count: int, seed: int
+    defects: Sequence[Sample], good: Sequence[Sample], record: RunRecord, count: int, seed: int
 ) -> _Crops | None:
     """Real crops with their masks, and the crops to paint on, each up to ``count``; or none."""
     order = np.random.default_rng(seed).permutation(len(defects)).tolist()
-    found = (_crop(defects[i], window, seed) for i in order)
+    found = (_crop(_still([defects[i]], record, seed)) for i in order)
     real = list(islice((crop for crop in found if crop is not None), count))
     if not real:
         return None
@@ -182,13 +182,16 @@ def _crops(
     mask = np.concatenate([b.mask for b in real])
     if not good:
         return pixels, mask, pixels
-    canvas = Crops(good, window, seed=seed, augmentation=_STILL).batch(0, len(real))
+    canvas = _still(good, record, seed).batch(0, len(real))
     return pixels, mask, canvas.pixels
 
 
-def _crop(sample: Sample, window: int, seed: int) -> Batch | None:
+def _still(samples: Sequence[Sample], record: RunRecord, seed: int) -> Crops:
+    return Crops(samples, record.image_size, seed=seed, magnify=record.magnify, augmentation=_STILL)
+
+
+def _crop(crops: Crops) -> Batch | None:
     """A crop around the defect with something of its surroundings in view, if there is one."""
-    crops = Crops([sample], window, seed=seed, augmentation=_STILL)
     tried = (crops.batch(step, 1) for step in range(_TRIES))
     return next((batch for batch in tried if batch.mask.mean() <= _FILLED), None)
 

@@ -119,25 +119,27 @@ class Previews:
 
 def _fixed(samples: Sequence[Sample], config: TrainConfig) -> Batch:
     """Masks of every defect type in turn, over good images if there are any."""
-    assert config.window is not None
     good = [s for s in samples if s.defect_type == GOOD]
     defect_types = sorted({s.defect_type for s in samples} - {GOOD}) or [GOOD]
     each = -(-_SAMPLES // len(defect_types))
     crops = [
-        Crops([s for s in samples if s.defect_type == defect_type], config.window, seed=config.seed)
+        _crops([s for s in samples if s.defect_type == defect_type], config)
         for defect_type in defect_types
     ]
     batches = [crop.batch(0, each) for crop in crops]
     pixels = [batch.pixels for batch in batches]
     if good:
-        pixels = [
-            Crops(good, config.window, seed=config.seed).batch(0, each * len(defect_types)).pixels
-        ]
+        pixels = [_crops(good, config).batch(0, each * len(defect_types)).pixels]
     return Batch(
         np.concatenate(pixels),
         np.concatenate([batch.mask for batch in batches]),
         tuple(defect_type for batch in batches for defect_type in batch.defect_types),
     )
+
+
+def _crops(samples: Sequence[Sample], config: TrainConfig) -> Crops:
+    assert config.window is not None
+    return Crops(samples, config.window, seed=config.seed, magnify=config.magnify)
 
 
 def grid(columns: Sequence[Floats], defect_types: Sequence[str]) -> Levels:

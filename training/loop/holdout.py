@@ -43,7 +43,14 @@ class HoldOut:
         assert config.window is not None
         self._stage, self._config, self._run = stage, config, run
         still = Augmentation("none", contrast=0, brightness=0)
-        self._crops = Crops(samples, config.window, good=0, seed=0, augmentation=still)
+        self._crops = Crops(
+            samples,
+            config.window,
+            good=0,
+            seed=0,
+            magnify=config.magnify,
+            augmentation=still,
+        )
         self._curve = [(s, loss) for s, loss in read_curve(run) if s <= step]
         if not (run / _BEST).is_file():
             self._curve = []

@@ -70,6 +70,7 @@ def record(
         base_model=name,
         base_sha256=fingerprint(base),
         image_size=config.window or 1,
+        magnify=config.magnify,
         processes=processes,
         config=config.model_dump(mode="json"),
         prompts=prompts_of(samples, config),

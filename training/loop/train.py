@@ -182,6 +182,7 @@ def _prepare(
         config.window,
         good=config.good,
         seed=config.seed,
+        magnify=config.magnify,
         augmentation=Augmentation(config.flip, config.turn, config.contrast, config.brightness),
     )
     stage = make_stage(model, samples, config, accelerator.device)
@@ -392,6 +393,11 @@ def _fit(model: StableDiffusion, config: TrainConfig) -> TrainConfig:
         raise InputError(
             f"a window of {window} px does not divide by {factor}, which this model "
             f"needs; take {max(1, round(window / factor)) * factor}"
+        )
+    if config.magnify > model.downscale:
+        raise InputError(
+            f"magnify: {config.magnify} px are more than the {model.downscale} px of a cell of "
+            "this model's latents; nothing finer can be painted"
         )
     if config.prediction not in (None, model.prediction_type):
         raise InputError(

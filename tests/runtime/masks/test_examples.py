@@ -19,6 +19,7 @@ from defectrt.masks.examples import (
     write_examples,
 )
 from defectrt.masks.pieces import tight
+from defectrt.masks.places import Places
 from defectrt.synthesis.job import synthesize
 
 
@@ -31,17 +32,25 @@ def bar(length=40, width=3):
     return np.ones((width, length), bool)
 
 
+#: Places without a limit.
+ANY = Places(low=0.0, high=1e3, at_frame=True)
+
+
+def examples(*masks):
+    return Examples.of(masks, directed=False, places=ANY)
+
+
 def drawn(shapes, count=200, seed=0):
     rng = np.random.default_rng(seed)
     return [shapes(rng, (300, 300))(1.0)[0] for _ in range(count)]
 
 
 def test_no_two_are_alike_and_all_are_near_the_examples_in_size():
-    examples = [disc(5), disc(9)]
-    made = drawn(ExampleShapes(examples, directed=False))
+    own = [disc(5), disc(9)]
+    made = drawn(ExampleShapes(own, directed=False))
     assert len({shape.tobytes() + bytes(shape.shape) for shape in made}) == len(made)
     areas = np.array([shape.sum() for shape in made])
-    low, high = (example.sum() for example in examples)
+    low, high = (example.sum() for example in own)
     assert 0.4 * low < areas.min() < 0.7 * low
     assert 1.4 * high < areas.max() < 2.5 * high
     assert all(shape.any(axis=0).all() or shape.any(axis=1).all() for shape in made)
@@ -104,13 +113,14 @@ def test_the_file_keeps_the_masks(tmp_path):
     mask = np.zeros((9, 20), bool)
     mask[2:5, 3:17] = True
     mask[3, 8] = False
-    write_examples(tmp_path, {"pit": [mask, disc()], "line": [bar()]}, directed=True)
+    line = Examples.of([bar()], directed=True, places=ANY)
+    write_examples(tmp_path, {"pit": examples(mask, disc()), "line": line})
     read = read_examples(tmp_path)
-    assert read.directed
-    np.testing.assert_array_equal(read.masks("pit")[0], tight(mask))
-    np.testing.assert_array_equal(read.masks("pit")[1], disc())
-    assert read.masks("dent") == []
-    assert read_examples(tmp_path / "elsewhere") is None
+    assert (read["line"], read["pit"].directed) == (line, False)
+    np.testing.assert_array_equal(read["pit"].masks()[0], tight(mask))
+    np.testing.assert_array_equal(read["pit"].masks()[1], disc())
+    assert read.keys() == {"pit", "line"}
+    assert read_examples(tmp_path / "elsewhere") == {}
 
 
 GOOD = {"height": 2, "width": 3, "bits": "/A=="}
@@ -128,11 +138,13 @@ GOOD = {"height": 2, "width": 3, "bits": "/A=="}
     ],
 )
 def test_a_file_that_is_not_what_it_should_be(tmp_path, change, said):
-    text = json.dumps({"shapes": {"pit": [GOOD | change]}, "directed": False})
+    pit = {"shapes": [GOOD | change], "directed": False, "places": ANY.model_dump()}
+    text = json.dumps({"pit": pit})
     (tmp_path / SHAPES_FILE).write_text(text)
     with pytest.raises(EngineError, match=rf"not the shapes of examples: .*{said}"):
         read_examples(tmp_path)
-    assert Examples.model_validate_json(text.replace(json.dumps(GOOD | change), json.dumps(GOOD)))
+    (tmp_path / SHAPES_FILE).write_text(text.replace(json.dumps(GOOD | change), json.dumps(GOOD)))
+    assert read_examples(tmp_path).keys() == {"pit"}
 
 
 def test_a_file_that_is_too_large_is_not_read(tmp_path):
@@ -144,7 +156,7 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path):
 def test_an_engine_that_has_examples_draws_its_masks_from_them(parts, fake_engine, tmp_path):
     directory, engine = fake_engine
     name = engine.manifest.defect_types[0]
-    write_examples(directory, {name: [disc(4)]}, directed=False)
+    write_examples(directory, {name: examples(disc(4))})
     options = {"engine": directory, "defect": name, "quiet": True}
     synthesize(parts[0], tmp_path / "a", **options)
     assert {r["masks"][0]["from"] for r in records(tmp_path / "a")} == {"examples"}
@@ -158,7 +170,7 @@ def test_a_size_holds_for_every_source_of_shapes(parts, fake_engine, tmp_path, s
     name = engine.manifest.defect_types[0]
     more = {"mask_bank": parts[1]} if source == "bank" else {}
     if source == "examples":
-        write_examples(directory, {name: [disc(9)]}, directed=False)
+        write_examples(directory, {name: examples(disc(9))})
     options = {"engine": directory, "defect": name, "quiet": True, "count": 4} | more
     synthesize(parts[0], tmp_path / "out", size=(7, 12), **options)
     for record in records(tmp_path / "out"):

@@ -132,7 +132,7 @@ def test_no_pixel_is_forbidden_and_no_mask_is_clipped(
     rng = np.random.default_rng(seed)
     field = cv2.GaussianBlur(rng.normal(size=(120, 150)), (0, 0), rough)
     region = field < np.quantile(field, share)
-    monkeypatch.setattr(sources, "_open_regions", lambda config: Fixed(region))
+    monkeypatch.setattr(sources, "_open_regions", lambda *_: Fixed(region))
     options = options_of(bank)[drawn] | {"instances": instances, "margin": margin}
     source = source_of(defect, seed, **options)
     try:
@@ -162,7 +162,7 @@ def test_no_pixel_is_forbidden_and_no_mask_is_clipped(
 
 def test_regions_are_told_once_an_image_and_forgotten_with_it(monkeypatch):
     region = Fixed(np.ones((120, 150), bool))
-    monkeypatch.setattr(sources, "_open_regions", lambda config: region)
+    monkeypatch.setattr(sources, "_open_regions", lambda *_: region)
     source = source_of()
     images = [IMAGE.copy(), IMAGE.copy()]
     with ThreadPoolExecutor(4) as pool:
@@ -179,7 +179,7 @@ def test_a_region_that_cannot_be_told_is_asked_for_once(monkeypatch):
         raise InputError(f"{source}: cannot be told")
 
     calls = []
-    monkeypatch.setattr(sources, "_open_regions", lambda config: refuse)
+    monkeypatch.setattr(sources, "_open_regions", lambda *_: refuse)
     source = source_of()
     for sample in range(3):
         with pytest.raises(InputError, match=r"7.png: cannot be told"):
@@ -236,8 +236,11 @@ def test_given_masks_lie_in_their_region_or_the_image_is_out(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"masks": "a", "mask_bank": "b"}, "masks, mask_bank and shape exclude each other"),
-        ({"mask_bank": "a", "shape": "blob"}, "masks, mask_bank and shape exclude each other"),
+        ({"masks": "a", "mask_bank": "b"}, "masks, mask_bank, shape and like exclude each other"),
+        (
+            {"mask_bank": "a", "shape": "blob"},
+            "masks, mask_bank, shape and like exclude each other",
+        ),
         ({"shape": "scrach"}, "shape 'scrach': one of blob, crack, dent, hole, particle, perlin"),
         ({"within": "foreground", "golden": "g", "legal": "l"}, "within and golden exclude"),
         ({"golden": "g"}, "golden needs legal, forbidden or both"),

@@ -32,8 +32,8 @@ def instance(y, x, size=64):
     return mask
 
 
-def make(engine, instances, seed, candidates):
-    pipeline = Pipeline(engine, SynthesisConfig(candidates=candidates))
+def make(engine, instances, seed, candidates, **options):
+    pipeline = Pipeline(engine, SynthesisConfig(candidates=candidates, **options))
     good = SourceImage("part.png", np.full((64, 64, 3), GREY, np.uint8))
     (task,) = Scheduler(engine).run([Task(pipeline.sample(good, 0, instances, seed))])
     return task.result()
@@ -44,6 +44,19 @@ def is_dark(seed, tile, candidate):
     noise = normal(seed, tile, candidate, (3, LATENT, LATENT))
     at = slice(LATENT // 2 - 2, LATENT // 2 + 2)
     return noise[:, at, at].mean() < 0
+
+
+def test_an_engine_for_fine_defects_sees_less_of_the_image_enlarged():
+    engine = FakeEngine()
+    engine.manifest = engine.manifest.model_copy(update={"magnify": 2})
+    mask = np.zeros((64, 64), bool)
+    mask[30, 28:34] = True
+    sample = make(engine, [mask], seed=0, candidates=1, grow=1, feather=2, context=4)
+    (tile,) = sample.figures["tiles"]
+    assert tile["window"]["side"] == WINDOW // 2
+    assert sample.fault is None
+    assert (sample.image[~sample.band] == GREY).all()
+    assert sample.image[mask].mean() < GREY - 20
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -42,6 +42,16 @@ def test_at_its_own_resolution_scaled_or_in_pieces(length, side, count):
     np.testing.assert_array_equal(painted(tiles, mask.shape), mask)
 
 
+@pytest.mark.parametrize(("length", "count"), [(16, 1), (17, 2), (48, 3)])
+def test_what_was_learned_enlarged_is_never_made_smaller(length, count):
+    mask = np.zeros((80, 300), bool)
+    mask[40, 20 : 20 + length] = True
+    tiles = list(cut(mask, SIDE, CONTEXT, scale=1))
+    assert len(tiles) == count
+    assert {tile.window.side for tile in tiles} == {SIDE}
+    np.testing.assert_array_equal(painted(tiles, mask.shape), mask)
+
+
 @pytest.mark.parametrize(
     "mask",
     [

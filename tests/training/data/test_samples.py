@@ -122,6 +122,23 @@ def test_crops_show_the_defect_and_keep_the_mask_exact(size):
         np.testing.assert_array_equal(batch.pixels[:, :1] > 0, batch.mask == 1)
 
 
+@pytest.mark.parametrize("magnify", [2, 4])
+def test_enlarged_crops_show_less_and_keep_the_mask_exact(magnify):
+    samples = [marked(64, 48, seed=s) for s in range(3)]
+    still = Augmentation("none", contrast=0, brightness=0)
+    batch = Crops(samples, 32, magnify=magnify, augmentation=still).batch(0, 16)
+    small = batch.mask[:, 0, ::magnify, ::magnify]
+    assert batch.pixels.shape == (16, 3, 32, 32)
+    assert small.shape[1:] == (32 // magnify, 32 // magnify)
+    assert small.any(axis=(1, 2)).all()
+    again = small.repeat(magnify, 1).repeat(magnify, 2)
+    np.testing.assert_array_equal(batch.mask[:, 0], again)
+    inside = cv2.erode(again[0], np.ones((3, 3))) > 0
+    outside = cv2.dilate(again[0], np.ones((2 * magnify + 1, 2 * magnify + 1))) == 0
+    assert (batch.pixels[0, 0][inside] > 0).all()
+    assert (batch.pixels[0, 0][outside] < 0).all()
+
+
 def test_crops_are_a_function_of_seed_and_step():
     samples = [marked(64, 64, seed=s) for s in range(5)]
     a, b, c = Crops(samples, 32, seed=1), Crops(samples, 32, seed=1), Crops(samples, 32, seed=2)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from defectrt.training.data.samples import GOOD, Sample
-from defectrt.training.data.survey import survey
+from defectrt.training.data.survey import examples_of, survey
 
 
 def surface(seed=0, side=128):
@@ -34,7 +35,7 @@ def good(image):
 
 def test_sizes_and_strength_are_those_that_were_drawn():
     samples = [spot(seed=i, height=9, width=21, dark=75) for i in range(5)]
-    found = survey([*samples, good(surface(9))], 96)
+    found = survey([*samples, good(surface(9))], 96, 4)
     pit = found.defect_types["pit"]
     assert (pit.images, pit.instances, pit.longest, pit.area) == (5, 5, 21, 9 * 21)
     assert pit.width == pytest.approx(9, abs=1)
@@ -42,17 +43,59 @@ def test_sizes_and_strength_are_those_that_were_drawn():
     assert (found.good, found.directed, found.warnings) == (1, False, ())
 
 
+@pytest.mark.parametrize(("height", "magnify"), [(9, 1), (3, 1), (2, 2), (1, 4)])
+def test_fine_defects_are_enlarged_by_what_they_show_not_by_their_masks(height, magnify):
+    def line(seed):
+        sample = spot(seed=seed, height=height, width=16)
+        mask = sample.mask.copy()
+        mask[38 : 42 + height, 28:48] = True
+        return Sample(sample.path, sample.defect_type, sample.image, mask)
+
+    found = survey([*map(line, range(5)), good(surface(9))], 96, 4)
+    assert found.defect_types["pit"].thickness == pytest.approx(height, abs=0.6)
+    assert found.magnify == magnify
+    assert survey([*map(line, range(5)), good(surface(9))], 96, 2).magnify == min(2, magnify)
+
+
 def test_a_surface_with_a_direction():
     samples = [spot(seed=i) for i in range(5)]
-    assert survey([*samples, good(stripes())], 96).directed
+    assert survey([*samples, good(stripes())], 96, 4).directed
+
+
+def lines(angles):
+    samples = []
+    for i, angle in enumerate(angles):
+        image, mask = surface(i), np.zeros((128, 128), np.uint8)
+        dx, dy = 25 * np.cos(np.radians(angle)), 25 * np.sin(np.radians(angle))
+        cv2.line(mask, (int(64 - dx), int(64 - dy)), (int(64 + dx), int(64 + dy)), 1, 3)
+        image[mask > 0] = 60
+        samples.append(Sample(Path(f"{i}.png"), "line", image, mask > 0))
+    return samples
+
+
+@pytest.mark.parametrize(
+    ("samples", "directed"),
+    [
+        (lines([80, 85, 91, 99, 100]), True),
+        (lines([175, 178, 1, 5, 8]), True),  # an axis has no end: 175 degrees are near 5
+        (lines([0, 40, 80, 120, 160]), False),
+        (lines([90, 91, 92]), False),  # too few to tell
+        ([spot(seed=i) for i in range(6)], False),  # nothing is long
+    ],
+)
+def test_shapes_are_not_turned_if_the_examples_run_one_way(samples, directed):
+    found = survey([*samples, good(surface(99))], 96, 4)
+    assert not found.directed
+    examples = examples_of(samples, 96, found)
+    assert examples.directed is directed
+    assert len(examples.masks()) == len(samples)
 
 
 @pytest.mark.parametrize(
     ("samples", "said"),
     [
         ([spot(seed=i, height=100, width=100) for i in range(5)], "covers more than half"),
-        ([spot(seed=i, height=1, width=60) for i in range(5)], "1.0 px thin, less than"),
-        ([spot(seed=i, height=3, width=60) for i in range(5)], "will come out softer"),
+        ([spot(seed=i, height=1, width=20) for i in range(5)], "1.0 px thin and will come out"),
         ([spot(seed=i, height=9, width=98) for i in range(5)], "98 px long"),
         ([spot(seed=i) for i in range(4)], "4 examples; 5 to 10"),
         ([spot(seed=0) for _ in range(5)], "the same picture"),
@@ -60,6 +103,6 @@ def test_a_surface_with_a_direction():
     ],
 )
 def test_what_will_not_work_is_said(samples, said):
-    window = 48 if "long" in said else 96
-    warnings = survey([*samples, good(surface(99))], window).warnings
+    window, cell = 48 if "long" in said else 96, 2 if "thin" in said else 4
+    warnings = survey([*samples, good(surface(99))], window, cell).warnings
     assert [said in warning for warning in warnings] == [True], warnings

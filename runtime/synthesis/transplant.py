@@ -1,0 +1,245 @@
+"""Defects from examples, untrained: the change that a real defect makes, on another background.
+
+What a defect does to its surface is told from what the surface would look like without it, which is
+filled in from around it. The change is a ratio of brightness, channel by channel, so on a darker
+surface it is as much smaller; it is turned, mirrored, bent and scaled together with its mask. One
+example is enough, and no model paints: adding noise and taking it off again with the bundled engine
+only made such a change look less like its example (``docs/decisions/0020-like.md``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from math import ceil, hypot
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..config.synthesis import SynthesisConfig
+from ..diffusion.seeds import sample_seed
+from ..errors import InputError
+from ..files import sha256_of
+from ..images.compositing import composite
+from ..images.folder import find_images
+from ..images.reading import read_image
+from ..images.types import Bits, Mask, Pixels, without_alpha
+from ..masks.examples import Examples, bent, runs_one_way
+from ..masks.pairing import Names
+from ..masks.pieces import pieces, tight
+from ..masks.places import look
+from ..masks.reading import read_mask
+from ..masks.source import Placed, digest
+from .pipeline import Sample, SourceImage
+from .scheduler import Call, Work
+
+__all__ = ["Donor", "DonorShapes", "read_donors", "transplanted"]
+
+Rng = np.random.Generator
+
+#: Px around a mask in which a defect still changes its surface, and those over which that ends.
+_AROUND, _FADE = 3, 1.0
+#: Brightness that counts as much as the defect's where it is dark, so that black has a ratio.
+_BLACK = 0.02
+#: Radius of what is filled in from, px.
+_FILL = 5.0
+#: Smallest and largest scale; how far an outline is bent, a share of its size; change of strength.
+_SCALE, _BEND, _STRENGTH = (0.8, 1.25), 0.08, 0.15
+#: Share of a defect's px that have to differ at all.
+_SEEN = 0.3
+#: Px between the pieces of a mask from which each has a direction of its own.
+_APART = 24
+#: Degrees that a shape may lean where all examples run one way.
+_LEAN = 10.0
+
+
+@dataclass(frozen=True)
+class Donor:
+    """A real defect: what it changes [h,w,3], the logarithm of a ratio, and its mask [h,w]."""
+
+    change: Pixels
+    mask: Mask
+    file: str
+    sha256: str
+
+
+def read_donors(folder: Path) -> dict[str, tuple[list[Donor], Examples]]:
+    """The defects of a folder of images with masks, by type, and what they say of places.
+
+    A type is a folder in it; images right in it are of one type, which is called like it. Raises
+    `InputError` for a folder that holds no image with a mask, and for files that cannot be read.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder of examples")
+    names = (PurePosixPath(p.relative_to(folder).as_posix()) for p in find_images(folder))
+    pairs = list(Names(names).pairs())
+    if faults := [f"{folder / p.image}: {p.fault}" for p in pairs if p.fault]:
+        raise InputError("\n".join(faults))
+    found: dict[str, list[tuple[Bits, Mask, Donor]]] = {}
+    for pair in pairs:
+        if pair.mask:
+            name = pair.image.parts[0] if len(pair.image.parts) > 1 else folder.resolve().name
+            found.setdefault(name, []).append(_read(folder, str(pair.image), str(pair.mask)))
+    if not found:
+        raise InputError(
+            f"{folder}: holds no image with a mask; expected NAME.jpg beside NAME_mask.png"
+        )
+    return {
+        name: (
+            [donor for *_, donor in own],
+            Examples.of(
+                [donor.mask for *_, donor in own],
+                directed=runs_one_way([p.shape for _, m, _ in own for p in pieces(m, _APART)]),
+                places=look((image, mask) for image, mask, _ in own),
+            ),
+        )
+        for name, own in sorted(found.items())
+    }
+
+
+class DonorShapes:
+    """Shapes of the donors, see `defectrt.masks.sources.Shapes`; each can be made again."""
+
+    def __init__(self, donors: Sequence[Donor], *, directed: bool) -> None:
+        """Where they are ``directed``, they are not turned."""
+        self._donors, self._directed = donors, directed
+
+    def __call__(self, rng: Rng, size: tuple[int, int]) -> Any:
+        """One donor, warped anew at every scale."""
+        number = int(rng.integers(len(self._donors)))
+        donor = self._donors[number]
+
+        def make(scale: float) -> tuple[Mask, dict[str, Any]]:
+            record = {
+                "from": "like",
+                "file": donor.file,
+                "sha256": donor.sha256,
+                "donor": number,
+                "scale": round(scale, 4),
+                "shape_seed": int(rng.integers(2**53)),
+            }
+            return self.again(record)[0], record
+
+        return make
+
+    def again(self, record: dict[str, Any]) -> tuple[Mask, Pixels]:
+        """The mask [h,w] of a record, and its change, `_AROUND` px larger on every side."""
+        rng = np.random.default_rng(record["shape_seed"])
+        low, high = _SCALE
+        scale = record["scale"] * float(rng.uniform(low, high))
+        angle = rng.uniform(-_LEAN, _LEAN) if self._directed else rng.uniform(0, 360)
+        strength = np.float32(1 + rng.uniform(-_STRENGTH, _STRENGTH))
+        donor = self._donors[record["donor"]]
+        mirrored = slice(None, None, -1 if rng.integers(2) else 1)
+        mask, change = donor.mask[:, mirrored], donor.change[:, mirrored]
+        half = ceil(hypot(*mask.shape) * scale / 2) + _AROUND + 2
+        x, y = bent(half, _BEND * float(mask.sum()) ** 0.5 * scale, rng)
+        cos, sin = np.cos(np.radians(angle)) / scale, np.sin(np.radians(angle)) / scale
+        h, w = mask.shape
+        to_x = (cos * x - sin * y + (w - 1) / 2).astype(np.float32)
+        to_y = (sin * x + cos * y + (h - 1) / 2).astype(np.float32)
+        covered = cv2.remap(mask.astype(np.float32), to_x, to_y, cv2.INTER_LINEAR) >= 0.5
+        if not covered.any():
+            covered[half, half] = True
+        warped = cv2.remap(change, to_x + _AROUND, to_y + _AROUND, cv2.INTER_LINEAR)
+        (rows,), (columns,) = covered.any(axis=1).nonzero(), covered.any(axis=0).nonzero()
+        top, bottom = int(rows[0]) - _AROUND, int(rows[-1]) + 1 + _AROUND
+        left, right = int(columns[0]) - _AROUND, int(columns[-1]) + 1 + _AROUND
+        return tight(covered), np.asarray(strength * warped[top:bottom, left:right], np.float32)
+
+    def record(self) -> dict[str, Any]:
+        """All donors by their content."""
+        return {"from": "like", "donors": digest(f"{d.sha256} {d.file}" for d in self._donors)}
+
+
+def transplanted(
+    shapes: DonorShapes,
+    config: SynthesisConfig,
+    source: SourceImage,
+    number: int,
+    placed: Sequence[Placed],
+) -> Work[Sample]:
+    """A sample of transplanted defects; the label is where the example's own mask came to lie."""
+    return (yield Call("paint", partial(_paint, shapes, config, source, number, placed)))
+
+
+def _paint(
+    shapes: DonorShapes,
+    config: SynthesisConfig,
+    source: SourceImage,
+    number: int,
+    placed: Sequence[Placed],
+) -> Sample:
+    image = source.image
+    full = np.zeros((*image.shape[:2], 3), np.float32)
+    label = np.zeros(image.shape[:2], bool)
+    for instance in placed:
+        _, change = shapes.again(instance.record)
+        y, x = (start - _AROUND for start in instance.record["corner"])
+        top, left = max(0, -y), max(0, -x)
+        view = full[y + top : y + change.shape[0], x + left : x + change.shape[1]]
+        view += change[top : top + view.shape[0], left : left + view.shape[1]]
+        label |= instance.mask
+    levels = _levels(image)
+    moved = (levels + _BLACK) * np.exp(full) - _BLACK - levels
+    band = (full != 0).any(axis=2)
+    made = composite(image, np.asarray(moved, np.float32), band.astype(np.float32))
+    changed = (made != image).any(axis=2)
+    amount = np.abs(moved).max(axis=2)
+    visibility = float(amount[label].mean())
+    fault = None if changed[label].mean() > _SEEN else "the defect cannot be seen there"
+    return Sample(
+        source=source,
+        number=number,
+        seed=sample_seed(config.seed, source.name, number),
+        image=made,
+        label=label,
+        band=band,
+        figures={
+            "tiles": [],
+            "mask_area": int(label.sum()),
+            "refined_area": int(label.sum()),
+            "changed_area": int(changed.sum()),
+            "outside_error": 0,
+            "latent_outside_error": 0.0,
+            "visibility": visibility,
+            "coverage": float((amount >= config.min_change)[label].mean()),
+            "seam": 0.0,
+        },
+        tries=1,
+        rejected=[fault] if fault else [],
+        fault=fault,
+    )
+
+
+def _read(folder: Path, image: str, mask: str) -> tuple[Bits, Mask, Donor]:
+    bits = read_image(folder / image)
+    where = read_mask(folder / mask, (bits.shape[0], bits.shape[1]))
+    reach = cv2.dilate(where.astype(np.uint8), np.ones((2 * _AROUND + 1,) * 2, np.uint8))
+    levels = _levels(bits)
+    filled = _filled(levels, reach)
+    weight = cv2.GaussianBlur(cv2.erode(reach, np.ones((3, 3))).astype(np.float32), (0, 0), _FADE)
+    change = np.log((levels + _BLACK) / (filled + _BLACK)) * weight[..., None] * reach[..., None]
+    padded = np.pad(change, ((_AROUND, _AROUND), (_AROUND, _AROUND), (0, 0)))
+    (rows,), (columns,) = where.any(axis=1).nonzero(), where.any(axis=0).nonzero()
+    part = padded[rows[0] : rows[-1] + 1 + 2 * _AROUND, columns[0] : columns[-1] + 1 + 2 * _AROUND]
+    donor = Donor(part.astype(np.float32), tight(where), image, sha256_of(folder / image))
+    return bits, where, donor
+
+
+def _filled(levels: Pixels, hidden: NDArray[np.uint8]) -> Pixels:
+    """[H,W,3] with what is hidden filled in from around it."""
+    deep = np.rint(levels * np.float32(65535)).astype(np.uint16)
+    planes = (np.ascontiguousarray(deep[..., i]) for i in range(3))
+    filled = [cv2.inpaint(p, hidden, _FILL, cv2.INPAINT_TELEA) for p in planes]
+    return np.stack(filled, axis=2).astype(np.float32) / np.float32(65535)
+
+
+def _levels(image: Bits) -> Pixels:
+    """[H,W,C] -> [H,W,3] in [0,1], without alpha."""
+    colour = without_alpha(image).astype(np.float32) / np.float32(np.iinfo(image.dtype).max)
+    return np.asarray(np.broadcast_to(colour, (*colour.shape[:2], 3)), np.float32)

@@ -1,0 +1,247 @@
+"""Masks that are proposed for defective images without one, to be looked at before they are used.
+
+What a good surface looks like at each place, the good images say: how much darker or brighter than
+its surroundings a px gets there. What is further away than almost all of them is proposed, down to
+half of its own contrast. Where the images show the same view, their places are compared px by px,
+otherwise roughly, so that rims and edges, which every image has, are no defects.
+
+A proposed mask says so in its file, and no longer once somebody has changed it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from io import BytesIO
+from itertools import islice
+from pathlib import Path, PurePosixPath
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, PngImagePlugin
+
+from defectrt.errors import InputError
+from defectrt.files import write_whole
+from defectrt.images.reading import read_image
+from defectrt.images.types import Bits, Mask, without_alpha
+from defectrt.progress import Progress
+
+from .layouts import GOOD, Tree
+from .layouts.items import SUBSETS, defect_type_of
+from .samples import Sample
+
+__all__ = ["Proposals", "Proposer", "is_proposed", "propose", "proposed_in"]
+
+Field = NDArray[np.float32]
+Box = tuple[int, int, int, int]
+
+#: Blurs between which a defect stands out, standard deviations in px.
+_FINE, _WIDE = 0.8, 12.0
+#: Cells a side on which views that differ are compared; px by which a place may be off.
+_CELLS, _OFF = 48, 2
+#: Percentile of the good images at a place, and of their extremes over all places.
+_USUAL, _EXTREME = 80, 70
+#: Share of a defect's own contrast from which its px are proposed.
+_HALF = 0.45
+#: Px of a piece at least; less is noise. Px from its middle to its rim up to which it is thin.
+_LEAST, _THIN = 6, 2.0
+#: Good images that are looked at.
+_LOOKED_AT = 200
+_KEY = "defectrt-proposed"
+_ADVICE = "mend this and run the same command again"
+
+
+class Proposer:
+    """Knows what good images look like, and proposes what is different in another."""
+
+    def __init__(self, good: Iterable[Bits]) -> None:
+        """From good images [H,W,C]; the more, the fewer false proposals."""
+        fields = [_deviation(image) for image in good]
+        if not fields:
+            raise InputError("there are no good images to compare with")
+        self._shape = fields[0].shape
+        if any(field.shape != self._shape for field in fields):
+            self._shape = (_CELLS, _CELLS)
+        maps = np.stack([_resized(field, self._shape) for field in fields])
+        self._usual = np.median(maps, axis=0).astype(np.float32)
+        self._spread = [self._spread_of(fields, sign) for sign in (-1, 1)]
+        tops = [[away.max() for away in self._away(field)] for field in fields]
+        self._limit = np.percentile(tops, _EXTREME, axis=0)
+
+    def __call__(self, image: Bits, boxes: Sequence[Box] = ()) -> Mask:
+        """The mask [H,W] for an image [H,W,C], maybe empty.
+
+        In ``boxes`` (top, left, bottom, right) something is there, and elsewhere nothing.
+        """
+        both = self._away(_deviation(image))
+        mask = np.zeros(both[0].shape, bool)
+        for top, left, bottom, right in boxes:
+            parts = [away[top:bottom, left:right] for away in both]
+            strongest = max(parts, key=lambda part: float(np.percentile(part, 95)))
+            mask[top:bottom, left:right] |= _from_half(strongest, _HALF * float(strongest.max()))
+        if not boxes:
+            # beside a dark defect its surroundings look bright, and are no defect
+            least = _HALF * max(float(away.max()) for away in both)
+            for away, limit in zip(both, self._limit, strict=True):
+                mask |= _from_half(away, max(float(limit), least))
+        return mask
+
+    def _away(self, deviation: Field) -> tuple[Field, Field]:
+        """How much darker and brighter than usual, in units of what is usual at the place."""
+        shape = (deviation.shape[0], deviation.shape[1])
+        away = deviation - _resized(self._usual, shape)
+        dark, bright = (_resized(spread, shape) for spread in self._spread)
+        return np.maximum(-away, 0) / dark, np.maximum(away, 0) / bright
+
+    def _spread_of(self, fields: Sequence[Field], sign: int) -> Field:
+        size = np.ones((2 * _OFF + 1,) * 2)
+        shifts = [
+            _resized(
+                cv2.dilate(np.maximum(sign * (f - _resized(self._usual, f.shape)), 0), size),
+                self._shape,
+            )
+            for f in fields
+        ]
+        usual = np.percentile(np.stack(shifts), _USUAL, axis=0).astype(np.float32)
+        floor = np.maximum(usual, max(float(np.median(usual)), 1e-3))
+        return np.asarray(cv2.GaussianBlur(floor, (0, 0), 1.0), np.float32)
+
+
+@dataclass
+class Proposals:
+    """What became of the images that had no mask, by name: a mask, or nothing that stands out."""
+
+    proposed: list[str] = field(default_factory=list)
+    nothing: list[str] = field(default_factory=list)
+
+
+def propose(folder: Path, good: Sequence[Sample], *, quiet: bool = True) -> Proposals:
+    """Write a mask for every defective image below ``folder`` that has none.
+
+    Good images are ``good``, or else those that lie in the folder by their names. A mask is called
+    NAME_mask.png and lies beside the image, or where MVTec's layout wants it. A file NAME.txt
+    beside an image, in YOLO's format, holds boxes around its defects. Masks that are there stay as
+    they are. Raises `InputError` for images or boxes that cannot be read.
+    """
+    tree, found = Tree.of(folder), Proposals()
+    without = [
+        pair.image
+        for pair in tree.names.pairs()
+        if not pair.mask and not pair.fault and not _is_good(pair.image)
+    ]
+    targets = {image: _mask_of(tree, image) for image in without}
+    wanted = [image for image in without if not (folder / targets[image]).exists()]
+    if not wanted:
+        return found
+    goods = (sample.image for sample in good[:_LOOKED_AT])
+    own = (read_image(folder / name) for name in tree.images if _is_good(name))
+    proposer = Proposer(goods if good else islice(own, _LOOKED_AT))
+    with Progress(len(wanted), "propose masks", quiet=quiet) as progress:
+        for done, name in enumerate(wanted, 1):
+            image = read_image(folder / name)
+            mask = proposer(image, _boxes((folder / name).with_suffix(".txt"), image.shape[:2]))
+            if mask.any():
+                target = folder / targets[name]
+                target.parent.mkdir(parents=True, exist_ok=True)
+                write_whole(target, _png(mask), advice=_ADVICE)
+            (found.proposed if mask.any() else found.nothing).append(str(name))
+            progress.update(done)
+    return found
+
+
+def proposed_in(folder: Path) -> frozenset[Path]:
+    """The images below a folder whose masks were proposed and are as they were."""
+    tree = Tree.of(folder)
+    pairs = ((pair.image, pair.mask) for pair in tree.names.pairs())
+    return frozenset(folder / i for i, mask in pairs if mask and is_proposed(folder / mask))
+
+
+def is_proposed(path: Path) -> bool:
+    """Whether a mask's file was proposed, and nobody has changed it since."""
+    try:
+        with Image.open(path, formats=("PNG",)) as picture:
+            said = picture.info.get(_KEY)
+            return said is not None and said == _digest(np.asarray(picture) > 0)
+    except (OSError, ValueError):
+        return False
+
+
+def _is_good(image: PurePosixPath) -> bool:
+    folders = [part for part in image.parts[:-1] if part.lower() not in SUBSETS]
+    return any(defect_type_of(part) == GOOD for part in folders)
+
+
+def _mask_of(tree: Tree, image: PurePosixPath) -> PurePosixPath:
+    name = f"{image.stem}_mask.png"
+    if len(image.parts) == 3 and image.parts[0] == "test" and "train" in tree.subfolders():
+        return PurePosixPath("ground_truth", image.parts[1], name)
+    return image.with_name(name)
+
+
+def _boxes(path: Path, size: tuple[int, ...]) -> list[Box]:
+    """Lines of YOLO: class, middle, width and height as shares; none if there is no file."""
+    if not path.is_file():
+        return []
+    height, width = size[:2]
+    boxes = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            _, x, y, w, h = map(float, line.split())
+        except ValueError:
+            raise InputError(f"{path}: line {number}: expected 'class x y width height'") from None
+        if not (0 <= x <= 1 and 0 <= y <= 1 and 0 < w <= 1 and 0 < h <= 1):
+            raise InputError(f"{path}: line {number}: x, y, width and height are shares, 0 to 1")
+        top, bottom = int((y - h / 2) * height), int(np.ceil((y + h / 2) * height))
+        left, right = int((x - w / 2) * width), int(np.ceil((x + w / 2) * width))
+        boxes.append((max(0, top), max(0, left), min(height, bottom), min(width, right)))
+    return boxes
+
+
+def _deviation(image: Bits) -> Field:
+    """How much brighter a px is than its surroundings, as a share of the median: [H,W]."""
+    colour = without_alpha(image).astype(np.float32)
+    grey = colour.reshape(*colour.shape[:2], -1).mean(axis=2)
+    grey /= max(float(np.median(grey)), 1e-3)
+    fine, wide = (cv2.GaussianBlur(grey, (0, 0), sigma) for sigma in (_FINE, _WIDE))
+    return np.asarray(fine - wide, np.float32)
+
+
+def _resized(values: Field, shape: tuple[int, ...]) -> Field:
+    if values.shape == shape:
+        return values
+    return np.asarray(cv2.resize(values, (shape[1], shape[0])), np.float32)
+
+
+def _from_half(away: Field, limit: float) -> Mask:
+    """Every piece that reaches the limit, as far as it has half of its own strongest px."""
+    mask = np.zeros(away.shape, bool)
+    seeds = np.argwhere(away >= max(limit, 1e-6))
+    for y, x in seeds[np.argsort(-away[tuple(seeds.T)], kind="stable")]:
+        if not mask[y, x]:
+            _, labels = cv2.connectedComponents((away > _HALF * away[y, x]).astype(np.uint8))
+            piece = labels == labels[y, x]
+            if piece.sum() >= _LEAST:
+                mask |= _drawn_around(piece)
+    return mask
+
+
+def _drawn_around(piece: Mask) -> Mask:
+    """What is thin, a px wider: as it is marked by hand."""
+    padded = np.pad(piece, 1).astype(np.uint8)
+    if cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE).max() > _THIN:
+        return piece
+    cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+    return np.asarray(cv2.dilate(piece.astype(np.uint8), cross) > 0)
+
+
+def _png(mask: Mask) -> bytes:
+    info, file = PngImagePlugin.PngInfo(), BytesIO()
+    info.add_text(_KEY, _digest(mask))
+    Image.fromarray(mask.astype(np.uint8) * 255).save(file, "png", pnginfo=info)
+    return file.getvalue()
+
+
+def _digest(mask: Mask) -> str:
+    return hashlib.sha256(f"{mask.shape}".encode() + np.packbits(mask).tobytes()).hexdigest()
