@@ -230,7 +230,7 @@ def bent(
     if reach and rng is not None:
         over = max(_SMOOTH, 4 * reach) * fine
         x, y = (axis + reach * _smooth(rng, axis.shape, over) for axis in (x, y))
-    return x, y
+    return np.asarray(x, np.float32), np.asarray(y, np.float32)
 
 
 def runs_one_way(masks: Sequence[Mask]) -> bool:

@@ -146,7 +146,7 @@ class DonorShapes:
         if not covered.any():
             covered[half, half] = True
         warped = cv2.remap(change, to_x + _AROUND, to_y + _AROUND, cv2.INTER_LINEAR)
-        (rows,), (columns,) = covered.any(axis=1).nonzero(), covered.any(axis=0).nonzero()
+        (rows,), (columns,) = np.nonzero(covered.any(axis=1)), np.nonzero(covered.any(axis=0))
         top, bottom = int(rows[0]) - _AROUND, int(rows[-1]) + 1 + _AROUND
         left, right = int(columns[0]) - _AROUND, int(columns[-1]) + 1 + _AROUND
         return tight(covered), np.asarray(strength * warped[top:bottom, left:right], np.float32)
@@ -164,7 +164,8 @@ def transplanted(
     placed: Sequence[Placed],
 ) -> Work[Sample]:
     """A sample of transplanted defects; the label is where the example's own mask came to lie."""
-    return (yield Call("paint", partial(_paint, shapes, config, source, number, placed)))
+    sample: Sample = yield Call("paint", partial(_paint, shapes, config, source, number, placed))
+    return sample
 
 
 def _paint(
@@ -219,13 +220,14 @@ def _paint(
 def _read(folder: Path, image: str, mask: str) -> tuple[Bits, Mask, Donor]:
     bits = read_image(folder / image)
     where = read_mask(folder / mask, (bits.shape[0], bits.shape[1]))
-    reach = cv2.dilate(where.astype(np.uint8), np.ones((2 * _AROUND + 1,) * 2, np.uint8))
+    size = np.ones((2 * _AROUND + 1,) * 2)
+    reach = np.asarray(cv2.dilate(where.astype(np.uint8), size), np.uint8)
     levels = _levels(bits)
     filled = _filled(levels, reach)
     weight = cv2.GaussianBlur(cv2.erode(reach, np.ones((3, 3))).astype(np.float32), (0, 0), _FADE)
     change = np.log((levels + _BLACK) / (filled + _BLACK)) * weight[..., None] * reach[..., None]
     padded = np.pad(change, ((_AROUND, _AROUND), (_AROUND, _AROUND), (0, 0)))
-    (rows,), (columns,) = where.any(axis=1).nonzero(), where.any(axis=0).nonzero()
+    (rows,), (columns,) = np.nonzero(where.any(axis=1)), np.nonzero(where.any(axis=0))
     part = padded[rows[0] : rows[-1] + 1 + 2 * _AROUND, columns[0] : columns[-1] + 1 + 2 * _AROUND]
     donor = Donor(part.astype(np.float32), tight(where), image, sha256_of(folder / image))
     return bits, where, donor

@@ -96,15 +96,11 @@ class Proposer:
         return np.maximum(-away, 0) / dark, np.maximum(away, 0) / bright
 
     def _spread_of(self, fields: Sequence[Field], sign: int) -> Field:
+        away = (np.maximum(sign * (f - _resized(self._usual, f.shape)), 0) for f in fields)
         size = np.ones((2 * _OFF + 1,) * 2)
-        shifts = [
-            _resized(
-                cv2.dilate(np.maximum(sign * (f - _resized(self._usual, f.shape)), 0), size),
-                self._shape,
-            )
-            for f in fields
-        ]
-        usual = np.percentile(np.stack(shifts), _USUAL, axis=0).astype(np.float32)
+        widened = (np.asarray(cv2.dilate(one, size), np.float32) for one in away)
+        maps = np.stack([_resized(one, self._shape) for one in widened])
+        usual = np.percentile(maps, _USUAL, axis=0).astype(np.float32)
         floor = np.maximum(usual, max(float(np.median(usual)), 1e-3))
         return np.asarray(cv2.GaussianBlur(floor, (0, 0), 1.0), np.float32)
 

@@ -153,7 +153,7 @@ def test_synthesize_speaks_to_eyes_and_machines(engine, parts, tmp_path):
         (["--format", "coco,voc"], 2, "format: choose from mvtec, coco, yolo"),
         (["--refine", "magic"], 2, "Invalid value for '--refine'"),
         (["--feather", "nan"], 2, "feather: input should be"),
-        (["--mask-bank", "bank"], 2, "masks, mask_bank and shape exclude each other"),
+        (["--mask-bank", "bank"], 2, "masks, mask_bank, shape and like exclude each other"),
         (["--within", "none"], 3, "none: no such region; give a folder, an image, or"),
         (["--legal", "none.png"], 2, "legal and forbidden need golden"),
         (["--shape", "scrach"], 2, "shape 'scrach': one of blob, crack"),

@@ -59,6 +59,7 @@ JOBS = [
     ),
     JobConfig(images="good", out="data", masks="masks", within="foreground"),
     JobConfig(images="good", out="data", shape="perlin", within="regions"),
+    JobConfig(images="good", out="data", like="defects", within="anywhere"),
 ]
 BUILDS = [
     BuildConfig(steps=(50,), convention="diffusers", map_size=8, half_weights=True),
@@ -113,6 +114,7 @@ RUNS = [
             window=64,
             flip="none",
             turn=True,
+            magnify=2,
             contrast=0.25,
             brightness=0.5,
             prediction="sample",
@@ -359,7 +361,7 @@ def test_replace_checks_again_and_keeps_the_rest():
     assert job.replace() == job
     with pytest.raises(UsageError, match="count: input should be"):
         job.replace(count=0)
-    with pytest.raises(UsageError, match="masks, mask_bank and shape exclude each other"):
+    with pytest.raises(UsageError, match="masks, mask_bank, shape and like exclude each other"):
         job.replace(masks="masks")
     with pytest.raises(UsageError, match="counts: unknown key; did you mean count"):
         job.replace(counts=3)
