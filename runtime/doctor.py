@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import sys
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from packaging.requirements import Requirement
 
 from . import __version__
+from .cores import cores
 from .errors import DefectRTError, EngineError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -66,9 +66,7 @@ def examine(engine: Path | None = None, trust: str | None = None) -> Iterator[Fi
 
 def _system() -> Finding:
     python = f"Python {platform.python_version()} in {sys.prefix}"
-    system = (
-        f"{platform.system()} {platform.release()} {platform.machine()}, {os.cpu_count()} cores"
-    )
+    system = f"{platform.system()} {platform.release()} {platform.machine()}, {cores()} cores"
     return Finding("ok", "system", f"defectrt {__version__}, {python}; {system}")
 
 

@@ -80,10 +80,6 @@ class View:
         amount = np.abs(result - from_model(origin, side)).max(axis=2)
         before = self.pixels if config.blend == "decoded" else before
         change = result - from_model(before, side)
-        if not (np.isfinite(amount).all() and np.isfinite(change).all()):
-            nothing = np.zeros_like(self._inside)
-            reason = "the engine's result has values that are not finite"
-            return Candidate(number, change, nothing, {}, 0, reason)
         label = refine(self.tile.mask, attention, amount, config) & self._inside
         fading = (self.weight > 0) & (self.weight < 1) & self._inside
         figures = {

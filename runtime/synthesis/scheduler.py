@@ -134,35 +134,59 @@ class Scheduler:
         self._sizes = {Encode: _IMAGES, Decode: _IMAGES, Rows: batch_size}
         self._waiting: dict[type, list[_Waiting]] = {kind: [] for kind in self._sizes}
         self._events: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._begun = set[Task[Any]]()
         self._asked = self._busy = 0
 
     def run(self, tasks: Iterable[Task[T]]) -> Iterator[Task[T]]:
         """Run tasks and yield each as it ends; `Task.result` then tells what became of it.
 
         Tasks are taken from the iterable only as there is room for them. Leaving the loop early
-        drops what is not finished; calls that are under way are waited for.
+        drops what is not finished; calls that are under way are waited for, and ended first where
+        it was Ctrl-C that left it: an engine that never returns would never be waited for.
         """
         source, ended = enumerate(tasks), deque[Task[T]]()
         active = 0
-        with _Pool(self._engine.calls) as self._engines, _Pool(_HELPERS) as self._helpers:
-            while True:
-                while active < self._ahead and (entry := next(source, None)):
-                    age, task = entry
-                    task._then.append(partial(ended.append, task))
-                    self._start(task, age)
-                    active += 1
-                self._feed()
-                if ended:
-                    active -= 1
-                    yield ended.popleft()
-                elif active:
-                    self._events.get()()
-                else:
-                    return
+        try:
+            with _Pool(self._engine.calls) as self._engines, _Pool(_HELPERS) as self._helpers:
+                while True:
+                    while active < self._ahead and (entry := next(source, None)):
+                        age, task = entry
+                        task._then.append(partial(ended.append, task))
+                        self._start(task, age)
+                        active += 1
+                    self._feed()
+                    if ended:
+                        active -= 1
+                        yield ended.popleft()
+                    elif active:
+                        self._wait()
+                    else:
+                        return
+        finally:
+            self._drop()
+
+    def _wait(self) -> None:
+        """Go on with the next answer there is."""
+        try:
+            self._events.get()()
+        except KeyboardInterrupt:
+            self._engine.stop()
+            raise
+
+    def _drop(self) -> None:
+        """Let go of what is not finished, at once: tasks and what they wait for hold each other."""
+        for task in self._begun:
+            task._work.close()
+            task._then.clear()
+        self._begun.clear()
+        for waiting in self._waiting.values():
+            waiting.clear()
+        self._events = SimpleQueue()
 
     def _start(self, task: Task[Any], age: int) -> None:
         if task._age is None:
             task._age = age
+            self._begun.add(task)
             self._advance(task, lambda: task._work.send(None))
 
     def _advance(self, task: Task[Any], go_on: Callable[[], Request]) -> None:
@@ -177,7 +201,9 @@ class Scheduler:
         else:
             self._ask(task, request)
             return
-        for then in task._then:
+        self._begun.discard(task)
+        go_on_with, task._then = task._then, []  # a task that held them would hold itself
+        for then in go_on_with:
             then()
 
     def _ask(self, task: Task[Any], request: Request) -> None:

@@ -374,6 +374,9 @@ class _Watched(Closing):
         """Take it down, and say so."""
         self._tell(done=1)
 
+    def stop(self) -> None:
+        self._engine.stop()
+
     def close(self) -> None:
         """The engine is not ours to close."""
 

@@ -19,7 +19,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import GradientAccumulationPlugin, patch_environment
 
-from defectrt.engines.engine import cores
+from defectrt.cores import cores
 from defectrt.errors import Cancelled, InputError, TrainingError
 from defectrt.files import write_directory
 from defectrt.progress import Progress
