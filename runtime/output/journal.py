@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from ..closing import Closing
 from ..errors import InputError, OutputError
-from ..files import ADVICE
+from ..files import ADVICE, parse_json
 
 __all__ = ["ASKED", "JOURNAL", "Journal", "JournalEntry", "State"]
 
@@ -126,7 +126,7 @@ class Journal(Closing):
         query = f"SELECT {_COLUMNS} FROM sample WHERE state = ? ORDER BY image, number, defect"
         with self._faults():
             for *values, record in self._db.execute(query, (state,)):
-                values.append(dict(json.loads(record)))
+                values.append(dict(parse_json(record)))
                 yield JournalEntry(*values)
 
     def count(self, state: State) -> int:
@@ -173,7 +173,7 @@ class Journal(Closing):
             )
         with self._faults():
             ((text,),) = self._run("SELECT record FROM job")
-            before = dict(json.loads(text))
+            before = dict(parse_json(text))
         now = json.loads(json.dumps(job))
         changed = [
             f"{key}: {before.get(key)!r} -> {now.get(key)!r}"

@@ -18,6 +18,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from defectrt.diffusion.schedule import NoiseSchedule
 from defectrt.errors import InputError
+from defectrt.files import parse_json, read_file
 
 from .attention import Masking, mask_cross_attention
 
@@ -31,6 +32,7 @@ __all__ = [
     "open_model",
 ]
 
+_MAX_INDEX = 1 << 20
 _PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 
 
@@ -204,7 +206,7 @@ def open_model(source: str | os.PathLike[str]) -> StableDiffusion:
 
 def _untrained(directory: Path) -> tuple[str, ...]:
     index = directory / "model_index.json"
-    values = json.loads(index.read_text()) if index.is_file() else {}
+    values = parse_json(read_file(index, _MAX_INDEX)) if index.is_file() else {}
     named = values.get(_UNTRAINED, []) if isinstance(values, dict) else []
     return tuple(part for part in ("unet", "vae") if part in named)
 
