@@ -57,8 +57,9 @@ def read_file(path: Path, most: int) -> bytes:
     Raises as `open_file` does, and `OSError` if it cannot be read.
     """
     with open_file(path) as file:
-        data = file.read(most + 1)
-    if len(data) > most:
+        large = os.fstat(file.fileno()).st_size > most
+        data = b"" if large else file.read(most + 1)  # more, if it grew meanwhile
+    if large or len(data) > most:
         size = f"{most >> 30} GiB" if most >= 1 << 30 else f"{most >> 10} KiB"
         raise InputError(f"{path}: larger than {size}, which is too large for what it should be")
     return data

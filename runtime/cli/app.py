@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from .. import __version__
-from ..errors import DefectRTError
+from ..errors import Cancelled, DefectRTError, NoMemoryError
+from ..files import ADVICE
 from .doctor import doctor
 from .info import info
 from .merge import merge
@@ -23,6 +24,8 @@ __all__ = ["command_line", "main"]
 
 #: Set to see the whole traceback of an error.
 DEBUG = "DEFECTRT_DEBUG"
+#: Of Python's error when the system gives no thread.
+_NO_THREAD = "can't start new thread"
 
 
 def _version(wanted: bool) -> None:
@@ -68,15 +71,32 @@ def command_line() -> Any:
 
 
 def main() -> None:
-    """Run the command line; exits with the code of the error, 0 without one, 2 for bad usage."""
+    """Run the command line; exits with the code of the error, 0 without one, 2 for bad usage.
+
+    Raises `KeyboardInterrupt` for Ctrl-C where nothing is at hand to be finished first.
+    """
     open_streams()
     try:
         with written_output():
-            command_line()()
+            _run()
     except DefectRTError as error:
         sys.exit(_report(error, error.exit_code))
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and _NO_THREAD not in str(error):
+            sys.exit(_report(error, 1))
+        what = "memory ran out" if isinstance(error, MemoryError) else "no more threads can start"
+        sys.exit(_report(NoMemoryError(f"{what}; {ADVICE}"), NoMemoryError.exit_code))
     except Exception as error:
         sys.exit(_report(error, 1))
+
+
+def _run() -> None:
+    try:
+        command_line()()
+    except SystemExit as ended:
+        if ended.code == Cancelled.exit_code:  # what Typer makes of Ctrl-C
+            raise KeyboardInterrupt from None
+        raise
 
 
 def _report(error: Exception, code: int) -> int:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 from time import monotonic
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -31,6 +28,7 @@ from ..output.formats import finish
 from ..output.journal import ASKED, JournalEntry, State
 from ..output.records import find_datasets
 from ..progress import Progress
+from ..stopping import asked_to_stop
 from .changes import check_unchanged
 from .maker import Maker, open_makers
 from .pipeline import Sample, SourceImage
@@ -39,6 +37,7 @@ from .turns import Turns, shares_of
 
 __all__ = ["Summary", "synthesize"]
 
+_STOPPING = "finishing the samples at hand; Ctrl-C again stops at once"
 #: What a sample's line in the manifest says of the job.
 _RECORDED = ("category", "steps", "background", "blend", "engine", "provider")
 
@@ -110,7 +109,8 @@ def synthesize(
     Images that cannot be used are listed in the summary; the rest goes on. The provider decides
     the last bits, so a job goes on with the one it began with. Whatever stopped a job, the same
     call goes on with it and ends with the same files; a call with other types and otherwise the
-    same options adds these to it. Ctrl-C finishes the samples at hand and raises `Cancelled`.
+    same options adds these to it. Ctrl-C, SIGTERM or SIGHUP finishes the samples at hand and raises
+    `Cancelled`.
 
     Raises `OutputError` for another process that is writing to ``out``, unless told to ``wait``
     for it; `InputError` for an image, a mask or a region that was changed since samples were made
@@ -150,7 +150,7 @@ def synthesize(
             requested = run.requested.total()
             with (
                 Progress(requested, "synthesize", quiet=quiet) as progress,
-                _interrupt(quiet) as stop,
+                asked_to_stop(lambda: quiet or print(_STOPPING, file=sys.stderr)) as stop,
             ):
                 for task in scheduler.run(run.tasks(stop)):
                     run.settle(task.result())
@@ -394,31 +394,3 @@ def _check(image: Path, sample: Sample) -> None:
         if not wrong.any():
             return
     raise OutputError(f"{image}: differs from its source outside the mask; is the disk sound?")
-
-
-@contextmanager
-def _interrupt(quiet: bool) -> Iterator[threading.Event]:
-    """An event that Ctrl-C sets, so that the images at hand are finished; twice stops at once.
-
-    Left alone where the host handles the signal itself, or runs this outside its main thread.
-    """
-    stop = threading.Event()
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        if stop.is_set():
-            signal.default_int_handler(number, frame)
-        stop.set()
-        if not quiet:
-            print("finishing the samples at hand; Ctrl-C again stops at once", file=sys.stderr)
-
-    ours = (
-        threading.current_thread() is threading.main_thread()
-        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    )
-    if ours:
-        signal.signal(signal.SIGINT, handle)
-    try:
-        yield stop
-    finally:
-        if ours:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
