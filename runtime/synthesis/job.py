@@ -256,7 +256,7 @@ class _Run:
 
     def settle(self, entry: JournalEntry) -> None:
         """Take down what became of a sample."""
-        self._writer.journal.settle(entry)
+        self._writer.settle(entry)
         self._made += entry.state != "failed"
         self.kept += entry.state == "kept"
         self.done += 1

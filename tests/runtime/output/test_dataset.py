@@ -39,7 +39,7 @@ def add(dataset, image, number=0, state="kept"):
     if state == "kept":
         record = dataset.write(f"{image}{number}", "spot", IMAGE, LABEL, LABEL) | record
     entry = JournalEntry(image, number, "spot", source, state, "none", record=record)
-    dataset.journal.settle(entry)
+    dataset.settle(entry)
 
 
 def kept(dataset):
@@ -179,7 +179,7 @@ def test_a_journal_of_another_version(tmp_path):
     with sqlite3.connect(tmp_path / "out" / "job.sqlite") as db:
         db.execute("PRAGMA user_version = 7")
     db.close()
-    with pytest.raises(InputError, match="a journal of version 7, this program reads 2"):
+    with pytest.raises(InputError, match="a journal of version 7, this program reads 3"):
         opened(tmp_path / "out")
 
 
