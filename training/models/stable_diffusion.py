@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from diffusers.models.resnet import ResnetBlock2D
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -21,6 +22,7 @@ from defectrt.errors import InputError
 from defectrt.files import parse_json, read_file
 
 from .attention import Masking, mask_cross_attention
+from .checks import check_files, check_kind
 
 __all__ = [
     "SIZES",
@@ -174,8 +176,9 @@ _MODEL_INDEX = {
 def open_model(source: str | os.PathLike[str]) -> StableDiffusion:
     """Open a Stable Diffusion model in diffusers' format, from a directory or a hub id.
 
-    Only safetensors weights are read, never pickles. Raises `InputError` naming the missing
-    parts of a directory, or saying that the hub could not be reached.
+    Only safetensors weights are read, never pickles, and none before the model's descriptions were
+    looked at. Raises `InputError` naming the missing parts and files of a directory, for another
+    kind of model (one for inpainting, SDXL), or saying that the hub could not be reached.
     """
     name = os.fspath(source)
     if Path(name).exists() or name.count("/") != 1:
@@ -186,7 +189,16 @@ def open_model(source: str | os.PathLike[str]) -> StableDiffusion:
                 f"missing: {', '.join(missing)}. Give a directory that holds "
                 f"{', '.join(_PARTS)}, or a hub id such as owner/name"
             )
+        check_files(Path(name))
     try:
+        check_kind(
+            name,
+            {
+                "unet": UNet2DConditionModel.load_config(name, subfolder="unet"),
+                "vae": AutoencoderKL.load_config(name, subfolder="vae"),
+                "text_encoder": CLIPTextConfig.get_config_dict(name, subfolder="text_encoder")[0],
+            },
+        )
         model = StableDiffusion(
             unet=UNet2DConditionModel.from_pretrained(name, subfolder="unet", use_safetensors=True),
             vae=AutoencoderKL.from_pretrained(name, subfolder="vae", use_safetensors=True),
@@ -197,8 +209,9 @@ def open_model(source: str | os.PathLike[str]) -> StableDiffusion:
             scheduler=dict(DDIMScheduler.load_config(name, subfolder="scheduler")),
             untrained=_untrained(Path(name)),
         )
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{name}: the model cannot be opened: {error}") from error
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        what = " ".join(str(error).split())[:300]
+        raise InputError(f"{name}: the model cannot be opened: {what}") from error
     for part in (model.unet, model.vae, model.text_encoder):
         part.requires_grad_(False).eval().float()  # stored in half precision, perhaps
     return model
