@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -11,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from .. import __version__
-from ..errors import Cancelled, DefectRTError, NoMemoryError
+from ..errors import Cancelled, DefectRTError, InputError, NoMemoryError
 from ..files import ADVICE
 from .doctor import doctor
 from .info import info
@@ -24,8 +25,6 @@ __all__ = ["command_line", "main"]
 
 #: Set to see the whole traceback of an error.
 DEBUG = "DEFECTRT_DEBUG"
-#: Of Python's error when the system gives no thread.
-_NO_THREAD = "can't start new thread"
 
 
 def _version(wanted: bool) -> None:
@@ -79,15 +78,22 @@ def main() -> None:
     try:
         with written_output():
             _run()
-    except DefectRTError as error:
-        sys.exit(_report(error, error.exit_code))
-    except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and _NO_THREAD not in str(error):
-            sys.exit(_report(error, 1))
-        what = "memory ran out" if isinstance(error, MemoryError) else "no more threads can start"
-        sys.exit(_report(NoMemoryError(f"{what}; {ADVICE}"), NoMemoryError.exit_code))
     except Exception as error:
-        sys.exit(_report(error, 1))
+        ours = _as_ours(error)
+        sys.exit(_report(ours, ours.exit_code if isinstance(ours, DefectRTError) else 1))
+
+
+def _as_ours(error: Exception) -> Exception:
+    """An error that is the machine's or a path's, and no fault of ours, as one of the tree."""
+    if isinstance(error, MemoryError):
+        return NoMemoryError(f"memory ran out; {ADVICE}")
+    if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
+        return NoMemoryError(f"no more threads can be started; {ADVICE}")
+    if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"):
+        return InputError(f"{error}: links that lead to each other lead nowhere")
+    if isinstance(error, OSError) and error.errno in (errno.ELOOP, errno.ENAMETOOLONG):
+        return InputError(f"{error.filename}: no path ({error.strerror})")
+    return error
 
 
 def _run() -> None:

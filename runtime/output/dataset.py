@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from ..config.names import checked_category, is_name
+from ..config.names import checked_category, is_folder_name
 from ..errors import OutputError, UsageError
 from ..files import PARTIAL, sha256_of, sync_folder, write_lines, write_whole
 from ..images.png import encode_png
@@ -177,10 +177,10 @@ def _check_names(category: str, defect_types: Iterable[str]) -> None:
     except ValueError as fault:
         raise UsageError(f"category: {fault}") from None
     for defect in defect_types:
-        if not is_name(defect):
+        if not is_folder_name(defect):
             raise UsageError(
                 f"defect {defect!r} cannot be the name of a folder: use letters, digits, space "
-                ". _ + -"
+                ". _ + -, up to 255 bytes"
             )
         if defect.lower() == "good":
             raise UsageError("a defect cannot be named 'good': in this layout that means none")

@@ -76,9 +76,7 @@ def _strange(
             f"(addition_embed_type {unet['addition_embed_type']})"
         )
     if channels == 2 * given + 1:
-        yield (
-            f"an inpainting model: its U-Net takes {channels} channels, of which {given} are latents"
-        )
+        yield (f"an inpainting model: its U-Net takes {channels} channels, {given} of them latents")
     if channels != given:
         yield f"its U-Net takes {channels} channels, and its autoencoder gives {given}"
     if unet.get("out_channels", 4) != channels:
