@@ -18,10 +18,19 @@ from ..config.job import JobConfig
 from ..engines.engine import Engine
 from ..engines.loading import BUNDLED_ENGINE, batch_size_of, open_engine
 from ..engines.manifest import MANIFEST
-from ..errors import Cancelled, InputError, NothingDoneError, OutputError, PartialError, UsageError
+from ..errors import (
+    Cancelled,
+    DefectRTError,
+    InputError,
+    NothingDoneError,
+    OutputError,
+    PartialError,
+    UsageError,
+)
 from ..files import sha256_of
 from ..images.folder import find_images, left_out_note
-from ..images.reading import read_image
+from ..images.reading import image_size, read_image
+from ..images.types import Bits, Mask
 from ..masks.source import Placed, digest
 from ..output.dataset import DatasetWriter
 from ..output.formats import finish
@@ -31,12 +40,14 @@ from ..progress import Progress
 from ..stopping import asked_to_stop
 from .changes import check_unchanged
 from .maker import Maker, open_makers
-from .pipeline import Sample, SourceImage
+from .pipeline import Sample, SourceImage, memory_of
 from .scheduler import Call, Scheduler, Task, Work
 from .turns import Turns, shares_of
 
 __all__ = ["Summary", "synthesize"]
 
+#: Of an image that are compared at once, so that it is not in memory once more.
+_ROWS = 256
 _STOPPING = "finishing the samples at hand; Ctrl-C again stops at once"
 #: What a sample's line in the manifest says of the job.
 _RECORDED = ("category", "steps", "background", "blend", "engine", "provider")
@@ -249,10 +260,11 @@ class _Run:
             settled = self._writer.journal.settled(listed.index)
             left = [sample for sample in self._turns.of(listed.index) if sample not in settled]
             reading = Task(self._read(listed))
+            memory = _memory_of(listed.path) if left else 0
             for number, defect in left:
                 if stop.is_set():
                     return
-                yield Task(self._make(listed, reading, number, defect))
+                yield Task(self._make(listed, reading, number, defect), memory)
 
     def settle(self, entry: JournalEntry) -> None:
         """Take down what became of a sample."""
@@ -373,6 +385,21 @@ class _Run:
         return paths | record
 
 
+def _same_outside(one: Bits, two: Bits, band: Mask) -> bool:
+    """Whether two images have the same bits outside the band [H,W]."""
+    if not band.any():
+        return np.array_equal(one, two)
+    return not ((one != two) & ~band[..., None]).any()
+
+
+def _memory_of(path: Path) -> int:
+    """What a sample of an image will hold; of one that cannot be read, nothing."""
+    try:
+        return memory_of(*image_size(path))
+    except DefectRTError:
+        return 0
+
+
 def _readable(text: str) -> str:
     """A text that can be written, whatever bytes a file's name is made of."""
     return text.encode(errors="backslashreplace").decode()
@@ -390,7 +417,7 @@ def _check(image: Path, sample: Sample) -> None:
     """
     written, source = read_image(image), sample.source.image
     if written.dtype == source.dtype and written.shape == source.shape:
-        wrong = (written != source) & ~sample.band[..., None]
-        if not wrong.any():
+        parts = (slice(row, row + _ROWS) for row in range(0, len(source), _ROWS))
+        if all(_same_outside(written[p], source[p], sample.band[p]) for p in parts):
             return
     raise OutputError(f"{image}: differs from its source outside the mask; is the disk sound?")
