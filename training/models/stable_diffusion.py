@@ -190,6 +190,7 @@ def open_model(source: str | os.PathLike[str]) -> StableDiffusion:
                 f"{', '.join(_PARTS)}, or a hub id such as owner/name"
             )
         check_files(Path(name))
+    hide_progress_bars()
     try:
         check_kind(
             name,
