@@ -9,6 +9,7 @@ import shutil
 import stat
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -38,7 +39,7 @@ OLD = ".old"
 ADVICE = "what is there is whole, run the same command again to go on"
 
 
-def open_file(path: Path) -> BinaryIO:
+def open_file(path: Path) -> BufferedReader:
     """Open a file to be read. Raises `InputError` for what is none: a device or a pipe never ends.
 
     Raises `OSError` if it cannot be opened.

@@ -157,8 +157,8 @@ def _decode(data: bytes) -> Bits:
 
 def _ends_grey(image: Image.Image) -> bool:
     """Whether the last pixel is mid-grey, as what a JPEG declares and does not hold is."""
-    last = image.getpixel((image.width - 1, image.height - 1))
-    return all(value in (127, 128) for value in np.atleast_1d(last))
+    last = np.asarray(image.getpixel((image.width - 1, image.height - 1)))
+    return bool(np.isin(last, (127, 128)).all())
 
 
 def _check_scan(data: bytes, image: Image.Image) -> None:
