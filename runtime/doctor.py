@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from packaging.requirements import Requirement
 
 from . import __version__
+from .cores import cores
 from .errors import DefectRTError, EngineError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -49,26 +49,29 @@ class Finding:
     advice: str = ""
 
 
-def examine(engine: Path | None = None, trust: str | None = None) -> Iterator[Finding]:
+def examine(
+    engine: Path | None = None,
+    trust: str | None = None,
+    say: Callable[[str], object] = lambda text: None,
+) -> Iterator[Finding]:
     """Look at everything, one finding after another; raises nothing.
 
     ``engine`` is the one to test, by default the bundled one; ``trust`` as in
-    `defectrt.engines.loading.load_engine`.
+    `defectrt.engines.loading.load_engine`. ``say`` is told what comes next, where it takes a while.
     """
     yield _system()
     yield from _packages()
     yield from _extras()
     yield from _runtime()
+    say("trying every provider on a tiny graph")
     yield from _providers()
     yield from _plans()
-    yield from _engine(engine, trust)
+    yield from _engine(engine, trust, say)
 
 
 def _system() -> Finding:
     python = f"Python {platform.python_version()} in {sys.prefix}"
-    system = (
-        f"{platform.system()} {platform.release()} {platform.machine()}, {os.cpu_count()} cores"
-    )
+    system = f"{platform.system()} {platform.release()} {platform.machine()}, {cores()} cores"
     return Finding("ok", "system", f"defectrt {__version__}, {python}; {system}")
 
 
@@ -206,7 +209,9 @@ def _try(ort: Any, provider: str) -> float:
     return perf_counter() - start
 
 
-def _engine(directory: Path | None, trust: str | None) -> Iterator[Finding]:
+def _engine(
+    directory: Path | None, trust: str | None, say: Callable[[str], object]
+) -> Iterator[Finding]:
     """Verify an engine and make one defect with it."""
     try:
         from .engines.loading import BUNDLED_ENGINE
@@ -217,14 +222,17 @@ def _engine(directory: Path | None, trust: str | None) -> Iterator[Finding]:
     where = directory or BUNDLED_ENGINE
     name = str(directory) if directory else "the bundled engine"
     try:
+        say(f"verifying {name}")
         manifest = verify(where)
         defect_types = ", ".join(manifest.defect_types)
         yield Finding(
             "ok", "engine", f"{name} is intact ({manifest.backend}); it makes: {defect_types}"
         )
         steps = min(map(int, manifest.schedule.tables))
+        say("making one defect with it")
         yield _self_test(where, manifest.defect_types[0], steps, trust)
         if manifest.backend == "onnx":
+            say("timing it on every provider")
             yield from _trials(where, manifest)
     except DefectRTError as error:
         yield Finding("fault", "engine", str(error), "pip install --force-reinstall defectrt")

@@ -12,6 +12,7 @@ __all__ = [
     "EngineError",
     "InputError",
     "MissingExtraError",
+    "NoMemoryError",
     "NothingDoneError",
     "OutputError",
     "PartialError",
@@ -72,6 +73,12 @@ class TrainingError(DefectRTError):
     """Training cannot go on (a loss that is not finite, say); the last checkpoint is whole."""
 
     exit_code = 9
+
+
+class NoMemoryError(DefectRTError):
+    """Memory ran out, or no more threads can be started; what was finished is on disk."""
+
+    exit_code = 20
 
 
 class Cancelled(DefectRTError):  # noqa: N818 - a state rather than a fault

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from .errors import OutputError
+from .errors import InputError, OutputError
 
 __all__ = [
     "ADVICE",
     "PARTIAL",
+    "open_file",
+    "parse_json",
+    "read_file",
     "set_aside",
     "sha256_of",
     "sync_folder",
@@ -33,9 +39,44 @@ OLD = ".old"
 ADVICE = "what is there is whole, run the same command again to go on"
 
 
+def open_file(path: Path) -> BufferedReader:
+    """Open a file to be read. Raises `InputError` for what is none: a device or a pipe never ends.
+
+    Raises `OSError` if it cannot be opened.
+    """
+    # a pipe that nobody writes to would be waited for
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise InputError(f"{path}: not a regular file")
+    return os.fdopen(handle, "rb")
+
+
+def read_file(path: Path, most: int) -> bytes:
+    """All of a file, which has no more than ``most`` bytes or is an `InputError`.
+
+    Raises as `open_file` does, and `OSError` if it cannot be read.
+    """
+    with open_file(path) as file:
+        large = os.fstat(file.fileno()).st_size > most
+        data = b"" if large else file.read(most + 1)  # more, if it grew meanwhile
+    if large or len(data) > most:
+        size = f"{most >> 30} GiB" if most >= 1 << 30 else f"{most >> 10} KiB"
+        raise InputError(f"{path}: larger than {size}, which is too large for what it should be")
+    return data
+
+
+def parse_json(data: str | bytes) -> Any:
+    """What JSON says. Raises `ValueError` for what is none, or is nested too deeply to be read."""
+    try:
+        return json.loads(data)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
+    """SHA-256 of a file, in hexadecimal; raises as `open_file` does."""
+    with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

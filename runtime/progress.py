@@ -44,7 +44,8 @@ class Progress:
             TextColumn("left"),
             TimeRemainingColumn(),
             TextColumn("{task.fields[figures]}"),
-            console=Console(file=self._stream),
+            # a bar drives the terminal itself; whatever else is printed is escaped
+            console=Console(file=getattr(self._stream, "inner", self._stream)),
         )
 
     def __enter__(self) -> Progress:

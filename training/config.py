@@ -254,7 +254,9 @@ class RunConfig(Config):
     device: Annotated[
         str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:1, …")
     ] = "auto"
-    threads: Annotated[int | None, Field(ge=1, description="CPU threads; all by default.")] = None
+    threads: Annotated[
+        int | None, Field(ge=1, description="CPU threads; one a core by default, and no more.")
+    ] = None
 
     @model_validator(mode="after")
     def _run_goes_together(self) -> RunConfig:

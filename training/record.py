@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from defectrt.engines.manifest import DatasetEntry, Prompt
 from defectrt.errors import InputError
+from defectrt.files import read_file
 
 from .config import TrainConfig
 from .data.samples import GOOD, Sample
@@ -20,6 +21,8 @@ __all__ = ["RESUME", "RunRecord", "prompt_of", "prompts_of", "read_record", "ref
 RESUME = "the last checkpoint is whole; mend this and continue with --resume"
 #: Runs that a run may build on, one on another.
 _MAX_CHAIN = 16
+#: A run of very many images names each.
+_MAX_BYTES = 256 << 20
 
 
 class RunRecord(BaseModel):
@@ -68,7 +71,7 @@ def read_record(run: Path) -> RunRecord:
     """The record of a run. Raises `InputError` naming all that is wrong with it."""
     path = run / "run.json"
     try:
-        return RunRecord.model_validate_json(path.read_bytes())
+        return RunRecord.model_validate_json(read_file(path, _MAX_BYTES))
     except OSError as error:
         raise InputError(f"{run}: not a run; expected a folder with run.json") from error
     except ValidationError as error:

@@ -14,12 +14,12 @@
 #include <array>
 #include <fstream>
 #include <set>
-#include <thread>
 
 #include <stdlib.h>
 #include <sys/utsname.h>
 
 #include "archive.hpp"
+#include "cores.hpp"
 #include "digest.hpp"
 #include "engine.hpp"
 #include "error.hpp"
@@ -170,7 +170,7 @@ public:
     AotiEngine(const fs::path &directory, Manifest manifest, int threads)
         : manifest_(std::move(manifest)), target_(fitting(directory, manifest_)),
           device_(target_.device == "cuda" ? at::kCUDA : at::kCPU),
-          threads_(threads > 0 ? threads : static_cast<int>(cores())) {
+          threads_(threads) {
         std::sort(target_.rows.begin(), target_.rows.end());
         require_files(directory, manifest_, ".pt2");
         for (std::size_t i = 0; i < graph_names.size(); ++i) {
@@ -218,10 +218,6 @@ private:
         return {s.channels, s.height, s.width};
     }
 
-    static std::size_t cores() {
-        return std::max<std::size_t>(1, std::thread::hardware_concurrency());
-    }
-
     std::unique_ptr<AOTIModelPackageLoader> load(const fs::path &directory, const char *name) {
         const fs::path path = directory / (std::string(name) + ".pt2");
         const PrivateFolder folder;
@@ -230,7 +226,8 @@ private:
         const bool gpu = device_ == at::kCUDA;
         try {
             return std::make_unique<AOTIModelPackageLoader>(
-                copy.string(), "model", gpu, gpu ? 1 : std::min(most_runs, cores()));
+                copy.string(), "model", gpu,
+                gpu ? 1 : std::min(most_runs, static_cast<std::size_t>(cores())));
         } catch (const std::bad_alloc &) {
             throw;
         } catch (const std::exception &error) {

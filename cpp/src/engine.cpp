@@ -1,5 +1,9 @@
 #include "engine.hpp"
 
+#include <algorithm>
+#include <cmath>
+
+#include "cores.hpp"
 #include "error.hpp"
 #include "exit.hpp"
 #include "text.hpp"
@@ -8,7 +12,21 @@
 namespace defectrt::internal {
 namespace {
 
-/// An engine that nobody enters once the process is exiting.
+/// What a graph gave is as large as the manifest says, and finite.
+void check_output(const char *what, const Floats &values, std::size_t batch_size,
+                  const Shape &shape) {
+    const auto size = static_cast<std::size_t>(shape.channels * shape.height * shape.width);
+    const char *fault = nullptr;
+    if (values.size() != batch_size * size) fault = " has another size";
+    if (!std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); })) {
+        fault = " has values that are not finite";
+    }
+    if (fault != nullptr) {
+        throw engine_error(std::string(what) + fault + "; not what its manifest promises");
+    }
+}
+
+/// An engine that nobody enters once the process is exiting, and whose outputs are checked.
 class Watched final : public Engine {
 public:
     explicit Watched(std::unique_ptr<const Engine> engine) : engine_(std::move(engine)) {}
@@ -26,17 +44,25 @@ public:
     Floats encode(const Floats &pixels, std::size_t batch_size, Stop &stop) const override {
         const Call call(&stop);
         call.check();
-        return engine_->encode(pixels, batch_size, stop);
+        Floats latent = engine_->encode(pixels, batch_size, stop);
+        check_output("encoder: latent", latent, batch_size, manifest().latent);
+        return latent;
     }
     Floats decode(const Floats &latent, std::size_t batch_size, Stop &stop) const override {
         const Call call(&stop);
         call.check();
-        return engine_->decode(latent, batch_size, stop);
+        Floats pixels = engine_->decode(latent, batch_size, stop);
+        check_output("decoder: pixels", pixels, batch_size, manifest().image);
+        return pixels;
     }
     Stepped step(const Rows &rows, Stop &stop) const override {
         const Call call(&stop);
         call.check();
-        return engine_->step(rows, stop);
+        Stepped made = engine_->step(rows, stop);
+        check_output("denoiser: next_latent", made.latent, rows.batch_size(), manifest().latent);
+        check_output("denoiser: attention", made.attention, rows.batch_size(),
+                     {1, manifest().attention.height, manifest().attention.width});
+        return made;
     }
 
 private:
@@ -81,7 +107,8 @@ std::shared_ptr<const Engine> load_engine(const std::filesystem::path &directory
     Manifest manifest = verify(directory);
     const Call call;
     call.check();
-    auto engine = std::make_shared<Watched>(open(directory, std::move(manifest), threads, trust));
+    auto engine = std::make_shared<Watched>(
+        open(directory, std::move(manifest), threads_of(threads), trust));
     watch_exit();
     return engine;
 }

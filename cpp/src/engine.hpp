@@ -41,7 +41,7 @@ public:
     virtual Stepped step(const Rows &rows, Stop &stop) const = 0;
 };
 
-/// Verify an engine directory, then open it. threads of a step; 0 for all cores. `trust` has the
+/// Verify an engine directory, then open it. threads of a step; 0 for one a core. `trust` has the
 /// fingerprints of those that may be opened though they are machine code.
 std::shared_ptr<const Engine> load_engine(const std::filesystem::path &directory, int threads,
                                           const std::string &trust);

@@ -15,14 +15,8 @@ namespace {
 
 // A defect this strong, or covering this much of its mask, counts in full.
 constexpr double strong = 0.2, covering = 0.5;
-constexpr const char *not_finite = "the engine's result has values that are not finite";
 
 std::size_t size_of(std::int64_t side) { return static_cast<std::size_t>(side); }
-
-bool finite(const Pixels &pixels) {
-    return std::all_of(pixels.values.begin(), pixels.values.end(),
-                       [](float v) { return std::isfinite(v); });
-}
 
 /// Counts the steps of a request.
 class Counter {
@@ -103,10 +97,6 @@ public:
         const Pixels result = shown(after), amount = largest(difference(result, shown(origin)));
         Candidate out;
         out.change = difference(result, shown(settings_.decoded ? pixels.data() : before));
-        if (!finite(amount) || !finite(out.change)) {
-            out.reason = not_finite;
-            return out;
-        }
         Pixels map(size_of(manifest_.attention.height), size_of(manifest_.attention.width));
         std::copy_n(attention, map.values.size(), map.values.begin());
         out.label = refine(tile.mask, map, amount, settings_.refinement);
@@ -375,7 +365,7 @@ private:
             why = std::to_string(missing) + " of " + std::to_string(work_.instances.size()) +
                   " instances: " + why;
         }
-        throw Error(reasons.count(not_finite) ? DEFECTRT_ENGINE : DEFECTRT_NOTHING_DONE, why);
+        throw Error(DEFECTRT_NOTHING_DONE, why);
     }
 
     /// The best candidate of one tile, which is painted if it is fit.

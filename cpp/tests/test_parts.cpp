@@ -2,9 +2,11 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <filesystem>
 #include <fstream>
 #include <sstream>
 
+#include "cores.hpp"
 #include "digest.hpp"
 #include "error.hpp"
 #include "filters.hpp"
@@ -246,4 +248,32 @@ TEST(Manifest, NamesAllFaultsAtOnce) {
         }
         EXPECT_EQ(error.status(), DEFECTRT_ENGINE);
     }
+}
+
+TEST(Cores, AreNoMoreThanAContainerHasTimeFor) {
+    namespace fs = std::filesystem;
+    const fs::path folder = fs::path(testing::TempDir()) / "defectrt-cgroup";
+    fs::remove_all(folder);
+    const auto write = [&](const fs::path &name, const std::string &text) {
+        fs::create_directories((folder / name).parent_path());
+        std::ofstream(folder / name) << text;
+    };
+    const auto count = [&](const std::string &groups) {
+        write("groups", groups);
+        return cores((folder / "groups").string(), (folder / "mount").string());
+    };
+    const int all = cores((folder / "none").string(), (folder / "mount").string());
+    EXPECT_GE(all, 1);
+    write("mount/part/cpu.max", "max 100000\n");
+    EXPECT_EQ(count("0::/part/of\n"), all);
+    write("mount/part/of/cpu.max", "50000 100000\n");
+    EXPECT_EQ(count("0::/part/of\n"), 1);
+    EXPECT_EQ(count("0::/part\n"), all);
+    write("mount/cpu,cpuacct/cpu.cfs_quota_us", "-1\n");
+    write("mount/cpu,cpuacct/cpu.cfs_period_us", "100000\n");
+    EXPECT_EQ(count("3:cpuset:/\n4:cpu,cpuacct:/docker/1\n"), all);
+    write("mount/cpu,cpuacct/cpu.cfs_quota_us", "40000\n");
+    EXPECT_EQ(count("3:cpuset:/\n4:cpu,cpuacct:/docker/1\n"), 1);
+    EXPECT_EQ(count("nonsense\n\n0::\n"), all);
+    fs::remove_all(folder);
 }

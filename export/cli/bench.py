@@ -43,7 +43,7 @@ def bench(
     """
     hardware = EngineConfig(**given(options, EngineConfig))
     with requires("export"):
-        from defectrt.engines.engine import cores
+        from defectrt.cores import threads_of
 
         from ..bench import bench as measure
 
@@ -54,7 +54,7 @@ def bench(
         steps=steps,
         rounds=rounds,
         batch_size=hardware.batch_size or BATCH_SIZE,
-        threads=hardware.threads or cores(),
+        threads=threads_of(hardware.threads),
         provider=hardware.provider,
         quiet=quiet,
     )

@@ -41,7 +41,9 @@ def learn(
         int, typer.Option(min=0, help="Steps between previews in the run; 0: none.")
     ] = 100,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all by default.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads; one a core by default, and no more.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of training and of the sheet.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an engine.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Warnings alone.")] = False,
@@ -62,15 +64,11 @@ def learn(
       defectrt learn defects --good good --out engines/part --model models/sd15 --device cuda
     """
     with requires("export"):
-        import torch
-
         from defectrt.training.loop.runs import device_of
-        from defectrt.training.models.stable_diffusion import hide_progress_bars
+        from defectrt.training.threads import set_threads
 
         from ..learn import learn as run_all
-    hide_progress_bars()
-    if threads:
-        torch.set_num_threads(threads)
+    set_threads(threads)
     typer.echo(
         run_all(
             defects,

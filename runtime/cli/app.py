@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -11,7 +12,8 @@ from typing import Annotated, Any
 import typer
 
 from .. import __version__
-from ..errors import DefectRTError
+from ..errors import Cancelled, DefectRTError, InputError, NoMemoryError
+from ..files import ADVICE
 from .doctor import doctor
 from .info import info
 from .merge import merge
@@ -68,15 +70,39 @@ def command_line() -> Any:
 
 
 def main() -> None:
-    """Run the command line; exits with the code of the error, 0 without one, 2 for bad usage."""
+    """Run the command line; exits with the code of the error, 0 without one, 2 for bad usage.
+
+    Raises `KeyboardInterrupt` for Ctrl-C where nothing is at hand to be finished first.
+    """
     open_streams()
     try:
         with written_output():
-            command_line()()
-    except DefectRTError as error:
-        sys.exit(_report(error, error.exit_code))
+            _run()
     except Exception as error:
-        sys.exit(_report(error, 1))
+        ours = _as_ours(error)
+        sys.exit(_report(ours, ours.exit_code if isinstance(ours, DefectRTError) else 1))
+
+
+def _as_ours(error: Exception) -> Exception:
+    """An error that is the machine's or a path's, and no fault of ours, as one of the tree."""
+    if isinstance(error, MemoryError):
+        return NoMemoryError(f"memory ran out; {ADVICE}")
+    if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
+        return NoMemoryError(f"no more threads can be started; {ADVICE}")
+    if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"):
+        return InputError(f"{error}: links that lead to each other lead nowhere")
+    if isinstance(error, OSError) and error.errno in (errno.ELOOP, errno.ENAMETOOLONG):
+        return InputError(f"{error.filename}: no path ({error.strerror})")
+    return error
+
+
+def _run() -> None:
+    try:
+        command_line()()
+    except SystemExit as ended:
+        if ended.code == Cancelled.exit_code:  # what Typer makes of Ctrl-C
+            raise KeyboardInterrupt from None
+        raise
 
 
 def _report(error: Exception, code: int) -> int:

@@ -39,7 +39,7 @@ def doctor(
 
     config = EngineConfig(**given(options, EngineConfig))
     findings = []
-    for finding in examine(config.engine, config.trust):
+    for finding in examine(config.engine, config.trust, _say):
         findings.append(finding)
         if not as_json:
             typer.echo(f"{_MARKS[finding.level]}  {finding.topic:<12} {finding.text}")
@@ -50,3 +50,7 @@ def doctor(
     faults = [finding for finding in findings if finding.level == "fault"]
     if faults:
         raise DefectRTError("; ".join(f"{f.topic}: {f.text}" for f in faults))
+
+
+def _say(text: str) -> None:
+    typer.echo(f"{text} …", err=True)

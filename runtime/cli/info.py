@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .text import megabytes, plain
+from .text import megabytes
 
 if TYPE_CHECKING:
     from ..engines.manifest import Manifest
@@ -45,7 +45,7 @@ def info(
         typer.echo(json.dumps(data | manifest.model_dump(mode="json"), indent=1))
         return
     for name, value in _rows(directory, manifest):
-        typer.echo(f"{name:<13} {plain(value)}")
+        typer.echo(f"{name:<13} {' '.join(value.splitlines())}")
 
 
 def _rows(directory: Path, manifest: Manifest) -> list[tuple[str, str]]:

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["megabytes", "plain"]
-
-
-def plain(text: str) -> str:
-    """Without what a terminal would obey: names come from elsewhere."""
-    return "".join(c if c.isprintable() else "?" for c in text)
+__all__ = ["megabytes"]
 
 
 def megabytes(size: int) -> str:

@@ -32,7 +32,9 @@ class EngineConfig(Config):
             "results differ by rounding at most.",
         ),
     ] = None
-    threads: Annotated[int | None, Field(ge=1, description="CPU threads; all by default.")] = None
+    threads: Annotated[
+        int | None, Field(ge=1, description="CPU threads; one a core by default, and no more.")
+    ] = None
     provider: Annotated[
         ProviderName | None,
         Field(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["checked_category", "checked_name", "is_name"]
+__all__ = ["checked_category", "checked_name", "is_folder_name", "is_name"]
 
 #: From U+00A0 on: all but what is invisible, gives a direction or is no character.
 _BEYOND_ASCII = (
@@ -32,6 +32,10 @@ _OWN = frozenset(
 )
 
 
+#: Bytes of a folder's name that every disk takes.
+_LONGEST = 255
+
+
 def is_name(text: str) -> bool:
     """Whether a text can be the name of a prompt, and so of a type of defect and of its folder.
 
@@ -40,6 +44,11 @@ def is_name(text: str) -> bool:
     U+FFF0-FFFF and surrogates. No table of letters, so that every language has the same rule.
     """
     return _NAME.fullmatch(text) is not None
+
+
+def is_folder_name(text: str) -> bool:
+    """Whether a name can be a folder's: letters beyond ASCII are several bytes each."""
+    return is_name(text) and len(text.encode()) <= _LONGEST
 
 
 def checked_name(text: str) -> str:
@@ -61,6 +70,8 @@ def checked_category(category: str) -> str:
             f"{category!r} cannot be the name of a folder: use up to 100 letters, digits, space "
             ". _ + -"
         )
+    if not is_folder_name(category):
+        raise ValueError(f"{category!r} has more than {_LONGEST} bytes, too long for a folder")
     if category.lower() in _OWN:
         raise ValueError(f"{category!r} is the name of something else in OUT; choose another")
     return category

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,19 +10,42 @@ from typing import Any
 import yaml
 
 from ..errors import InputError
+from ..files import read_file
 
 __all__ = ["read_yaml", "write_yaml"]
 
-#: A configuration is some dozens of lines; anything larger is something else.
-_LARGEST = 1 << 20
+#: Bytes. A configuration is some dozens of lines; anything larger is something else.
+_LARGEST = 1 << 16
+_DEEPEST = 16
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML's safe loader, which also refuses a key that is given twice."""
+    """YAML's safe loader, which also refuses a key that is given twice, and aliases.
+
+    A few aliases of aliases are gigabytes, and no configuration needs one.
+    """
+
+    _depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            raise yaml.MarkedYAMLError(
+                problem=f"*{event.anchor}: aliases are not read; write out what it stands for",
+                problem_mark=event.start_mark,
+            )
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            raise yaml.MarkedYAMLError(
+                problem="nested too deeply", problem_mark=self.peek_event().start_mark
+            )
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        twice = sorted({name for name in names if names.count(name) > 1})
+        twice = sorted(name for name, count in Counter(names).items() if count > 1)
         if twice:
             raise yaml.MarkedYAMLError(
                 problem=f"given twice: {', '.join(twice)}", problem_mark=node.start_mark
@@ -32,11 +56,7 @@ class _Loader(yaml.SafeLoader):
 def read_yaml(path: Path) -> dict[str, Any]:
     """The keys and values of ``path``. Raises `InputError` saying where it cannot be read."""
     try:
-        with path.open(encoding="utf-8") as file:
-            text = file.read(_LARGEST + 1)
-        if len(text) > _LARGEST:
-            raise InputError(f"{path}: too large for a configuration (more than 1 MiB)")
-        loader = _Loader(text)
+        loader = _Loader(read_file(path, _LARGEST).decode())
         loader.name = path.name
         values = loader.get_single_data()
     except (OSError, UnicodeDecodeError) as error:

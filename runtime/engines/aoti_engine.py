@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from packaging.version import Version
 
+from ..cores import cores
 from ..diffusion.rows import Floats
 from ..errors import EngineError
-from .engine import cores
 from .graph_engine import GraphEngine
 from .manifest import FileEntry, Manifest, Target
 

@@ -29,7 +29,9 @@ class BoundSession:
         self._inputs: dict[str, ort.OrtValue] = {}
         self._outputs: dict[str, ort.OrtValue] = {}
 
-    def run(self, names: list[str], feeds: Mapping[str, Any]) -> list[Floats]:
+    def run(
+        self, names: list[str], feeds: Mapping[str, Any], options: ort.RunOptions
+    ) -> list[Floats]:
         """Outputs by name, as copies; one call at a time has the memory."""
         with self._lock:
             rows = len(next(iter(feeds.values())))
@@ -37,7 +39,7 @@ class BoundSession:
                 self._bind(rows)
             for name, array in feeds.items():
                 self._inputs[name].update_inplace(np.ascontiguousarray(array))
-            self._session.run_with_iobinding(self._binding)
+            self._session.run_with_iobinding(self._binding, options)
             return [np.array(self._outputs[name].numpy()) for name in names]
 
     def _bind(self, rows: int) -> None:

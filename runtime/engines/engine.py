@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from types import TracebackType
 from typing import Protocol, Self
 
 from ..diffusion.rows import Floats, Rows
 from .manifest import Manifest
 
-__all__ = ["Engine", "cores"]
-
-
-def cores() -> int:
-    """CPU cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+__all__ = ["Engine"]
 
 
 class Engine(Protocol):
     """What a host can do with an engine; it does no arithmetic on latents itself.
 
-    Every call raises `InputError` for an array of the wrong type or shape, naming it.
+    Every call raises `InputError` for an array of the wrong type or shape, naming it, and
+    `EngineError` if what a graph gives is not what the manifest says, or not finite.
     """
 
     @property
@@ -45,6 +38,9 @@ class Engine(Protocol):
 
     def step(self, rows: Rows) -> tuple[Floats, Floats]:
         """One row step: (z' [B,C,h,w], attention [B,1,r,r] in [0,1]), both float32."""
+
+    def stop(self) -> None:
+        """From any thread: end the calls that are under way, if possible, with `EngineError`."""
 
     def close(self) -> None:
         """Free everything; the engine cannot be used afterwards."""

@@ -11,7 +11,7 @@ from ..closing import Closing
 from ..diffusion.rows import Floats, Rows
 from ..errors import EngineError, UsageError
 from .manifest import Manifest
-from .signature import check, signatures
+from .signature import check, check_outputs, signatures
 
 __all__ = ["GraphEngine"]
 
@@ -46,6 +46,9 @@ class GraphEngine(Closing):
         latent, attention = self._run("denoiser", feeds)
         return latent, attention
 
+    def stop(self) -> None:
+        """Nothing can be ended, unless a backend knows how to."""
+
     def close(self) -> None:
         """Free the graphs."""
         self._graphs.clear()
@@ -57,8 +60,11 @@ class GraphEngine(Closing):
     def _run(self, name: str, feeds: dict[str, Any]) -> list[Floats]:
         if name not in self._graphs:
             raise EngineError("the engine is closed")
-        check(self.manifest, self._signatures[name], feeds)
-        return self._compute(name, feeds)
+        signature = self._signatures[name]
+        check(self.manifest, signature, feeds)
+        outputs = self._compute(name, feeds)
+        check_outputs(name, signature, len(next(iter(feeds.values()))), outputs)
+        return outputs
 
     def _files(self, directory: Path, suffix: str) -> dict[str, Path]:
         """The file of every graph by the graph's name, all of which the manifest has to list."""

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..config.engine import BATCH_SIZE, CARD_BATCH_SIZE, EngineConfig
+from ..cores import threads_of
 from ..errors import EngineError, UsageError
 from ..extras import requires
-from .engine import Engine, cores
+from .engine import Engine
 from .manifest import Manifest, verify
 from .trust import require_trust
 
@@ -52,7 +53,7 @@ def load_engine(
 ) -> Engine:
     """Verify an engine directory, then open it.
 
-    threads limits the CPU threads of the engine; by default it takes all cores. They are shared
+    threads limits the CPU threads of the engine; by default it takes all `cores`. They are shared
     among ``calls`` calls at once, where the backend can do more than one. ``provider`` is what
     an ONNX engine runs on, one of `providers.PROVIDERS`, by default the CPU; "auto" tries all
     that are installed and takes the fastest. All other engines are machine code and are opened
@@ -90,7 +91,7 @@ def open_engine(config: EngineConfig, tries: int) -> Engine:
 
     ``tries`` are the candidates that will be made: as many calls run at once as they fill.
     """
-    threads = config.threads if config.threads is not None else cores()
+    threads = threads_of(config.threads)
     return load_engine(
         config.engine or BUNDLED_ENGINE,
         threads=threads,

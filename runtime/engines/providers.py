@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Thread
 
 import numpy as np
 import onnxruntime as ort
@@ -39,6 +40,9 @@ _SIZES = frozenset(
 _TYPES = {np.float32: "tensor(float)", np.int64: "tensor(int64)"}
 #: Rows of a batch for which a TensorRT graph is built, least, best and most.
 _PROFILE = {"min": 1, "opt": 4, "max": 64}
+#: Seconds after which a graph that is still being opened is given up; a provider that compiles it
+#: may take many minutes.
+OPENING = 1800.0
 #: Plugins that this process has loaded.
 _loaded: set[str] = set()
 _loading = Lock()
@@ -186,8 +190,9 @@ def open_session(
 ) -> ort.InferenceSession:
     """A graph of an engine of this precision on a provider that takes all of it.
 
-    Raises `EngineError` if the graph is none or not one of this signature, and if the provider
-    does not start or leaves operators to the CPU, other than those on sizes where it may.
+    Raises `EngineError` if the graph is none or not one of this signature, if it takes longer than
+    `OPENING` to open, and if the provider does not start or leaves operators to the CPU, other than
+    those on sizes where it may.
     """
     options = ort.SessionOptions()
     options.log_severity_level = 3
@@ -203,10 +208,17 @@ def open_session(
         if provider.plugin and provider.ort not in ort.get_available_providers():
             options.add_provider_for_devices(_plugged(provider), settings)
             chosen = []
-        session = ort.InferenceSession(str(path), sess_options=options, providers=chosen)
+        session = _in_time(
+            lambda: ort.InferenceSession(str(path), sess_options=options, providers=chosen),
+            give_up=lambda: options.set_load_cancellation_flag(True),
+        )
         session.disable_fallback()
     except DefectRTError:
         raise
+    except TimeoutError as error:
+        raise EngineError(
+            f"{path}: not open after {OPENING:.0f} s; is it the graph of an engine?"
+        ) from error
     except Exception as error:  # ONNX Runtime's own errors share no narrower base
         raise EngineError(
             f"{path}: ONNX Runtime cannot open the graph on {provider.name}: {error}"
@@ -219,6 +231,30 @@ def open_session(
     _check_signature(path, session, signature)
     _check_placement(path, session, provider)
     return session
+
+
+def _in_time(
+    make: Callable[[], ort.InferenceSession], give_up: Callable[[], None]
+) -> ort.InferenceSession:
+    """What ``make`` returns, from a thread of its own, so that Ctrl-C and the clock are heard.
+
+    Raises what it raises, or `TimeoutError` after `OPENING` seconds. Whatever is raised,
+    ``give_up`` is called, and the thread ends when it can.
+    """
+    made: Future[ort.InferenceSession] = Future()
+
+    def work() -> None:
+        try:
+            made.set_result(make())
+        except BaseException as error:
+            made.set_exception(error)
+
+    Thread(target=work, daemon=True).start()
+    try:
+        return made.result(OPENING)
+    except BaseException:
+        give_up()
+        raise
 
 
 def _plugged(provider: Provider) -> list[ort.OrtEpDevice]:

@@ -1,20 +1,20 @@
 """What goes into the graphs of an engine and what comes out, whatever the backend.
 
-Names, types and shapes are a contract: every backend checks its inputs here, so that all refuse
-the same arrays with the same words.
+Names, types and shapes are a contract: every backend checks its inputs and outputs here, so that
+all refuse the same arrays with the same words.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import EngineError, InputError
 from .manifest import Manifest
 
-__all__ = ["Array", "Signature", "check", "signatures"]
+__all__ = ["Array", "Signature", "check", "check_outputs", "signatures"]
 
 
 class Array(NamedTuple):
@@ -64,14 +64,31 @@ def check(manifest: Manifest, graph: Signature, feeds: Mapping[str, Any]) -> Non
         raise InputError("; ".join(faults))
 
 
+def check_outputs(name: str, graph: Signature, rows: int, outputs: Sequence[Any]) -> None:
+    """Raise `EngineError` with all that is wrong with what a graph gave for a batch of ``rows``."""
+    given = dict(zip(graph.outputs, outputs, strict=False))
+    faults = [f"no {missing}" for missing in list(graph.outputs)[len(outputs) :]]
+    faults += _differences({key: graph.outputs[key] for key in given}, given, rows)
+    if not faults:
+        broken = [key for key, array in given.items() if not np.isfinite(array).all()]
+        faults = [f"{key} has values that are not finite" for key in broken]
+    if faults:
+        raise EngineError(f"{name}: not what its manifest promises: {'; '.join(faults)}")
+
+
 def _faults(inputs: Mapping[str, Array], feeds: Mapping[str, Any]) -> list[str]:
     """What is wrong with types and shapes."""
     batch = next((len(x) for x in feeds.values() if isinstance(x, np.ndarray) and x.ndim), 0)
-    faults = [] if batch else ["the batch is empty"]
-    for name, (kind, shape) in inputs.items():
+    return ([] if batch else ["the batch is empty"]) + _differences(inputs, feeds, batch)
+
+
+def _differences(wanted: Mapping[str, Array], given: Mapping[str, Any], batch: int) -> list[str]:
+    """Where arrays are not of the type and shape that they should be."""
+    faults = []
+    for name, (kind, shape) in wanted.items():
         expected = f"{np.dtype(kind)} {[batch if s == 'B' else s for s in shape]}"
-        if (given := _describe(feeds[name])) != expected:
-            faults.append(f"{name} is {given}, expected {expected}")
+        if (found := _describe(given[name])) != expected:
+            faults.append(f"{name} is {found}, expected {expected}")
     return faults
 
 

@@ -17,10 +17,11 @@ from PIL import ExifTags, Image, ImageCms, ImageFile, UnidentifiedImageError
 from PIL.TiffImagePlugin import PREFIXES
 
 from ..errors import InputError, MissingExtraError
+from ..files import open_file, read_file
 from .tiff import orient, read_info, read_samples
 from .types import MAX_PIXELS, Bits
 
-__all__ = ["image_size", "is_jpeg", "read_image", "read_picture"]
+__all__ = ["MAX_BYTES", "image_size", "is_jpeg", "read_image", "read_picture"]
 
 _Word = TypeVar("_Word", np.uint8, np.uint16)
 
@@ -30,7 +31,7 @@ _FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 
 
 #: More than `MAX_PIXELS` of four 16-bit channels take; larger files are not read at all.
-_MAX_BYTES = 1 << 30
+MAX_BYTES = 1 << 30
 
 
 #: Rows that are copied at once.
@@ -38,6 +39,9 @@ _BAND = 256
 
 
 #: Pillow's names for 16 bits a channel; BMP's "BGR;16" is 16 bits a pixel.
+#: Of a JPEG: between its parts, and within a scan.
+_RESTART = re.compile(rb"\xff[\xd0-\xd7]")
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _DEEP_COLOUR = re.compile(r"(RGB\w?|LA|CMYK);16")
 
 
@@ -110,10 +114,7 @@ def _header(path: Path, tiff: bytes | None) -> tuple[int, int, int]:
 
 def _read_bytes(path: Path) -> bytes:
     try:
-        size = path.stat().st_size
-        if size > _MAX_BYTES:
-            raise InputError(f"{path}: larger than {_MAX_BYTES >> 30} GiB, too large for an image")
-        data = path.read_bytes()
+        data = read_file(path, MAX_BYTES)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     if not data:
@@ -124,7 +125,7 @@ def _read_bytes(path: Path) -> bytes:
 def _first_bytes(path: Path) -> bytes:
     """Enough of a file to know its format."""
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             start = file.read(4)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
@@ -148,8 +149,44 @@ def _decode(data: bytes) -> Bits:
             raise InputError(f"holds {frames} images; save each in a file of its own")
         stored = str([tile[3] for tile in image.tile])
         image.load()  # a truncated file fails here
+        if image.format in ("JPEG", "MPO") and _ends_grey(image):
+            _check_scan(data, image)
         array = _decode_deep(data, stored) if _DEEP_COLOUR.search(stored) else _as_array(image)
         return orient(array, _orientation(image))
+
+
+def _ends_grey(image: Image.Image) -> bool:
+    """Whether the last pixel is mid-grey, as what a JPEG declares and does not hold is."""
+    last = np.asarray(image.getpixel((image.width - 1, image.height - 1)))
+    return bool(np.isin(last, (127, 128)).all())
+
+
+def _check_scan(data: bytes, image: Image.Image) -> None:
+    """Refuse a JPEG that ends before its last pixel, which its decoder fills up in silence.
+
+    All that belongs to the image is read before the end of its first scan: more of it changes
+    nothing, unless something was missing.
+    """
+    start, end = _first_scan(data)
+    restarts = len(_RESTART.findall(data, start, end))
+    next_one = bytes([0xFF, 0xD0 + restarts % 8]) if restarts else b""
+    more = b"\x55" * 64 + next_one + b"\x55" * 64
+    try:
+        with _open(io.BytesIO(data[:end] + more + data[end:])) as other:
+            same = other.tobytes() == image.tobytes()
+    except OSError:
+        same = False
+    if not same:
+        raise InputError("ends before its last pixel")
+
+
+def _first_scan(data: bytes) -> tuple[int, int]:
+    """Where the first scan of a JPEG starts and ends: before a marker that is not part of it."""
+    at = 2
+    while data[at + 1] != 0xDA:  # segments, each with its length, up to that of the scan
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    end = _MARKER.search(data, at + 2)
+    return at, end.start() if end else len(data)
 
 
 def _orientation(image: Image.Image) -> int:

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from ..errors import EngineError
+from ..errors import EngineError, InputError
+from ..files import read_file
 from ..images.types import Mask
 from .pieces import tight
 from .places import Places
@@ -129,10 +130,10 @@ def read_examples(engine: Path) -> dict[str, Examples]:
     path = engine / SHAPES_FILE
     if not path.is_file():
         return {}
-    if path.stat().st_size > _MAX_BYTES:
-        raise EngineError(f"{path}: larger than {_MAX_BYTES >> 20} MiB; no shapes of examples")
     try:
-        return _File.validate_json(path.read_bytes())
+        return _File.validate_json(read_file(path, _MAX_BYTES))
+    except InputError as error:
+        raise EngineError(str(error)) from None
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         where = ".".join(map(str, fault["loc"]))

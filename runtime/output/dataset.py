@@ -17,16 +17,19 @@ was stopped.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..config.names import checked_category, is_name
+from ..config.names import checked_category, is_folder_name
 from ..errors import OutputError, UsageError
-from ..files import PARTIAL, sync_folder, write_lines, write_whole
+from ..files import PARTIAL, sha256_of, sync_folder, write_lines, write_whole
 from ..images.png import encode_png
 from ..images.types import Bits, Mask
 from .journal import JOURNAL, Journal, JournalEntry
@@ -50,7 +53,8 @@ class DatasetWriter:
     """An output folder that is being filled, and its journal.
 
     Every file is written under a temporary name and renamed, so that a file that is there is
-    whole. A sample counts once it is in the journal; its files are written before.
+    whole. A sample counts once it is in the journal, with the hashes of its files, which are
+    written before; one whose files are no longer what was written is made again.
     """
 
     def __init__(
@@ -79,14 +83,14 @@ class DatasetWriter:
         if names and JOURNAL not in names:
             raise OutputError(f"{out}: not empty and not a job's folder; choose another --out")
         self.journal = Journal(out / JOURNAL, job, wait=wait)
+        self._written: dict[str, str] = {}
         self._remove_partial_files()
         self._forget_what_is_gone()
 
     def add_good(self, index: int, name: str, image: Bits) -> str:
         """Keep a good image in train/good, every fifth in test/good; returns its path in OUT."""
         path = self._base / split_of_good(index) / "good" / f"{name}.png"
-        write_whole(path, encode_png(image))
-        return path.relative_to(self.out).as_posix()
+        return self._write(path, image)
 
     def write(self, name: str, defect: str, image: Bits, label: Mask, mask: Mask) -> dict[str, str]:
         """Write a sample's image [H,W,C], label [H,W] and mask [H,W]; returns paths in OUT.
@@ -98,9 +102,18 @@ class DatasetWriter:
             "label": self._base / "ground_truth" / defect / f"{name}_mask.png",
             "mask": self.out / "masks" / defect / f"{name}.png",
         }
-        for path, bits in zip(paths.values(), (image, _grey(label), _grey(mask)), strict=True):
-            write_whole(path, encode_png(bits))
-        return {kind: path.relative_to(self.out).as_posix() for kind, path in paths.items()}
+        contents = image, _grey(label), _grey(mask)
+        return {
+            kind: self._write(path, bits)
+            for (kind, path), bits in zip(paths.items(), contents, strict=True)
+        }
+
+    def settle(self, entry: JournalEntry) -> None:
+        """Take down what became of a sample, whose files are written."""
+        names = [entry.record[key] for key in _FILES if key in entry.record]
+        self.journal.settle(replace(entry, files={name: self._written[name] for name in names}))
+        for key in ("image", "label", "mask"):
+            self._written.pop(entry.record.get(key, ""), None)
 
     def remove(self, entry: JournalEntry) -> None:
         """Remove a sample, so that it is made again; its good image is written anew then."""
@@ -124,20 +137,38 @@ class DatasetWriter:
         for folder in (self.out, *(path for path in self.out.rglob("*") if path.is_dir())):
             sync_folder(folder)
 
+    def _write(self, path: Path, bits: Bits) -> str:
+        """Write a PNG and keep its hash; returns its path in OUT."""
+        self.journal.check()
+        data, name = encode_png(bits), path.relative_to(self.out).as_posix()
+        try:
+            write_whole(path, data)
+        except OutputError:
+            self.journal.check()  # where all of OUT went, that is what there is to say
+            raise
+        self._written[name] = hashlib.sha256(data).hexdigest()
+        return name
+
     def _remove_partial_files(self) -> None:
         for path in self.out.rglob(f".*{PARTIAL}"):
             path.unlink()
 
     def _forget_what_is_gone(self) -> None:
-        """Samples whose files are not there will be made again."""
+        """Samples whose files are not there, or are others, will be made again."""
+        is_there = lru_cache(maxsize=1024)(self._is_there)
         for state in ("kept", "dropped"):
-            gone = [e for e in self.journal.entries(state) if not self._is_whole(e)]
+            gone = [
+                entry
+                for entry in self.journal.entries(state)
+                if not all(is_there(*file) for file in entry.files.items())
+            ]
             for entry in gone:
                 self.journal.forget(entry)
 
-    def _is_whole(self, entry: JournalEntry) -> bool:
-        names = (entry.record[key] for key in _FILES if key in entry.record)
-        return all((self.out / name).is_file() for name in names)
+    def _is_there(self, name: str, sha256: str) -> bool:
+        """Whether a file is what was written."""
+        path = self.out / name
+        return path.is_file() and sha256_of(path) == sha256
 
 
 def _check_names(category: str, defect_types: Iterable[str]) -> None:
@@ -146,10 +177,10 @@ def _check_names(category: str, defect_types: Iterable[str]) -> None:
     except ValueError as fault:
         raise UsageError(f"category: {fault}") from None
     for defect in defect_types:
-        if not is_name(defect):
+        if not is_folder_name(defect):
             raise UsageError(
                 f"defect {defect!r} cannot be the name of a folder: use letters, digits, space "
-                ". _ + -"
+                ". _ + -, up to 255 bytes"
             )
         if defect.lower() == "good":
             raise UsageError("a defect cannot be named 'good': in this layout that means none")

@@ -8,6 +8,7 @@ system frees the lock of a process that died.
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from typing import Any, Literal
 
 from ..closing import Closing
 from ..errors import InputError, OutputError
-from ..files import ADVICE
+from ..files import ADVICE, parse_json
 
 __all__ = ["ASKED", "JOURNAL", "Journal", "JournalEntry", "State"]
 
@@ -25,7 +26,7 @@ JOURNAL = "job.sqlite"
 #: What of a job may grow: the shares of the types of defect that each run asked for, a list.
 ASKED = "defect"
 #: Of the table; another one is refused.
-_VERSION = 2
+_VERSION = 3
 #: "dfrt": for programs that tell files by their content.
 _APPLICATION = 0x64667274
 #: Seconds to wait for another process: a moment, in which a dying one lets go; or for ever.
@@ -37,7 +38,7 @@ _TABLES = (
         image INTEGER, number INTEGER, defect TEXT NOT NULL, source TEXT NOT NULL,
         state TEXT NOT NULL, reason TEXT NOT NULL,
         tries INTEGER NOT NULL, rejected INTEGER NOT NULL, seconds REAL NOT NULL,
-        record TEXT NOT NULL, PRIMARY KEY (image, number, defect)
+        record TEXT NOT NULL, files TEXT NOT NULL, PRIMARY KEY (image, number, defect)
     ) WITHOUT ROWID""",
     f"PRAGMA application_id = {_APPLICATION}",
     f"PRAGMA user_version = {_VERSION}",
@@ -60,6 +61,7 @@ class JournalEntry:
     rejected  candidates that were not fit
     seconds   from its beginning to its end; its neighbours share them
     record    its line in the manifest
+    files     SHA-256 of what was written for it, by the paths in OUT
     """
 
     image: int
@@ -72,6 +74,7 @@ class JournalEntry:
     rejected: int = 0
     seconds: float = 0.0
     record: dict[str, Any] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
 
 
 _COLUMNS = ", ".join(f.name for f in fields(JournalEntry))
@@ -100,6 +103,7 @@ class Journal(Closing):
             )
         try:
             self._open(job)
+            self._opened = path.stat()
         except BaseException:
             self._db.close()
             raise
@@ -111,10 +115,25 @@ class Journal(Closing):
 
     def settle(self, entry: JournalEntry) -> None:
         """Note what became of a sample; on disk when this returns."""
-        *values, record = astuple(entry)
-        marks = ", ".join("?" * (len(values) + 1))
+        *values, record, files = astuple(entry)
+        marks = ", ".join("?" * (len(values) + 2))
         query = f"REPLACE INTO sample ({_COLUMNS}) VALUES ({marks})"
-        self._run(query, *values, json.dumps(record))
+        self._run(query, *values, json.dumps(record), json.dumps(files))
+
+    def check(self) -> None:
+        """Raise `OutputError` if the file was removed or replaced since it was opened.
+
+        What is written then would be in no journal, and the next run would not know it.
+        """
+        try:
+            there = os.path.samestat(self._opened, self._path.stat())
+        except OSError:
+            there = False
+        if not there:
+            raise OutputError(
+                f"{self._path}: was removed or replaced while the job ran; what is written from "
+                "here on would be lost. Choose another --out"
+            )
 
     def forget(self, entry: JournalEntry) -> None:
         """Let a sample be made again."""
@@ -125,8 +144,8 @@ class Journal(Closing):
         """All samples of a state, in order."""
         query = f"SELECT {_COLUMNS} FROM sample WHERE state = ? ORDER BY image, number, defect"
         with self._faults():
-            for *values, record in self._db.execute(query, (state,)):
-                values.append(dict(json.loads(record)))
+            for *values, record, files in self._db.execute(query, (state,)):
+                values += dict(parse_json(record)), dict(parse_json(files))
                 yield JournalEntry(*values)
 
     def count(self, state: State) -> int:
@@ -173,7 +192,7 @@ class Journal(Closing):
             )
         with self._faults():
             ((text,),) = self._run("SELECT record FROM job")
-            before = dict(json.loads(text))
+            before = dict(parse_json(text))
         now = json.loads(json.dumps(job))
         changed = [
             f"{key}: {before.get(key)!r} -> {now.get(key)!r}"

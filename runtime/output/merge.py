@@ -12,7 +12,8 @@ from typing import Any
 from ..config.job import Format
 from ..config.names import checked_category
 from ..errors import InputError, OutputError, UsageError
-from ..files import write_directory, write_lines, write_whole
+from ..files import read_file, write_directory, write_lines, write_whole
+from ..images.reading import MAX_BYTES
 from .dataset import split_of_good
 from .formats import finish
 from .records import JOB, MANIFEST, FinishedDataset, KeptSample, read_finished
@@ -143,7 +144,7 @@ def _sha256(path: Path) -> str:
 
 def _bytes(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_file(path, MAX_BYTES)
     except OSError as error:
         raise InputError(
             f"{path}: cannot be read ({error.strerror}); run the command that made it again"

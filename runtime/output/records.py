@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..errors import InputError
+from ..files import open_file, parse_json, read_file
 from ..images.types import Mask
 from ..masks.reading import read_any_mask
 from .journal import JOURNAL
@@ -26,6 +26,8 @@ __all__ = [
 #: What was asked for, and a line of each sample: together they tell a finished dataset.
 JOB, MANIFEST = "job.json", "manifest.jsonl"
 
+#: Of the job, and of a line.
+_MAX_BYTES = 16 << 20
 _TEXTS = ("image", "label", "good", "source", "defect")
 
 
@@ -108,7 +110,7 @@ def read_finished(out: Path) -> FinishedDataset:
 
 def _read_job(path: Path) -> dict[str, Any]:
     try:
-        job = dict(json.loads(path.read_bytes()))
+        job = dict(parse_json(read_file(path, _MAX_BYTES)))
         if not isinstance(job["category"], str) or not isinstance(job["defect_types"], list):
             raise TypeError("a value of another type")
     except OSError as error:
@@ -124,11 +126,11 @@ def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Where each line of a file is, for messages, and what it says; nothing without the file."""
     if not path.exists():
         return
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
+    with open_file(path) as file:
+        for number, line in enumerate(iter(lambda: file.readline(_MAX_BYTES), b""), 1):
             where = f"{path}: line {number}"
             try:
-                yield where, dict(json.loads(line))
+                yield where, dict(parse_json(line))
             except (ValueError, TypeError) as error:
                 raise InputError(f"{where} is damaged ({error})") from error
 

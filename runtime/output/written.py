@@ -10,12 +10,13 @@ from pathlib import Path, PurePosixPath
 from typing import TypeAlias
 
 from ..errors import InputError, OutputError
-from ..files import unwritable, write_whole
+from ..files import parse_json, read_file, unwritable, write_whole
 
 __all__ = ["WRITTEN", "Content", "write_folder"]
 
 #: The list of what was written, by names in the folder.
 WRITTEN = ".defectrt.json"
+_MAX_BYTES = 256 << 20
 #: What is in a file, made when it is written, so that never all of it is in memory.
 Content: TypeAlias = Callable[[], bytes]
 
@@ -48,7 +49,7 @@ def _read(path: Path) -> set[str]:
     if not path.is_file():
         return set()
     try:
-        names = json.loads(path.read_bytes())["files"]
+        names = parse_json(read_file(path, _MAX_BYTES))["files"]
         inside = [n for n in names if not _leaves(PurePosixPath(n))]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: damaged ({error}); remove it and what it lists") from error

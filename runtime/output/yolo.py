@@ -9,6 +9,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from ..config.yaml import write_yaml
+from ..files import read_file
+from ..images.reading import MAX_BYTES
 from .instances import instances
 from .outline import outline
 from .records import FinishedDataset, KeptSample, read_finished
@@ -46,7 +48,7 @@ def write_yolo(out: Path) -> None:
 
 def _copy(path: Path) -> bytes:
     """A copy, and no link: who changes the one shall not change the other."""
-    return path.read_bytes()
+    return read_file(path, MAX_BYTES)
 
 
 def _label(folder: FinishedDataset, entry: KeptSample) -> bytes:

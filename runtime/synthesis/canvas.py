@@ -12,7 +12,7 @@ from ..config.synthesis import SynthesisConfig
 from ..diffusion.rows import Floats
 from ..images.compositing import composite, feather
 from ..images.types import Bits, Mask, Pixels
-from ..images.window import from_model, to_model
+from ..images.window import Window, from_model, to_model
 from ..masks.resizing import latent_mask
 from .acceptance import fault, score
 from .refinement import refine
@@ -80,10 +80,6 @@ class View:
         amount = np.abs(result - from_model(origin, side)).max(axis=2)
         before = self.pixels if config.blend == "decoded" else before
         change = result - from_model(before, side)
-        if not (np.isfinite(amount).all() and np.isfinite(change).all()):
-            nothing = np.zeros_like(self._inside)
-            reason = "the engine's result has values that are not finite"
-            return Candidate(number, change, nothing, {}, 0, reason)
         label = refine(self.tile.mask, attention, amount, config) & self._inside
         fading = (self.weight > 0) & (self.weight < 1) & self._inside
         figures = {
@@ -136,9 +132,11 @@ class Canvas:
         """What the manifest says of the sample; see `Pipeline.sample`."""
         painted = [tile for tile in self.tiles if "rejected" not in tile]
         weights = [tile["area"] for tile in painted]
-        differs = (self.image != self._source).any(axis=2)
-        outside = differs & ~self.band
-        error = self.image[outside].astype(int) - self._source[outside]
+        part = self._painted([Window(**tile["window"]) for tile in painted])
+        image, source = self.image[part], self._source[part]
+        differs = (image != source).any(axis=2)
+        outside = differs & ~self.band[part]
+        error = image[outside].astype(int) - source[outside]
         mask_area = int(np.logical_or.reduce(instances).sum())
         return {
             "tiles": self.tiles,
@@ -153,6 +151,15 @@ class Canvas:
             "coverage": float(self.label.sum() / mask_area),
             "seam": max((s["seam"] for s in painted), default=0.0),
         }
+
+    def _painted(self, windows: Sequence[Window]) -> tuple[slice, slice]:
+        """What was written to: nothing else can differ, and a large image takes long to look at."""
+        if not windows:
+            return slice(0), slice(0)
+        return (
+            slice(max(0, min(w.y for w in windows)), max(w.y + w.side for w in windows)),
+            slice(max(0, min(w.x for w in windows)), max(w.x + w.side for w in windows)),
+        )
 
 
 def _mean(values: Pixels) -> float:

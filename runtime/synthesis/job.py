@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 from time import monotonic
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -21,24 +18,37 @@ from ..config.job import JobConfig
 from ..engines.engine import Engine
 from ..engines.loading import BUNDLED_ENGINE, batch_size_of, open_engine
 from ..engines.manifest import MANIFEST
-from ..errors import Cancelled, InputError, NothingDoneError, OutputError, PartialError, UsageError
+from ..errors import (
+    Cancelled,
+    DefectRTError,
+    InputError,
+    NothingDoneError,
+    OutputError,
+    PartialError,
+    UsageError,
+)
 from ..files import sha256_of
 from ..images.folder import find_images, left_out_note
-from ..images.reading import read_image
+from ..images.reading import image_size, read_image
+from ..images.types import Bits, Mask
 from ..masks.source import Placed, digest
 from ..output.dataset import DatasetWriter
 from ..output.formats import finish
 from ..output.journal import ASKED, JournalEntry, State
 from ..output.records import find_datasets
 from ..progress import Progress
+from ..stopping import asked_to_stop
 from .changes import check_unchanged
 from .maker import Maker, open_makers, types_made
-from .pipeline import Sample, SourceImage
+from .pipeline import Sample, SourceImage, memory_of
 from .scheduler import Call, Scheduler, Task, Work
 from .turns import Turns, shares_of
 
 __all__ = ["Summary", "synthesize"]
 
+#: Of an image that are compared at once, so that it is not in memory once more.
+_ROWS = 256
+_STOPPING = "finishing the samples at hand; Ctrl-C again stops at once"
 #: What a sample's line in the manifest says of the job.
 _RECORDED = ("category", "steps", "background", "blend", "engine", "provider")
 
@@ -110,7 +120,8 @@ def synthesize(
     Images that cannot be used are listed in the summary; the rest goes on. The provider decides
     the last bits, so a job goes on with the one it began with. Whatever stopped a job, the same
     call goes on with it and ends with the same files; a call with other types and otherwise the
-    same options adds these to it. Ctrl-C finishes the samples at hand and raises `Cancelled`.
+    same options adds these to it. Ctrl-C, SIGTERM or SIGHUP finishes the samples at hand and raises
+    `Cancelled`.
 
     Raises `OutputError` for another process that is writing to ``out``, unless told to ``wait``
     for it; `InputError` for an image, a mask or a region that was changed since samples were made
@@ -150,7 +161,7 @@ def synthesize(
             requested = run.requested.total()
             with (
                 Progress(requested, "synthesize", quiet=quiet) as progress,
-                _interrupt(quiet) as stop,
+                asked_to_stop(lambda: quiet or print(_STOPPING, file=sys.stderr)) as stop,
             ):
                 for task in scheduler.run(run.tasks(stop)):
                     run.settle(task.result())
@@ -249,14 +260,15 @@ class _Run:
             settled = self._writer.journal.settled(listed.index)
             left = [sample for sample in self._turns.of(listed.index) if sample not in settled]
             reading = Task(self._read(listed))
+            memory = _memory_of(listed.path) if left else 0
             for number, defect in left:
                 if stop.is_set():
                     return
-                yield Task(self._make(listed, reading, number, defect))
+                yield Task(self._make(listed, reading, number, defect), memory)
 
     def settle(self, entry: JournalEntry) -> None:
         """Take down what became of a sample."""
-        self._writer.journal.settle(entry)
+        self._writer.settle(entry)
         self._made += entry.state != "failed"
         self.kept += entry.state == "kept"
         self.done += 1
@@ -371,6 +383,21 @@ class _Run:
         return paths | record
 
 
+def _same_outside(one: Bits, two: Bits, band: Mask) -> bool:
+    """Whether two images have the same bits outside the band [H,W]."""
+    if not band.any():
+        return np.array_equal(one, two)
+    return not ((one != two) & ~band[..., None]).any()
+
+
+def _memory_of(path: Path) -> int:
+    """What a sample of an image will hold; of one that cannot be read, nothing."""
+    try:
+        return memory_of(*image_size(path))
+    except DefectRTError:
+        return 0
+
+
 def _readable(text: str) -> str:
     """A text that can be written, whatever bytes a file's name is made of."""
     return text.encode(errors="backslashreplace").decode()
@@ -388,35 +415,7 @@ def _check(image: Path, sample: Sample) -> None:
     """
     written, source = read_image(image), sample.source.image
     if written.dtype == source.dtype and written.shape == source.shape:
-        wrong = (written != source) & ~sample.band[..., None]
-        if not wrong.any():
+        parts = (slice(row, row + _ROWS) for row in range(0, len(source), _ROWS))
+        if all(_same_outside(written[p], source[p], sample.band[p]) for p in parts):
             return
     raise OutputError(f"{image}: differs from its source outside the mask; is the disk sound?")
-
-
-@contextmanager
-def _interrupt(quiet: bool) -> Iterator[threading.Event]:
-    """An event that Ctrl-C sets, so that the images at hand are finished; twice stops at once.
-
-    Left alone where the host handles the signal itself, or runs this outside its main thread.
-    """
-    stop = threading.Event()
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        if stop.is_set():
-            signal.default_int_handler(number, frame)
-        stop.set()
-        if not quiet:
-            print("finishing the samples at hand; Ctrl-C again stops at once", file=sys.stderr)
-
-    ours = (
-        threading.current_thread() is threading.main_thread()
-        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    )
-    if ours:
-        signal.signal(signal.SIGINT, handle)
-    try:
-        yield stop
-    finally:
-        if ours:
-            signal.signal(signal.SIGINT, signal.default_int_handler)

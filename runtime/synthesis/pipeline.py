@@ -33,7 +33,16 @@ from .canvas import Candidate, Canvas, View
 from .scheduler import Call, Decode, Encode, Task, Work
 from .tiles import Tile, cut
 
-__all__ = ["Pipeline", "Sample", "SourceImage"]
+__all__ = ["Pipeline", "Sample", "SourceImage", "memory_of"]
+
+#: Bytes a pixel that a sample holds from its image's reading to its files' writing: the image,
+#: 8 bits in three channels, three times, and its masks; what is written and read again.
+_HELD = 20
+
+
+def memory_of(height: int, width: int) -> int:
+    """About what a sample of an image of that size holds, in bytes, for `Scheduler`."""
+    return _HELD * height * width
 
 
 class SourceImage:

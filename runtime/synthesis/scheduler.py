@@ -41,6 +41,8 @@ Array: TypeAlias = NDArray[Any]
 #: Images in the encoder or decoder at once: one of them already fills a device, and most of
 #: the time only one is waiting.
 _IMAGES = 1
+#: Bytes that all tasks under way may hold, unless told otherwise.
+MEMORY = 3 << 29
 #: Threads for everything but the engine.
 _HELPERS = 2
 
@@ -75,9 +77,9 @@ Work: TypeAlias = Generator[Request, Any, T]
 class Task(Generic[T]):
     """Work that is run once, however many others wait for it."""
 
-    def __init__(self, work: Work[T]) -> None:
-        """Nothing happens before a scheduler meets it."""
-        self._work = work
+    def __init__(self, work: Work[T], memory: int = 0) -> None:
+        """Nothing happens before a scheduler meets it; it then holds about ``memory`` bytes."""
+        self._work, self.memory = work, memory
         self._age: int | None = None
         self._then: list[Callable[[], None]] = []
         self._ended: Callable[[], T] | None = None
@@ -118,51 +120,87 @@ class Scheduler:
     """Runs tasks on an engine, which stays the caller's to close.
 
     batch_size  rows in the engine at once; every batch has exactly this size
-    ahead       tasks that are under way at once, by default enough to fill every batch twice;
-                memory is bounded by what these hold
+    ahead       tasks that are under way at once, by default enough to fill every batch twice
+    memory      bytes that these may hold together, as they say themselves; one may hold more
     """
 
     def __init__(
-        self, engine: Engine, *, batch_size: int = BATCH_SIZE, ahead: int | None = None
+        self,
+        engine: Engine,
+        *,
+        batch_size: int = BATCH_SIZE,
+        ahead: int | None = None,
+        memory: int = MEMORY,
     ) -> None:
         """Raises `UsageError` for a batch size or a number of tasks below 1."""
         if batch_size < 1 or (ahead is not None and ahead < 1):
             raise UsageError("batch_size and ahead: at least 1")
         self.stats = Stats()
-        self._engine = engine
+        self._engine, self._memory = engine, memory
         self._ahead = ahead or 2 * batch_size * engine.calls + _HELPERS
         self._sizes = {Encode: _IMAGES, Decode: _IMAGES, Rows: batch_size}
         self._waiting: dict[type, list[_Waiting]] = {kind: [] for kind in self._sizes}
         self._events: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._begun = set[Task[Any]]()
         self._asked = self._busy = 0
 
     def run(self, tasks: Iterable[Task[T]]) -> Iterator[Task[T]]:
         """Run tasks and yield each as it ends; `Task.result` then tells what became of it.
 
-        Tasks are taken from the iterable only as there is room for them. Leaving the loop early
-        drops what is not finished; calls that are under way are waited for.
+        Tasks are taken from the iterable only as there is room for them, and one beyond. Leaving
+        the loop early drops what is not finished; calls that are under way are waited for, and
+        ended first where it was Ctrl-C that left it: an engine that never returns would never be
+        waited for.
         """
         source, ended = enumerate(tasks), deque[Task[T]]()
-        active = 0
-        with _Pool(self._engine.calls) as self._engines, _Pool(_HELPERS) as self._helpers:
-            while True:
-                while active < self._ahead and (entry := next(source, None)):
-                    age, task = entry
-                    task._then.append(partial(ended.append, task))
-                    self._start(task, age)
-                    active += 1
-                self._feed()
-                if ended:
-                    active -= 1
-                    yield ended.popleft()
-                elif active:
-                    self._events.get()()
-                else:
-                    return
+        entry, active, held = next(source, None), 0, 0
+        try:
+            with _Pool(self._engine.calls) as self._engines, _Pool(_HELPERS) as self._helpers:
+                while True:
+                    while (
+                        entry
+                        and active < self._ahead
+                        and (not active or held + entry[1].memory <= self._memory)
+                    ):
+                        age, task = entry
+                        task._then.append(partial(ended.append, task))
+                        self._start(task, age)
+                        active, held = active + 1, held + task.memory
+                        entry = next(source, None)
+                    self._feed()
+                    if ended:
+                        task = ended.popleft()
+                        active, held = active - 1, held - task.memory
+                        yield task
+                    elif active:
+                        self._wait()
+                    else:
+                        return
+        finally:
+            self._drop()
+
+    def _wait(self) -> None:
+        """Go on with the next answer there is."""
+        try:
+            self._events.get()()
+        except KeyboardInterrupt:
+            self._engine.stop()
+            raise
+
+    def _drop(self) -> None:
+        """Let go of what is not finished, at once: tasks and what they wait for hold each other."""
+        for task in self._begun:
+            task._work.close()
+            task._then.clear()
+        self._begun.clear()
+        for waiting in self._waiting.values():
+            waiting.clear()
+        self._events = SimpleQueue()
 
     def _start(self, task: Task[Any], age: int) -> None:
         if task._age is None:
             task._age = age
+            self._begun.add(task)
             self._advance(task, lambda: task._work.send(None))
 
     def _advance(self, task: Task[Any], go_on: Callable[[], Request]) -> None:
@@ -177,7 +215,9 @@ class Scheduler:
         else:
             self._ask(task, request)
             return
-        for then in task._then:
+        self._begun.discard(task)
+        go_on_with, task._then = task._then, []  # a task that held them would hold itself
+        for then in go_on_with:
             then()
 
     def _ask(self, task: Task[Any], request: Request) -> None:

@@ -32,7 +32,7 @@ from ..images.types import MAX_PIXELS, Bits, Mask
 from ..masks.reading import as_mask, read_mask
 from ..masks.source import MaskSource, Placed
 from .maker import Maker, open_makers, types_made
-from .pipeline import Sample, SourceImage
+from .pipeline import Sample, SourceImage, memory_of
 from .scheduler import Call, Scheduler, Task, Work
 from .turns import shares_of, turn, type_of
 
@@ -218,7 +218,8 @@ class Synthesizer(Closing):
 
         def tasks() -> Iterator[Task[Result]]:
             for i, (workpiece, number) in enumerate(pairs):
-                task = Task(self._make(workpiece, number))
+                size = () if isinstance(workpiece, InputError) else workpiece.source.image.shape[:2]
+                task = Task(self._make(workpiece, number), memory_of(*size) if size else 0)
                 places[task] = i
                 yield task
 
@@ -377,6 +378,9 @@ class _Watched(Closing):
     def sample_is_done(self) -> None:
         """Take it down, and say so."""
         self._tell(done=1)
+
+    def stop(self) -> None:
+        self._engine.stop()
 
     def close(self) -> None:
         """The engine is not ours to close."""

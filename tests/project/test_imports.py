@@ -71,10 +71,11 @@ ROOMS = {
         "record": {"config", "data"},
         "bundled": {"models", "record"},
         "sheet": set(),
+        "threads": set(),
         "evaluation": {"config", "models", "data", "record"},
         "loop": {"config", "models", "data", "record", "bundled", "evaluation"},
         "surfaces": set(),
-        "cli": {"config", "models", "data", "evaluation", "loop"},
+        "cli": {"config", "models", "data", "evaluation", "loop", "threads"},
     },
     "export": {
         "config": set(),
@@ -95,7 +96,18 @@ ROOMS = {
     },
 }
 #: What all of a layer may use: modules that know no room, and the version of the whole.
-GROUND = {"runtime": {"__version__", "closing", "errors", "extras", "files", "progress"}}
+GROUND = {
+    "runtime": {
+        "__version__",
+        "closing",
+        "cores",
+        "errors",
+        "extras",
+        "files",
+        "progress",
+        "stopping",
+    }
+}
 #: What only leads in: it is loaded by name, or starts the program.
 DOORS = {"__init__", "__main__"}
 ALL_ROOMS = [(layer, room) for layer, rooms in ROOMS.items() for room in rooms]

@@ -91,6 +91,9 @@ class FakeEngine:
 
     level = 0.0
 
+    def stop(self):
+        pass
+
     def close(self):
         pass
 

@@ -188,6 +188,6 @@ def propose(
 
 
 def console() -> Console:
-    """Tables are not cut off in a pipe."""
-    console = Console()
-    return console if console.is_terminal else Console(width=160)
+    """Tables are not cut off in a pipe, and are plain text: what drives a terminal is escaped."""
+    terminal = Console().is_terminal
+    return Console(color_system=None, width=None if terminal else 160)

@@ -39,7 +39,9 @@ def evaluate(
     batch_size: Annotated[int, typer.Option(help="Crops at once.", min=1)] = 4,
     seed: Annotated[int, typer.Option(help="Seed of crops and noise.", min=0)] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, …")] = "cpu",
-    threads: Annotated[int | None, typer.Option(help="CPU threads; all by default.", min=1)] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="CPU threads; one a core by default, and no more.", min=1)
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The figures as JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
@@ -56,14 +58,12 @@ def evaluate(
       defectrt evaluate runs/tiles --data data/other_tiles --count 32 --json
     """
     with requires("train"):
-        import torch
-
         from ..evaluation.heldout import evaluate as measure
+        from ..threads import set_threads
     from ..data.dataset import read_dataset
     from ..data.splits import read_split, samples_of
 
-    if threads:
-        torch.set_num_threads(threads)
+    set_threads(threads)
     dataset = read_dataset(data, layout, mask_threshold=mask_threshold)
     own = run / "split.json"
     chosen = split or (own if own.is_file() else None)

@@ -48,18 +48,14 @@ def train(
       defectrt train --preset small-autoencoder --model models/blank --good data/good --out runs/vae
     """
     with requires("train"):
-        import torch
-
         from ..loop.runs import first_process, start
-        from ..models.stable_diffusion import hide_progress_bars
-    hide_progress_bars()
+        from ..threads import set_threads
     chosen = given(options, RunConfig, TrainConfig)
     started = Path(chosen["out"], "config.yaml") if "out" in chosen else None
     if resume and config is None and started and started.is_file():
         config = started
     run, training = load_config(preset, config, chosen)
-    if run.threads:
-        torch.set_num_threads(run.threads)
+    set_threads(run.threads)
     for model in start(run, training, resume=resume, quiet=quiet):
         if first_process():
             typer.echo(model)

@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from defectrt.config.synthesis import SynthesisConfig
+from defectrt.cores import cores
 from defectrt.errors import InputError
 from defectrt.images.folder import left_out
 from defectrt.images.reading import read_image
@@ -200,7 +201,7 @@ class _Facts:
 def _look_at_all(dataset: Dataset, *, quiet: bool) -> Iterator[_Facts]:
     """In the order of the items; a few at a time, so that memory stays flat."""
     look = partial(_look, dataset)
-    threads = os.cpu_count() or 1
+    threads = cores()
     remaining = iter(dataset.items)
     done = 0
     with (

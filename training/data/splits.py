@@ -22,7 +22,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from defectrt.errors import InputError
-from defectrt.files import sha256_of, write_whole
+from defectrt.files import read_file, sha256_of, write_whole
 
 from .dataset import Dataset
 from .layouts import GOOD, Item
@@ -224,9 +224,7 @@ def read_split(path: Path, dataset: Dataset) -> Split:
     Raises `InputError` naming everything in the file that is not as it should be.
     """
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise InputError(f"{path}: larger than {_MAX_BYTES >> 20} MiB, too large for a split")
-        text = path.read_text("utf-8-sig")
+        text = read_file(path, _MAX_BYTES).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read ({error})") from error
     if path.suffix.lower() == ".csv":

@@ -16,8 +16,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from defectrt.errors import OutputError, TrainingError
-from defectrt.files import set_aside, write_directory
+from defectrt.errors import InputError, OutputError, TrainingError
+from defectrt.files import parse_json, read_file, set_aside, write_directory
 
 __all__ = [
     "State",
@@ -28,6 +28,10 @@ __all__ = [
     "save",
     "trained",
 ]
+
+_MAX_STATE = 1 << 20
+#: What reading a checkpoint may end in, if it is none of ours.
+_DAMAGE = (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError, InputError)
 
 
 def trained(module: nn.Module) -> dict[str, nn.Parameter]:
@@ -110,7 +114,7 @@ def load(state: State, checkpoint: Path) -> None:
         weights = load_file(checkpoint / "weights.safetensors")
         ema = load_file(checkpoint / "ema.safetensors")
         optimizer = load_file(checkpoint / "optimizer.safetensors")
-        record = json.loads((checkpoint / "state.json").read_text())
+        record = parse_json(read_file(checkpoint / "state.json", _MAX_STATE))
         step = int(record["step"])
         with torch.no_grad():
             for name, parameter in trained(state.module).items():
@@ -122,7 +126,7 @@ def load(state: State, checkpoint: Path) -> None:
             state.ema.optimization_step = int(record["ema_step"])
         if state.scaler:
             state.scaler.load_state_dict(record["scaler"])
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
+    except _DAMAGE as error:
         raise TrainingError(f"{checkpoint}: not a checkpoint of this run: {error}") from error
     state.step = step
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import threading
 from collections import defaultdict
@@ -19,10 +18,11 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import GradientAccumulationPlugin, patch_environment
 
-from defectrt.engines.engine import cores
+from defectrt.cores import cores
 from defectrt.errors import Cancelled, InputError, TrainingError
 from defectrt.files import write_directory
 from defectrt.progress import Progress
+from defectrt.stopping import asked_to_stop
 
 from ..config import TrainConfig
 from ..data.ahead import Ahead
@@ -77,9 +77,9 @@ def train(
     and ends with the weights it would have had; ``steps`` and ``cooldown`` may differ, to go on
     for longer or to end where the checkpoint is. With examples ``held_out`` in one process, the
     loss on them is measured every ``measure_every`` steps, the model has the weights that did best,
-    and training ends when they have been getting worse (see `HoldOut`). Ctrl-C and SIGTERM finish
-    the step, save, and raise `Cancelled`. Started several times by ``accelerate launch``, every
-    process calls this; the first one writes.
+    and training ends when they have been getting worse (see `HoldOut`). Ctrl-C, SIGTERM
+    and SIGHUP finish the step, save, and raise `Cancelled`. Started several times by
+    ``accelerate launch``, every process calls this; the first one writes.
     Raises `TrainingError` if the loss is no longer finite, `OutputError` if the disk is full or
     another process trains in ``run``.
     """
@@ -110,7 +110,7 @@ def train(
                 quiet=quiet,
             )
         )
-        stop = stack.enter_context(_interrupt())
+        stop = stack.enter_context(asked_to_stop(theirs=True))
         over = False
         while state.step < config.steps and not over and not _agreed(accelerator, stop):
             loop.unread.append(_step(loop))
@@ -414,31 +414,3 @@ def _with_precision(config: TrainConfig, run: Path, device: str) -> TrainConfig:
     started = read_record(run).config if (run / "run.json").is_file() else {}
     precision = started.get("precision") or fastest(torch.device(device))
     return config.model_copy(update={"precision": precision})
-
-
-@contextmanager
-def _interrupt() -> Iterator[threading.Event]:
-    """An event that Ctrl-C or SIGTERM sets, so that the step at hand is finished first.
-
-    The second time they do what they did before.
-    """
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    def told(*_: object) -> None:
-        stop.set()
-        restore()
-
-    for number in before:
-        signal.signal(number, told)
-    try:
-        yield stop
-    finally:
-        restore()

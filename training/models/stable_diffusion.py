@@ -13,13 +13,16 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from diffusers.models.resnet import ResnetBlock2D
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from defectrt.diffusion.schedule import NoiseSchedule
 from defectrt.errors import InputError
+from defectrt.files import parse_json, read_file
 
 from .attention import Masking, mask_cross_attention
+from .checks import check_files, check_kind
 
 __all__ = [
     "SIZES",
@@ -31,6 +34,7 @@ __all__ = [
     "open_model",
 ]
 
+_MAX_INDEX = 1 << 20
 _PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 
 
@@ -172,8 +176,9 @@ _MODEL_INDEX = {
 def open_model(source: str | os.PathLike[str]) -> StableDiffusion:
     """Open a Stable Diffusion model in diffusers' format, from a directory or a hub id.
 
-    Only safetensors weights are read, never pickles. Raises `InputError` naming the missing
-    parts of a directory, or saying that the hub could not be reached.
+    Only safetensors weights are read, never pickles, and none before the model's descriptions were
+    looked at. Raises `InputError` naming the missing parts and files of a directory, for another
+    kind of model (one for inpainting, SDXL), or saying that the hub could not be reached.
     """
     name = os.fspath(source)
     if Path(name).exists() or name.count("/") != 1:
@@ -184,7 +189,17 @@ def open_model(source: str | os.PathLike[str]) -> StableDiffusion:
                 f"missing: {', '.join(missing)}. Give a directory that holds "
                 f"{', '.join(_PARTS)}, or a hub id such as owner/name"
             )
+        check_files(Path(name))
+    hide_progress_bars()
     try:
+        check_kind(
+            name,
+            {
+                "unet": UNet2DConditionModel.load_config(name, subfolder="unet"),
+                "vae": AutoencoderKL.load_config(name, subfolder="vae"),
+                "text_encoder": CLIPTextConfig.get_config_dict(name, subfolder="text_encoder")[0],
+            },
+        )
         model = StableDiffusion(
             unet=UNet2DConditionModel.from_pretrained(name, subfolder="unet", use_safetensors=True),
             vae=AutoencoderKL.from_pretrained(name, subfolder="vae", use_safetensors=True),
@@ -195,8 +210,9 @@ def open_model(source: str | os.PathLike[str]) -> StableDiffusion:
             scheduler=dict(DDIMScheduler.load_config(name, subfolder="scheduler")),
             untrained=_untrained(Path(name)),
         )
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{name}: the model cannot be opened: {error}") from error
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        what = " ".join(str(error).split())[:300]
+        raise InputError(f"{name}: the model cannot be opened: {what}") from error
     for part in (model.unet, model.vae, model.text_encoder):
         part.requires_grad_(False).eval().float()  # stored in half precision, perhaps
     return model
@@ -204,7 +220,7 @@ def open_model(source: str | os.PathLike[str]) -> StableDiffusion:
 
 def _untrained(directory: Path) -> tuple[str, ...]:
     index = directory / "model_index.json"
-    values = json.loads(index.read_text()) if index.is_file() else {}
+    values = parse_json(read_file(index, _MAX_INDEX)) if index.is_file() else {}
     named = values.get(_UNTRAINED, []) if isinstance(values, dict) else []
     return tuple(part for part in ("unet", "vae") if part in named)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from defectrt.engines.engine import cores
+from defectrt.cores import cores
 
 from .writing import write
 

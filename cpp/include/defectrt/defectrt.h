@@ -100,7 +100,8 @@ typedef struct defectrt_engine defectrt_engine;
 
 typedef struct defectrt_engine_options {
     size_t struct_size;
-    int32_t threads; /* CPU threads of a step, shared by all sessions; 0: all cores */
+    int32_t threads; /* CPU threads of a step, shared by all sessions; 0: one a core, and never
+                        more; a container's quota of CPU time counts */
     /*
      * Since revision 2. Engines of other backends than onnx are machine code, which may do anything
      * that the process may do, and are opened only if their fingerprint (64 hexadecimal digits, see

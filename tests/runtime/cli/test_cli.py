@@ -80,6 +80,7 @@ def test_the_codes_are_pinned():
         "EngineError": 4,
         "OutputError": 5,
         "MissingExtraError": 6,
+        "NoMemoryError": 20,
         "PartialError": 7,
         "NothingDoneError": 8,
         "TrainingError": 9,

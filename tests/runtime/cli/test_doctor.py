@@ -230,7 +230,7 @@ def test_info_prints_nothing_that_a_terminal_obeys(tmp_path):
     path.write_text(json.dumps(manifest))
     result = command_line("info", path.parent)
     assert result.returncode == 0
-    assert "x?]0;title??y" in result.stdout
+    assert r"x\x1b]0;title\x07 y" in result.stdout
     assert not {"\x1b", "\x07"} & set(result.stdout)
 
 

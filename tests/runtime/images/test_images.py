@@ -6,7 +6,7 @@ import io
 import struct
 import zlib
 from contextlib import suppress
-from pathlib import Path
+from io import FileIO
 
 import cv2
 import numpy as np
@@ -152,7 +152,12 @@ def test_sizes_that_pillow_warns_of_or_refuses(tmp_path, monkeypatch, recwarn):
 def test_a_huge_file_is_not_read_into_memory(tmp_path, monkeypatch):
     with (tmp_path / "a.png").open("wb") as file:
         file.truncate(2 << 30)
-    monkeypatch.setattr(Path, "read_bytes", lambda self: pytest.fail("it was read"))
+
+    class Unread(FileIO):
+        def read(self, *_):
+            pytest.fail("it was read")
+
+    monkeypatch.setattr("defectrt.files.open_file", Unread)
     with pytest.raises(InputError, match="larger than 1 GiB"):
         read_image(tmp_path / "a.png")
 

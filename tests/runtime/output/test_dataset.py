@@ -21,6 +21,7 @@ from support.outputs import dataset_of, records, tree
 
 from defectrt import files
 from defectrt.errors import Cancelled, InputError, OutputError, UsageError
+from defectrt.files import read_file
 from defectrt.images.reading import read_image
 from defectrt.output.dataset import DatasetWriter
 from defectrt.output.journal import Journal, JournalEntry
@@ -38,7 +39,7 @@ def add(dataset, image, number=0, state="kept"):
     if state == "kept":
         record = dataset.write(f"{image}{number}", "spot", IMAGE, LABEL, LABEL) | record
     entry = JournalEntry(image, number, "spot", source, state, "none", record=record)
-    dataset.journal.settle(entry)
+    dataset.settle(entry)
 
 
 def kept(dataset):
@@ -178,7 +179,7 @@ def test_a_journal_of_another_version(tmp_path):
     with sqlite3.connect(tmp_path / "out" / "job.sqlite") as db:
         db.execute("PRAGMA user_version = 7")
     db.close()
-    with pytest.raises(InputError, match="a journal of version 7, this program reads 2"):
+    with pytest.raises(InputError, match="a journal of version 7, this program reads 3"):
         opened(tmp_path / "out")
 
 
@@ -500,15 +501,14 @@ def test_a_disk_that_is_full_for_the_journal(go, monkeypatch, parts):
 
 def test_images_on_a_share_that_went_away_are_tried_again(go, parts, monkeypatch):
     whole, _ = go("whole")
-    real = Path.read_bytes
 
-    def gone(self):
-        if self.parent == parts[0] and self.name != "0.png":
+    def gone(path, most):
+        if path.parent == parts[0] and path.name != "0.png":
             raise OSError(errno.EHOSTDOWN, "Host is down")
-        return real(self)
+        return read_file(path, most)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "read_bytes", gone)
+        patch.setattr("defectrt.images.reading.read_file", gone)
         out, summary = go()
     assert summary.kept == 1
     assert summary.failed == [f"{parts[0]}/{i}.png: cannot be read (Host is down)" for i in (1, 2)]

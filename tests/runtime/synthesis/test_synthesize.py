@@ -257,28 +257,6 @@ def test_residual_keeps_the_grain_and_decoded_takes_the_models(go, parts):
             assert grain < 1
 
 
-def test_a_result_that_is_not_finite_is_dropped(go, fake_engine, monkeypatch):
-    decode, results = fake_engine[1].decode, []
-
-    def broken(latent):
-        pixels = decode(latent)
-        if pixels.min() < -0.7:  # a result, not a good image
-            results.append(1)
-            if len(results) == 2:
-                pixels[0, 0, 0, 0] = np.nan
-        return pixels
-
-    monkeypatch.setattr(fake_engine[1], "decode", broken)
-    for method in ("change", "none"):
-        results.clear()
-        out, summary = go(method, batch_size=1, refine=method)
-        (lost,) = {f"{i}.png" for i in range(3)} - {r["source"] for r in records(out)}
-        fault = f"{lost}, sample 0, spot: the engine's result has values that are not finite"
-        assert summary.dropped == [fault]
-        with pytest.raises(PartialError, match="2 of 3 samples"):
-            summary.check()
-
-
 def test_a_file_that_is_not_what_was_written_is_not_kept(go, monkeypatch, tmp_path):
     """Measured on the file: one bit outside the band is one too many."""
     write = DatasetWriter.write

@@ -7,6 +7,7 @@ import io
 from pathlib import Path
 
 from defectrt.errors import InputError
+from defectrt.files import read_file
 
 __all__ = ["read_csv", "read_list"]
 
@@ -30,8 +31,6 @@ def read_csv(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
 def read_list(path: Path) -> bytes:
     """All of a list. Raises `InputError` for one that cannot be read or is no small file."""
     try:
-        if path.stat().st_size > _MAX_LIST:
-            raise InputError(f"{path}: larger than {_MAX_LIST >> 20} MiB, too large for a list")
-        return path.read_bytes()
+        return read_file(path, _MAX_LIST)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error

@@ -1,0 +1,152 @@
+"""A storm of kills: commands that die at random times end with the files they would have had.
+
+    python benchmarks/storm.py [--kills 40] [--seed 0] [--commands synthesize,train,…] [--work DIR]
+
+Each command runs once undisturbed. Then, again and again in a folder of its own, it is started,
+killed (SIGKILL, or SIGTERM one time in four) after a random part of the time that it takes, and
+started again as a user would, until it ends by itself; all files that it promises are compared,
+byte for byte. One line of JSON a round on standard output; exit code 1 if any round differed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+#: Kills of one folder, before it may end by itself.
+MOST = 12
+#: What says when or how often something was done.
+TOLD = {"job.sqlite", "job.sqlite-wal", "job.sqlite-shm", "log.jsonl", ".lock", "report.html"}
+
+
+@dataclass(frozen=True)
+class Command:
+    """What is run, its files going to ``{out}``, and what is added to go on with it."""
+
+    words: str
+    resume: tuple[str, ...] = ()
+
+
+def commands(good: Path, defects: Path, run: Path) -> dict[str, Command]:
+    """The commands, on drawn images."""
+    words = {
+        "synthesize": f"synthesize --images {good} --out {{out}} --count 2 --steps 10 "
+        "--format coco,yolo --defect scratch,hole",
+        "train": f"train --defect spot={defects} --good {good} --out {{out}} --steps 8 "
+        "--window 32 --batch-size 2 --checkpoint-every 2",
+        "build-engine": f"build-engine {run} --out {{out}} --steps 4",
+        "learn": f"learn {defects} --good {good} --out {{out}}/engine --steps 6 "
+        "--preview-every 0 --device cpu",
+    }
+    resume = {"train": ("--resume",)}
+    return {name: Command(text, resume.get(name, ())) for name, text in words.items()}
+
+
+def draw(folder: Path) -> tuple[Path, Path]:
+    """Good images, and images with masks beside them."""
+    rng, good, defects = np.random.default_rng(0), folder / "good", folder / "spot"
+    (defects / "masks").mkdir(parents=True)
+    (defects / "images").mkdir()
+    good.mkdir()
+    for i in range(6):
+        grain = rng.normal(150, 8, (96, 96, 3)).clip(0, 255).astype(np.uint8)
+        Image.fromarray(grain).save(good / f"{i}.png")
+        grain[30:42, 30 : 42 + 3 * i] = 40
+        mask = np.zeros((96, 96), np.uint8)
+        mask[30:42, 30 : 42 + 3 * i] = 255
+        Image.fromarray(grain).save(defects / "images" / f"{i}.png")
+        Image.fromarray(mask).save(defects / "masks" / f"{i}.png")
+    return good, defects
+
+
+def start(command: Command, out: Path, *, again: bool) -> subprocess.Popen[bytes]:
+    words = command.words.replace("{out}", str(out)).split()
+    words += command.resume if again and (out / "run.json").exists() else ()
+    line = [sys.executable, "-m", "defectrt", *words]
+    return subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def files(out: Path) -> dict[str, str]:
+    """The hash of every file, by its path in ``out``."""
+    return {
+        path.relative_to(out).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(out.rglob("*"))
+        if path.is_file() and path.name not in TOLD
+    }
+
+
+def storm(command: Command, whole: dict[str, str], seconds: float, out: Path, dice: random.Random):
+    """One folder: killed until it ends; (kills, paths that differ, last words)."""
+    kills, said = 0, b""
+    while True:
+        process = start(command, out, again=kills > 0)
+        how = signal.SIGTERM if dice.random() < 0.25 else signal.SIGKILL
+        try:
+            _, said = process.communicate(
+                timeout=dice.uniform(0.2, 1.1) * seconds if kills < MOST else 20 * seconds + 60
+            )
+            break
+        except subprocess.TimeoutExpired:
+            process.send_signal(how if kills < MOST else signal.SIGKILL)
+            process.communicate()
+            kills += 1
+            if kills > MOST:
+                return kills, ["it does not end"], said
+    found = files(out)
+    differing = sorted(n for n in found.keys() | whole.keys() if found.get(n) != whole.get(n))
+    if process.returncode:
+        differing.insert(0, f"exit code {process.returncode}")
+    return kills, differing, said
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=40, help="in all, of every command")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--commands", default="synthesize,train,build-engine,learn")
+    parser.add_argument("--work", type=Path, default=Path(".cache/storm"))
+    options = parser.parse_args()
+    shutil.rmtree(options.work, ignore_errors=True)
+    options.work.mkdir(parents=True)
+    work = options.work.resolve()
+    known = commands(*draw(work), work / "train-whole")
+    dice, bad = random.Random(options.seed), 0
+    wanted = options.commands.split(",")
+    if "build-engine" in wanted and "train" not in wanted:
+        wanted.insert(0, "train")
+    for name in sorted(wanted, key=list(known).index):
+        whole_out = work / f"{name}-whole"
+        began = time.monotonic()
+        process = start(known[name], whole_out, again=False)
+        _, said = process.communicate()
+        seconds = time.monotonic() - began
+        if process.returncode:
+            sys.exit(f"{name} does not run: {said.decode()[-500:]}")
+        whole, kills, rounds = files(whole_out), 0, 0
+        while kills < options.kills and rounds < options.kills:
+            out = work / f"{name}-{rounds}"
+            now, differing, said = storm(known[name], whole, seconds, out, dice)
+            kills, rounds = kills + now, rounds + 1
+            bad += bool(differing)
+            report = {"command": name, "round": rounds, "kills": now, "kills_so_far": kills}
+            words = said.decode(errors="replace")[-300:] if differing else ""
+            print(json.dumps(report | {"differing": differing[:5], "said": words}), flush=True)
+            if not differing:
+                shutil.rmtree(out)
+    sys.exit(bad > 0)
+
+
+if __name__ == "__main__":
+    main()
