@@ -177,7 +177,7 @@ def test_doctor_names_a_damaged_engine_and_exits_1(damaged):
 
 
 def test_doctor_speaks_json(monkeypatch):
-    monkeypatch.setattr(doctor, "_engine", lambda directory, trust: [])
+    monkeypatch.setattr(doctor, "_engine", lambda *_: [])
     result = command_line("doctor", "--json")
     assert result.returncode == 0
     found = json.loads(result.stdout)
