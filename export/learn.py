@@ -16,8 +16,8 @@ from defectrt.masks.examples import write_examples
 from defectrt.synthesis.synthesizer import Synthesizer, Workpiece
 from defectrt.training.bundled import open_base
 from defectrt.training.config import TrainConfig, load_config
-from defectrt.training.data.dataset import read_dataset
-from defectrt.training.data.samples import GOOD, Sample, read_good, read_pairs
+from defectrt.training.data.dataset import read_examples
+from defectrt.training.data.samples import GOOD, Sample, read_good
 from defectrt.training.data.survey import Survey, instances, survey
 from defectrt.training.loop.holdout import read_curve
 from defectrt.training.loop.train import train
@@ -122,18 +122,9 @@ def learn(
 
 def _read(defects: Path, good: Path | None, layout: str | None) -> list[Sample]:
     """All samples of a dataset, or of one folder of images beside masks, and the good images."""
-    if not defects.is_dir():
-        raise InputError(f"{defects}: no such folder of defects")
+    found = read_examples(defects, layout)
     samples = list(read_good(good)) if good else []
-    try:
-        samples += read_dataset(defects, layout).samples()
-    except InputError as fault:
-        if layout:
-            raise
-        try:
-            samples += read_pairs(defects, defects.name)
-        except InputError:
-            raise fault from None
+    samples += found if isinstance(found, list) else found.samples()
     if not any(sample.defect_type != GOOD for sample in samples):
         raise InputError(
             f"{defects}: shows no defects; each needs a mask, see defectrt data inspect"

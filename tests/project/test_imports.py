@@ -74,7 +74,8 @@ ROOMS = {
         "evaluation": {"config", "models", "data", "record"},
         "loop": {"config", "models", "data", "record", "bundled", "evaluation"},
         "surfaces": set(),
-        "cli": {"config", "models", "data", "evaluation", "loop"},
+        "proving": {"data"},
+        "cli": {"config", "models", "data", "evaluation", "loop", "proving"},
     },
     "export": {
         "config": set(),

@@ -14,7 +14,7 @@ from defectrt.masks.pieces import pieces
 from .layouts import GOOD
 from .samples import Sample
 
-__all__ = ["Survey", "TypeSurvey", "instances", "survey"]
+__all__ = ["Survey", "TypeSurvey", "instances", "is_directed", "strength", "survey"]
 
 #: Coherence of the gradients from which a surface has a direction; 0 none, 1 only stripes.
 _DIRECTED = 0.7
@@ -65,7 +65,7 @@ def survey(samples: Sequence[Sample], window: int) -> Survey:
         warnings += _faults(defect_type, own, found[defect_type], window)
     warnings += _alike(found)
     good = [s for s in samples if s.defect_type == GOOD]
-    return Survey(found, len(good), _is_directed(good or samples), tuple(warnings))
+    return Survey(found, len(good), is_directed(good or samples), tuple(warnings))
 
 
 def instances(sample: Sample, window: int) -> list[Mask]:
@@ -81,7 +81,7 @@ def _look(samples: Sequence[Sample], window: int) -> TypeSurvey:
         longest=float(np.median([max(shape.shape) for shape in shapes])),
         width=float(np.median([_width(shape) for shape in shapes])),
         area=float(np.median([shape.sum() for shape in shapes])),
-        strength=float(np.median([_strength(sample) for sample in samples])),
+        strength=float(np.median([strength(s.image, s.mask) for s in samples])),
     )
 
 
@@ -134,16 +134,19 @@ def _width(shape: Mask) -> float:
     return 2 * float(inside.max()) - 1
 
 
-def _strength(sample: Sample) -> float:
-    grey = _grey(sample.image)
-    mask = sample.mask.astype(np.uint8)
+def strength(image: Bits, mask: Mask) -> float:
+    """5th percentile of the brightness in a defect over the median around it; 1: none is around.
+
+    image [H,W,C], mask [H,W] of the defect.
+    """
+    grey, mask = _grey(image), mask.astype(np.uint8)
     ring = (cv2.dilate(mask, np.ones((17, 17), np.uint8)) > 0) & (
         cv2.dilate(mask, np.ones((5, 5), np.uint8)) == 0
     )
     if not ring.any():
         return 1.0
     around = float(np.median(grey[ring]))
-    return float(np.percentile(grey[sample.mask], 5)) / max(around, 1e-3)
+    return float(np.percentile(grey[mask > 0], 5)) / max(around, 1e-3)
 
 
 def _grey(image: Bits) -> np.ndarray:
@@ -151,8 +154,8 @@ def _grey(image: Bits) -> np.ndarray:
     return colour.reshape(*colour.shape[:2], -1).mean(axis=2)
 
 
-def _is_directed(samples: Sequence[Sample]) -> bool:
-    """Whether gradients point one way: the coherence of their structure tensor."""
+def is_directed(samples: Sequence[Sample]) -> bool:
+    """Whether the surface has a direction: gradients point one way, by their structure tensor."""
     tensors = []
     for sample in samples[:_LOOKED_AT]:
         grey = cv2.GaussianBlur(_grey(sample.image), (0, 0), 1.0)
