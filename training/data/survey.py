@@ -139,14 +139,14 @@ def strength(image: Bits, mask: Mask) -> float:
 
     image [H,W,C], mask [H,W] of the defect.
     """
-    grey, mask = _grey(image), mask.astype(np.uint8)
-    ring = (cv2.dilate(mask, np.ones((17, 17), np.uint8)) > 0) & (
-        cv2.dilate(mask, np.ones((5, 5), np.uint8)) == 0
+    grey, inside = _grey(image), mask.astype(np.uint8)
+    ring = (cv2.dilate(inside, np.ones((17, 17), np.uint8)) > 0) & (
+        cv2.dilate(inside, np.ones((5, 5), np.uint8)) == 0
     )
     if not ring.any():
         return 1.0
     around = float(np.median(grey[ring]))
-    return float(np.percentile(grey[mask > 0], 5)) / max(around, 1e-3)
+    return float(np.percentile(grey[mask], 5)) / max(around, 1e-3)
 
 
 def _grey(image: Bits) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -66,8 +67,8 @@ def cut_paste(
     made = []
     for number in range(count):
         for _ in range(_TRIES):
-            shot = shots[rng.integers(len(shots))]
-            onto = good[rng.integers(len(good))]
+            shot = shots[int(rng.integers(len(shots)))]
+            onto = good[int(rng.integers(len(good)))]
             pasted = _paste(shot, onto, rng)
             if pasted is not None:
                 name = Path(f"{onto.path.stem}_{number:03d}.png")
@@ -93,7 +94,8 @@ def _paste(shot: Sample, onto: Sample, rng: np.random.Generator) -> tuple[Bits, 
     label = np.zeros(onto.mask.shape, bool)
     label[place] = mask > 0
     top = np.iinfo(onto.image.dtype).max
-    return np.clip(np.rint(image), 0, top).astype(onto.image.dtype), label
+    rounded: Any = np.clip(np.rint(image), 0, top).astype(onto.image.dtype)
+    return rounded, label
 
 
 def _cut(shot: Sample) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -111,13 +113,13 @@ def _turned(
     """Turned by ``angle`` degrees and scaled, in a square that holds it whole."""
     h, w = mask.shape
     side = int(np.hypot(h, w) * scale) + 2
-    matrix = cv2.getRotationMatrix2D((w / 2, h / 2), angle, scale)
+    matrix: Any = cv2.getRotationMatrix2D((w / 2, h / 2), angle, scale)
     matrix[:, 2] += side / 2 - np.array([w, h]) / 2
     turned = cv2.warpAffine(piece, matrix, (side, side), borderMode=cv2.BORDER_REFLECT)
     inside = cv2.warpAffine(mask, matrix, (side, side)) > 0.5
     ys, xs = np.nonzero(_grown(inside.astype(np.float32), 2 * _RIM + 1))
     if not len(ys):
-        return turned, inside.astype(np.float32)
+        return np.asarray(turned, np.float32), inside.astype(np.float32)
     box = np.s_[ys.min() : ys.max() + 1, xs.min() : xs.max() + 1]
     return turned[box].astype(np.float32), inside[box].astype(np.float32)
 

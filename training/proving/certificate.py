@@ -21,10 +21,10 @@ from ..data.layouts import GOOD
 from ..data.samples import Sample
 from .arms import CUT_PASTE, HEALTHY, REAL, Arm
 from .config import ProveConfig
-from .divisions import Sides, unknown_leaks
+from .divisions import Sides
 from .figures import Floats, TestSet, figures, precision_recall
 from .hints import few, looks, unlike
-from .intervals import Gain, gain, resampled, verdict
+from .intervals import UNKNOWN, Gain, gain, resampled, verdict
 from .material import MadeSet
 from .report import write_report
 from .runs import Runs
@@ -32,6 +32,8 @@ from .runs import Runs
 __all__ = ["PROOF", "Evidence", "certificate", "write_certificate"]
 
 PROOF = "proof.json"
+#: Pixel AP of chance, the share of defect pixels, times this: below it nothing was learned.
+_TIMES_CHANCE = 2
 #: Points of a precision-recall curve in the certificate.
 _POINTS = 64
 
@@ -42,6 +44,7 @@ Numbers = dict[str, tuple[float, Floats]]
 class Evidence:
     """Everything that a certificate is written from.
 
+    unknown    what is not known of leakage through each set
     trainings  arm, split, seed and key of each, finished or not
     """
 
@@ -50,6 +53,7 @@ class Evidence:
     tests: Sequence[TestSet]
     arms: Sequence[Arm]
     made: Sequence[MadeSet]
+    unknown: Sequence[list[str]]
     trainings: Sequence[tuple[Arm, int, int, str]]
     runs: Runs
 
@@ -153,32 +157,56 @@ def _verdict(evidence: Evidence, index: int, gains: list[dict[str, Any]]) -> dic
     own = [g for g in gains if g["arm"] in names and g["over"] == REAL]
     best = max(own, key=lambda g: g["figures"]["pixel_ap"]["mean"])
     found = Gain(**best["figures"]["pixel_ap"])
-    said = verdict(found, evidence.config.worth)
-    unknown = unknown_leaks(evidence.made[index])
+    learned = _anything_learned(evidence)
+    said = verdict(found, evidence.config.worth) if learned else UNKNOWN
+    beside = [Gain(**best["figures"]["image_auroc"])]
+    beside += [
+        Gain(**g["figures"]["pixel_ap"])
+        for g in gains
+        if g["arm"] == best["arm"] and g["over"] == CUT_PASTE
+    ]
     return {
         "set": evidence.made[index].name,
         "arm": best["arm"],
         "verdict": said,
-        "sentence": _sentence(best["arm"], said, found, bool(unknown)),
-        "leakage_unknown": unknown,
+        "sentence": _sentence(best["arm"], said, found, *beside),
+        "leakage_unknown": evidence.unknown[index],
         "why": [] if said == "helps" else list(_why(evidence, index)),
     }
 
 
-def _sentence(arm: str, said: str, found: Gain, unknown: bool) -> str:
-    interval = (
-        f"{100 * found.low:+.1f} to {100 * found.high:+.1f}"
-        if found.low is not None and found.high is not None
-        else "no interval from one training"
+def _sentence(arm: str, said: str, ap: Gain, auroc: Gain, over_cut_paste: Gain) -> str:
+    return (
+        f"{arm}: {said}. Over real alone, in {ap.runs} pairs of trainings, pixel AP changes by "
+        f"{_points(ap)} points and image AUROC by {_points(auroc)}; over cut-paste pixel AP by "
+        f"{_points(over_cut_paste)}."
     )
-    text = (
-        f"{arm}: {said}. Pixel AP changes by {100 * found.mean:+.1f} points ({interval}) over real "
-        f"alone, in {found.runs} pairs of trainings."
+
+
+def _points(found: Gain) -> str:
+    """A difference of shares in points, with its interval."""
+    if found.low is None or found.high is None:
+        return f"{100 * found.mean:+.1f} (one training tells no interval)"
+    return f"{100 * found.mean:+.1f} ({100 * found.low:+.1f} to {100 * found.high:+.1f})"
+
+
+def _anything_learned(evidence: Evidence) -> bool:
+    """Whether any arm finds defect pixels clearly more often than chance does."""
+    tallies = [evidence.runs.tally(key) for *_, key in evidence.whole]
+    positive, negative = (
+        sum(int(side.sum()) for side in sides)
+        for sides in zip(*((t.positive, t.negative) for t in tallies), strict=True)
     )
-    return text + (" Leakage cannot be ruled out, see below." if unknown else "")
+    best = max(
+        np.mean([run["pixel_ap"][0] for run in _runs_of(evidence, arm.name)])
+        for arm in evidence.arms
+    )
+    return bool(best >= _TIMES_CHANCE * positive / (positive + negative))
 
 
 def _why(evidence: Evidence, index: int) -> Iterator[str]:
+    if not _anything_learned(evidence):
+        yield "no detector learned to find defects; train longer with --steps"
     if len(evidence.rounds) < 3:
         yield f"only {len(evidence.rounds)} seeds are finished; their scatter is hardly known"
     for test in evidence.tests[:1]:

@@ -17,9 +17,8 @@ QUICK: dict[str, Any] = {"seeds": 3, "splits": 1, "steps": 300, "budget": 9.0}
 
 def _numbers(value: Any) -> Any:
     """Numbers given one by one, or several in a text divided by commas."""
-    if isinstance(value, tuple | list):
-        return tuple(part for item in value for part in str(item).split(","))
-    return (value,)
+    items = value if isinstance(value, tuple | list) else (value,)
+    return tuple(part for item in items for part in str(item).split(","))
 
 
 _FOLDER = {"metavar": "DIR"}
@@ -136,13 +135,13 @@ class ProveConfig(Config):
             "made defects do not help.",
         ),
     ] = 0.02
-    threshold_for: Annotated[
-        float | None,
+    detector: Annotated[
+        str | None,
         Field(
-            gt=0,
-            lt=1,
-            description="Also a threshold card: the threshold for this share of good pictures "
-            "called defective, and what is found with it.",
+            description="A command that trains and scores in place of the U-Net; {data} in it is a "
+            "folder to train on and to test, {out} the file for its answer, {seed} the seed: see "
+            "docs/proof.md.",
+            json_schema_extra={"metavar": "COMMAND"},
         ),
     ] = None
     seed: Annotated[int, Field(ge=0, description="Seed of splits and trainings.")] = 0

@@ -30,7 +30,7 @@ from ..data.samples import Sample
 from .config import ProveConfig
 from .figures import average_precision, histograms
 
-__all__ = ["Diet", "Trained", "UNet", "fit", "logits", "speed"]
+__all__ = ["Curve", "Diet", "Trained", "UNet", "fit", "logits", "speed"]
 
 #: Of the averaged weights, a step.
 _DECAY = 0.98
@@ -91,13 +91,16 @@ class Diet:
     share: float = 0.0
 
 
+Curve = tuple[tuple[int, float], ...]
+
+
 @dataclass(frozen=True)
 class Trained:
     """A detector, the steps it was trained, and the held-out pixel AP by step."""
 
     model: nn.Module
     steps: int
-    curve: tuple[tuple[int, float], ...]
+    curve: Curve
 
 
 def fit(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from defectrt.errors import InputError
 from ..data.layouts import GOOD
 from ..data.samples import Sample
 from .material import MadePicture, MadeSet
-from .workpieces import halves, workpieces
+from .workpieces import halves, likeness, thumbnail, workpieces
 
 __all__ = ["Division", "Sides", "divide", "fit_for", "unknown_leaks"]
 
@@ -35,16 +35,21 @@ class Division:
     test_pieces: tuple[int, ...]
 
 
+_Found = tuple[list[Division], list[str]]
+
+
 @dataclass(frozen=True)
 class Sides:
     """All divisions of a proof.
 
-    fixed  whether there is only one: a set was learned from given examples, or they were given
-    notes  what was left out and why, a sentence each
+    fixed     whether there is only one: a set was learned from given examples, or they were given
+    by_looks  whether pictures that look nearly the same are of one workpiece
+    notes     what was left out and why, and what is doubtful, a sentence each
     """
 
     divisions: tuple[Division, ...]
     fixed: bool
+    by_looks: bool
     notes: tuple[str, ...]
 
 
@@ -68,35 +73,53 @@ def divide(
     good pictures.
     """
     learned = frozenset[str]().union(*(m.learned or () for m in made))
+    fixed = held_out is not None or any(
+        s.sha256() in learned for s in real if s.defect_type != GOOD
+    )
     if held_out is not None:
-        return _given(real, held_out, learned, groups, near, seed)
-    if any(s.sha256() in learned for s in real if s.defect_type != GOOD):
-        return _learned(real, learned, groups, near, seed)
-    found = workpieces(real, groups, near)
-    types = [s.defect_type for s in real]
-    divisions = []
-    for i in range(splits):
-        sides = halves(types, found, np.random.default_rng([seed, i]))
-        divisions.append(_checked(_division(real, found, *sides)))
-    return Sides(tuple(divisions), False, ())
+        divisions, notes = _given(real, held_out, learned, groups, near, seed)
+    elif fixed:
+        divisions, notes = _learned(real, learned, groups, near, seed)
+    else:
+        divisions, notes = _halved(real, groups, near, splits, seed), []
+    by_looks = "auto" in groups
+    if not by_looks:
+        notes += _lookalikes(divisions)
+    return Sides(tuple(divisions), fixed, by_looks, tuple(notes))
 
 
-def fit_for(made: MadeSet, division: Division, real: Sequence[Sample]) -> list[MadePicture]:
-    """The pictures of a set that were made on no picture, and no workpiece, of the test side.
+def fit_for(made: MadeSet, division: Division, by_looks: bool) -> list[MadePicture]:
+    """The pictures of a set that were made on no picture of the test side.
 
-    ``real`` are all real pictures: one that is there and does not train is no source.
+    Those whose source is not known are left out ``by_looks``: if they look nearly the same as a
+    picture of the test side.
     """
-    allowed = {s.sha256() for s in division.train}
-    known = {s.sha256() for s in (*real, *division.test)}
-    return [p for p in made.pictures if p.source in allowed or p.source not in known]
+    test = {s.sha256() for s in division.test}
+    kept = [p for p in made.pictures if p.source not in test]
+    unknown = [p for p in kept if p.source is None]
+    if not by_looks or not unknown:
+        return kept
+    alike = likeness(
+        [thumbnail(p.sample.image) for p in unknown], [thumbnail(s.image) for s in division.test]
+    ).any(axis=1)
+    doubtful = {id(unknown[i]) for i in np.flatnonzero(alike)}
+    return [p for p in kept if id(p) not in doubtful]
 
 
-def unknown_leaks(made: MadeSet) -> list[str]:
-    """What cannot be known of a set, a sentence each; nothing if all is known."""
+def unknown_leaks(made: MadeSet, given: Collection[str]) -> list[str]:
+    """What cannot be known of a set, a sentence each; nothing if all is known.
+
+    ``given`` are the hashes of all real pictures.
+    """
     found = []
     if made.learned is None:
         found.append(
             f"{made.name}: it is not known what it was learned from; name its engine with --engine"
+        )
+    elif strangers := made.learned - set(given):
+        found.append(
+            f"{made.name}: it was learned from {len(strangers)} pictures that are not among those "
+            "given here; whether they show a workpiece that is tested cannot be known"
         )
     if not made.sources_known:
         found.append(f"{made.name}: its pictures do not say which good pictures they were made on")
@@ -110,7 +133,7 @@ def _given(
     groups: Sequence[str],
     near: int | None,
     seed: int,
-) -> Sides:
+) -> _Found:
     again = [s.path.name for s in held_out if s.sha256() in learned]
     if again:
         raise InputError(
@@ -130,12 +153,34 @@ def _learned(
     groups: Sequence[str],
     near: int | None,
     seed: int,
-) -> Sides:
+) -> _Found:
     found = workpieces(real, groups, near)
     train = [i for i, s in enumerate(real) if s.sha256() in learned]
     test = [i for i, s in enumerate(real) if s.sha256() not in learned]
     train, test = _with_good(real, found, train, test, learned, seed)
     return _apart(real, found, train, test)
+
+
+def _halved(
+    real: Sequence[Sample], groups: Sequence[str], near: int | None, splits: int, seed: int
+) -> list[Division]:
+    found, types = workpieces(real, groups, near), [s.defect_type for s in real]
+    sides = (halves(types, found, np.random.default_rng([seed, i])) for i in range(splits))
+    return [_checked(_division(real, found, train, test)) for train, test in sides]
+
+
+def _lookalikes(divisions: Sequence[Division]) -> Iterator[str]:
+    """Test pictures that look like one that trains, though they are said to be of another piece."""
+    for number, division in enumerate(divisions, 1):
+        train, test = (
+            [thumbnail(s.image) for s in side] for side in (division.train, division.test)
+        )
+        count = int(likeness(test, train).any(axis=1).sum())
+        if count:
+            yield (
+                f"split {number}: {count} test pictures look nearly the same as one that is "
+                "trained on; if they show the same workpiece, add --group auto"
+            )
 
 
 def _with_good(
@@ -165,7 +210,7 @@ def _with_good(
 
 def _apart(
     real: Sequence[Sample], found: Sequence[int], train: Sequence[int], test: Sequence[int]
-) -> Sides:
+) -> _Found:
     """The one division there is, without test pictures whose workpiece trains."""
     of_train = {found[i] for i in train}
     left = [i for i in test if found[i] in of_train]
@@ -177,7 +222,7 @@ def _apart(
             f"{len(left)} pictures are not tested on, since they show a workpiece that is "
             f"trained on: {_some(names)}"
         )
-    return Sides((_checked(_division(real, found, train, kept)),), True, tuple(notes))
+    return [_checked(_division(real, found, train, kept))], notes
 
 
 def _division(

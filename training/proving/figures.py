@@ -22,6 +22,7 @@ from ..data.survey import strength
 
 __all__ = [
     "LEVELS",
+    "TOP",
     "Tally",
     "TestSet",
     "average_precision",
@@ -37,7 +38,7 @@ __all__ = [
 ]
 
 #: Levels of a score, and the largest logit that is told from larger ones.
-LEVELS, _TOP = 512, 12.0
+LEVELS, TOP = 512, 12.0
 #: False positives up to which regions are counted, as usual for PRO.
 _PRO_LIMIT = 0.3
 #: px a side of the mean that an image's score is the largest of.
@@ -65,7 +66,7 @@ class TestSet:
 
     def thirds(self) -> dict[str, NDArray[np.bool_]]:
         """Which defects are in each third by size and by contrast, by ``size small`` and so on."""
-        found = {}
+        found: dict[str, NDArray[np.bool_]] = {}
         for what, values in (("size", self.area), ("contrast", self.contrast)):
             low, high = np.quantile(values, (1 / 3, 2 / 3))
             parts = (values <= low, (values > low) & (values <= high), values > high)
@@ -109,7 +110,7 @@ def test_set(samples: Sequence[Sample], workpieces: Sequence[int]) -> TestSet:
 
 def level_of(logits: NDArray[np.float32]) -> NDArray[np.int64]:
     """Level of each logit, 0 to `LEVELS` - 1."""
-    part = (np.clip(logits, -_TOP, _TOP) + _TOP) / (2 * _TOP)
+    part = (np.clip(logits, -TOP, TOP) + TOP) / (2 * TOP)
     return np.minimum(part * LEVELS, LEVELS - 1).astype(np.int64)
 
 

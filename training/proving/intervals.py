@@ -9,13 +9,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["DRAWS", "Gain", "Verdict", "gain", "resampled", "verdict"]
+__all__ = ["DRAWS", "UNKNOWN", "Gain", "Verdict", "gain", "resampled", "verdict"]
 
 #: Bootstrap samples, and the share that an interval leaves out.
 DRAWS, _OUTSIDE = 1000, 0.05
 
 Floats = NDArray[np.float64]
 Verdict = Literal["helps", "does not help", "cannot be told yet"]
+UNKNOWN: Verdict = "cannot be told yet"
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,9 @@ class Gain:
     runs: int
 
 
-def resampled(workpieces: Sequence[int], seed: int, draws: int = DRAWS) -> Floats:
+def resampled(
+    workpieces: Sequence[int] | NDArray[np.int64], seed: int, draws: int = DRAWS
+) -> Floats:
     """Weights [draws,N]: how often each picture is there when workpieces are drawn with return."""
     found, of_picture = np.unique(np.asarray(workpieces), return_inverse=True)
     rng = np.random.default_rng(seed)
@@ -65,7 +68,7 @@ def gain(
 def verdict(difference: Gain, worth: float) -> Verdict:
     """What the interval of a gain says, if a gain of ``worth`` is worth having."""
     if difference.low is None or difference.high is None:
-        return "cannot be told yet"
+        return UNKNOWN
     if difference.low > 0:
         return "helps"
-    return "does not help" if difference.high < worth else "cannot be told yet"
+    return "does not help" if difference.high < worth else UNKNOWN

@@ -107,9 +107,12 @@ def _labels(finished: Iterable[FinishedDataset]) -> Iterable[float]:
 
 
 def _learned(engines: Sequence[Path]) -> dict[str, frozenset[str]]:
-    """Hashes of the pictures that each engine has learned from, by its fingerprint."""
-    found = {}
-    for path in (BUNDLED_ENGINE, *engines):
+    """Hashes of the pictures that each engine has learned from, by its fingerprint.
+
+    The bundled engine has learned from drawn ones alone.
+    """
+    found = {read_manifest(BUNDLED_ENGINE).fingerprint: frozenset[str]()}
+    for path in engines:
         manifest = read_manifest(path)
         hashes = frozenset(entry.sha256 for entry in manifest.provenance.dataset)
         found[manifest.fingerprint] = hashes

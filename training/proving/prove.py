@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from defectrt.errors import Cancelled, InputError
 from defectrt.progress import Progress
@@ -25,8 +26,9 @@ from ..data.samples import Sample, read_good
 from ..data.survey import is_directed
 from .arms import CUT_PASTE, HEALTHY, Arm, arms, cut_paste
 from .certificate import Evidence, certificate, write_certificate
+from .command import parts_of, scored
 from .config import ProveConfig
-from .detector import Diet, fit, logits, speed
+from .detector import Curve, Diet, fit, logits, speed
 from .divisions import Division, Sides, divide, fit_for, unknown_leaks
 from .figures import TestSet, figures, tally_of, test_set
 from .material import MadeSet, read_made, read_real
@@ -71,6 +73,7 @@ def prove(defects: Path, out: Path, config: ProveConfig, *, quiet: bool = False)
         tests=bench.tests,
         arms=bench.arms,
         made=bench.made,
+        unknown=[bench.unknown(made) for made in bench.made],
         trainings=[(t.arm, t.split, t.seed, t.key) for t in bench.trainings],
         runs=runs,
     )
@@ -82,8 +85,11 @@ class _Bench:
 
     def __init__(self, defects: Path, config: ProveConfig) -> None:
         self.config = config
+        if config.detector:
+            parts_of(config.detector)
         self.real = read_real(defects, config.good, config.layout)
         held_out = read_real(config.held_out) if config.held_out else None
+        self._given = {s.sha256() for s in (*self.real, *(held_out or ()))}
         self.made: list[MadeSet] = [read_made(path, config.engine) for path in config.synthetic]
         self.healthy = [s for folder in config.healthy for s in read_good(folder)]
         self.sides: Sides = divide(
@@ -110,19 +116,35 @@ class _Bench:
             for arm in self.arms
         ]
 
+    def unknown(self, made: MadeSet) -> list[str]:
+        """What cannot be known of leakage through a set, a sentence each."""
+        return unknown_leaks(made, self._given)
+
     def train(self, t: _Training, runs: Runs, stop: threading.Event) -> None:
         """Train, test, write down."""
         began = time.monotonic()
         division, seed = self.sides.divisions[t.split], self.config.seed + t.seed
-        learned, held_out = _hold_out(division, seed)
-        diet = self._diet(t.arm, t.split, learned, seed)
-        found = fit(diet, held_out, self.config, seed, turn=self.turn, stopped=stop.is_set)
-        tally = tally_of(division.test, (logits(found.model, s) for s in division.test))
+        scores, steps, curve = self._detect(t.arm, t.split, seed, stop)
+        tally = tally_of(division.test, scores)
         values = figures(self.tests[t.split], tally, np.ones((1, len(division.test))))
         plain = {name: _finite(float(v[0])) for name, v in values.items()}
         seconds = round(time.monotonic() - began, 1)
-        run = Run(t.key, t.arm.name, t.split, t.seed, found.steps, seconds, found.curve, plain)
+        run = Run(t.key, t.arm.name, t.split, t.seed, steps, seconds, curve, plain)
         runs.add(run, tally)
+
+    def _detect(
+        self, arm: Arm, split: int, seed: int, stop: threading.Event
+    ) -> tuple[Iterable[NDArray[np.float32]], int, Curve]:
+        """The logits of the test pictures, the steps that were trained, the held-out curve."""
+        division, command = self.sides.divisions[split], self.config.detector
+        if command:
+            diet = self._diet(arm, split, division.train, seed)
+            train = [*diet.good, *diet.real, *diet.made]
+            return scored(command, train, division.test, seed, stop.is_set), 0, ()
+        learned, held_out = _hold_out(division, seed)
+        diet = self._diet(arm, split, learned, seed)
+        found = fit(diet, held_out, self.config, seed, turn=self.turn, stopped=stop.is_set)
+        return (logits(found.model, s) for s in division.test), found.steps, found.curve
 
     def _diet(self, arm: Arm, split: int, learned: Sequence[Sample], seed: int) -> Diet:
         real = [s for s in learned if s.defect_type != GOOD]
@@ -137,16 +159,28 @@ class _Bench:
     def _made(self, arm: Arm, split: int, real: int) -> list[Sample]:
         if arm.made is None:
             return []
-        made, division = self.made[arm.made], self.sides.divisions[split]
-        samples = [p.sample for p in fit_for(made, division, self.real)]
+        samples = self._fit[arm.made, split]
+        if arm.per_real:
+            order = np.random.default_rng(self.config.seed).permutation(len(samples))
+            samples = [samples[i] for i in order[: arm.per_real * real]]
+        return samples
+
+    @cached_property
+    def _fit(self) -> dict[tuple[int, int], list[Sample]]:
+        """Of each set and split, the pictures that have nothing of the test side."""
+        return {
+            (i, k): self._fit_of(made, division)
+            for i, made in enumerate(self.made)
+            for k, division in enumerate(self.sides.divisions)
+        }
+
+    def _fit_of(self, made: MadeSet, division: Division) -> list[Sample]:
+        samples = [p.sample for p in fit_for(made, division, self.sides.by_looks)]
         if not samples:
             raise InputError(
                 f"{made.name}: every picture was made on one of the test side; make some on other "
                 "good pictures, or test on --held-out"
             )
-        if arm.per_real:
-            order = np.random.default_rng(self.config.seed).permutation(len(samples))
-            samples = [samples[i] for i in order[: arm.per_real * real]]
         return samples
 
     def _key(self, arm: Arm, split: int, seed: int) -> str:
@@ -164,7 +198,7 @@ class _Bench:
                 "test": self._digest(division.test),
                 "made": self._digest(self._made(arm, split, real)),
                 "healthy": self._digest(self.healthy if arm.name == HEALTHY else ()),
-                "detector": config.model_dump(include=_OF_DETECTOR),
+                "detector": config.model_dump(include=_OF_DETECTOR, exclude_none=True),
             }
         )
 
@@ -180,6 +214,7 @@ class _Bench:
 
 
 _OF_DETECTOR = {
+    "detector",
     "steps",
     "check_every",
     "patience",
@@ -217,7 +252,7 @@ def _hold_out(division: Division, seed: int) -> tuple[list[Sample], list[Sample]
 def _tell(bench: _Bench, todo: Sequence[_Training], quiet: bool) -> None:
     """What will be done, what is known of leakage, and how long it takes at most."""
     for made in bench.made:
-        for text in unknown_leaks(made):
+        for text in bench.unknown(made):
             print(f"warning: {text}", file=sys.stderr)
     if quiet:
         return
@@ -225,7 +260,11 @@ def _tell(bench: _Bench, todo: Sequence[_Training], quiet: bool) -> None:
         print(f"note: {note}", file=sys.stderr)
     for test in bench.tests:
         print(_told(test), file=sys.stderr)
-    if todo:
+    if todo and bench.config.detector:
+        print(
+            f"{len(todo)} trainings by --detector; how long one takes is not known", file=sys.stderr
+        )
+    elif todo:
         with _one_core():
             step, pixel = speed(bench.real, bench.config)
         config = bench.config

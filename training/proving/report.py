@@ -49,8 +49,6 @@ def _body(proof: Mapping[str, Any]) -> Iterable[str]:
         proof, {name: name.removeprefix("pixel_ap ") for name in rest}
     )
     yield "<h2>What they look like</h2>" + _looks(proof["looks"])
-    if "threshold" in proof:
-        yield "<h2>Threshold card</h2>" + _list(proof["threshold"]["sentences"])
     config = json.dumps(proof["config"], indent=1)
     yield f"<details><summary>Configuration</summary><pre>{escape(config)}</pre></details>"
     yield f"<p class=soft>proof.json, SHA-256 of its content: {escape(proof['sha256'])}</p>"

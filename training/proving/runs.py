@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from defectrt.errors import InputError
 from defectrt.files import unwritable, write_whole
@@ -34,7 +33,8 @@ class Run:
     """A finished training.
 
     key      hash of all that went in
-    steps    it was trained for, and ``held_out`` the pixel AP of held-out training pictures by step
+    steps    it was trained for; 0: by a command
+    held_out pixel AP of held-out training pictures by step
     figures  on the test side, by name
     """
 
@@ -99,7 +99,7 @@ class Runs:
 
 
 def _npz(tally: Tally) -> bytes:
-    arrays: dict[str, NDArray[Any]] = {
+    arrays: dict[str, Any] = {
         "image": tally.image,
         "negative": tally.negative.astype(np.uint32),
         "positive": tally.positive.astype(np.uint32),
