@@ -75,7 +75,7 @@ def test_a_command_is_stopped(tmp_path):
 
 @pytest.mark.parametrize("command", ["train", "train {data}", "train {out}"])
 def test_places_are_needed(command):
-    with pytest.raises(UsageError, match="needs {data} and {out}"):
+    with pytest.raises(UsageError, match=r"needs \{data\} and \{out\}"):
         parts_of(command)
 
 

@@ -19,8 +19,9 @@ pytestmark = pytest.mark.slow
 
 TINY = {
     "group": (r"part\d+",),
-    "steps": 30,
-    "check_every": 10,
+    "steps": 80,
+    "check_every": 20,
+    "learning_rate": 0.01,
     "window": 32,
     "width": 4,
     "batch_size": 4,
