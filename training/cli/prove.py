@@ -67,4 +67,6 @@ def prove(
         typer.echo(said["sentence"])
         for text in (*said["leakage_unknown"], *said["why"]):
             typer.echo(f"  {text}")
+    for note in proof["notes"]:
+        typer.echo(f"note: {note}")
     typer.echo(path.with_name("report.html"))

@@ -24,7 +24,7 @@ from .config import ProveConfig
 from .divisions import Sides
 from .figures import Floats, TestSet, figures, precision_recall
 from .hints import few, looks, unlike
-from .intervals import UNKNOWN, Gain, gain, resampled, verdict
+from .intervals import DRAWS, UNKNOWN, Gain, gain, resampled, verdict
 from .material import MadeSet
 from .report import write_report
 from .runs import Runs
@@ -64,7 +64,7 @@ class Evidence:
         Of a split and seed only where every arm is finished, so that all are compared alike.
         """
         weights = [
-            np.concatenate([np.ones((1, len(t.names))), resampled(t.workpieces, i)])
+            np.concatenate([np.ones((1, len(t.names))), resampled(t.workpieces, i, DRAWS)])
             for i, t in enumerate(self.tests)
         ]
         found = {}
@@ -105,7 +105,7 @@ def certificate(evidence: Evidence) -> dict[str, Any]:
         "arms": {arm.name: _arm(evidence, arm) for arm in evidence.arms},
         "gains": gains,
         "looks": _looks(evidence),
-        "left_out": evidence.sides.notes,
+        "notes": [*evidence.sides.notes, *_cut_short(evidence)],
         "inputs": _inputs(evidence),
         "trainings": [key for *_, key in evidence.whole],
     }
@@ -228,7 +228,7 @@ def _arm(evidence: Evidence, arm: Arm) -> dict[str, Any]:
         "healthy": arm.name == HEALTHY,
         "steps": [run.steps for run in finished],
         "figures": {
-            name: asdict(gain([r[name][0] for r in own], [r[name][1] for r in own]))
+            name: asdict(gain([r[name][0] for r in own], [r[name][1] for r in own], least=0.0))
             for name in own[0]
             if _known(own, name)
         },
@@ -249,6 +249,19 @@ def _curve(evidence: Evidence, arm: Arm) -> list[tuple[float, float]]:
         (float(r), float(p))
         for r, p in zip(at, np.interp(at, recall[0], precision[0]), strict=True)
     ]
+
+
+def _cut_short(evidence: Evidence) -> Iterator[str]:
+    """Trainings that ended at the most steps, not because held-out pictures stopped improving."""
+    config = evidence.config
+    finished = [evidence.runs.get(key) for *_, key in evidence.whole]
+    late = config.steps - config.patience * config.check_every
+    count = sum(run is not None and run.steps > late for run in finished)
+    if count and not config.detector:
+        yield (
+            f"{count} of {len(finished)} trainings were cut off at {config.steps} steps, before "
+            "held-out pictures stopped improving; with more --steps the arms may stand otherwise"
+        )
 
 
 def _test(test: TestSet) -> dict[str, Any]:

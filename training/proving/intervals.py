@@ -43,14 +43,20 @@ def resampled(
 
 
 def gain(
-    values: Sequence[float], drawn: Sequence[Floats], *, compared: int = 1, seed: int = 0
+    values: Sequence[float],
+    drawn: Sequence[Floats],
+    *,
+    least: float = -1.0,
+    compared: int = 1,
+    seed: int = 0,
 ) -> Gain:
     """Mean of a figure, or of a paired difference, with its interval.
 
     values [R] of the trainings on the whole test side; drawn [R] of [draws], the same on test
     pictures drawn again, equally for trainings of one split. To the bootstrap's spread of the mean
     the trainings' own is added: their standard error times a Student t of R - 1 degrees. The
-    interval holds 95 %; where ``compared`` arms were tried, 1 - 0.05 / compared (Bonferroni).
+    interval holds 95 %; where ``compared`` arms were tried, 1 - 0.05 / compared (Bonferroni). It
+    does not go beyond what is possible, ``least`` to 1.
     """
     mean, runs = float(np.mean(values)), len(values)
     if runs < 2:
@@ -62,7 +68,7 @@ def gain(
     spread = over_pictures - np.nanmean(over_pictures) + over_trainings
     outside = _OUTSIDE / compared
     low, high = np.nanquantile(spread, (outside / 2, 1 - outside / 2))
-    return Gain(mean, float(mean + low), float(mean + high), runs)
+    return Gain(mean, max(least, float(mean + low)), min(1.0, float(mean + high)), runs)
 
 
 def verdict(difference: Gain, worth: float) -> Verdict:

@@ -38,7 +38,7 @@ def _body(proof: Mapping[str, Any]) -> Iterable[str]:
         mark = {"helps": "good", "does not help": "bad"}.get(said["verdict"], "open")
         yield f'<section class="verdict {mark}"><h2>{escape(said["sentence"])}</h2>'
         yield _list([*said["leakage_unknown"], *said["why"]]) + "</section>"
-    yield f"<p>{escape(_tested(proof))}</p>" + _list(proof["left_out"])
+    yield f"<p>{escape(_tested(proof))}</p>" + _list(proof["notes"])
     yield "<h2>Gain over real alone</h2>" + "".join(
         f"<h3>{label}</h3>" + _bars(proof, name) for name, label in _MAIN.items()
     )

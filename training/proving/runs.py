@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from io import BytesIO
@@ -58,6 +59,7 @@ class Runs:
         """Read what is there. Raises `InputError` if a line that is whole is damaged."""
         self._path, self._scores = out / RUNS, out / _SCORES
         self._found: dict[str, Run] = {}
+        self._lock = threading.Lock()
         if not self._path.is_file():
             return
         whole, _, rest = self._path.read_bytes().rpartition(b"\n")
@@ -82,17 +84,21 @@ class Runs:
             return Tally(stored["image"], stored["negative"], stored["positive"])
 
     def add(self, run: Run, tally: Tally) -> None:
-        """Write the scores, then the line. Raises `OutputError`."""
+        """Write the scores, then the line; from any thread. Raises `OutputError`."""
         write_whole(self._file(run.key), _npz(tally))
         line = json.dumps(asdict(run), allow_nan=False) + "\n"
+        with self._lock:
+            self._append(line.encode())
+            self._found[run.key] = run
+
+    def _append(self, line: bytes) -> None:
         try:
             with self._path.open("ab") as file:
-                file.write(line.encode())
+                file.write(line)
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
             raise unwritable(self._path, error) from error
-        self._found[run.key] = run
 
     def _file(self, key: str) -> Path:
         return self._scores / f"{key[:32]}.npz"

@@ -30,8 +30,8 @@ def test_trainings_that_differ_widen_it_by_student_t():
 
 
 def test_several_tried_arms_widen_it():
-    drawn = np.random.default_rng(0).normal(0, 1, 4000)
-    one, four = (gain([0.0, 0.1], [drawn, drawn], compared=n) for n in (1, 4))
+    drawn = np.random.default_rng(0).normal(0, 0.01, 4000)
+    one, four = (gain([0.0, 0.01], [drawn, drawn], compared=n) for n in (1, 4))
     assert four.low < one.low
     assert four.high > one.high
 
@@ -52,3 +52,9 @@ def test_one_training_tells_no_interval():
 )
 def test_verdict(low, high, said):
     assert verdict(Gain(0.0, low, high, 3), worth=0.02) == said
+
+
+def test_an_interval_stays_within_what_is_possible():
+    still = np.full(1000, 0.5)
+    assert gain([0.0, 1.0], [still, still], least=0.0) == Gain(0.5, 0.0, 1.0, 2)
+    assert gain([-1.0, 1.0], [still, still]) == Gain(0.0, -1.0, 1.0, 2)
