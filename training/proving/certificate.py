@@ -22,7 +22,7 @@ from ..data.samples import Sample
 from .arms import CUT_PASTE, HEALTHY, REAL, Arm
 from .config import ProveConfig
 from .divisions import Sides
-from .figures import Floats, TestSet, figures, precision_recall
+from .figures import Floats, TestSet, errors, figures, precision_recall
 from .hints import few, looks, unlike
 from .intervals import DRAWS, UNKNOWN, Gain, gain, resampled, verdict
 from .material import MadeSet
@@ -34,6 +34,8 @@ __all__ = ["PROOF", "Evidence", "certificate", "write_certificate"]
 PROOF = "proof.json"
 #: Pixel AP of chance, the share of defect pixels, times this: below it nothing was learned.
 _TIMES_CHANCE = 2
+#: A difference of a kind of error that is worth naming.
+_CLEARLY = 0.05
 #: Points of a precision-recall curve in the certificate.
 _POINTS = 64
 
@@ -211,8 +213,23 @@ def _why(evidence: Evidence, index: int) -> Iterator[str]:
         yield f"only {len(evidence.rounds)} seeds are finished; their scatter is hardly known"
     for test in evidence.tests[:1]:
         yield from few(test)
+    yield from _worse(evidence, index)
     real = [s for s in evidence.sides.divisions[0].train if s.defect_type != GOOD]
     yield from unlike(looks(real), looks([p.sample for p in evidence.made[index].pictures]))
+
+
+def _worse(evidence: Evidence, index: int) -> Iterator[str]:
+    """In which kind of error a set's arms are clearly worse than real alone."""
+    base = _errors(evidence, evidence.arms[0])
+    for arm in (arm for arm in evidence.arms if arm.made == index):
+        own = _errors(evidence, arm)
+        for name, sign, text in (
+            ("hit", -1, "fewer defects are hit"),
+            ("covered", -1, "less of a defect is covered"),
+            ("alarms", 1, "more good pictures have false alarms"),
+        ):
+            if sign * (own[name] - base[name]) > _CLEARLY:
+                yield f"{arm.name}: {text} ({own[name]:.0%}, real alone {base[name]:.0%})"
 
 
 def _arm(evidence: Evidence, arm: Arm) -> dict[str, Any]:
@@ -232,8 +249,19 @@ def _arm(evidence: Evidence, arm: Arm) -> dict[str, Any]:
             for name in own[0]
             if _known(own, name)
         },
+        "errors": _errors(evidence, arm),
         "curve": _curve(evidence, arm),
     }
+
+
+def _errors(evidence: Evidence, arm: Arm) -> dict[str, float]:
+    """Mean over the trainings."""
+    found = [
+        errors(evidence.tests[split], evidence.runs.tally(key))
+        for a, split, _, key in evidence.whole
+        if a == arm
+    ]
+    return {name: float(np.mean([one[name] for one in found])) for name in found[0]}
 
 
 def _curve(evidence: Evidence, arm: Arm) -> list[tuple[float, float]]:

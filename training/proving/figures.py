@@ -27,6 +27,7 @@ __all__ = [
     "TestSet",
     "average_precision",
     "best_f1",
+    "errors",
     "figures",
     "histograms",
     "image_auroc",
@@ -202,6 +203,29 @@ def figures(test: TestSet, tally: Tally, weights: Floats) -> dict[str, Floats]:
         own = (of_piece * part) @ tally.positive
         found[f"pixel_ap {name}"] = average_precision(own, negative)
     return found
+
+
+def errors(test: TestSet, tally: Tally) -> dict[str, float]:
+    """Where the errors lie at the level of the best pixel F1.
+
+    hit            share of the defects of which any pixel is found
+    covered        share of a defect that is found, mean of those that are hit
+    alarms         share of the good pictures in which anything is found
+    false_on_good  share of the wrong pixels that lie on good pictures
+    """
+    positive, negative = (side.sum(axis=0)[None] for side in (tally.positive, tally.negative))
+    precision, recall = precision_recall(positive, negative)
+    best = np.argmax(precision * recall / np.maximum(precision + recall, 1e-12))
+    found, wrong = (
+        side[:, LEVELS - 1 - best :].sum(axis=1) for side in (tally.positive, tally.negative)
+    )
+    good, hit = test.types == GOOD, found > 0
+    return {
+        "hit": float(hit.mean()),
+        "covered": float((found / test.area)[hit].mean()) if hit.any() else 0.0,
+        "alarms": float((wrong[good] > 0).mean()),
+        "false_on_good": float(wrong[good].sum() / max(1, wrong.sum())),
+    }
 
 
 def _pieces(mask: Mask) -> list[Mask]:

@@ -45,6 +45,7 @@ def _body(proof: Mapping[str, Any]) -> Iterable[str]:
     yield "<h2>Figures</h2>" + _table(proof, _MAIN)
     yield "<h2>Precision and recall of pixels</h2>" + _curves(proof)
     rest = [n for n in next(iter(proof["arms"].values()))["figures"] if n not in _MAIN]
+    yield "<h2>Errors at the best pixel F1</h2>" + _errors(proof)
     yield "<h2>By type, size and contrast: pixel AP</h2>" + _table(
         proof, {name: name.removeprefix("pixel_ap ") for name in rest}
     )
@@ -128,6 +129,23 @@ def _table(proof: Mapping[str, Any], labels: Mapping[str, str]) -> str:
     rows = "".join(
         f"<tr><th>{escape(name)}</th>"
         + "".join(f"<td>{_value(arm['figures'].get(figure))}</td>" for figure in labels)
+        + "</tr>"
+        for name, arm in proof["arms"].items()
+    )
+    return f"<div class=wide><table><tr><th></th>{head}</tr>{rows}</table></div>"
+
+
+def _errors(proof: Mapping[str, Any]) -> str:
+    labels = {
+        "hit": "defects hit",
+        "covered": "of a hit defect covered",
+        "alarms": "good pictures with false alarms",
+        "false_on_good": "of wrong pixels on good pictures",
+    }
+    head = "".join(f"<th>{label}</th>" for label in labels.values())
+    rows = "".join(
+        f"<tr><th>{escape(name)}</th>"
+        + "".join(f"<td>{arm['errors'][label]:.0%}</td>" for label in labels)
         + "</tr>"
         for name, arm in proof["arms"].items()
     )

@@ -132,6 +132,16 @@ def test_why_names_labels_that_are_unlike(tmp_path):
     assert "hole: the labels of made ones are 3.0 times as large as those of real ones" in why
 
 
+def test_why_names_the_kind_of_error(tmp_path):
+    body = certificate(_evidence(tmp_path, WELL | {REAL: 2.0, MADE: 0.5}))
+    own, base = (body["arms"][name]["errors"] for name in (MADE, REAL))
+    assert own["covered"] < base["covered"] - 0.05
+    why = " ".join(body["verdicts"][0]["why"])
+    assert "less of a defect is covered (27%, real alone 53%)" in why
+    assert "more good pictures have false alarms" in why
+    assert "fewer defects are hit" not in why
+
+
 def test_the_hash_is_of_all_else(tmp_path):
     first, again = (certificate(_evidence(tmp_path / n, WELL)) for n in "ab")
     other = certificate(_evidence(tmp_path / "c", WELL | {MADE: 1.5}))

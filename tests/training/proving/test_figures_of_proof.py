@@ -90,3 +90,13 @@ def test_a_weight_counts_as_a_picture():
     plain = f.figures(f.test_set(twice, [0, 1, 2]), f.tally_of(twice, none), np.ones((1, 3)))
     for name in ("pixel_ap", "pixel_f1", "pro", "image_auroc"):
         assert weighted[name] == pytest.approx(plain[name])
+
+
+def test_errors_say_where_they_lie():
+    samples, logits = _pictures()
+    logits[0][:] = -5  # the hole is missed
+    logits[1][5:7, 3:7] = -5  # half of the dent is missed
+    logits[2][0, :3] = 3  # a false alarm of 3 px on the good picture, and one of 1 px elsewhere
+    logits[0][0, 0] = 3
+    found = f.errors(f.test_set(samples, [0, 1, 2]), f.tally_of(samples, logits))
+    assert found == {"hit": 0.5, "covered": 0.5, "alarms": 1.0, "false_on_good": 0.75}
