@@ -31,7 +31,7 @@ def prove(
     ] = None,
     quick: Annotated[
         bool,
-        typer.Option("--quick", help="One split, 300 steps, nothing begun after 9 minutes."),
+        typer.Option("--quick", help="One split, 300 steps, nothing begun after 8 minutes."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The certificate as JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Warnings alone.")] = False,

@@ -12,7 +12,7 @@ from defectrt.config.base import Config
 __all__ = ["QUICK", "ProveConfig"]
 
 #: What ``--quick`` says where nothing else was said.
-QUICK: dict[str, Any] = {"seeds": 3, "splits": 1, "steps": 300, "budget": 9.0}
+QUICK: dict[str, Any] = {"seeds": 3, "splits": 1, "steps": 300, "budget": 8.0}
 
 
 def _numbers(value: Any) -> Any:

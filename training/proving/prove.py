@@ -102,7 +102,8 @@ class _Bench:
             seed=config.seed,
         )
         self.arms = arms(config, _names(self.made))
-        self.turn = not is_directed([s for s in self.real if s.defect_type == GOOD])
+        good = [s for s in self.real if s.defect_type == GOOD]
+        self.turn = not is_directed(good or self.real)
         self.tests = [test_set(d.test, d.test_pieces) for d in self.sides.divisions]
         self._digests: dict[int, str] = {}
 

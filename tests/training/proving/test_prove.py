@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -145,6 +146,40 @@ def test_another_picture_is_another_training(proof, data, config, tmp_path):
 def test_a_spent_budget_says_so(data, config, tmp_path):
     with pytest.raises(NothingDoneError, match="--budget"):
         prove(data / "real", tmp_path / "proof", config.replace(budget=1e-9), quiet=True)
+
+
+DARK = """
+import json, sys
+from pathlib import Path
+import numpy as np
+from PIL import Image
+data, out = map(Path, sys.argv[1:])
+print(len(list(data.glob("train/*/*.png"))), len(list(data.glob("ground_truth/*/*.png"))))
+names = {}
+for path in sorted((data / "test").iterdir()):
+    np.save(out.parent / f"{path.stem}.npy", 255.0 - np.asarray(Image.open(path).convert("L")))
+    names[f"test/{path.name}"] = f"{path.stem}.npy"
+out.write_text(json.dumps(names))
+"""
+
+
+def test_a_command_stands_in(data, config, tmp_path):
+    (tmp_path / "dark.py").write_text(DARK)
+    how = config.replace(
+        detector=f"{sys.executable} {tmp_path / 'dark.py'} {{data}} {{out}}",
+        healthy=(data / "good",),
+        share=(0.25, 0.5),
+    )
+    body = json.loads(prove(data / "real", tmp_path / "proof", how, quiet=True).read_text())
+    assert list(body["arms"]) == [
+        "real alone",
+        "real + cut-paste",
+        "real + healthy",
+        "real + made, share 0.25",
+        "real + made, share 0.5",
+    ]
+    assert {arm["figures"]["pixel_ap"]["mean"] for arm in body["arms"].values()} == {1.0}
+    assert body["verdicts"][0]["verdict"] == "does not help"
 
 
 def test_the_command(data, proof, tmp_path):
