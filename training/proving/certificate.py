@@ -179,10 +179,14 @@ def _verdict(evidence: Evidence, index: int, gains: list[dict[str, Any]]) -> dic
 
 def _sentence(arm: str, said: str, ap: Gain, auroc: Gain, over_cut_paste: Gain) -> str:
     return (
-        f"{arm}: {said}. Over real alone, in {ap.runs} pairs of trainings, pixel AP changes by "
+        f"{arm}: {said}. Over real alone, with {_trainings(ap.runs)} of each, pixel AP changes by "
         f"{_points(ap)} points and image AUROC by {_points(auroc)}; over cut-paste pixel AP by "
         f"{_points(over_cut_paste)}."
     )
+
+
+def _trainings(count: int) -> str:
+    return "1 training" if count == 1 else f"{count} trainings"
 
 
 def _points(found: Gain) -> str:
@@ -210,7 +214,7 @@ def _why(evidence: Evidence, index: int) -> Iterator[str]:
     if not _anything_learned(evidence):
         yield "no detector learned to find defects; train longer with --steps"
     if len(evidence.rounds) < 3:
-        yield f"only {len(evidence.rounds)} seeds are finished; their scatter is hardly known"
+        yield f"{_trainings(len(evidence.rounds))} of each arm hardly tell their scatter"
     for test in evidence.tests[:1]:
         yield from few(test)
     yield from _worse(evidence, index)

@@ -88,7 +88,9 @@ def test_verdict(tmp_path, made, noise, said):
     body = certificate(_evidence(tmp_path, WELL | {MADE: made}, noise=noise))
     found = body["verdicts"][0]
     assert found["verdict"] == said
-    assert found["sentence"].startswith(f"{MADE}: {said}. Over real alone, in 3 pairs")
+    assert found["sentence"].startswith(
+        f"{MADE}: {said}. Over real alone, with 3 trainings of each"
+    )
     assert bool(found["why"]) == (said != "helps")
 
 
