@@ -16,9 +16,9 @@ from defectrt.masks.examples import write_examples
 from defectrt.synthesis.synthesizer import Synthesizer, Workpiece
 from defectrt.training.bundled import open_base
 from defectrt.training.config import TrainConfig, load_config
-from defectrt.training.data.dataset import read_dataset
+from defectrt.training.data.dataset import read_defects
 from defectrt.training.data.proposals import propose, proposed_in
-from defectrt.training.data.samples import GOOD, Sample, read_good, read_pairs
+from defectrt.training.data.samples import GOOD, Sample, read_good
 from defectrt.training.data.survey import Survey, examples_of, survey
 from defectrt.training.loop.holdout import read_curve
 from defectrt.training.loop.train import train
@@ -139,15 +139,8 @@ def _read(
             "NAME_mask.png beside it, or put a box into NAME.txt (see defectrt data propose), or "
             "take it away"
         )
-    try:
-        samples += read_dataset(defects, layout).samples()
-    except InputError as fault:
-        if layout:
-            raise
-        try:
-            samples += read_pairs(defects, defects.name)
-        except InputError:
-            raise fault from None
+    found = read_defects(defects, layout)
+    samples += found if isinstance(found, list) else found.samples()
     if not any(sample.defect_type != GOOD for sample in samples):
         raise InputError(
             f"{defects}: shows no defects; each needs a mask, see defectrt data inspect"

@@ -75,7 +75,8 @@ ROOMS = {
         "evaluation": {"config", "models", "data", "record"},
         "loop": {"config", "models", "data", "record", "bundled", "evaluation"},
         "surfaces": set(),
-        "cli": {"config", "models", "data", "evaluation", "loop", "threads"},
+        "proving": {"data", "threads"},
+        "cli": {"config", "models", "data", "evaluation", "loop", "proving", "threads"},
     },
     "export": {
         "config": set(),

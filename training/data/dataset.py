@@ -16,12 +16,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from defectrt.errors import InputError
 from defectrt.masks.reading import from_value
 
 from .layouts import GOOD, Item, Layout, Listing, find_layout
-from .samples import Cache, Sample, checked
+from .samples import Cache, Sample, checked, read_pairs
 
-__all__ = ["Dataset", "read_dataset"]
+__all__ = ["Dataset", "read_dataset", "read_defects"]
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,24 @@ def read_dataset(
     used = {item.path for item in listing.items}.union(*(item.masks for item in listing.items))
     unused = tuple(str(p) for p in tree.images if tree.root / p not in used)
     return Dataset(tree.root, found, listing, unused)
+
+
+def read_defects(path: Path, layout: str | None = None) -> Dataset | list[Sample]:
+    """The dataset in a folder; or, if it is none, the defects of one type with masks beside them.
+
+    Raises `InputError` if the folder is neither.
+    """
+    if not path.is_dir():
+        raise InputError(f"{path}: no such folder of defects")
+    try:
+        return read_dataset(path, layout)
+    except InputError as fault:
+        if layout:
+            raise
+        try:
+            return read_pairs(path, path.name)
+        except InputError:
+            raise fault from None
 
 
 def _kept_for_testing(item: Item) -> bool:

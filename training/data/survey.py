@@ -17,7 +17,7 @@ from defectrt.masks.places import look
 from .layouts import GOOD
 from .samples import Sample
 
-__all__ = ["Survey", "TypeSurvey", "examples_of", "survey"]
+__all__ = ["Survey", "TypeSurvey", "examples_of", "is_directed", "strength", "survey"]
 
 #: Coherence of the gradients from which a surface has a direction; 0 none, 1 only stripes.
 _DIRECTED = 0.7
@@ -84,7 +84,7 @@ def survey(samples: Sequence[Sample], window: int, cell: int) -> Survey:
     ]
     warnings += _alike(found)
     good = [s for s in samples if s.defect_type == GOOD]
-    return Survey(found, len(good), _is_directed(good or samples), magnify, tuple(warnings))
+    return Survey(found, len(good), is_directed(good or samples), magnify, tuple(warnings))
 
 
 def _magnify(found: Iterable[TypeSurvey], cell: int) -> Literal[1, 2, 4]:
@@ -122,7 +122,7 @@ def _look(samples: Sequence[Sample], window: int) -> TypeSurvey:
         width=float(np.median([_width(shape) for shape in shapes])),
         thickness=float(np.median([_thickness(sample) for sample in samples])),
         area=float(np.median([shape.sum() for shape in shapes])),
-        strength=float(np.median([_strength(sample) for sample in samples])),
+        strength=float(np.median([strength(s.image, s.mask) for s in samples])),
     )
 
 
@@ -191,12 +191,16 @@ def _thickness(sample: Sample) -> float:
     return (2 * float(middle) - 1) / _FINER
 
 
-def _strength(sample: Sample) -> float:
-    grey = _grey(sample.image)
-    around = _around(grey, sample.mask)
+def strength(image: Bits, mask: Mask) -> float:
+    """5th percentile of the brightness in a defect over the median around it; 1: none is around.
+
+    image [H,W,C], mask [H,W] of the defect.
+    """
+    grey = _grey(image)
+    around = _around(grey, mask)
     if around is None:
         return 1.0
-    return float(np.percentile(grey[sample.mask], 5)) / max(around, 1e-3)
+    return float(np.percentile(grey[mask], 5)) / max(around, 1e-3)
 
 
 def _around(grey: np.ndarray, mask: Mask) -> float | None:
@@ -213,8 +217,8 @@ def _grey(image: Bits) -> np.ndarray:
     return colour.reshape(*colour.shape[:2], -1).mean(axis=2)
 
 
-def _is_directed(samples: Sequence[Sample]) -> bool:
-    """Whether gradients point one way: the coherence of their structure tensor."""
+def is_directed(samples: Sequence[Sample]) -> bool:
+    """Whether the surface has a direction: gradients point one way, by their structure tensor."""
     tensors = []
     for sample in samples[:_LOOKED_AT]:
         grey = cv2.GaussianBlur(_grey(sample.image), (0, 0), 1.0)

@@ -1,0 +1,155 @@
+"""What a proof is: the options of ``defectrt prove``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+from defectrt.config.base import Config
+
+__all__ = ["QUICK", "ProveConfig"]
+
+#: What ``--quick`` says where nothing else was said.
+QUICK: dict[str, Any] = {"seeds": 3, "splits": 1, "steps": 300, "budget": 8.0}
+
+
+def _numbers(value: Any) -> Any:
+    """Numbers given one by one, or several in a text divided by commas."""
+    items = value if isinstance(value, tuple | list) else (value,)
+    return tuple(part for item in items for part in str(item).split(","))
+
+
+_FOLDER = {"metavar": "DIR"}
+
+
+class ProveConfig(Config):
+    """How it is found out whether made defects help."""
+
+    synthetic: Annotated[
+        tuple[Path, ...],
+        Field(
+            min_length=1,
+            description="A set of made defects: the output of synthesize, a folder of several "
+            "outputs, or a dataset with masks. Repeat for more sets; each is compared by itself.",
+            json_schema_extra=_FOLDER,
+        ),
+    ]
+    good: Annotated[
+        tuple[Path, ...],
+        Field(description="Folder of good pictures. Repeat for more.", json_schema_extra=_FOLDER),
+    ] = ()
+    held_out: Annotated[
+        Path | None,
+        Field(
+            description="Dataset of real pictures to test on, good ones too. DEFECTS then only "
+            "train, and only seeds vary.",
+            json_schema_extra=_FOLDER,
+        ),
+    ] = None
+    healthy: Annotated[
+        tuple[Path, ...],
+        Field(
+            description="Pictures that were painted without a defect: an arm with them as further "
+            "good pictures. Repeat for more.",
+            json_schema_extra=_FOLDER,
+        ),
+    ] = ()
+    engine: Annotated[
+        tuple[Path, ...],
+        Field(
+            description="Engine that made a set, which says what it has learned from. Repeat for "
+            "more. Of the bundled engine it is known.",
+            json_schema_extra=_FOLDER,
+        ),
+    ] = ()
+    layout: Annotated[
+        str | None,
+        Field(description="How DEFECTS is laid out, recognised if left out; see data inspect."),
+    ] = None
+    group: Annotated[
+        tuple[str, ...],
+        Field(
+            min_length=1,
+            description="What tells a workpiece: a regular expression on the names, as in "
+            r"'tile(\d+)'; folder: the folder a picture lies in; auto: pictures that look "
+            "nearly the same are of one. Repeat to join by several.",
+            json_schema_extra={"metavar": "REGEX|folder|auto"},
+        ),
+    ] = ("auto",)
+    near: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            description="With a regular expression of a number: numbers that follow on each other "
+            "by less than this are one workpiece.",
+        ),
+    ] = None
+    share: Annotated[
+        tuple[Annotated[float, Field(gt=0, lt=1)], ...],
+        BeforeValidator(_numbers),
+        Field(
+            min_length=1,
+            description="Share of made ones among the crops that show a defect; several, divided "
+            "by commas, are compared.",
+            json_schema_extra={"metavar": "<float,…>"},
+        ),
+    ] = (0.5,)
+    per_real: Annotated[
+        tuple[Annotated[int, Field(ge=1)], ...],
+        BeforeValidator(_numbers),
+        Field(
+            description="Made pictures per real one, at most; several, divided by commas, are "
+            "compared. By default all there are.",
+            json_schema_extra={"metavar": "<int,…>"},
+        ),
+    ] = ()
+    seeds: Annotated[int, Field(ge=1, le=100, description="Trainings of every arm a split.")] = 3
+    splits: Annotated[
+        int, Field(ge=1, le=100, description="Divisions of the workpieces into train and test.")
+    ] = 3
+    steps: Annotated[
+        int, Field(ge=1, description="Steps of a training at most; held-out pictures end it.")
+    ] = 600
+    check_every: Annotated[
+        int, Field(ge=1, description="Steps between looks at the held-out training pictures.")
+    ] = 50
+    patience: Annotated[
+        int, Field(ge=1, description="Looks without improvement that end a training.")
+    ] = 4
+    window: Annotated[
+        int, Field(ge=16, multiple_of=8, description="Side of the detector's crops, px.")
+    ] = 96
+    batch_size: Annotated[
+        int, Field(ge=2, multiple_of=2, description="Crops of a step, half of them good.")
+    ] = 8
+    width: Annotated[int, Field(ge=1, description="Channels of the U-Net's first level.")] = 8
+    learning_rate: Annotated[float, Field(gt=0, description="Of AdamW.")] = 2e-3
+    worth: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="Gain of pixel AP that is worth having: where the interval ends below it, "
+            "made defects do not help.",
+        ),
+    ] = 0.02
+    detector: Annotated[
+        str | None,
+        Field(
+            description="A command that trains and scores in place of the U-Net; {data} in it is a "
+            "folder to train on and to test, {out} the file for its answer, {seed} the seed: see "
+            "docs/proof.md.",
+            json_schema_extra={"metavar": "COMMAND"},
+        ),
+    ] = None
+    seed: Annotated[int, Field(ge=0, description="Seed of splits and trainings.")] = 0
+    budget: Annotated[
+        float | None,
+        Field(gt=0, description="Minutes after which no training is begun; the report says so."),
+    ] = None
+    workers: Annotated[
+        int | None,
+        Field(ge=1, description="Trainings side by side, a core each; all cores by default."),
+    ] = None
