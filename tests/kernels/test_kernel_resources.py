@@ -13,6 +13,8 @@ pytest.importorskip("triton")
 
 from defectrt.kernels.resources import CAPABILITIES, TABLE, everything, fingerprint, sample
 
+pytestmark = pytest.mark.slow
+
 AGAIN = "run: python -m defectrt.kernels.resources"
 
 #: Bytes of shared memory a block may have, by compute capability (CUDA's programming guide).

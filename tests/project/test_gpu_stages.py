@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[2]
 def gpu(monkeypatch):
     """Import a module of the driver."""
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    monkeypatch.delitem(sys.modules, "kernels", raising=False)  # the folder of the operators
     return lambda name: import_module(f"gpu.{name}")
 
 

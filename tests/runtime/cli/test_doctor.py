@@ -18,6 +18,8 @@ from support.program import command_line
 from defectrt import doctor
 from defectrt.engines.loading import BUNDLED_ENGINE
 
+pytestmark = pytest.mark.slow
+
 
 def texts(findings, topic):
     return [(f.level, f.text, f.advice) for f in findings if f.topic == topic]

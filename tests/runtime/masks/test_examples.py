@@ -149,7 +149,7 @@ def test_a_file_that_is_not_what_it_should_be(tmp_path, change, said):
 
 def test_a_file_that_is_too_large_is_not_read(tmp_path):
     (tmp_path / SHAPES_FILE).write_bytes(b" " * ((16 << 20) + 1))
-    with pytest.raises(EngineError, match="larger than 16 MiB"):
+    with pytest.raises(EngineError, match="larger than 16384 KiB"):
         read_examples(tmp_path)
 
 

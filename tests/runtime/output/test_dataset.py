@@ -354,9 +354,7 @@ def _run_and_die(go, name, job, events, counter=None):
     return process.exitcode == 0
 
 
-@pytest.mark.parametrize(
-    "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 8))]
-)
+@pytest.mark.parametrize("seed", [pytest.param(seed, marks=pytest.mark.slow) for seed in range(8)])
 def test_a_job_that_is_killed_again_and_again_ends_with_the_same_bytes(go, seed):
     """At random points, in the midst of calls into Python, NumPy, SQLite and the system."""
     job = {"batch_size": 2, "count": 4, "candidates": 2}

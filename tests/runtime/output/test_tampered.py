@@ -10,6 +10,8 @@ from support.outputs import dataset_of
 
 from defectrt.errors import OutputError
 
+pytestmark = pytest.mark.slow
+
 HARM = {
     "cut": lambda path: path.write_bytes(path.read_bytes()[:-20]),
     "emptied": lambda path: path.write_bytes(b""),

@@ -15,6 +15,8 @@ from defectrt.errors import EngineError
 from defectrt.synthesis.scheduler import Decode, Scheduler, Task
 from defectrt.synthesis.synthesizer import Synthesizer
 
+pytestmark = pytest.mark.slow
+
 
 class Image(np.ndarray):
     """An image that can be watched."""

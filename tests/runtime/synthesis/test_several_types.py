@@ -15,6 +15,8 @@ from support.program import command_line
 from defectrt.errors import Cancelled, InputError, OutputError, UsageError
 from defectrt.synthesis.job import synthesize
 
+pytestmark = pytest.mark.slow
+
 TYPES = ["crack", "hole", "spot"]
 
 

@@ -11,6 +11,8 @@ from defectrt.training.config import TrainConfig
 from defectrt.training.loop import precision, train
 from defectrt.training.loop.precision import fastest
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("slow", "quick", "taken"), [(2.0, 1.0, "bfloat16"), (1.0, 14.0, "float32")]

@@ -19,6 +19,8 @@ from defectrt.training.proving.figures import test_set as of_side
 from defectrt.training.proving.material import MadePicture, MadeSet
 from defectrt.training.proving.runs import Run, Runs
 
+pytestmark = pytest.mark.slow
+
 MADE = "real + made"
 
 

@@ -14,6 +14,8 @@ from defectrt.training.proving import detector
 from defectrt.training.proving.config import ProveConfig
 from defectrt.training.proving.detector import Diet, UNet, fit, logits
 
+pytestmark = pytest.mark.slow
+
 CONFIG = ProveConfig(
     synthetic=("made",), steps=8, check_every=2, patience=2, window=16, width=2, batch_size=8
 )
