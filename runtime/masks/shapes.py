@@ -12,7 +12,6 @@ from .pieces import largest, tight
 __all__ = [
     "LINES",
     "blob",
-    "draw_mask",
     "draw_shape",
     "line",
     "perlin",
@@ -125,6 +124,8 @@ def draw_shape(defect_type: str, window: int, rng: Rng) -> Mask:
         return tight(_FORMS[defect_type](window, rng))
     centre = np.array([window / 2, window / 2])
     form = profile(defect_type, (window, window), centre, window, rng)
+    if not form.any():  # a spot that lies between four px
+        form[window // 2, window // 2] = 1
     mask = cv2.dilate((form > 0).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
     return tight(largest(mask))
 
@@ -173,12 +174,3 @@ def perlin(rng: Rng, shape: tuple[int, int], cell: float) -> Field:
     lower = ramps[2] + wx * (ramps[3] - ramps[2])
     noise: Field = upper + wy * (lower - upper)
     return noise
-
-
-def draw_mask(defect_type: str, shape: tuple[int, int], window: int, rng: Rng) -> Mask:
-    """A mask [H,W] that suits a type of defect (see `draw_shape`), wholly inside the image."""
-    cut = draw_shape(defect_type, min(window, *shape), rng)
-    y, x = (int(rng.integers(room - size + 1)) for room, size in zip(shape, cut.shape, strict=True))
-    out = np.zeros(shape, bool)
-    out[y : y + cut.shape[0], x : x + cut.shape[1]] = cut
-    return out

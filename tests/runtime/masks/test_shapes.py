@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from defectrt.masks.shapes import LINES, blob, draw_mask, draw_shape, perlin
+from defectrt.masks.shapes import LINES, blob, draw_shape, perlin
+
+
+def draw_mask(defect_type, shape, window, rng):
+    """A mask [H,W] that suits a type of defect, wholly inside the image."""
+    cut = draw_shape(defect_type, min(window, *shape), rng)
+    y, x = (int(rng.integers(room - size + 1)) for room, size in zip(shape, cut.shape, strict=True))
+    out = np.zeros(shape, bool)
+    out[y : y + cut.shape[0], x : x + cut.shape[1]] = cut
+    return out
+
 
 DEFECT_TYPES = ["scratch", "crack", "hole", "particle", "dent", "stain", "something else"]
 
@@ -67,6 +77,10 @@ def test_a_shape_is_tight_in_one_piece_and_fits_the_window(defect_type, window, 
     assert cv2.connectedComponents(shape.astype(np.uint8))[0] == 2
     for edge in (shape[0], shape[-1], shape[:, 0], shape[:, -1]):
         assert edge.any()
+
+
+def test_a_spot_smaller_than_a_px_is_not_lost():
+    assert draw_shape("hole", 9, np.random.default_rng(67108865)).any()
 
 
 def test_perlin_noise_is_0_on_the_grid_smooth_and_balanced():
