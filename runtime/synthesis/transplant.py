@@ -52,7 +52,7 @@ _SCALE, _BEND, _STRENGTH = (0.8, 1.25), 0.08, 0.15
 #: Share of a defect's px that have to differ at all.
 _SEEN = 0.3
 #: Px between the pieces of a mask from which each has a direction of its own.
-_APART = 24
+_APART = 12
 #: Degrees that a shape may lean where all examples run one way.
 _LEAN = 10.0
 
