@@ -65,5 +65,7 @@ def _files(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
             continue
         if path.is_dir():
             yield from _files(path, above | {real})
-        elif path.is_file():
+        elif (
+            path.is_file() or path.is_symlink()
+        ):  # one that leads nowhere is missed, not passed over
             yield path

@@ -131,6 +131,17 @@ def test_a_defect_that_does_not_appear_is_not_a_sample(go, fake_engine):
         summary.check()
 
 
+def test_a_link_that_leads_nowhere_is_named_and_the_rest_is_made(go, parts):
+    (parts[0] / "2.png").unlink()
+    (parts[0] / "2.png").symlink_to("gone.png")
+    out, summary = go()
+    assert len(records(out)) == 2
+    (failed,) = summary.failed
+    assert "2.png" in failed
+    with pytest.raises(PartialError, match="2.png"):
+        summary.check()
+
+
 def test_what_the_manifest_says(go, parts, fake_engine):
     out, _ = go(seed=3, steps=2, background="dual", blend="decoded", count=2)
     r = records(out)[3]
