@@ -132,7 +132,7 @@ def _read(
     if not defects.is_dir():
         raise InputError(f"{defects}: no such folder of defects")
     samples = list(read_good(good)) if good else []
-    nothing = propose(defects, samples, quiet=quiet).nothing
+    nothing = propose(defects, samples, layout=layout, quiet=quiet).nothing
     if nothing:
         raise InputError(
             f"{defects}: no mask, and nothing stands out, in {', '.join(nothing)}; draw "
@@ -147,7 +147,7 @@ def _read(
         )
     if not any(sample.defect_type == GOOD for sample in samples):
         raise InputError(f"{defects}: has no good images; give a folder of them with --good")
-    return samples, _remarks(samples, proposed_in(defects))
+    return samples, _remarks(samples, proposed_in(defects, layout))
 
 
 def _remarks(samples: Sequence[Sample], proposed: Collection[Path]) -> dict[str, str]:

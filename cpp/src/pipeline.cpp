@@ -470,7 +470,7 @@ Work Pipeline::plan(const defectrt_image &image, const std::vector<defectrt_mask
                     bool split) const {
     const auto band = static_cast<std::int64_t>(std::ceil(settings_.grow + settings_.feather));
     const std::int64_t window = manifest().window(), scale = manifest().magnify == 1 ? 2 : 1;
-    const std::int64_t context = std::max(settings_.context, band);
+    const std::int64_t context = std::max(settings_.context / manifest().magnify, band);
     const std::int64_t gap = std::max(window / 4, 2 * band + 1);
     Work out;
     out.image = image;

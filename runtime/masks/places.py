@@ -26,8 +26,10 @@ _BLUR = 4.0
 _AROUND = 4
 #: What the levels of few examples leave out on each side, as a share of the median.
 _SLACK = 0.1
-#: Percentiles of the levels under one example.
-_RANGE = (5, 95)
+#: Percentiles of the levels under one example; a level above all.
+_RANGE, _ANY = (5, 95), 1e6
+#: Share of the blur's weight that has to be seen for a level.
+_SEEN = 1e-3
 
 
 class Places(BaseModel):
@@ -53,7 +55,8 @@ class Places(BaseModel):
 def level(image: Bits, hidden: Mask | None = None) -> NDArray[np.float32]:
     """Brightness of the surface around every px, as a share of the median: [H,W,C] -> [H,W].
 
-    What is ``hidden`` [H,W] is not seen; the surface beside it stands for it.
+    What is ``hidden`` [H,W] is not seen; the surface beside it stands for it, and where there is
+    none near enough the level is NaN.
     """
     colour = without_alpha(image).astype(np.float32)
     grey = colour.reshape(*colour.shape[:2], -1).mean(axis=2)
@@ -62,7 +65,8 @@ def level(image: Bits, hidden: Mask | None = None) -> NDArray[np.float32]:
     median = max(float(np.median(seen)) if seen.size else 0.0, 1e-3)
     weight = cv2.GaussianBlur(clear, (0, 0), _BLUR)
     blurred = cv2.GaussianBlur(grey * clear, (0, 0), _BLUR)
-    return np.asarray(blurred / np.maximum(weight, 1e-6) / median, np.float32)
+    levels = blurred / np.maximum(weight, 1e-6) / median
+    return np.asarray(np.where(weight > _SEEN, levels, np.nan), np.float32)
 
 
 def look(examples: Iterable[tuple[Bits, Mask]]) -> Places:
@@ -70,9 +74,13 @@ def look(examples: Iterable[tuple[Bits, Mask]]) -> Places:
     lows, highs, at_frame = list[float](), list[float](), False
     for image, mask in examples:
         around = cv2.dilate(mask.astype(np.uint8), np.ones((2 * _AROUND + 1,) * 2, np.uint8)) > 0
-        low, high = np.percentile(level(image, around)[mask], _RANGE)
-        lows, highs = [*lows, float(low)], [*highs, float(high)]
+        levels = level(image, around)[mask]
+        if not np.isnan(levels).all():
+            low, high = np.nanpercentile(levels, _RANGE)
+            lows, highs = [*lows, float(low)], [*highs, float(high)]
         at_frame |= bool(mask[[0, -1]].any() or mask[:, [0, -1]].any())
+    if not lows:  # every example fills its image
+        return Places(low=0.0, high=_ANY, at_frame=at_frame)
     return Places(low=min(lows) - _SLACK, high=max(highs) + _SLACK, at_frame=at_frame)
 
 
@@ -93,5 +101,5 @@ class LikeExamples:
         return Region(mask, self.record())
 
     def record(self) -> dict[str, Any]:
-        """The engine, which is recorded as a whole, decides the places."""
+        """The examples, which are recorded with the shapes or the engine, decide the places."""
         return {"from": "examples"}

@@ -10,12 +10,13 @@ from pathlib import Path
 from ..config.job import SynthesizerConfig
 from ..engines.engine import Engine
 from ..engines.loading import BUNDLED_ENGINE
+from ..errors import UsageError
 from ..masks.examples import read_examples
 from ..masks.source import MaskSource, Placed
 from ..masks.sources import open_masks, place_shapes
 from .pipeline import Pipeline, Sample, SourceImage
 from .scheduler import Work
-from .transplant import DonorShapes, read_donors, transplanted
+from .transplant import DonorShapes, digest_of, read_donors, transplanted
 
 __all__ = ["Maker", "open_makers", "types_made"]
 
@@ -50,6 +51,8 @@ def open_makers(
     Raises `UsageError` for what the engine does not make, `InputError` for masks and regions that
     cannot be used.
     """
+    if config.like and masks:
+        raise UsageError("mask_source: like has masks of its own; leave one of them out")
     if config.like:
         return _like(config.like, config, defect_types)
     examples = {} if masks else read_examples(config.engine or BUNDLED_ENGINE)
@@ -76,9 +79,10 @@ def _painted(
 
 def _like(folder: Path, config: SynthesizerConfig, names: Iterable[str]) -> dict[str, Maker]:
     makers, donors = {}, read_donors(folder)
+    everything = digest_of(donor for own, _ in donors.values() for donor in own)
     for name in names:
         own, examples = donors[name]
-        shapes = DonorShapes(own, directed=examples.directed)
+        shapes = DonorShapes(own, directed=examples.directed, folder=everything)
         masks = place_shapes(shapes, config, name, seed=config.seed, band=1, examples=examples)
         makers[name] = Maker(masks, partial(transplanted, shapes, config), 0)
     return makers

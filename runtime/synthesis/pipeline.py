@@ -118,7 +118,7 @@ class Pipeline:
         self._side, self._scale = manifest.image.height, 2 if manifest.magnify == 1 else 1
         self.latent = manifest.latent
         self.band = math.ceil(config.grow + config.feather)
-        self._context = max(config.context, self.band)
+        self._context = max(config.context // manifest.magnify, self.band)
         if defect is None and len(config.defect) == 1:
             defect = config.defect[0].defect_type
         indices = manifest.prompt_indices(defect)

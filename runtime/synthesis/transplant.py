@@ -9,7 +9,7 @@ only made such a change look less like its example (``docs/decisions/0020-like.m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import ceil, hypot
@@ -29,7 +29,7 @@ from ..images.folder import find_images
 from ..images.reading import read_image
 from ..images.types import Bits, Mask, Pixels, without_alpha
 from ..masks.examples import Examples, bent, runs_one_way
-from ..masks.pairing import Names
+from ..masks.pairing import IMAGE_FOLDERS, Names
 from ..masks.pieces import pieces, tight
 from ..masks.places import look
 from ..masks.reading import read_mask
@@ -37,7 +37,7 @@ from ..masks.source import Placed, digest
 from .pipeline import Sample, SourceImage
 from .scheduler import Call, Work
 
-__all__ = ["Donor", "DonorShapes", "read_donors", "transplanted"]
+__all__ = ["Donor", "DonorShapes", "digest_of", "read_donors", "transplanted"]
 
 Rng = np.random.Generator
 
@@ -59,19 +59,23 @@ _LEAN = 10.0
 
 @dataclass(frozen=True)
 class Donor:
-    """A real defect: what it changes [h,w,3], the logarithm of a ratio, and its mask [h,w]."""
+    """A real defect: what it changes [h,w,3], the logarithm of a ratio, and its mask [h,w].
+
+    ``file`` is its image; ``files`` changes with the image's or the mask's content.
+    """
 
     change: Pixels
     mask: Mask
     file: str
-    sha256: str
+    files: str
 
 
 def read_donors(folder: Path) -> dict[str, tuple[list[Donor], Examples]]:
     """The defects of a folder of images with masks, by type, and what they say of places.
 
-    A type is a folder in it; images right in it are of one type, which is called like it. Raises
-    `InputError` for a folder that holds no image with a mask, and for files that cannot be read.
+    A type is a folder in it; images right in it, or in a folder of images beside one of masks, are
+    of one type, which is called like it. Raises `InputError` for a folder that holds no image with
+    a mask, and for files that cannot be read.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder of examples")
@@ -82,7 +86,8 @@ def read_donors(folder: Path) -> dict[str, tuple[list[Donor], Examples]]:
     found: dict[str, list[tuple[Bits, Mask, Donor]]] = {}
     for pair in pairs:
         if pair.mask:
-            name = pair.image.parts[0] if len(pair.image.parts) > 1 else folder.resolve().name
+            folders = [p for p in pair.image.parts[:-1] if p.lower() not in IMAGE_FOLDERS]
+            name = folders[0] if folders else folder.resolve().name
             found.setdefault(name, []).append(_read(folder, str(pair.image), str(pair.mask)))
     if not found:
         raise InputError(
@@ -101,12 +106,17 @@ def read_donors(folder: Path) -> dict[str, tuple[list[Donor], Examples]]:
     }
 
 
+def digest_of(donors: Iterable[Donor]) -> str:
+    """Changes with any file of any example."""
+    return digest(f"{donor.files} {donor.file}" for donor in donors)
+
+
 class DonorShapes:
     """Shapes of the donors, see `defectrt.masks.sources.Shapes`; each can be made again."""
 
-    def __init__(self, donors: Sequence[Donor], *, directed: bool) -> None:
-        """Where they are ``directed``, they are not turned."""
-        self._donors, self._directed = donors, directed
+    def __init__(self, donors: Sequence[Donor], *, directed: bool, folder: str = "") -> None:
+        """Where they are ``directed``, they are not turned; ``folder`` stands for all examples."""
+        self._donors, self._directed, self._folder = donors, directed, folder
 
     def __call__(self, rng: Rng, size: tuple[int, int]) -> Any:
         """One donor, warped anew at every scale."""
@@ -117,7 +127,7 @@ class DonorShapes:
             record = {
                 "from": "like",
                 "file": donor.file,
-                "sha256": donor.sha256,
+                "files": donor.files,
                 "donor": number,
                 "scale": round(scale, 4),
                 "shape_seed": int(rng.integers(2**53)),
@@ -136,8 +146,9 @@ class DonorShapes:
         donor = self._donors[record["donor"]]
         mirrored = slice(None, None, -1 if rng.integers(2) else 1)
         mask, change = donor.mask[:, mirrored], donor.change[:, mirrored]
-        half = ceil(hypot(*mask.shape) * scale / 2) + _AROUND + 2
-        x, y = bent(half, _BEND * float(mask.sum()) ** 0.5 * scale, rng)
+        reach = _BEND * float(mask.sum()) ** 0.5 * scale
+        half = ceil(hypot(*mask.shape) * scale / 2 + reach) + _AROUND + 2
+        x, y = bent(half, reach, rng)
         cos, sin = np.cos(np.radians(angle)) / scale, np.sin(np.radians(angle)) / scale
         h, w = mask.shape
         to_x = (cos * x - sin * y + (w - 1) / 2).astype(np.float32)
@@ -152,8 +163,8 @@ class DonorShapes:
         return tight(covered), np.asarray(strength * warped[top:bottom, left:right], np.float32)
 
     def record(self) -> dict[str, Any]:
-        """All donors by their content."""
-        return {"from": "like", "donors": digest(f"{d.sha256} {d.file}" for d in self._donors)}
+        """All examples by their content, those of other types too: types may be added later."""
+        return {"from": "like", "examples": self._folder}
 
 
 def transplanted(
@@ -229,8 +240,8 @@ def _read(folder: Path, image: str, mask: str) -> tuple[Bits, Mask, Donor]:
     padded = np.pad(change, ((_AROUND, _AROUND), (_AROUND, _AROUND), (0, 0)))
     (rows,), (columns,) = np.nonzero(where.any(axis=1)), np.nonzero(where.any(axis=0))
     part = padded[rows[0] : rows[-1] + 1 + 2 * _AROUND, columns[0] : columns[-1] + 1 + 2 * _AROUND]
-    donor = Donor(part.astype(np.float32), tight(where), image, sha256_of(folder / image))
-    return bits, where, donor
+    files = digest(sha256_of(folder / name) for name in (image, mask))
+    return bits, where, Donor(part.astype(np.float32), tight(where), image, files)
 
 
 def _filled(levels: Pixels, hidden: NDArray[np.uint8]) -> Pixels:

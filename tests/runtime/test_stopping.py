@@ -17,8 +17,11 @@ from defectrt.stopping import SIGNALS, as_ctrl_c, asked_to_stop
 
 @pytest.fixture(autouse=True)
 def _restored():
-    """Whatever a test does, the handlers are those from before."""
+    """Nothing is ignored, and whatever a test does, the handlers are those from before."""
     before = {number: signal.getsignal(number) for number in SIGNALS}
+    for number, handler in before.items():
+        if handler is signal.SIG_IGN:  # as SIGHUP is under nohup
+            signal.signal(number, signal.SIG_DFL)
     yield
     for number, handler in before.items():
         signal.signal(number, handler)

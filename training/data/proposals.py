@@ -23,13 +23,16 @@ from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
 from defectrt.errors import InputError
-from defectrt.files import write_whole
+from defectrt.files import read_file, write_whole
 from defectrt.images.reading import read_image
 from defectrt.images.types import Bits, Mask, without_alpha
+from defectrt.masks.pairing import MASK_FOLDERS
 from defectrt.progress import Progress
 
-from .layouts import GOOD, Tree
-from .layouts.items import SUBSETS, defect_type_of
+from .layouts import GOOD, Tree, find_layout
+from .layouts.items import NO_MASK, SUBSETS, defect_type_of
+from .layouts.mvtec import MVTEC
+from .layouts.pairs import FOLDERS, PAIRS
 from .samples import Sample
 
 __all__ = ["Proposals", "Proposer", "is_proposed", "propose", "proposed_in"]
@@ -49,7 +52,11 @@ _HALF = 0.45
 _LEAST, _THIN = 6, 2.0
 #: Good images that are looked at.
 _LOOKED_AT = 200
+#: Bytes of a file of boxes.
+_LONGEST = 1 << 20
 _KEY = "defectrt-proposed"
+#: Layouts with one mask an image.
+_LAYOUTS = (MVTEC, PAIRS, FOLDERS)
 _ADVICE = "mend this and run the same command again"
 
 
@@ -113,45 +120,47 @@ class Proposals:
     nothing: list[str] = field(default_factory=list)
 
 
-def propose(folder: Path, good: Sequence[Sample], *, quiet: bool = True) -> Proposals:
+def propose(
+    folder: Path, good: Sequence[Sample], *, layout: str | None = None, quiet: bool = True
+) -> Proposals:
     """Write a mask for every defective image below ``folder`` that has none.
 
     Good images are ``good``, or else those that lie in the folder by their names. A mask is called
-    NAME_mask.png and lies beside the image, or where MVTec's layout wants it. A file NAME.txt
+    NAME_mask.png and lies where the layout wants it, by default beside the image. A file NAME.txt
     beside an image, in YOLO's format, holds boxes around its defects. Masks that are there stay as
-    they are. Raises `InputError` for images or boxes that cannot be read.
+    they are, and so do datasets with several masks an image. Raises `InputError` for images or
+    boxes that cannot be read.
     """
-    tree, found = Tree.of(folder), Proposals()
-    without = [
-        pair.image
-        for pair in tree.names.pairs()
-        if not pair.mask and not pair.fault and not _is_good(pair.image)
-    ]
-    targets = {image: _mask_of(tree, image) for image in without}
-    wanted = [image for image in without if not (folder / targets[image]).exists()]
+    tree, wanted = _without_masks(folder, layout)
+    found = Proposals()
     if not wanted:
         return found
     goods = (sample.image for sample in good[:_LOOKED_AT])
-    own = (read_image(folder / name) for name in tree.images if _is_good(name))
+    own = (read_image(tree.root / name) for name in tree.images if _is_good(name))
     proposer = Proposer(goods if good else islice(own, _LOOKED_AT))
     with Progress(len(wanted), "propose masks", quiet=quiet) as progress:
         for done, name in enumerate(wanted, 1):
-            image = read_image(folder / name)
-            mask = proposer(image, _boxes((folder / name).with_suffix(".txt"), image.shape[:2]))
+            path = tree.root / name
+            image = read_image(path)
+            mask = proposer(image, _boxes(path.with_suffix(".txt"), image.shape[:2]))
             if mask.any():
-                target = folder / targets[name]
+                target = tree.root / _mask_of(tree, name)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 write_whole(target, _png(mask), advice=_ADVICE)
-            (found.proposed if mask.any() else found.nothing).append(str(name))
+            told = path.relative_to(folder).as_posix()
+            (found.proposed if mask.any() else found.nothing).append(told)
             progress.update(done)
     return found
 
 
-def proposed_in(folder: Path) -> frozenset[Path]:
-    """The images below a folder whose masks were proposed and are as they were."""
-    tree = Tree.of(folder)
-    pairs = ((pair.image, pair.mask) for pair in tree.names.pairs())
-    return frozenset(folder / i for i, mask in pairs if mask and is_proposed(folder / mask))
+def proposed_in(folder: Path, layout: str | None = None) -> frozenset[Path]:
+    """The images of a dataset, or beside their masks, whose masks are as they were proposed."""
+    try:
+        known, tree = find_layout(folder, layout)
+    except InputError:
+        pairs = ((folder / p.image, p.mask) for p in Tree.of(folder).names.pairs())
+        return frozenset(image for image, mask in pairs if mask and is_proposed(folder / mask))
+    return frozenset(i.path for i in known.list(tree).items if any(map(is_proposed, i.masks)))
 
 
 def is_proposed(path: Path) -> bool:
@@ -164,6 +173,26 @@ def is_proposed(path: Path) -> bool:
         return False
 
 
+def _without_masks(folder: Path, layout: str | None) -> tuple[Tree, list[PurePosixPath]]:
+    """The dataset in a folder, and its defective images that have no mask."""
+    try:
+        known, tree = find_layout(folder, layout)
+    except InputError:
+        tree = Tree.of(folder)
+        pairs = [pair for pair in tree.names.pairs() if not pair.mask and not pair.fault]
+        named = [pair.image for pair in pairs if not _is_good(pair.image)]
+        return tree, [image for image in named if not _is_a_mask(image)]
+    if known not in _LAYOUTS:
+        return tree, []
+    faulty = [(item.name, item.fault) for item in known.list(tree).items if item.fault]
+    return tree, [PurePosixPath(name) for name, fault in faulty if fault.startswith(NO_MASK)]
+
+
+def _is_a_mask(image: PurePosixPath) -> bool:
+    folders = {part.lower() for part in image.parts[:-1]}
+    return bool(folders & MASK_FOLDERS) or image.stem.endswith("_mask")
+
+
 def _is_good(image: PurePosixPath) -> bool:
     folders = [part for part in image.parts[:-1] if part.lower() not in SUBSETS]
     return any(defect_type_of(part) == GOOD for part in folders)
@@ -171,6 +200,9 @@ def _is_good(image: PurePosixPath) -> bool:
 
 def _mask_of(tree: Tree, image: PurePosixPath) -> PurePosixPath:
     name = f"{image.stem}_mask.png"
+    twins = tree.names.twins_above(image.parent)
+    if twins and image.is_relative_to(twins.images):
+        return twins.masks / image.relative_to(twins.images).with_name(name)
     if len(image.parts) == 3 and image.parts[0] == "test" and "train" in tree.subfolders():
         return PurePosixPath("ground_truth", image.parts[1], name)
     return image.with_name(name)
@@ -182,7 +214,11 @@ def _boxes(path: Path, size: tuple[int, ...]) -> list[Box]:
         return []
     height, width = size[:2]
     boxes = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    try:
+        lines = read_file(path, _LONGEST).decode().splitlines()
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not a text of boxes in YOLO's format") from None
+    for number, line in enumerate(lines, 1):
         try:
             _, x, y, w, h = map(float, line.split())
         except ValueError:

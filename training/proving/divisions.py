@@ -81,7 +81,7 @@ def divide(
     elif fixed:
         divisions, notes = _learned(real, learned, groups, near, seed)
     else:
-        divisions, notes = _halved(real, groups, near, splits, seed), []
+        divisions, notes = _halved(real, learned, groups, near, splits, seed), []
     by_looks = "auto" in groups
     if not by_looks:
         notes += _lookalikes(divisions)
@@ -91,12 +91,12 @@ def divide(
 def fit_for(made: MadeSet, division: Division, by_looks: bool) -> list[MadePicture]:
     """The pictures of a set that were made on no picture of the test side.
 
-    Those whose source is not known are left out ``by_looks``: if they look nearly the same as a
-    picture of the test side.
+    Those whose source is none of the training side's pictures are left out ``by_looks``: if they
+    look nearly the same as a picture of the test side.
     """
-    test = {s.sha256() for s in division.test}
+    test, train = ({s.sha256() for s in side} for side in (division.test, division.train))
     kept = [p for p in made.pictures if p.source not in test]
-    unknown = [p for p in kept if p.source is None]
+    unknown = [p for p in kept if p.source not in train]
     if not by_looks or not unknown:
         return kept
     alike = likeness(
@@ -162,11 +162,21 @@ def _learned(
 
 
 def _halved(
-    real: Sequence[Sample], groups: Sequence[str], near: int | None, splits: int, seed: int
+    real: Sequence[Sample],
+    learned: frozenset[str],
+    groups: Sequence[str],
+    near: int | None,
+    splits: int,
+    seed: int,
 ) -> list[Division]:
+    """Good pictures that were learned from train or are left out, and never test."""
     found, types = workpieces(real, groups, near), [s.defect_type for s in real]
-    sides = (halves(types, found, np.random.default_rng([seed, i])) for i in range(splits))
-    return [_checked(_division(real, found, train, test)) for train, test in sides]
+    divisions = []
+    for i in range(splits):
+        train, test = halves(types, found, np.random.default_rng([seed, i]))
+        test = [k for k in test if real[k].sha256() not in learned]
+        divisions.append(_checked(_division(real, found, train, test)))
+    return divisions
 
 
 def _lookalikes(divisions: Sequence[Division]) -> Iterator[str]:

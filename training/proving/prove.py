@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
 import threading
 import time
@@ -18,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from defectrt.cores import cores
 from defectrt.errors import Cancelled, InputError
 from defectrt.progress import Progress
 
@@ -63,7 +63,8 @@ def prove(defects: Path, out: Path, config: ProveConfig, *, quiet: bool = False)
     """
     bench = _Bench(defects, config)
     runs = Runs(out)
-    todo = [t for t in bench.trainings if runs.get(t.key) is None]
+    left = {t.key: t for t in bench.trainings if runs.get(t.key) is None}
+    todo = list(left.values())  # arms with the same pictures are one training
     _tell(bench, todo, quiet)
     if todo:
         _train(bench, runs, todo, out, quiet)
@@ -325,7 +326,7 @@ def _in_turn(waiting: Sequence[Future[bool]]) -> Iterator[bool]:
 
 
 def _workers(config: ProveConfig) -> int:
-    return config.workers or os.cpu_count() or 1
+    return config.workers or cores()
 
 
 @contextmanager

@@ -59,6 +59,19 @@ def test_a_rim_with_an_example_gets_some():
     assert LikeExamples(places)("a.png", part()).mask[1:-1, 1:-1].all()
 
 
+@pytest.mark.parametrize("size", [30, 60])
+def test_a_large_defect_says_what_a_small_one_does(size):
+    image, mask = np.full((160, 160, 1), 150, np.uint8), at(50, 50, size, (160, 160))
+    places = look([(with_defect(mask, image), mask)])
+    assert (places.low, places.high) == (pytest.approx(0.9, abs=0.05), pytest.approx(1.1, abs=0.05))
+
+
+def test_a_defect_that_fills_its_image_says_nothing():
+    mask = np.ones((80, 100), bool)
+    region = LikeExamples(look([(with_defect(mask), mask)]))("a.png", part())
+    assert region.mask.all()
+
+
 @pytest.mark.parametrize(("corner", "at_frame"), [((40, 92), True), ((40, 91), False)])
 def test_the_frame_is_touched_only_if_an_example_does(corner, at_frame):
     mask = at(*corner)

@@ -14,7 +14,7 @@ from defectrt import Synthesizer
 from defectrt.errors import InputError, UsageError
 from defectrt.images.reading import read_image
 from defectrt.synthesis.job import synthesize
-from defectrt.synthesis.transplant import DonorShapes, read_donors
+from defectrt.synthesis.transplant import Donor, DonorShapes, read_donors
 
 
 def surface(seed, level=150, side=80, channels=1):
@@ -85,6 +85,34 @@ def test_the_record_makes_the_defect_again(examples):
     assert change.shape == (mask.shape[0] + 6, mask.shape[1] + 6, 3)
 
 
+@pytest.mark.parametrize("directed", [True, False])
+@pytest.mark.parametrize("size", [(6, 6), (3, 200), (8, 400), (100, 100)])
+def test_the_change_always_belongs_to_its_mask(size, directed):
+    mask = np.ones(size, bool)
+    change = np.pad(np.ones((*size, 3), np.float32), ((3, 3), (3, 3), (0, 0)))
+    shapes = DonorShapes([Donor(change, mask, "a.png", "")], directed=directed)
+    for seed in range(40):
+        shape, made = shapes.again({"shape_seed": seed, "scale": 1.0, "donor": 0})
+        assert made.shape == (shape.shape[0] + 6, shape.shape[1] + 6, 3)
+        assert made[3:-3, 3:-3][shape].mean() > 0.7
+
+
+def test_folders_of_images_and_masks_name_no_type(tmp_path):
+    image, mask = with_spot()
+    for name in ("crack", "hole"):
+        save(tmp_path / "like" / "images" / name / "a.png", image[..., 0])
+        save(tmp_path / "like" / "masks" / name / "a.png", mask)
+    assert list(read_donors(tmp_path / "like")) == ["crack", "hole"]
+
+
+def test_a_type_may_be_added_later(examples, good, fake_engine, tmp_path):
+    shutil.copytree(examples / "spot", examples / "pit")
+    options = {"engine": fake_engine[0], "like": examples, "quiet": True}
+    synthesize(good, tmp_path / "out", defect="spot", **options)
+    synthesize(good, tmp_path / "out", defect="pit", **options)
+    assert {r["defect"] for r in records(tmp_path / "out")} == {"pit", "spot"}
+
+
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_every_kind_of_image_keeps_its_kind(examples, fake_engine, channels, dtype):
@@ -120,10 +148,16 @@ def test_one_folder_is_one_type_that_is_called_like_it(examples):
     assert list(read_donors(examples / "spot")) == ["spot"]
 
 
-def test_examples_that_were_changed_are_another_job(examples, good, fake_engine, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("a.png", with_spot(ratio=0.7)[0][..., 0]), ("a_mask.png", with_spot(radius=5)[1])],
+)
+def test_examples_that_were_changed_are_another_job(
+    examples, good, fake_engine, tmp_path, name, content
+):
     options = {"engine": fake_engine[0], "like": examples, "quiet": True}
     synthesize(good, tmp_path / "out", **options)
-    save(examples / "spot" / "a.png", with_spot(ratio=0.7)[0][..., 0])
+    save(examples / "spot" / name, content)
     with pytest.raises(InputError, match="started as another job"):
         synthesize(good, tmp_path / "out", **options)
 
@@ -150,6 +184,8 @@ def test_what_does_not_go_together(examples, fake_engine):
         Synthesizer(engine=fake_engine[0], like=examples, shape="blob")
     with pytest.raises(UsageError, match="like keeps the sizes"):
         Synthesizer(engine=fake_engine[0], like=examples, size=(5, 9))
+    with pytest.raises(UsageError, match="like has masks of its own"):
+        Synthesizer(engine=fake_engine[0], like=examples, mask_source=lambda *_: [])
     with (
         Synthesizer(engine=fake_engine[0], like=examples) as synthesizer,
         pytest.raises(InputError, match="like has masks of its own"),

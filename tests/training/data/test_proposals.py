@@ -9,6 +9,7 @@ from PIL import Image, PngImagePlugin
 from support.program import command_line
 
 from defectrt.errors import InputError
+from defectrt.training.data.dataset import read_dataset
 from defectrt.training.data.proposals import Proposer, is_proposed, propose, proposed_in
 from defectrt.training.data.samples import read_good, read_pairs
 
@@ -138,6 +139,30 @@ def test_in_mvtecs_layout_masks_go_where_it_wants_them(folder):
     assert names == ["0_mask.png", "1_mask.png", "2_mask.png"]
 
 
+def test_in_mvtecs_layout_masks_that_are_there_are_no_images(folder):
+    test_in_mvtecs_layout_masks_go_where_it_wants_them(folder)
+    (folder / "ground_truth" / "pit" / "1_mask.png").unlink()
+    assert propose(folder, []).proposed == ["test/pit/1.png"]
+    assert propose(folder, []).proposed == []
+    assert len(list(folder.rglob("*_mask.png"))) == 3
+    assert len(read_dataset(folder).samples()) == 3 + 8
+    assert proposed_in(folder) == {folder / "test" / "pit" / f"{i}.png" for i in range(3)}
+
+
+def test_in_folders_of_images_and_masks_they_go_beside_the_other_masks(folder):
+    (folder / "pit" / "images").mkdir()
+    for i in range(3):
+        (folder / "pit" / f"{i}.png").rename(folder / "pit" / "images" / f"{i}.png")
+    (folder / "pit" / "masks").mkdir()
+    Image.fromarray((spotted(0)[1] * 255).astype(np.uint8)).save(folder / "pit" / "masks" / "0.png")
+    assert propose(folder, []).proposed == ["pit/images/1.png", "pit/images/2.png"]
+    names = sorted(p.name for p in (folder / "pit" / "masks").iterdir())
+    assert names == ["0.png", "1_mask.png", "2_mask.png"]
+    assert propose(folder, []).proposed == []
+    defects = [s for s in read_dataset(folder).samples() if s.defect_type == "pit"]
+    assert [bool(s.mask.any()) for s in defects] == [True] * 3
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [("0 0.5 0.5 0.2", "line 1: expected"), ("0 0.5 0.5 0 0.1", "are shares"), ("a", "line 1")],
@@ -145,6 +170,12 @@ def test_in_mvtecs_layout_masks_go_where_it_wants_them(folder):
 def test_boxes_that_cannot_be_read(folder, text, said):
     (folder / "pit" / "0.txt").write_text(text + "\n")
     with pytest.raises(InputError, match=said):
+        propose(folder, [])
+
+
+def test_a_file_that_is_no_text_is_no_box(folder):
+    (folder / "pit" / "0.txt").write_bytes("not boxes".encode("utf-16"))
+    with pytest.raises(InputError, match="not a text of boxes"):
         propose(folder, [])
 
 

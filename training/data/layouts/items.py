@@ -15,6 +15,7 @@ from defectrt.masks.reading import MaskRule, unsmeared
 __all__ = [
     "COMBINED",
     "GOOD",
+    "NO_MASK",
     "SUBSETS",
     "DefectClass",
     "Item",
@@ -26,6 +27,8 @@ __all__ = [
 
 #: The defect type of an image without a defect.
 GOOD = "good"
+#: What the fault of an image that lacks its mask begins with.
+NO_MASK = "it has no mask"
 #: Types made of several classes in one image, as MVTec AD names them.
 COMBINED = "combined"
 #: Folders that hold good images, in lower case; they count in any.
@@ -120,7 +123,7 @@ class Tree:
         if defect_type == GOOD:
             return Item(self.root / image, str(image), GOOD, subset=subset)
         paths = tuple(self.root / mask for mask in masks)
-        fault = fault or (None if masks else f"it has no mask; expected {image.stem}_mask.png")
+        fault = fault or (None if masks else f"{NO_MASK}; expected {image.stem}_mask.png")
         return Item(self.root / image, str(image), defect_type, paths, subset, fault)
 
     def item_of(self, pair: Pair, defect_type: str, subset: str = "") -> Item:
