@@ -47,15 +47,19 @@ def compare(
             pixels = torch.rand(count, 3, size, size, generator=generator) * 2 - 1
             rows = random_rows(source, count, generator, first)
             first += count
-            step, attention = engine.step(Rows(**{k: v.numpy() for k, v in rows.items()}))
+            try:
+                step, attention = engine.step(Rows(**{k: v.numpy() for k, v in rows.items()}))
+                encoded = engine.encode(pixels.numpy())
+                decoded = engine.decode(rows["latent"].numpy())
+            except EngineError as fault:
+                raise EngineError(
+                    "the exported graphs differ from the model by more than rounding: "
+                    f"{fault}; nothing was written"
+                ) from None
             expected_step, expected_attention = reference_step(source, rows, side)
             for name, got, expected in (
-                ("encoder", engine.encode(pixels.numpy()), source.model.encode(pixels)),
-                (
-                    "decoder",
-                    engine.decode(rows["latent"].numpy()),
-                    source.model.decode(rows["latent"]),
-                ),
+                ("encoder", encoded, source.model.encode(pixels)),
+                ("decoder", decoded, source.model.decode(rows["latent"])),
                 ("step", step, expected_step),
                 ("attention", attention, expected_attention),
             ):

@@ -79,8 +79,17 @@ def main() -> None:
         with written_output():
             _run()
     except Exception as error:
+        if not isinstance(error, DefectRTError) and _was_interrupted(error):
+            raise KeyboardInterrupt from None
         ours = _as_ours(error)
         sys.exit(_report(ours, ours.exit_code if isinstance(ours, DefectRTError) else 1))
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Whether a signal is behind it: modules in C that are interrupted raise an ImportError."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _as_ours(error: Exception) -> Exception:

@@ -43,6 +43,8 @@ _PROFILE = {"min": 1, "opt": 4, "max": 64}
 #: Seconds after which a graph that is still being opened is given up; a provider that compiles it
 #: may take many minutes.
 OPENING = 1800.0
+#: Seconds that one has to end once it is given up.
+_GRACE = 5.0
 #: Plugins that this process has loaded.
 _loaded: set[str] = set()
 _loading = Lock()
@@ -239,7 +241,8 @@ def _in_time(
     """What ``make`` returns, from a thread of its own, so that Ctrl-C and the clock are heard.
 
     Raises what it raises, or `TimeoutError` after `OPENING` seconds. Whatever is raised,
-    ``give_up`` is called, and the thread ends when it can.
+    ``give_up`` is called, and the thread has `_GRACE` seconds to end: a process that ends while it
+    runs is aborted.
     """
     made: Future[ort.InferenceSession] = Future()
 
@@ -249,11 +252,13 @@ def _in_time(
         except BaseException as error:
             made.set_exception(error)
 
-    Thread(target=work, daemon=True).start()
+    thread = Thread(target=work, daemon=True)
+    thread.start()
     try:
         return made.result(OPENING)
     except BaseException:
         give_up()
+        thread.join(_GRACE)
         raise
 
 

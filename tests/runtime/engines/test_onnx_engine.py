@@ -174,7 +174,7 @@ def test_an_operator_that_nobody_knows(engine, tmp_path):
 
 def test_a_failure_of_onnx_runtime_is_one_of_the_engine(engine, monkeypatch):
     class Failing:
-        def run(self, outputs, feeds):
+        def run(self, *_):
             raise RuntimeError("out of memory")
 
     with load_engine(engine, threads=1) as opened:
