@@ -156,36 +156,36 @@ class Scheduler:
         entry, active, held = next(source, None), 0, 0
         try:
             with _Pool(self._engine.calls) as self._engines, _Pool(_HELPERS) as self._helpers:
-                while True:
-                    while (
-                        entry
-                        and active < self._ahead
-                        and (not active or held + entry[1].memory <= self._memory)
-                    ):
-                        age, task = entry
-                        task._then.append(partial(ended.append, task))
-                        self._start(task, age)
-                        active, held = active + 1, held + task.memory
-                        entry = next(source, None)
-                    self._feed()
-                    if ended:
-                        task = ended.popleft()
-                        active, held = active - 1, held - task.memory
-                        yield task
-                    elif active:
-                        self._wait()
-                    else:
-                        return
+                try:
+                    while True:
+                        while (
+                            entry
+                            and active < self._ahead
+                            and (not active or held + entry[1].memory <= self._memory)
+                        ):
+                            age, task = entry
+                            task._then.append(partial(ended.append, task))
+                            self._start(task, age)
+                            active, held = active + 1, held + task.memory
+                            entry = next(source, None)
+                        self._feed()
+                        if ended:
+                            task = ended.popleft()
+                            active, held = active - 1, held - task.memory
+                            yield task
+                        elif active:
+                            self._wait()
+                        else:
+                            return
+                except KeyboardInterrupt:  # wherever it came: the pools wait for their calls
+                    self._engine.stop()
+                    raise
         finally:
             self._drop()
 
     def _wait(self) -> None:
         """Go on with the next answer there is."""
-        try:
-            self._events.get()()
-        except KeyboardInterrupt:
-            self._engine.stop()
-            raise
+        self._events.get()()
 
     def _drop(self) -> None:
         """Let go of what is not finished, at once: tasks and what they wait for hold each other."""

@@ -95,7 +95,7 @@ def test_ctrl_c_ends_an_engine_that_never_returns():
 
     def press():
         engine.entered.wait()
-        signal.raise_signal(signal.SIGINT)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)  # as a terminal does
 
     threading.Thread(target=press).start()
     with pytest.raises(KeyboardInterrupt):
