@@ -12,7 +12,7 @@ from torch import Tensor
 from ..dot import dot
 from ..register import traceable
 
-__all__ = ["Config", "config", "launch", "masked_attention_kernel", "scores"]
+__all__ = ["Config", "columns", "config", "launch", "masked_attention_kernel", "scores"]
 
 
 @triton.jit
@@ -135,9 +135,15 @@ class Config:
     stages: int
 
     def constants(self) -> dict[str, int | str]:
-        """The kernel's compile-time arguments, without MAP."""
+        """The compile-time arguments that a head's width and precision decide."""
         names = ("D", "D0", "D1", "BLOCK_N", "BLOCK_L", "PRECISION")
         return {name: getattr(self, name) for name in names}
+
+
+def columns(width: int) -> tuple[int, int]:
+    """Powers of 2, at least 16, in which the columns of a head go: the first part and the rest."""
+    whole = max(16, 1 << (width.bit_length() - 1))
+    return whole, max(16, triton.next_power_of_2(width - whole)) if width > whole else 16
 
 
 def config(width: int, dtype: torch.dtype) -> Config:
@@ -148,8 +154,7 @@ def config(width: int, dtype: torch.dtype) -> Config:
     columns that takes a third stage, or blocks of 32 tokens. float32 is multiplied as float32
     (``ieee``): TF32 would leave the error budget.
     """
-    whole = max(16, 1 << (width.bit_length() - 1))
-    rest = max(16, triton.next_power_of_2(width - whole)) if width > whole else 16
+    whole, rest = columns(width)
     if dtype == torch.float32:
         tile, stages = 64 if width <= 48 else 32, 2 if width <= 96 else 3
         return Config(width, whole, rest, tile, 16, "ieee", 8, stages)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
 from ..dot import dot
-from ..masked_attention.kernel import scores
+from ..masked_attention.kernel import Config, columns, scores
 from ..register import traceable
 
-__all__ = ["Config", "config", "launch", "self_attention_kernel"]
+__all__ = ["config", "launch", "self_attention_kernel"]
 
 
 @triton.jit
@@ -63,29 +61,9 @@ def self_attention_kernel(
         )
 
 
-@dataclass(frozen=True)
-class Config:
-    """Tile sizes, warps and pipeline stages of one head width and precision."""
-
-    D: int
-    D0: int
-    D1: int
-    BLOCK_N: int
-    BLOCK_L: int
-    PRECISION: str
-    warps: int
-    stages: int
-
-    def constants(self) -> dict[str, int | str]:
-        """The kernel's compile-time arguments."""
-        names = ("D", "D0", "D1", "BLOCK_N", "BLOCK_L", "PRECISION")
-        return {name: getattr(self, name) for name in names}
-
-
 def config(width: int, dtype: torch.dtype) -> Config:
     """The one configuration of a head width up to 96: fixed, so that bits do not change."""
-    whole = max(16, 1 << (width.bit_length() - 1))
-    rest = max(16, triton.next_power_of_2(width - whole)) if width > whole else 16
+    whole, rest = columns(width)
     if dtype == torch.float32:
         return Config(width, whole, rest, 32, 16, "ieee", 4, 2)
     return Config(width, whole, rest, 128, 64, "tf32", 8, 2)

@@ -38,10 +38,10 @@ MAX_BYTES = 1 << 30
 _BAND = 256
 
 
-#: Pillow's names for 16 bits a channel; BMP's "BGR;16" is 16 bits a pixel.
 #: Of a JPEG: between its parts, and within a scan.
 _RESTART = re.compile(rb"\xff[\xd0-\xd7]")
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+#: Pillow's names for 16 bits a channel; BMP's "BGR;16" is 16 bits a pixel.
 _DEEP_COLOUR = re.compile(r"(RGB\w?|LA|CMYK);16")
 
 

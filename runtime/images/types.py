@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MAX_PIXELS", "Bits", "Mask", "Pixels", "has_alpha", "without_alpha"]
+__all__ = ["MAX_PIXELS", "Bits", "Mask", "Pixels", "brightness", "has_alpha", "without_alpha"]
 
 #: [H,W], True is defect.
 Mask = NDArray[np.bool_]
@@ -26,3 +26,8 @@ def has_alpha(image: Bits) -> bool:
 def without_alpha(image: Bits) -> Bits:
     """[H,W,C] -> [H,W,1] or [H,W,3], a view."""
     return image[..., :-1] if has_alpha(image) else image
+
+
+def brightness(image: Bits) -> Pixels:
+    """[H,W,C] -> [H,W] float32: the mean of the colours, in the image's own units."""
+    return np.asarray(without_alpha(image).astype(np.float32).mean(axis=2), np.float32)

@@ -31,6 +31,7 @@ __all__ = [
     "bent",
     "read_examples",
     "runs_one_way",
+    "turned",
     "warp",
     "write_examples",
 ]
@@ -202,10 +203,9 @@ def warp(
     reach = bend * float(area) ** 0.5
     half = ceil(hypot(*shape.shape) * scale / 2 + reach) + 2
     x, y = bent(half, reach, rng, fine=_FINE)
-    cos, sin = np.cos(np.radians(angle)) / scale, np.sin(np.radians(angle)) / scale
     h, w = shape.shape
-    source_x = cos * x - sin * y + w // 2 - 0.5
-    source_y = sin * x + cos * y + h // 2 - 0.5
+    source_x, source_y = turned(x, y, angle, scale)
+    source_x, source_y = source_x + w // 2 - 0.5, source_y + h // 2 - 0.5
     covered = cv2.remap(
         shape.astype(np.float32),
         source_x.astype(np.float32),
@@ -232,6 +232,14 @@ def bent(
         over = max(_SMOOTH, 4 * reach) * fine
         x, y = (axis + reach * _smooth(rng, axis.shape, over) for axis in (x, y))
     return np.asarray(x, np.float32), np.asarray(y, np.float32)
+
+
+def turned(
+    x: NDArray[np.float32], y: NDArray[np.float32], angle: float, scale: float
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Where px around the middle come from in what is turned by ``angle`` degrees and scaled."""
+    cos, sin = np.cos(np.radians(angle)) / scale, np.sin(np.radians(angle)) / scale
+    return cos * x - sin * y, sin * x + cos * y
 
 
 def runs_one_way(masks: Sequence[Mask]) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ..images.types import Bits, Mask, without_alpha
+from ..images.types import Bits, Mask, brightness
 from .regions import Region
 
 __all__ = ["LikeExamples", "Places", "level", "look"]
@@ -58,8 +58,7 @@ def level(image: Bits, hidden: Mask | None = None) -> NDArray[np.float32]:
     What is ``hidden`` [H,W] is not seen; the surface beside it stands for it, and where there is
     none near enough the level is NaN.
     """
-    colour = without_alpha(image).astype(np.float32)
-    grey = colour.reshape(*colour.shape[:2], -1).mean(axis=2)
+    grey = brightness(image)
     clear = np.ones(grey.shape, np.float32) if hidden is None else (~hidden).astype(np.float32)
     seen = grey[clear > 0]
     median = max(float(np.median(seen)) if seen.size else 0.0, 1e-3)

@@ -139,9 +139,10 @@ def synthesize(
     if note := left_out_note(folders):
         print(f"note: {note}", file=sys.stderr)
     with open_engine(config, len(goods) * config.count * config.candidates) as opened:
-        shares = shares_of(config.defect, types_made(opened, config))
+        types = types_made(opened, config)
+        shares = shares_of(config.defect, types)
         makers = open_makers(opened, config, shares)
-        record = _record(config, opened, shares, next(iter(makers.values())), goods)
+        record = _record(config, opened, types, shares, next(iter(makers.values())), goods)
         writer = DatasetWriter(out, config.category, shares, record, wait=wait)
         scheduler = Scheduler(opened, batch_size=batch_size_of(config, opened))
         with writer.journal:
@@ -179,6 +180,7 @@ def synthesize(
 def _record(
     config: JobConfig,
     engine: Engine,
+    types: list[str],
     shares: dict[str, int],
     maker: Maker,
     goods: Sequence[_Listed],
@@ -191,7 +193,7 @@ def _record(
         "category": config.category,
         "engine": sha256_of((config.engine or BUNDLED_ENGINE) / MANIFEST),
         "provider": engine.provider,
-        "defect_types": types_made(engine, config),
+        "defect_types": types,
         "images": digest(listed.name for listed in goods),
         "masks": maker.masks.record() | {"shape": config.shape},
     }

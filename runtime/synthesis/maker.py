@@ -16,7 +16,7 @@ from ..masks.source import MaskSource, Placed
 from ..masks.sources import open_masks, place_shapes
 from .pipeline import Pipeline, Sample, SourceImage
 from .scheduler import Work
-from .transplant import DonorShapes, digest_of, read_donors, transplanted
+from .transplant import DonorShapes, digest_of, donor_types, read_donors, transplanted
 
 __all__ = ["Maker", "open_makers", "types_made"]
 
@@ -37,7 +37,7 @@ class Maker:
 
 def types_made(engine: Engine, config: SynthesizerConfig) -> list[str]:
     """The types of defect that can be made: the engine's, or those of examples to be like."""
-    return list(read_donors(config.like)) if config.like else engine.manifest.defect_types
+    return list(donor_types(config.like)) if config.like else engine.manifest.defect_types
 
 
 def open_makers(
@@ -53,11 +53,14 @@ def open_makers(
     """
     if config.like and masks:
         raise UsageError("mask_source: like has masks of its own; leave one of them out")
+    names = list(defect_types)
+    if not names:
+        return {}
     if config.like:
-        return _like(config.like, config, defect_types)
+        return _like(config.like, config, names)
     examples = {} if masks else read_examples(config.engine or BUNDLED_ENGINE)
     makers = {}
-    for name in defect_types:
+    for name in names:
         pipeline = Pipeline(engine, config, name)
         own = masks or open_masks(
             config,

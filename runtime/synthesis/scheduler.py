@@ -155,37 +155,32 @@ class Scheduler:
         source, ended = enumerate(tasks), deque[Task[T]]()
         entry, active, held = next(source, None), 0, 0
         try:
-            with _Pool(self._engine.calls) as self._engines, _Pool(_HELPERS) as self._helpers:
-                try:
-                    while True:
-                        while (
-                            entry
-                            and active < self._ahead
-                            and (not active or held + entry[1].memory <= self._memory)
-                        ):
-                            age, task = entry
-                            task._then.append(partial(ended.append, task))
-                            self._start(task, age)
-                            active, held = active + 1, held + task.memory
-                            entry = next(source, None)
-                        self._feed()
-                        if ended:
-                            task = ended.popleft()
-                            active, held = active - 1, held - task.memory
-                            yield task
-                        elif active:
-                            self._wait()
-                        else:
-                            return
-                except KeyboardInterrupt:  # wherever it came: the pools wait for their calls
-                    self._engine.stop()
-                    raise
+            with (
+                _Pool(self._engine.calls, self._engine.stop) as self._engines,
+                _Pool(_HELPERS) as self._helpers,
+            ):
+                while True:
+                    while (
+                        entry
+                        and active < self._ahead
+                        and (not active or held + entry[1].memory <= self._memory)
+                    ):
+                        age, task = entry
+                        task._then.append(partial(ended.append, task))
+                        self._start(task, age)
+                        active, held = active + 1, held + task.memory
+                        entry = next(source, None)
+                    self._feed()
+                    if ended:
+                        task = ended.popleft()
+                        active, held = active - 1, held - task.memory
+                        yield task
+                    elif active:
+                        self._events.get()()
+                    else:
+                        return
         finally:
             self._drop()
-
-    def _wait(self) -> None:
-        """Go on with the next answer there is."""
-        self._events.get()()
 
     def _drop(self) -> None:
         """Let go of what is not finished, at once: tasks and what they wait for hold each other."""
@@ -324,9 +319,18 @@ class Scheduler:
 
 
 class _Pool(ThreadPoolExecutor):
-    """Threads that drop at the end of the block what they have not begun."""
+    """Threads that drop at the end of the block what they have not begun.
 
-    def __exit__(self, *_: object) -> None:
+    What they have begun is waited for; after Ctrl-C ``stop`` is called first, to end it.
+    """
+
+    def __init__(self, threads: int, stop: Callable[[], None] = lambda: None) -> None:
+        super().__init__(threads)
+        self._stop = stop
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is KeyboardInterrupt:
+            self._stop()
         self.shutdown(cancel_futures=True)
 
 

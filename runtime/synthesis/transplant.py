@@ -28,7 +28,7 @@ from ..images.compositing import composite
 from ..images.folder import find_images
 from ..images.reading import read_image
 from ..images.types import Bits, Mask, Pixels, without_alpha
-from ..masks.examples import Examples, bent, runs_one_way
+from ..masks.examples import Examples, bent, runs_one_way, turned
 from ..masks.pairing import IMAGE_FOLDERS, Names
 from ..masks.pieces import pieces, tight
 from ..masks.places import look
@@ -37,7 +37,7 @@ from ..masks.source import Placed, digest
 from .pipeline import Sample, SourceImage
 from .scheduler import Call, Work
 
-__all__ = ["Donor", "DonorShapes", "digest_of", "read_donors", "transplanted"]
+__all__ = ["Donor", "DonorShapes", "digest_of", "donor_types", "read_donors", "transplanted"]
 
 Rng = np.random.Generator
 
@@ -61,21 +61,22 @@ _LEAN = 10.0
 class Donor:
     """A real defect: what it changes [h,w,3], the logarithm of a ratio, and its mask [h,w].
 
-    ``file`` is its image; ``files`` changes with the image's or the mask's content.
+    ``file`` is its image, ``sha256`` that image's; ``files`` changes with the mask's content too.
     """
 
     change: Pixels
     mask: Mask
     file: str
+    sha256: str
     files: str
 
 
-def read_donors(folder: Path) -> dict[str, tuple[list[Donor], Examples]]:
-    """The defects of a folder of images with masks, by type, and what they say of places.
+def donor_types(folder: Path) -> dict[str, list[tuple[str, str]]]:
+    """The types of defect in a folder of images with masks: the two names of each, nothing read.
 
     A type is a folder in it; images right in it, or in a folder of images beside one of masks, are
     of one type, which is called like it. Raises `InputError` for a folder that holds no image with
-    a mask, and for files that cannot be read.
+    a mask.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder of examples")
@@ -83,16 +84,28 @@ def read_donors(folder: Path) -> dict[str, tuple[list[Donor], Examples]]:
     pairs = list(Names(names).pairs())
     if faults := [f"{folder / p.image}: {p.fault}" for p in pairs if p.fault]:
         raise InputError("\n".join(faults))
-    found: dict[str, list[tuple[Bits, Mask, Donor]]] = {}
+    found: dict[str, list[tuple[str, str]]] = {}
     for pair in pairs:
         if pair.mask:
             folders = [p for p in pair.image.parts[:-1] if p.lower() not in IMAGE_FOLDERS]
             name = folders[0] if folders else folder.resolve().name
-            found.setdefault(name, []).append(_read(folder, str(pair.image), str(pair.mask)))
+            found.setdefault(name, []).append((str(pair.image), str(pair.mask)))
     if not found:
         raise InputError(
             f"{folder}: holds no image with a mask; expected NAME.jpg beside NAME_mask.png"
         )
+    return dict(sorted(found.items()))
+
+
+def read_donors(folder: Path) -> dict[str, tuple[list[Donor], Examples]]:
+    """The defects of a folder by type, and what they say of places; see `donor_types`.
+
+    Raises `InputError` for files that cannot be read.
+    """
+    found = {
+        name: [_read(folder, image, mask) for image, mask in own]
+        for name, own in donor_types(folder).items()
+    }
     return {
         name: (
             [donor for *_, donor in own],
@@ -102,7 +115,7 @@ def read_donors(folder: Path) -> dict[str, tuple[list[Donor], Examples]]:
                 places=look((image, mask) for image, mask, _ in own),
             ),
         )
-        for name, own in sorted(found.items())
+        for name, own in found.items()
     }
 
 
@@ -127,6 +140,7 @@ class DonorShapes:
             record = {
                 "from": "like",
                 "file": donor.file,
+                "sha256": donor.sha256,
                 "files": donor.files,
                 "donor": number,
                 "scale": round(scale, 4),
@@ -149,10 +163,10 @@ class DonorShapes:
         reach = _BEND * float(mask.sum()) ** 0.5 * scale
         half = ceil(hypot(*mask.shape) * scale / 2 + reach) + _AROUND + 2
         x, y = bent(half, reach, rng)
-        cos, sin = np.cos(np.radians(angle)) / scale, np.sin(np.radians(angle)) / scale
         h, w = mask.shape
-        to_x = (cos * x - sin * y + (w - 1) / 2).astype(np.float32)
-        to_y = (sin * x + cos * y + (h - 1) / 2).astype(np.float32)
+        from_x, from_y = turned(x, y, angle, scale)
+        to_x = (from_x + (w - 1) / 2).astype(np.float32)
+        to_y = (from_y + (h - 1) / 2).astype(np.float32)
         covered = cv2.remap(mask.astype(np.float32), to_x, to_y, cv2.INTER_LINEAR) >= 0.5
         if not covered.any():
             covered[half, half] = True
@@ -240,8 +254,9 @@ def _read(folder: Path, image: str, mask: str) -> tuple[Bits, Mask, Donor]:
     padded = np.pad(change, ((_AROUND, _AROUND), (_AROUND, _AROUND), (0, 0)))
     (rows,), (columns,) = np.nonzero(where.any(axis=1)), np.nonzero(where.any(axis=0))
     part = padded[rows[0] : rows[-1] + 1 + 2 * _AROUND, columns[0] : columns[-1] + 1 + 2 * _AROUND]
-    files = digest(sha256_of(folder / name) for name in (image, mask))
-    return bits, where, Donor(part.astype(np.float32), tight(where), image, files)
+    sha256 = sha256_of(folder / image)
+    files = digest([sha256, sha256_of(folder / mask)])
+    return bits, where, Donor(part.astype(np.float32), tight(where), image, sha256, files)
 
 
 def _filled(levels: Pixels, hidden: NDArray[np.uint8]) -> Pixels:

@@ -25,7 +25,7 @@ from PIL import Image, PngImagePlugin
 from defectrt.errors import InputError
 from defectrt.files import read_file, write_whole
 from defectrt.images.reading import read_image
-from defectrt.images.types import Bits, Mask, without_alpha
+from defectrt.images.types import Bits, Mask, brightness
 from defectrt.masks.pairing import MASK_FOLDERS
 from defectrt.progress import Progress
 
@@ -233,8 +233,7 @@ def _boxes(path: Path, size: tuple[int, ...]) -> list[Box]:
 
 def _deviation(image: Bits) -> Field:
     """How much brighter a px is than its surroundings, as a share of the median: [H,W]."""
-    colour = without_alpha(image).astype(np.float32)
-    grey = colour.reshape(*colour.shape[:2], -1).mean(axis=2)
+    grey = brightness(image)
     grey /= max(float(np.median(grey)), 1e-3)
     fine, wide = (cv2.GaussianBlur(grey, (0, 0), sigma) for sigma in (_FINE, _WIDE))
     return np.asarray(fine - wide, np.float32)

@@ -9,7 +9,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from defectrt.images.types import Bits, Mask, without_alpha
+from defectrt.images.types import Bits, Mask, brightness
 from defectrt.masks.examples import Examples, runs_one_way
 from defectrt.masks.pieces import pieces
 from defectrt.masks.places import look
@@ -213,8 +213,8 @@ def _around(grey: np.ndarray, mask: Mask) -> float | None:
 
 
 def _grey(image: Bits) -> np.ndarray:
-    colour = without_alpha(image).astype(np.float32) / np.iinfo(image.dtype).max
-    return colour.reshape(*colour.shape[:2], -1).mean(axis=2)
+    """[H,W] in [0,1]."""
+    return brightness(image) / np.float32(np.iinfo(image.dtype).max)
 
 
 def is_directed(samples: Sequence[Sample]) -> bool:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from defectrt.images.types import Mask
+from defectrt.images.types import Mask, brightness
 
 from ..data.layouts import GOOD
 from ..data.samples import Sample
@@ -108,7 +108,7 @@ def _differences(real: Looks, made: Looks) -> Iterator[str]:
 
 
 def _halo(sample: Sample) -> float:
-    grey = np.asarray(sample.image, np.float32).mean(axis=2)
+    grey = brightness(sample.image)
     inside = sample.mask
     rim, near, far = (_grown(inside, r) for r in (2, 5, 9))
     if not (far & ~near).any() or not (rim & ~inside).any():

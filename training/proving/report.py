@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -125,14 +125,7 @@ def _curves(proof: Mapping[str, Any]) -> str:
 
 
 def _table(proof: Mapping[str, Any], labels: Mapping[str, str]) -> str:
-    head = "".join(f"<th>{escape(label)}</th>" for label in labels.values())
-    rows = "".join(
-        f"<tr><th>{escape(name)}</th>"
-        + "".join(f"<td>{_value(arm['figures'].get(figure))}</td>" for figure in labels)
-        + "</tr>"
-        for name, arm in proof["arms"].items()
-    )
-    return f"<div class=wide><table><tr><th></th>{head}</tr>{rows}</table></div>"
+    return _by_arm(proof, labels, lambda arm, figure: _value(arm["figures"].get(figure)))
 
 
 def _errors(proof: Mapping[str, Any]) -> str:
@@ -142,10 +135,19 @@ def _errors(proof: Mapping[str, Any]) -> str:
         "alarms": "good pictures with false alarms",
         "false_on_good": "of wrong pixels on good pictures",
     }
-    head = "".join(f"<th>{label}</th>" for label in labels.values())
+    return _by_arm(proof, labels, lambda arm, error: f"{arm['errors'][error]:.0%}")
+
+
+def _by_arm(
+    proof: Mapping[str, Any],
+    labels: Mapping[str, str],
+    told: Callable[[Mapping[str, Any], str], str],
+) -> str:
+    """A row an arm, a column a label."""
+    head = "".join(f"<th>{escape(label)}</th>" for label in labels.values())
     rows = "".join(
         f"<tr><th>{escape(name)}</th>"
-        + "".join(f"<td>{arm['errors'][label]:.0%}</td>" for label in labels)
+        + "".join(f"<td>{told(arm, key)}</td>" for key in labels)
         + "</tr>"
         for name, arm in proof["arms"].items()
     )

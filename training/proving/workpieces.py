@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from defectrt.errors import InputError
-from defectrt.images.types import Bits
+from defectrt.images.types import Bits, brightness
 
 from ..data.layouts import GOOD, Item
 from ..data.samples import Sample
@@ -47,8 +47,7 @@ def workpieces(
 
 def thumbnail(image: Bits) -> NDArray[np.float32]:
     """[T*T] of mean 0 and length 1: brightness and contrast of the exposure are taken out."""
-    grey = np.ascontiguousarray(image, np.float32).mean(axis=2)
-    small = cv2.resize(grey, (_THUMB, _THUMB), interpolation=cv2.INTER_AREA).ravel()
+    small = cv2.resize(brightness(image), (_THUMB, _THUMB), interpolation=cv2.INTER_AREA).ravel()
     small = small - small.mean()
     return np.asarray(small / max(float(np.linalg.norm(small)), 1e-6), np.float32)
 

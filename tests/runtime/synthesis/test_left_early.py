@@ -37,17 +37,18 @@ def synthesizer(fake_engine):
         yield synthesizer
 
 
+def images(count, seen):
+    """Images of which ``seen`` tells whether anybody holds them."""
+    for _ in range(count):
+        image = np.full((40, 40, 3), 150, np.uint8).view(Image)
+        seen.append(weakref.ref(image))
+        yield image
+
+
 @pytest.mark.parametrize("taken", [0, 1, 3, 6], ids="{} taken".format)
 def test_a_run_holds_no_image_once_it_is_left(synthesizer, no_collector, taken):
     seen = []
-
-    def images():
-        for _ in range(6):
-            image = np.full((40, 40, 3), 150, np.uint8).view(Image)
-            seen.append(weakref.ref(image))
-            yield image
-
-    results = synthesizer.run(images())
+    results = synthesizer.run(images(6, seen))
     for _ in range(taken):
         next(results)
     results.close()
@@ -56,16 +57,8 @@ def test_a_run_holds_no_image_once_it_is_left(synthesizer, no_collector, taken):
 
 
 def test_what_was_finished_is_let_go_of_while_the_run_goes_on(synthesizer, no_collector):
-    seen = []
-
-    def images():
-        for _ in range(30):
-            image = np.full((40, 40, 3), 150, np.uint8).view(Image)
-            seen.append(weakref.ref(image))
-            yield image
-
-    most = 0
-    for _ in synthesizer.run(images()):
+    seen, most = [], 0
+    for _ in synthesizer.run(images(30, seen)):
         most = max(most, sum(image() is not None for image in seen))
     assert len(seen) == 30
     assert most < 12

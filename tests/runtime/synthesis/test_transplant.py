@@ -90,7 +90,7 @@ def test_the_record_makes_the_defect_again(examples):
 def test_the_change_always_belongs_to_its_mask(size, directed):
     mask = np.ones(size, bool)
     change = np.pad(np.ones((*size, 3), np.float32), ((3, 3), (3, 3), (0, 0)))
-    shapes = DonorShapes([Donor(change, mask, "a.png", "")], directed=directed)
+    shapes = DonorShapes([Donor(change, mask, "a.png", "", "")], directed=directed)
     for seed in range(40):
         shape, made = shapes.again({"shape_seed": seed, "scale": 1.0, "donor": 0})
         assert made.shape == (shape.shape[0] + 6, shape.shape[1] + 6, 3)
