@@ -33,7 +33,8 @@ class MadeSet:
 
     name      of its folder
     pictures  that show a defect
-    learned   hashes of the pictures its engines have learned from; None if that is not known
+    learned   hashes of the pictures that its engines have learned from, or whose defects it moved;
+              None if that is not known
     labels    area of the label over the area that visibly changed, of pictures that record it
     """
 
@@ -82,7 +83,10 @@ def read_made(folder: Path, engines: Sequence[Path] = ()) -> MadeSet:
     learned: frozenset[str] | None = frozenset()
     for dataset in finished:
         of_engine = known.get(str(dataset.job.get("engine")))
-        learned = None if learned is None or of_engine is None else learned | of_engine
+        if learned is None or of_engine is None:
+            learned = None
+        else:
+            learned |= of_engine | _moved(dataset)
     return MadeSet(folder.name, tuple(made), learned, tuple(_labels(finished)))
 
 
@@ -96,6 +100,12 @@ def _pictures(dataset: FinishedDataset) -> list[MadePicture]:
         MadePicture(sample, e.record.get("source_sha256"))
         for sample, e in zip(samples, dataset.entries, strict=True)
     ]
+
+
+def _moved(dataset: FinishedDataset) -> frozenset[str]:
+    """Hashes of the pictures whose own defects were put onto others, by ``synthesize --like``."""
+    masks = (mask for entry in dataset.entries for mask in entry.record.get("masks", ()))
+    return frozenset(str(mask.get("sha256")) for mask in masks if mask.get("from") == "like")
 
 
 def _labels(finished: Iterable[FinishedDataset]) -> Iterable[float]:

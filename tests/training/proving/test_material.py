@@ -12,6 +12,8 @@ from support.outputs import save, write_folder
 from defectrt.engines.loading import BUNDLED_ENGINE
 from defectrt.engines.manifest import read_manifest
 from defectrt.errors import InputError
+from defectrt.files import sha256_of
+from defectrt.synthesis.job import synthesize
 from defectrt.training.proving.material import read_made, read_real
 
 GREY = np.full((40, 50, 3), 120, np.uint8)
@@ -60,6 +62,19 @@ def test_outputs_in_a_folder_are_one_set(tmp_path, engine):
     assert made.learned == {"a" * 64}
     assert made.labels == (0.25,) * 4
     assert (made.pictures[0].sample.mask == MASK).all()
+
+
+def test_a_set_of_moved_defects_has_learned_from_those_it_moved(tmp_path):
+    for i in range(3):
+        save(tmp_path / "good" / f"{i}.png", GREY)
+    image = GREY.copy()
+    image[MASK] = 60
+    save(tmp_path / "like" / "hole" / "a.png", image)
+    save(tmp_path / "like" / "hole" / "a_mask.png", MASK.astype(np.uint8) * 255)
+    synthesize(tmp_path / "good", tmp_path / "made", like=tmp_path / "like", quiet=True)
+    made = read_made(tmp_path / "made")
+    assert len(made.pictures) == 3
+    assert made.learned == {sha256_of(tmp_path / "like" / "hole" / "a.png")}
 
 
 def test_an_engine_that_is_not_named_is_unknown_and_the_bundled_one_is_known(tmp_path, engine):
