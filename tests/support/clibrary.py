@@ -200,7 +200,7 @@ class Recorder:
     def __init__(self, engine):
         self.engine, self.latents = engine, []
         self.manifest, self.encode, self.step = engine.manifest, engine.encode, engine.step
-        self.calls = engine.calls
+        self.calls, self.stop = engine.calls, engine.stop
 
     def decode(self, latent):
         self.latents.append(latent.copy())
