@@ -211,10 +211,12 @@ std::shared_ptr<Task> task_of(const Pipeline &pipeline, const defectrt_request &
     const std::vector<defectrt_mask> masks = masks_of(request);
     constexpr std::uint32_t most = 10'000;
     if (request.candidates > most) throw usage_error("candidates: at most 10000");
+    if (!(request.strength >= 0 && request.strength <= 10)) throw usage_error("strength: 0 to 10");
     auto task = std::make_shared<Task>();
     task->work = pipeline.plan(request.image, masks, request.split == 1);
     task->work.seed = request.seed;
     task->work.candidates = std::max<std::uint32_t>(1, request.candidates);
+    task->work.strength = request.strength;
     task->progress = request.progress;
     task->user = request.user;
     return task;
@@ -263,6 +265,7 @@ public:
         to_.refined_area = made.figures.refined_area;
         to_.changed_area = made.figures.changed_area;
         to_.visibility = made.figures.visibility;
+        to_.strength = made.figures.strength;
         to_.coverage = made.figures.coverage;
         to_.seam = made.figures.seam;
         to_.latent_outside_error = made.figures.latent_outside_error;

@@ -7,6 +7,7 @@
 
 #include "error.hpp"
 #include "noise.hpp"
+#include "strength.hpp"
 #include "text.hpp"
 #include "view.hpp"
 
@@ -70,7 +71,7 @@ struct Candidate {
     std::uint32_t number = 0;
     Pixels change;
     Mask label;
-    double visibility = 0, coverage = 0, seam = 0, drift = 0, score = 0;
+    double visibility = 0, strength = 0, coverage = 0, seam = 0, drift = 0, score = 0;
     std::int64_t area = 0;
     std::string reason;
     Floats latent;
@@ -84,12 +85,13 @@ struct Candidate {
 /// What the model sees of an image for a tile, and what a result does to it.
 class View {
 public:
+    /// `wanted` is the defect's strength; 0 for as strong as the model paints it.
     View(Bits seen, const Tile &of, const Inside &inside, const Settings &settings,
-         const Manifest &manifest)
+         const Manifest &manifest, double wanted)
         : tile(of), image(std::move(seen)),
           pixels(to_model(image, size_of(manifest.image.height))),
           weight(feather(of.mask, settings.grow, settings.feather)), inside_(inside),
-          settings_(settings), manifest_(manifest) {}
+          settings_(settings), manifest_(manifest), wanted_(wanted) {}
 
     /// origin, before and after [3,h,w] are decoded, attention is [r,r].
     Candidate assess(const float *origin, const float *before, const float *after,
@@ -101,6 +103,7 @@ public:
         std::copy_n(attention, map.values.size(), map.values.begin());
         out.label = refine(tile.mask, map, amount, settings_.refinement);
         measure(out, amount);
+        strengthen(out);
         return out;
     }
 
@@ -149,6 +152,29 @@ private:
         out.reason = fault(out);
     }
 
+    /// Give a defect the strength that is wanted; whether it is fit was told before.
+    void strengthen(Candidate &out) const {
+        Pixels grey(weight.height, weight.width), moved = grey;
+        Mask seen(weight.height, weight.width);
+        const std::size_t colours = image.colours();
+        for (std::size_t y = 0; y < weight.height; ++y) {
+            for (std::size_t x = 0; x < weight.width; ++x) {
+                float sum = 0, change = 0;
+                for (std::size_t c = 0; c < colours; ++c) sum += image.at(y, x, c);
+                for (std::size_t c = 0; c < 3; ++c) change += out.change.at(y, x, c);
+                grey.at(y, x) = sum / static_cast<float>(colours) / static_cast<float>(image.top);
+                moved.at(y, x) = weight.at(y, x) * (change / 3);
+                seen.at(y, x) = inside_.holds(y, x) ? 1 : 0;
+            }
+        }
+        const auto [factor, strength] = strengthened(grey, moved, out.label, tile.mask, seen,
+                                                     wanted_, settings_.refinement.min_change);
+        for (float &value : out.change.values) value *= factor;
+        out.visibility *= static_cast<double>(factor);
+        out.seam *= static_cast<double>(factor);
+        out.strength = strength;
+    }
+
     static double score(const Candidate &c) {
         if (c.visibility <= 0) return 0;
         return std::min(1.0, c.visibility / strong) * std::min(1.0, c.coverage / covering) *
@@ -168,6 +194,7 @@ private:
     const Inside inside_;
     const Settings &settings_;
     const Manifest &manifest_;
+    const double wanted_;
 };
 
 /// A good image on which defects are being painted.
@@ -340,6 +367,7 @@ public:
                 f.visibility += best.visibility * static_cast<double>(best.area);
                 weights_ += static_cast<double>(best.area);
                 f.seam = std::max(f.seam, best.seam);
+                f.strength = std::max(f.strength, best.strength);
                 f.latent_outside_error = std::max(f.latent_outside_error, best.drift);
                 f.candidate = best.number;
                 out.latent = std::move(best.latent);
@@ -373,7 +401,8 @@ private:
                    std::int64_t &rejected) {
         const Manifest &manifest = engine_.manifest();
         const Inside inside = canvas_.inside(tile.window);
-        const View view(canvas_.crop(tile.window), tile, inside, settings_, manifest);
+        const View view(canvas_.crop(tile.window), tile, inside, settings_, manifest,
+                        work_.strength);
         const Scene scene{engine_, settings_.schedule, settings_.prompts,
                           reduce_mask(tile.mask, size_of(manifest.latent.height),
                                       size_of(manifest.latent.width))};

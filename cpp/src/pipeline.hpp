@@ -32,6 +32,7 @@ struct Work {
     std::int64_t mask_area = 0;
     std::uint64_t seed = 0;
     std::uint32_t candidates = 1;
+    double strength = 0;
 
     std::size_t tiles() const;
 };
@@ -45,7 +46,7 @@ struct Patch {
 
 struct Figures {
     std::int64_t refined_area = 0, changed_area = 0, rejected = 0;
-    double visibility = 0, coverage = 0, seam = 0, latent_outside_error = 0;
+    double visibility = 0, strength = 0, coverage = 0, seam = 0, latent_outside_error = 0;
     std::uint32_t candidate = 0;
 };
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 
-from pydantic import BeforeValidator, Field, PlainSerializer
+from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
-from .base import Config
+from .base import Config, Interval
 
-__all__ = ["Background", "Blend", "Refine", "Share", "SynthesisConfig"]
+__all__ = ["MAX_STRENGTH", "Background", "Blend", "Refine", "Share", "SynthesisConfig"]
 
 #: ``replay`` takes z^m from the stored inversion, ``dual`` denoises it again beside the defect.
 Background: TypeAlias = Literal["replay", "dual"]
@@ -22,6 +22,8 @@ Refine: TypeAlias = Literal["attention", "change", "both", "none"]
 
 #: Largest share: percentages with two places.
 _MAX_SHARE = 10_000
+#: Of a defect: beyond, on a dark surface, it is white.
+MAX_STRENGTH = 10
 
 
 class Share(NamedTuple):
@@ -86,6 +88,15 @@ class SynthesisConfig(Config):
     count: Annotated[
         int, Field(ge=1, description="Samples an image; those of one mask share an inversion.")
     ] = 1
+    strength: Annotated[
+        Interval | None,
+        Field(
+            description="Least and greatest contrast of a defect to its surroundings: 0.1 is "
+            "barely visible, 0.5 half as bright or half as bright again, 1 black or twice as "
+            "bright. By default around those of the examples that the engine learned from; 0.3 to "
+            "0.8 for the bundled engine; else as strong as the model paints it."
+        ),
+    ] = None
     candidates: Annotated[int, Field(ge=1, description="Tries a defect; the best is kept.")] = 1
     seed: Annotated[
         int,
@@ -159,6 +170,12 @@ class SynthesisConfig(Config):
             "window; at least as many as grow and feather take.",
         ),
     ] = 8
+
+    @model_validator(mode="after")
+    def _strength_is_possible(self) -> SynthesisConfig:
+        if self.strength and not 0 < self.strength[0] <= self.strength[1] <= MAX_STRENGTH:
+            raise ValueError(f"strength: from low to high, above 0 and up to {MAX_STRENGTH}")
+        return self
 
     def record(self) -> dict[str, Any]:
         """All that decides what is made, for the journal."""

@@ -54,6 +54,9 @@ _LONG, _FEW, _BY_CHANCE = 2.5, 4, 0.02
 _FINE, _SMOOTH = 3, 10.0
 
 
+_Strength = Annotated[float, Field(ge=0, le=1000)]
+
+
 class _Shape(BaseModel):
     """One mask: its size, and its bits row by row, 8 in a byte, in base64."""
 
@@ -86,6 +89,7 @@ class Examples(BaseModel):
     """What the examples of one type of defect say of its masks.
 
     shapes     their own
+    strengths  of each defect, see `defectrt.images.contrast`
     directed   whether they run one way, so that shapes are not turned
     places     where they lie
     """
@@ -93,11 +97,14 @@ class Examples(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     shapes: Annotated[list[_Shape], Field(min_length=1, max_length=10_000)]
+    strengths: Annotated[list[_Strength], Field(min_length=1, max_length=10_000)]
     directed: bool
     places: Places
 
     @classmethod
-    def of(cls, masks: Sequence[Mask], *, directed: bool, places: Places) -> Examples:
+    def of(
+        cls, masks: Sequence[Mask], strengths: Sequence[float], *, directed: bool, places: Places
+    ) -> Examples:
         """From masks [h,w] that are not empty."""
         shapes = [
             _Shape(
@@ -107,7 +114,7 @@ class Examples(BaseModel):
             )
             for mask in map(tight, masks)
         ]
-        return cls(shapes=shapes, directed=directed, places=places)
+        return cls(shapes=shapes, strengths=list(strengths), directed=directed, places=places)
 
     def masks(self) -> list[Mask]:
         """Each tight [h,w]."""

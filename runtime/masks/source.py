@@ -18,10 +18,12 @@ class Placed:
 
     The record goes into the sample's line of the manifest and is enough to make the mask again:
     ``from`` names the kind of source, the rest depends on it (file and hash, or seed, …).
+    ``strength`` is the one wanted, if somebody says so; see `defectrt.synthesis.strength`.
     """
 
     mask: Mask
     record: dict[str, Any]
+    strength: float | None = None
 
 
 class MaskSource(Protocol):

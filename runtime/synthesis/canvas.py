@@ -11,11 +11,13 @@ import numpy as np
 from ..config.synthesis import SynthesisConfig
 from ..diffusion.rows import Floats
 from ..images.compositing import composite, feather
+from ..images.contrast import grey
 from ..images.types import Bits, Mask, Pixels
 from ..images.window import Window, from_model, to_model
 from ..masks.resizing import latent_mask
 from .acceptance import fault, score
 from .refinement import refine
+from .strength import strengthened
 from .tiles import Tile
 
 __all__ = ["Candidate", "Canvas", "View"]
@@ -47,14 +49,18 @@ class View:
         *,
         side: int,
         latent: tuple[int, int],
+        wanted: float | None = None,
     ) -> None:
-        """``side`` of the model's window in px, ``latent`` (h, w) of its latents."""
+        """``side`` of the model's window in px, ``latent`` (h, w) of its latents.
+
+        ``wanted`` is the defect's strength; by default it is as strong as the model paints it.
+        """
         window = tile.window
         self.tile, self.image = tile, window.crop(image).copy()
         self.pixels = to_model(self.image, side)
         self.latent_mask = latent_mask(tile.mask, *latent)[None]
         self.weight = feather(tile.mask, config.grow, config.feather)
-        self._config = config
+        self._config, self._wanted = config, wanted
         self._inside = np.zeros(tile.mask.shape, bool)
         height, width = image.shape[:2]
         self._inside[
@@ -88,8 +94,23 @@ class View:
             "seam": _mean(np.abs(change).max(axis=2)[fading]),
             "latent_outside_error": drift,
         }
-        why = fault(config, **figures)
-        return Candidate(number, change, label, figures, score(**figures), why)
+        why, worth = fault(config, **figures), score(**figures)
+        factor, figures["strength"] = self._strengthened(change, label)
+        for name in ("visibility", "seam"):
+            figures[name] *= factor
+        return Candidate(number, np.float32(factor) * change, label, figures, worth, why)
+
+    def _strengthened(self, change: Pixels, label: Mask) -> tuple[float, float]:
+        """By how much to multiply a change, and how strong the defect is then."""
+        return strengthened(
+            grey(self.image),
+            self.weight * change.mean(axis=2),
+            label,
+            self.tile.mask,
+            self._inside,
+            wanted=self._wanted,
+            visible=self._config.min_change,
+        )
 
 
 class Canvas:
@@ -148,6 +169,7 @@ class Canvas:
             "visibility": float(np.average([s["visibility"] for s in painted], weights=weights))
             if any(weights)
             else 0.0,
+            "strength": max((s["strength"] for s in painted if s["area"]), default=0.0),
             "coverage": float(self.label.sum() / mask_area),
             "seam": max((s["seam"] for s in painted), default=0.0),
         }

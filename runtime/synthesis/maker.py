@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from ..masks.source import MaskSource, Placed
 from ..masks.sources import open_masks, place_shapes
 from .pipeline import Pipeline, Sample, SourceImage
 from .scheduler import Work
+from .strength import BUNDLED_STRENGTH, Strengths
 from .transplant import DonorShapes, digest_of, donor_types, read_donors, transplanted
 
 __all__ = ["Maker", "open_makers", "types_made"]
@@ -25,14 +26,25 @@ __all__ = ["Maker", "open_makers", "types_made"]
 class Maker:
     """What makes one type.
 
-    masks   says where its defects come
-    sample  paints them: a source image, the sample's number among the image's, and where
-    steps   of diffusion that a sample takes one way
+    masks      says where its defects come
+    strengths  says how strong they are, where that is not said with their masks
+    paint      paints them: a source image, the sample's number among the image's, and where
+    steps      of diffusion that a sample takes one way
     """
 
     masks: MaskSource
-    sample: Callable[[SourceImage, int, Sequence[Placed]], Work[Sample]]
+    strengths: Strengths
+    paint: Callable[[SourceImage, int, Sequence[Placed]], Work[Sample]]
     steps: int
+
+    def sample(self, source: SourceImage, number: int, placed: Sequence[Placed]) -> Work[Sample]:
+        """One sample with a defect at each of the places."""
+        drawn = self.strengths(source.name, number, len(placed))
+        placed = [
+            one if one.strength is not None else replace(one, strength=own)
+            for one, own in zip(placed, drawn, strict=True)
+        ]
+        return self.paint(source, number, placed)
 
 
 def types_made(engine: Engine, config: SynthesizerConfig) -> list[str]:
@@ -70,14 +82,19 @@ def open_makers(
             band=pipeline.band,
             examples=examples.get(name),
         )
-        makers[name] = Maker(own, partial(_painted, pipeline), len(pipeline.schedule))
+        known = examples[name].strengths if name in examples else ()
+        interval = config.strength or (None if config.engine else BUNDLED_STRENGTH)
+        strengths = Strengths(config.seed, name, interval, known)
+        paint = partial(_painted, pipeline)
+        makers[name] = Maker(own, strengths, paint, len(pipeline.schedule))
     return makers
 
 
 def _painted(
     pipeline: Pipeline, source: SourceImage, number: int, placed: Sequence[Placed]
 ) -> Work[Sample]:
-    return pipeline.sample(source, number, [instance.mask for instance in placed])
+    masks, strengths = [one.mask for one in placed], [one.strength for one in placed]
+    return pipeline.sample(source, number, masks, strengths=strengths)
 
 
 def _like(folder: Path, config: SynthesizerConfig, names: Iterable[str]) -> dict[str, Maker]:
@@ -87,5 +104,6 @@ def _like(folder: Path, config: SynthesizerConfig, names: Iterable[str]) -> dict
         own, examples = donors[name]
         shapes = DonorShapes(own, directed=examples.directed, folder=everything)
         masks = place_shapes(shapes, config, name, seed=config.seed, band=1, examples=examples)
-        makers[name] = Maker(masks, partial(transplanted, shapes, config), 0)
+        strengths = Strengths(config.seed, name, config.strength)
+        makers[name] = Maker(masks, strengths, partial(transplanted, shapes, config), 0)
     return makers

@@ -127,21 +127,29 @@ class Pipeline:
         self.defect = manifest.prompts[indices.defect].name
 
     def sample(
-        self, source: SourceImage, number: int, instances: Sequence[Mask], seed: int | None = None
+        self,
+        source: SourceImage,
+        number: int,
+        instances: Sequence[Mask],
+        seed: int | None = None,
+        strengths: Sequence[float | None] | None = None,
     ) -> Work[Sample]:
         """Paint every instance [H,W] on a good image.
 
         ``seed`` is the sample's own; by default it follows from the job's, the image's name
-        and the sample's number. What could not be painted is left out; a sample is at fault
-        unless every instance shows something. The figures:
+        and the sample's number. ``strengths`` are those wanted of the instances, None for as
+        strong as the model paints it (see `defectrt.synthesis.strength`). What could not be
+        painted is left out; a sample is at fault unless every instance shows something. The
+        figures:
 
-        tiles          window, candidate, score, visibility, coverage and seam of each
+        tiles          window, candidate, score, visibility, strength, coverage and seam of each
         mask_area      px that were asked for
         refined_area   px of the label
         changed_area   px that differ from the source
         outside_error  largest difference to the source outside the band; 0
         latent_outside_error the same in latents, before it is painted; 0 in ``replay``
         visibility           mean change in the label, as a share of the full range
+        strength             contrast to the surroundings; the strongest tile's
         coverage             share of the mask that is label
         seam                 mean change that the soft border had to fade out; the worst tile's
         """
@@ -149,9 +157,9 @@ class Pipeline:
             seed = sample_seed(self.config.seed, source.name, number)
         canvas = yield Call("paint", lambda: Canvas(source.image))
         tries, rejected, missing = 0, list[str](), 0
-        for instance in instances:
+        for instance, wanted in zip(instances, strengths or [None] * len(instances), strict=True):
             for tile in cut(instance, self.window, self._context, self._scale):
-                view, candidates = yield from self._tile(source, canvas, tile, seed)
+                view, candidates = yield from self._tile(source, canvas, tile, seed, wanted)
                 tries += len(candidates)
                 rejected += [c.reason for c in candidates if c.reason]
                 best = max(candidates, key=lambda c: (not c.reason, c.score, -c.number))
@@ -175,10 +183,10 @@ class Pipeline:
         )
 
     def _tile(
-        self, source: SourceImage, canvas: Canvas, tile: Tile, seed: int
+        self, source: SourceImage, canvas: Canvas, tile: Tile, seed: int, wanted: float | None
     ) -> Work[tuple[View, list[Candidate]]]:
         """All candidates of one tile, from one inversion of what is there before it."""
-        view = yield Call("view", lambda: self._view(canvas.image, tile))
+        view = yield Call("view", lambda: self._view(canvas.image, tile, wanted))
         if canvas.is_untouched(tile):
             (inverted,) = yield (source.inverted(view, self._invert(view)),)
             origin = inverted.decoded
@@ -196,9 +204,9 @@ class Pipeline:
         )
         return view, candidates
 
-    def _view(self, image: Bits, tile: Tile) -> View:
+    def _view(self, image: Bits, tile: Tile, wanted: float | None = None) -> View:
         latent = self.latent.height, self.latent.width
-        return View(image, tile, self.config, side=self._side, latent=latent)
+        return View(image, tile, self.config, side=self._side, latent=latent, wanted=wanted)
 
     def _invert(self, view: View) -> Work[_Inverted]:
         z0 = yield Encode(view.pixels[None])

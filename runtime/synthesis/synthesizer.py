@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -21,6 +21,7 @@ from PIL import Image
 
 from ..closing import Closing
 from ..config.job import SynthesizerConfig
+from ..config.synthesis import MAX_STRENGTH
 from ..diffusion.rows import Floats, Rows
 from ..engines.engine import Engine
 from ..engines.loading import batch_size_of, open_engine
@@ -54,12 +55,15 @@ class Workpiece:
             default the name of the file, if it is one
     defect  its type; by default the synthesizer's types take turns: the seed, the name and the
             number decide
+    strength
+            of its defects, a contrast; by default as the configuration says (see its ``strength``)
     """
 
     image: Picture
     mask: ArrayLike | str | PathLike[str] | None = None
     name: str = ""
     defect: str | None = None
+    strength: float | None = None
 
 
 @dataclass(frozen=True)
@@ -160,6 +164,7 @@ class Synthesizer(Closing):
         name: str = "",
         number: int = 0,
         defect: str | None = None,
+        strength: float | None = None,
         progress: Callable[[State], None] | None = None,
         cancel: threading.Event | None = None,
     ) -> Result:
@@ -168,7 +173,7 @@ class Synthesizer(Closing):
         Raises `InputError` for an image or a mask that cannot be used and for a type that is not
         made here. ``progress`` and ``cancel`` as in `run`.
         """
-        pairs = [(_checked(Workpiece(image, mask, name, defect)), number)]
+        pairs = [(_checked(Workpiece(image, mask, name, defect, strength)), number)]
         (result,) = self._run(pairs, 1, progress, cancel)
         return result
 
@@ -264,8 +269,11 @@ def _named(image: Picture, place: int) -> Workpiece:
 
 def _placed(workpiece: _Checked, maker: Maker, number: int) -> list[Placed]:
     if workpiece.mask is not None:
-        return [Placed(workpiece.mask, {"from": "given"})]
-    return maker.masks(workpiece.source.name, workpiece.source.image, number)
+        return [Placed(workpiece.mask, {"from": "given"}, workpiece.strength)]
+    placed = maker.masks(workpiece.source.name, workpiece.source.image, number)
+    if workpiece.strength is None:
+        return placed
+    return [replace(one, strength=workpiece.strength) for one in placed]
 
 
 def _array(image: Picture) -> Any:
@@ -315,6 +323,11 @@ class _Checked:
         if full.shape[0] * full.shape[1] > MAX_PIXELS:
             raise InputError(f"workpiece {name!r}: more than {MAX_PIXELS // 1_000_000} megapixels")
         self.source, self.defect, self.mask = SourceImage(name, full), workpiece.defect, None
+        self.strength = workpiece.strength
+        if self.strength is not None and not 0 < self.strength <= MAX_STRENGTH:
+            raise InputError(
+                f"workpiece {name!r}: strength {self.strength}: above 0 and up to {MAX_STRENGTH}"
+            )
         if isinstance(mask, str | PathLike):
             self.mask = read_mask(Path(mask), full.shape[:2])
         elif mask is not None:

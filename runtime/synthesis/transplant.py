@@ -25,6 +25,7 @@ from ..diffusion.seeds import sample_seed
 from ..errors import InputError
 from ..files import sha256_of
 from ..images.compositing import composite
+from ..images.contrast import strength_in
 from ..images.folder import find_images
 from ..images.reading import read_image
 from ..images.types import Bits, Mask, Pixels, without_alpha
@@ -36,6 +37,7 @@ from ..masks.reading import read_mask
 from ..masks.source import Placed, digest
 from .pipeline import Sample, SourceImage
 from .scheduler import Call, Work
+from .strength import strengthened
 
 __all__ = ["Donor", "DonorShapes", "digest_of", "donor_types", "read_donors", "transplanted"]
 
@@ -53,6 +55,8 @@ _SCALE, _BEND, _STRENGTH = (0.8, 1.25), 0.08, 0.15
 _SEEN = 0.3
 #: Px between the pieces of a mask from which each has a direction of its own.
 _APART = 12
+#: Px around a defect in which its surroundings lie.
+_RING = 8
 #: Degrees that a shape may lean where all examples run one way.
 _LEAN = 10.0
 
@@ -111,6 +115,7 @@ def read_donors(folder: Path) -> dict[str, tuple[list[Donor], Examples]]:
             [donor for *_, donor in own],
             Examples.of(
                 [donor.mask for *_, donor in own],
+                [strength_in(image, mask) for image, mask, _ in own],
                 directed=runs_one_way([p.shape for _, m, _ in own for p in pieces(m, _APART)]),
                 places=look((image, mask) for image, mask, _ in own),
             ),
@@ -201,19 +206,23 @@ def _paint(
     placed: Sequence[Placed],
 ) -> Sample:
     image = source.image
-    full = np.zeros((*image.shape[:2], 3), np.float32)
-    label = np.zeros(image.shape[:2], bool)
+    levels = _levels(image)
+    moved = np.zeros(levels.shape, np.float32)
+    label, band = np.zeros((2, *image.shape[:2]), bool)
+    strengths = [0.0]
     for instance in placed:
         _, change = shapes.again(instance.record)
         y, x = (start - _AROUND for start in instance.record["corner"])
-        top, left = max(0, -y), max(0, -x)
-        view = full[y + top : y + change.shape[0], x + left : x + change.shape[1]]
-        view += change[top : top + view.shape[0], left : left + view.shape[1]]
+        part = np.s_[max(0, y) : y + change.shape[0], max(0, x) : x + change.shape[1]]
+        change = change[max(0, -y) :, max(0, -x) :]
+        change = change[: moved[part].shape[0], : moved[part].shape[1]]
+        added = (levels[part] + _BLACK) * np.exp(change) - _BLACK - levels[part]
+        factor, strong = _strengthened(levels, added, part, instance, config.min_change)
+        moved[part] += np.float32(factor) * added
+        band[part] |= (change != 0).any(axis=2)
+        strengths.append(strong)
         label |= instance.mask
-    levels = _levels(image)
-    moved = (levels + _BLACK) * np.exp(full) - _BLACK - levels
-    band = (full != 0).any(axis=2)
-    made = composite(image, np.asarray(moved, np.float32), band.astype(np.float32))
+    made = composite(image, moved, band.astype(np.float32))
     changed = (made != image).any(axis=2)
     amount = np.abs(moved).max(axis=2)
     visibility = float(amount[label].mean())
@@ -233,6 +242,7 @@ def _paint(
             "outside_error": 0,
             "latent_outside_error": 0.0,
             "visibility": visibility,
+            "strength": max(strengths),
             "coverage": float((amount >= config.min_change)[label].mean()),
             "seam": 0.0,
         },
@@ -240,6 +250,21 @@ def _paint(
         rejected=[fault] if fault else [],
         fault=fault,
     )
+
+
+def _strengthened(
+    levels: Pixels, added: Pixels, part: tuple[slice, slice], instance: Placed, visible: float
+) -> tuple[float, float]:
+    """By how much to multiply what is added to a part, and how strong the defect is then."""
+    rows, columns = part
+    wide = np.s_[max(0, rows.start - _RING) : rows.stop + _RING,
+                 max(0, columns.start - _RING) : columns.stop + _RING]  # fmt: skip
+    moved = np.zeros(levels.shape[:2], np.float32)[wide]
+    top, left = rows.start - wide[0].start, columns.start - wide[1].start
+    moved[top : top + added.shape[0], left : left + added.shape[1]] = added.mean(axis=2)
+    mask = instance.mask[wide]
+    grey, seen = levels[wide].mean(axis=2), np.ones(mask.shape, bool)
+    return strengthened(grey, moved, mask, mask, seen, wanted=instance.strength, visible=visible)
 
 
 def _read(folder: Path, image: str, mask: str) -> tuple[Bits, Mask, Donor]:

@@ -83,6 +83,22 @@ CASES_OF_IMAGES = {
         {"method": "both"},
     ),
     **{
+        f"of strength {strength}": (kind, (70, 150), [(30, 10, 36, 140), (5, 60, 12, 70)], how)
+        for strength, kind in (
+            (0.02, (1, np.uint8)),
+            (0.3, (3, np.uint8)),
+            (0.7, (4, np.uint16)),
+            (9.0, (2, np.uint16)),
+        )
+        for how in ({"strength": strength, "candidates": 2},)
+    },
+    "of strength 0.4 that fills its window": (
+        (3, np.uint8),
+        (32, 32),
+        [(0, 0, 32, 32)],
+        {"strength": 0.4},
+    ),
+    **{
         f"refined by {m}": ((2, np.uint8), (60, 80), (20, 30, 30, 42), {"method": m})
         for m in METHODS
     },
@@ -118,7 +134,10 @@ def test_images(library, engine, name, tmp_path):
         **loose,
     )
     seed = sample_seed(3, "x", 0)
-    expected, latents = clibrary.in_python(engine, image, instances, seed, config)
+    strength = options.get("strength")
+    expected, latents = clibrary.in_python(
+        engine, image, instances, seed, config, strength=strength
+    )
     assert expected.fault is None
 
     handle = library.open(engine)
@@ -134,7 +153,9 @@ def test_images(library, engine, name, tmp_path):
     )
     size = latents[0][0].size
     try:
-        made = library.synthesize(session, image, instances, seed, candidates, latent=size)
+        made = library.synthesize(
+            session, image, instances, seed, candidates, latent=size, strength=strength or 0
+        )
     finally:
         library.c.defectrt_session_destroy(session)
         library.c.defectrt_engine_destroy(handle)
@@ -151,7 +172,7 @@ def test_images(library, engine, name, tmp_path):
     assert (label > 0).any()
     # a pixel whose change is the threshold to the last bit may fall on either side
     assert ((label > 0) != expected.label).sum() <= 1
-    for figure in ("visibility", "coverage", "seam", "latent_outside_error"):
+    for figure in ("visibility", "strength", "coverage", "seam", "latent_outside_error"):
         assert getattr(result, figure) == pytest.approx(expected.figures[figure], abs=1e-3)
     assert result.mask_area == expected.figures["mask_area"]
 

@@ -63,6 +63,7 @@ class Request(c.Structure):
         ("instances", c.POINTER(MaskView)),
         ("instance_count", c.c_uint32),
         ("split", c.c_int32),
+        ("strength", c.c_double),
     ]
 
 
@@ -79,7 +80,7 @@ class Result(c.Structure):
         ("latent_size", c.c_size_t),
         *[(f"window_{name}", c.c_int64) for name in ("y", "x", "side")],
         *[(f"{name}_area", c.c_int64) for name in ("mask", "refined", "changed")],
-        *[(name, c.c_double) for name in ("visibility", "coverage", "seam")],
+        *[(name, c.c_double) for name in ("visibility", "strength", "coverage", "seam")],
         *[(name, c.c_double) for name in ("latent_outside_error", "seconds")],
         *[(name, c.c_uint32) for name in ("tiles", "candidate", "rejected")],
         ("message", c.c_char * 256),
@@ -166,12 +167,15 @@ class Library:
         self.check(status, "engine", engine)
         return session
 
-    def synthesize(self, session, image, masks, seed, candidates=1, latent=0, split=False):
+    def synthesize(
+        self, session, image, masks, seed, candidates=1, latent=0, split=False, strength=0.0
+    ):
         """(image, label, band, latent, result) for [H,W,C] and instances [N,H,W]."""
         image = np.ascontiguousarray(image)
         masks = [np.ascontiguousarray(mask, np.uint8) for mask in masks]
         mask, height, width, channels = masks[0], *image.shape
-        request = Request(c.sizeof(Request), seed=seed, candidates=candidates, split=split)
+        request = Request(c.sizeof(Request), seed=seed, candidates=candidates)
+        request.split, request.strength = split, strength
         request.image = Image(
             image.ctypes.data,
             image.strides[0],
@@ -207,7 +211,7 @@ class Recorder:
         return self.engine.decode(latent)
 
 
-def in_python(directory, image, instances, seed, config, **options):
+def in_python(directory, image, instances, seed, config, *, strength=None, **options):
     """The sample as Python makes it, and all latents that were decoded.
 
     Imported here: a process that holds the library alone shall not have Python's runtime too.
@@ -218,6 +222,9 @@ def in_python(directory, image, instances, seed, config, **options):
 
     with load_engine(directory, **options) as engine:
         recorder = Recorder(engine)
-        work = Pipeline(recorder, config).sample(SourceImage("x", image), 0, instances, seed)
+        wanted = [strength] * len(instances)
+        work = Pipeline(recorder, config).sample(
+            SourceImage("x", image), 0, instances, seed, wanted
+        )
         (task,) = Scheduler(recorder).run([Task(work)])
         return task.result(), recorder.latents

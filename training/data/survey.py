@@ -9,7 +9,8 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from defectrt.images.types import Bits, Mask, brightness
+from defectrt.images.contrast import grey, strength_in, surroundings
+from defectrt.images.types import Mask
 from defectrt.masks.examples import Examples, runs_one_way
 from defectrt.masks.pieces import pieces
 from defectrt.masks.places import look
@@ -17,7 +18,7 @@ from defectrt.masks.places import look
 from .layouts import GOOD
 from .samples import Sample
 
-__all__ = ["Survey", "TypeSurvey", "examples_of", "is_directed", "strength", "survey"]
+__all__ = ["Survey", "TypeSurvey", "examples_of", "is_directed", "survey"]
 
 #: Coherence of the gradients from which a surface has a direction; 0 none, 1 only stripes.
 _DIRECTED = 0.7
@@ -42,7 +43,7 @@ class TypeSurvey:
     width      largest thickness of an instance's mask, px
     thickness  of what is at least half as dark or bright as its strongest px, px
     area       of an instance, px
-    strength   5th percentile of the brightness in an instance over the median around it
+    strength   contrast of an instance to its surroundings, see `defectrt.images.contrast`
     """
 
     images: int
@@ -103,6 +104,7 @@ def examples_of(samples: Sequence[Sample], window: int, found: Survey) -> Exampl
     masks = [mask for sample in samples for mask in _instances(sample, window)]
     return Examples.of(
         masks,
+        [strength_in(sample.image, sample.mask) for sample in samples],
         directed=found.directed or runs_one_way(masks),
         places=look((sample.image, sample.mask) for sample in samples),
     )
@@ -122,7 +124,7 @@ def _look(samples: Sequence[Sample], window: int) -> TypeSurvey:
         width=float(np.median([_width(shape) for shape in shapes])),
         thickness=float(np.median([_thickness(sample) for sample in samples])),
         area=float(np.median([shape.sum() for shape in shapes])),
-        strength=float(np.median([strength(s.image, s.mask) for s in samples])),
+        strength=float(np.median([strength_in(s.image, s.mask) for s in samples])),
     )
 
 
@@ -177,11 +179,11 @@ def _thickness(sample: Sample) -> float:
 
     Masks are drawn wider than what they mark.
     """
-    grey = _grey(sample.image)
-    around = _around(grey, sample.mask)
+    levels = grey(sample.image)
+    around = surroundings(levels, sample.mask)
     if around is None:
         return _width(sample.mask)
-    away = np.where(sample.mask, np.abs(grey - around), 0)
+    away = np.where(sample.mask, np.abs(levels - around), 0)
     strong = away >= _HALF * np.percentile(away[sample.mask], 95)
     fine = np.pad(strong & sample.mask, 1).astype(np.uint8).repeat(_FINER, 0).repeat(_FINER, 1)
     inside = cv2.distanceTransform(fine, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
@@ -191,38 +193,12 @@ def _thickness(sample: Sample) -> float:
     return (2 * float(middle) - 1) / _FINER
 
 
-def strength(image: Bits, mask: Mask) -> float:
-    """5th percentile of the brightness in a defect over the median around it; 1: none is around.
-
-    image [H,W,C], mask [H,W] of the defect.
-    """
-    grey = _grey(image)
-    around = _around(grey, mask)
-    if around is None:
-        return 1.0
-    return float(np.percentile(grey[mask], 5)) / max(around, 1e-3)
-
-
-def _around(grey: np.ndarray, mask: Mask) -> float | None:
-    """Median brightness of a ring around a mask, if there is one."""
-    own = mask.astype(np.uint8)
-    ring = (cv2.dilate(own, np.ones((17, 17), np.uint8)) > 0) & (
-        cv2.dilate(own, np.ones((5, 5), np.uint8)) == 0
-    )
-    return float(np.median(grey[ring])) if ring.any() else None
-
-
-def _grey(image: Bits) -> np.ndarray:
-    """[H,W] in [0,1]."""
-    return brightness(image) / np.float32(np.iinfo(image.dtype).max)
-
-
 def is_directed(samples: Sequence[Sample]) -> bool:
     """Whether the surface has a direction: gradients point one way, by their structure tensor."""
     tensors = []
     for sample in samples[:_LOOKED_AT]:
-        grey = cv2.GaussianBlur(_grey(sample.image), (0, 0), 1.0)
-        dy, dx = np.gradient(grey)
+        levels = cv2.GaussianBlur(grey(sample.image), (0, 0), 1.0)
+        dy, dx = np.gradient(levels)
         clear = ~cv2.dilate(sample.mask.astype(np.uint8), np.ones((9, 9), np.uint8)).astype(bool)
         steep = np.hypot(dy, dx)
         clear &= steep < np.percentile(steep, 99)  # edges of the workpiece are no texture

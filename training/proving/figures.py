@@ -14,11 +14,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from defectrt.images.contrast import strength_in
 from defectrt.images.types import Mask
 
 from ..data.layouts import GOOD
 from ..data.samples import Sample
-from ..data.survey import strength
 
 __all__ = [
     "LEVELS",
@@ -94,7 +94,7 @@ class Tally:
 def test_set(samples: Sequence[Sample], workpieces: Sequence[int]) -> TestSet:
     """The pictures of a test side, and the defects in them: connected areas, 8 neighbours."""
     found = [
-        (i, float(piece.sum()), abs(1 - strength(sample.image, piece)))
+        (i, float(piece.sum()), strength_in(sample.image, piece))
         for i, sample in enumerate(samples)
         for piece in _pieces(sample.mask)
     ]

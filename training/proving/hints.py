@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from defectrt.images.contrast import strength_in
 from defectrt.images.types import Mask, brightness
 
 from ..data.layouts import GOOD
 from ..data.samples import Sample
-from ..data.survey import strength
 from .figures import TestSet
 
 __all__ = ["Looks", "few", "looks", "unlike"]
@@ -59,7 +59,7 @@ def looks(samples: Sequence[Sample]) -> dict[str, Looks]:
         own = [s for s in samples if s.defect_type == name]
         own = own[:: -(-len(own) // _LOOKED_AT)]
         rows = [
-            (float(s.mask.sum()), abs(1 - strength(s.image, s.mask)), _halo(s))
+            (float(s.mask.sum()), strength_in(s.image, s.mask), _halo(s))
             for s in own
             if s.mask.any()
         ]

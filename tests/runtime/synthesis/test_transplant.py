@@ -191,3 +191,13 @@ def test_what_does_not_go_together(examples, fake_engine):
         pytest.raises(InputError, match="like has masks of its own"),
     ):
         synthesizer(surface(0), with_spot()[1])
+
+
+@pytest.mark.parametrize("wanted", [0.15, 0.3, 0.75])
+def test_a_moved_defect_gets_the_strength_that_is_wanted(examples, fake_engine, wanted):
+    part = surface(3)[..., 0]
+    with Synthesizer(like=examples, engine=fake_engine[0], strength=(wanted, wanted)) as one:
+        made = one(part, name="a")
+    assert made.fault is None
+    assert made.figures["strength"] == pytest.approx(wanted, abs=0.02)
+    np.testing.assert_array_equal(made.image[~made.band], part[~made.band])
