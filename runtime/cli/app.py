@@ -17,6 +17,7 @@ from ..files import ADVICE
 from .doctor import doctor
 from .info import info
 from .merge import merge
+from .series import series
 from .streams import open_streams, written_output
 from .synthesize import synthesize
 from .verify import verify
@@ -58,7 +59,7 @@ def command_line() -> Any:
         pretty_exceptions_enable=False,
         help="Realistic, labelled defects in photographs of good workpieces, on your own machines.",
     )
-    for command in (synthesize, merge, doctor, info, verify):
+    for command in (synthesize, series, merge, doctor, info, verify):
         app.command()(command)
     for entry in sorted(entry_points(group="defectrt.commands"), key=lambda e: e.name):
         command = entry.load()
