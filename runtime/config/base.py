@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from ..errors import UsageError
 
-__all__ = ["Config", "Interval", "faults", "message"]
+__all__ = ["Config", "Interval", "WholeInterval", "faults", "message"]
 
 
 def _interval(value: Any) -> Any:
@@ -22,8 +22,23 @@ def _interval(value: Any) -> Any:
     return texts
 
 
+def _whole_interval(value: Any) -> Any:
+    if isinstance(value, bool):
+        return value
+    ends = value.split(",") if isinstance(value, str) else [value]
+    try:
+        ends = [int(end) for end in ends] if isinstance(value, int | str) else list(value)
+    except (TypeError, ValueError):
+        ends = []
+    if len(ends) not in (1, 2):
+        raise ValueError(f"write a number or LOW,HIGH, as in 1,3, not {value!r}")
+    return ends[0], ends[-1]
+
+
 #: From low to high; as a text LOW,HIGH.
 Interval: TypeAlias = Annotated[tuple[float, float], BeforeValidator(_interval)]
+#: Whole numbers from low to high; as a text LOW,HIGH, or one number for both.
+WholeInterval: TypeAlias = Annotated[tuple[int, int], BeforeValidator(_whole_interval)]
 
 
 class Config(BaseModel):

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
+from ..config.masks import MOST_INSTANCES
 from ..errors import EngineError, InputError
 from ..files import read_file
 from ..images.types import Mask
@@ -88,6 +89,7 @@ class Examples(BaseModel):
     shapes     their own
     directed   whether they run one way, so that shapes are not turned
     places     where they lie
+    instances  how many each of the examples' images shows
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -95,10 +97,16 @@ class Examples(BaseModel):
     shapes: Annotated[list[_Shape], Field(min_length=1, max_length=10_000)]
     directed: bool
     places: Places
+    instances: Annotated[
+        list[Annotated[int, Field(ge=1, le=MOST_INSTANCES)]],
+        Field(min_length=1, max_length=10_000),
+    ]
 
     @classmethod
-    def of(cls, masks: Sequence[Mask], *, directed: bool, places: Places) -> Examples:
-        """From masks [h,w] that are not empty."""
+    def of(
+        cls, masks: Sequence[Mask], *, directed: bool, places: Places, instances: Sequence[int]
+    ) -> Examples:
+        """From masks [h,w] that are not empty; more ``instances`` than can be asked for are fewer."""
         shapes = [
             _Shape(
                 height=mask.shape[0],
@@ -107,7 +115,8 @@ class Examples(BaseModel):
             )
             for mask in map(tight, masks)
         ]
-        return cls(shapes=shapes, directed=directed, places=places)
+        counts = [min(count, MOST_INSTANCES) for count in instances]
+        return cls(shapes=shapes, directed=directed, places=places, instances=counts)
 
     def masks(self) -> list[Mask]:
         """Each tight [h,w]."""

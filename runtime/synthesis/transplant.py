@@ -113,6 +113,7 @@ def read_donors(folder: Path) -> dict[str, tuple[list[Donor], Examples]]:
                 [donor.mask for *_, donor in own],
                 directed=runs_one_way([p.shape for _, m, _ in own for p in pieces(m, _APART)]),
                 places=look((image, mask) for image, mask, _ in own),
+                instances=[1],
             ),
         )
         for name, own in found.items()

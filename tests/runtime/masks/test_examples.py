@@ -37,7 +37,7 @@ ANY = Places(low=0.0, high=1e3, at_frame=True)
 
 
 def examples(*masks):
-    return Examples.of(masks, directed=False, places=ANY)
+    return Examples.of(masks, directed=False, places=ANY, instances=[1])
 
 
 def drawn(shapes, count=200, seed=0):
@@ -113,7 +113,7 @@ def test_the_file_keeps_the_masks(tmp_path):
     mask = np.zeros((9, 20), bool)
     mask[2:5, 3:17] = True
     mask[3, 8] = False
-    line = Examples.of([bar()], directed=True, places=ANY)
+    line = Examples.of([bar()], directed=True, places=ANY, instances=[1])
     write_examples(tmp_path, {"pit": examples(mask, disc()), "line": line})
     read = read_examples(tmp_path)
     assert (read["line"], read["pit"].directed) == (line, False)
@@ -139,6 +139,7 @@ GOOD = {"height": 2, "width": 3, "bits": "/A=="}
 )
 def test_a_file_that_is_not_what_it_should_be(tmp_path, change, said):
     pit = {"shapes": [GOOD | change], "directed": False, "places": ANY.model_dump()}
+    pit["instances"] = [1]
     text = json.dumps({"pit": pit})
     (tmp_path / SHAPES_FILE).write_text(text)
     with pytest.raises(EngineError, match=rf"not the shapes of examples: .*{said}"):
