@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .config.job import JobConfig, SynthesizerConfig
     from .synthesis.job import Summary, synthesize
-    from .synthesis.synthesizer import Result, State, Synthesizer, Workpiece
+    from .synthesis.synthesizer import Instance, Result, State, Synthesizer, Workpiece
 
 # Nothing leaves the machine: ONNX Runtime reads this once, when it is first imported. Without it,
 # it keeps an identity of the machine and a queue of events in the user's cache, to be sent.
@@ -29,6 +29,7 @@ __version__ = "0.1.0"
 #: Public names, and the modules that are loaded when one of them is first asked for, so that the
 #: command line starts fast.
 _MODULES = {
+    "Instance": "synthesis.synthesizer",
     "JobConfig": "config.job",
     "Result": "synthesis.synthesizer",
     "State": "synthesis.synthesizer",
@@ -40,6 +41,7 @@ _MODULES = {
 }
 
 __all__ = [
+    "Instance",
     "JobConfig",
     "Result",
     "State",

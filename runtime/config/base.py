@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from typing import Annotated, Any, Self, TypeAlias
@@ -23,16 +24,15 @@ def _interval(value: Any) -> Any:
 
 
 def _whole_interval(value: Any) -> Any:
-    if isinstance(value, bool):
-        return value
-    ends = value.split(",") if isinstance(value, str) else [value]
+    ends = value.split(",") if isinstance(value, str) else value
+    ends = list(ends) if isinstance(ends, list | tuple) else [ends]
     try:
-        ends = [int(end) for end in ends] if isinstance(value, int | str) else list(value)
+        numbers = [int(end) if isinstance(end, str) else operator.index(end) for end in ends]
     except (TypeError, ValueError):
-        ends = []
-    if len(ends) not in (1, 2):
+        numbers = []
+    if len(numbers) not in (1, 2):
         raise ValueError(f"write a number or LOW,HIGH, as in 1,3, not {value!r}")
-    return ends[0], ends[-1]
+    return numbers[0], numbers[-1]
 
 
 #: From low to high; as a text LOW,HIGH.

@@ -66,6 +66,14 @@ class MaskConfig(Config):
             "for itself.",
         ),
     ] = None
+    mixed: Annotated[
+        bool,
+        Field(
+            description="Defects of several types in one picture: each of the instances, by "
+            "default 2, takes its type by the shares of --defect. Pictures that show several are "
+            "of the type combined."
+        ),
+    ] = False
     mask_scale: Annotated[
         Interval,
         Field(description="Smallest and largest scale of a mask from the bank, 0.1 to 10."),

@@ -106,7 +106,7 @@ class Examples(BaseModel):
     def of(
         cls, masks: Sequence[Mask], *, directed: bool, places: Places, instances: Sequence[int]
     ) -> Examples:
-        """From masks [h,w] that are not empty; more ``instances`` than can be asked for are fewer."""
+        """From masks [h,w] that are not empty; more ``instances`` than possible are fewer."""
         shapes = [
             _Shape(
                 height=mask.shape[0],

@@ -5,16 +5,17 @@ from __future__ import annotations
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from ..config.job import JobConfig
+from ..config.names import COMBINED
 from ..engines.engine import Engine
 from ..engines.loading import BUNDLED_ENGINE, batch_size_of, open_engine
 from ..engines.manifest import MANIFEST
@@ -39,7 +40,8 @@ from ..output.records import find_datasets
 from ..progress import Progress
 from ..stopping import asked_to_stop
 from .changes import check_unchanged
-from .maker import Maker, open_makers, types_made
+from .maker import Maker, open_makers, open_mixed, types_made
+from .mixed import Mixed, type_of_all
 from .pipeline import Sample, SourceImage, memory_of
 from .scheduler import Call, Scheduler, Task, Work
 from .turns import Turns, shares_of
@@ -49,6 +51,8 @@ __all__ = ["Summary", "synthesize"]
 #: Of an image that are compared at once, so that it is not in memory once more.
 _ROWS = 256
 _STOPPING = "finishing the samples at hand; Ctrl-C again stops at once"
+#: An image, by its place in the folder, to the numbers and types of its samples.
+Samples: TypeAlias = Callable[[int], Iterable[tuple[int, str]]]
 #: What a sample's line in the manifest says of the job.
 _RECORDED = ("category", "steps", "background", "blend", "engine", "provider")
 
@@ -142,6 +146,8 @@ def synthesize(
         types = types_made(opened, config)
         shares = shares_of(config.defect, types)
         makers = open_makers(opened, config, shares)
+        if config.mixed:
+            makers = dict.fromkeys((*shares, COMBINED), open_mixed(makers, config, shares))
         record = _record(config, opened, types, shares, next(iter(makers.values())), goods)
         writer = DatasetWriter(out, config.category, shares, record, wait=wait)
         scheduler = Scheduler(opened, batch_size=batch_size_of(config, opened))
@@ -157,8 +163,8 @@ def synthesize(
                     f"note: {out} holds what was asked for so far: {_said(asked)}", file=sys.stderr
                 )
             check_unchanged(config, writer, redo=redo)
-            turns = Turns(asked, [listed.name for listed in goods], config.seed, config.count)
-            run = _Run(config, makers, writer, record, goods, turns)
+            samples = _samples(config, asked, goods, next(iter(makers.values())))
+            run = _Run(config, makers, writer, record, goods, samples)
             requested = run.requested.total()
             with (
                 Progress(requested, "synthesize", quiet=quiet) as progress,
@@ -197,6 +203,18 @@ def _record(
         "images": digest(listed.name for listed in goods),
         "masks": maker.masks.record() | {"shape": config.shape},
     }
+
+
+def _samples(
+    config: JobConfig, asked: Sequence[dict[str, int]], goods: Sequence[_Listed], maker: Maker
+) -> Samples:
+    """The samples of an image, by its place among the goods: their numbers and types."""
+    names, mixed = [listed.name for listed in goods], maker.masks
+    if not isinstance(mixed, Mixed):
+        return Turns(asked, names, config.seed, config.count).of
+    return lambda index: (
+        (number, type_of_all(mixed.defects(names[index], number))) for number in range(config.count)
+    )
 
 
 def _said(asked: Sequence[dict[str, int]]) -> str:
@@ -246,12 +264,12 @@ class _Run:
         writer: DatasetWriter,
         record: dict[str, Any],
         goods: Sequence[_Listed],
-        turns: Turns,
+        samples: Samples,
     ) -> None:
         self._count, self._makers = config.count, makers
-        self._writer, self._goods, self._turns = writer, goods, turns
+        self._writer, self._goods, self._samples = writer, goods, samples
         self._record = {key: record[key] for key in _RECORDED}
-        self.requested = turns.requested()
+        self.requested = Counter(name for g in goods for _, name in samples(g.index))
         self._made = 0
         self.kept = writer.journal.count("kept")
         self.done = self.kept + writer.journal.count("dropped")
@@ -260,7 +278,7 @@ class _Run:
         """A task for every sample that is not settled, until stopped."""
         for listed in self._goods:
             settled = self._writer.journal.settled(listed.index)
-            left = [sample for sample in self._turns.of(listed.index) if sample not in settled]
+            left = [sample for sample in self._samples(listed.index) if sample not in settled]
             reading = Task(self._read(listed))
             memory = _memory_of(listed.path) if left else 0
             for number, defect in left:
@@ -309,7 +327,7 @@ class _Run:
                 "generated": kept[name] + dropped[name],
                 "kept": kept[name],
             }
-            for name in self._writer.journal.job["defect_types"]
+            for name in (*self._writer.journal.job["defect_types"], COMBINED)
             if name in self._makers
         }
 
@@ -372,17 +390,26 @@ class _Run:
     ) -> dict[str, Any]:
         """Write a sample's files, unless it is none; returns its line in the manifest."""
         record = record | {
-            "masks": [instance.record for instance in placed],
+            "masks": [{"defect": p.defect or defect} | p.record for p in placed],
             "sample": sample.number,
         }
         record |= {"seed": sample.seed, "defect": defect, **self._record, **sample.figures}
         if sample.fault:
             return record
         name = _number(listed.index * self._count + sample.number, len(self._goods) * self._count)
-        mask = np.logical_or.reduce([instance.mask for instance in placed])
-        paths = self._writer.write(name, defect, sample.image, sample.label, mask)
+        masks = _by_type(placed, defect).values()
+        paths = self._writer.write(name, defect, sample.image, sample.label, masks)
         _check(self._writer.out / paths["image"], sample)
         return paths | record
+
+
+def _by_type(placed: Sequence[Placed], defect: str) -> dict[str, Mask]:
+    """The masks of each type, in the order of the instances."""
+    masks: dict[str, Mask] = {}
+    for instance in placed:
+        name = instance.defect or defect
+        masks[name] = masks[name] | instance.mask if name in masks else instance.mask
+    return masks
 
 
 def _same_outside(one: Bits, two: Bits, band: Mask) -> bool:

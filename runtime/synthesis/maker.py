@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from ..config.job import SynthesizerConfig
+from ..config.names import COMBINED
 from ..engines.engine import Engine
 from ..engines.loading import BUNDLED_ENGINE
 from ..errors import UsageError
 from ..masks.examples import read_examples
 from ..masks.source import MaskSource, Placed
-from ..masks.sources import open_masks, place_shapes
+from ..masks.sources import PlacedMasks, open_masks, place_shapes
+from .mixed import Mixed
 from .pipeline import Pipeline, Sample, SourceImage
 from .scheduler import Work
 from .transplant import DonorShapes, digest_of, donor_types, read_donors, transplanted
 
-__all__ = ["Maker", "open_makers", "types_made"]
+__all__ = ["Maker", "open_makers", "open_mixed", "types_made"]
 
 
 @dataclass(frozen=True)
 class Maker:
-    """What makes one type.
+    """What makes one type, or samples of several types.
 
     masks   says where its defects come
-    sample  paints them: a source image, the sample's number among the image's, and where
+    sample  paints them, and those of other types: a source image, the sample's number among the
+            image's, and where
     steps   of diffusion that a sample takes one way
     """
 
@@ -74,18 +77,42 @@ def open_makers(
     return makers
 
 
+def open_mixed(
+    makers: Mapping[str, Maker], config: SynthesizerConfig, shares: Mapping[str, int]
+) -> Maker:
+    """What makes samples with defects of several types, by the makers of each.
+
+    Raises `UsageError` where there are none to mix, and for masks that are not placed.
+    """
+    sources = {n: m.masks for n, m in makers.items() if isinstance(m.masks, PlacedMasks)}
+    if len(sources) < len(makers):
+        raise UsageError("mixed: masks and mask_source say where, but not what; leave them out")
+    if len(shares) < 2:
+        raise UsageError("mixed: needs two types of defect or more")
+    if COMBINED in sources:
+        raise UsageError(f"mixed: a type that is made is named {COMBINED!r}; leave it out")
+    masks = Mixed(sources, shares, config.instances, config.seed)
+    return replace(next(iter(makers.values())), masks=masks)
+
+
 def _painted(
     pipeline: Pipeline, source: SourceImage, number: int, placed: Sequence[Placed]
 ) -> Work[Sample]:
-    return pipeline.sample(source, number, [instance.mask for instance in placed])
+    masks, defects = [p.mask for p in placed], [p.defect for p in placed]
+    return pipeline.sample(source, number, masks, defects=defects)
 
 
 def _like(folder: Path, config: SynthesizerConfig, names: Iterable[str]) -> dict[str, Maker]:
-    makers, donors = {}, read_donors(folder)
+    donors = read_donors(folder)
     everything = digest_of(donor for own, _ in donors.values() for donor in own)
+    shapes = {
+        name: DonorShapes(own, directed=examples.directed, folder=everything)
+        for name, (own, examples) in donors.items()
+    }
+    makers = {}
     for name in names:
-        own, examples = donors[name]
-        shapes = DonorShapes(own, directed=examples.directed, folder=everything)
-        masks = place_shapes(shapes, config, name, seed=config.seed, band=1, examples=examples)
+        masks = place_shapes(
+            shapes[name], config, name, seed=config.seed, band=1, examples=donors[name][1]
+        )
         makers[name] = Maker(masks, partial(transplanted, shapes, config), 0)
     return makers

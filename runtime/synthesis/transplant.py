@@ -9,7 +9,7 @@ only made such a change look less like its example (``docs/decisions/0020-like.m
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import ceil, hypot
@@ -183,19 +183,22 @@ class DonorShapes:
 
 
 def transplanted(
-    shapes: DonorShapes,
+    shapes: Mapping[str, DonorShapes],
     config: SynthesisConfig,
     source: SourceImage,
     number: int,
     placed: Sequence[Placed],
 ) -> Work[Sample]:
-    """A sample of transplanted defects; the label is where the example's own mask came to lie."""
+    """A sample of transplanted defects; the label is where the example's own mask came to lie.
+
+    ``shapes`` are those of each type of defect that was placed.
+    """
     sample: Sample = yield Call("paint", partial(_paint, shapes, config, source, number, placed))
     return sample
 
 
 def _paint(
-    shapes: DonorShapes,
+    shapes: Mapping[str, DonorShapes],
     config: SynthesisConfig,
     source: SourceImage,
     number: int,
@@ -205,7 +208,7 @@ def _paint(
     full = np.zeros((*image.shape[:2], 3), np.float32)
     label = np.zeros(image.shape[:2], bool)
     for instance in placed:
-        _, change = shapes.again(instance.record)
+        _, change = shapes[str(instance.defect)].again(instance.record)
         y, x = (start - _AROUND for start in instance.record["corner"])
         top, left = max(0, -y), max(0, -x)
         view = full[y + top : y + change.shape[0], x + left : x + change.shape[1]]

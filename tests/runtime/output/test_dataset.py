@@ -119,7 +119,7 @@ def test_the_journal_is_on_disk_when_a_sample_is_settled(tmp_path):
 
 def test_a_sample_counts_only_in_the_journal(tmp_path):
     dataset = opened(tmp_path / "out")
-    dataset.write("a0", "spot", IMAGE, LABEL, LABEL)
+    dataset.write("a0", "spot", IMAGE, LABEL, [LABEL])
     dataset.journal.close()
     assert not kept(opened(tmp_path / "out"))
 
