@@ -13,11 +13,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from PIL import Image
 
 from ..closing import Closing
 from ..config.job import SynthesizerConfig
@@ -27,10 +26,10 @@ from ..engines.engine import Engine
 from ..engines.loading import batch_size_of, open_engine
 from ..engines.manifest import Manifest
 from ..errors import Cancelled, EngineError, InputError
+from ..images.given import Picture, in_channels, read_given
 from ..images.preview import outlined
-from ..images.reading import read_image, read_picture
-from ..images.types import MAX_PIXELS, Bits, Mask
-from ..masks.reading import as_mask, read_mask
+from ..images.types import Bits, Mask
+from ..masks.reading import given_mask
 from ..masks.source import MaskSource, Placed
 from .maker import Maker, open_makers, open_mixed, types_made
 from .mixed import type_of_all
@@ -39,9 +38,6 @@ from .scheduler import Call, Scheduler, Task, Work
 from .turns import shares_of, turn, type_of
 
 __all__ = ["Instance", "Result", "State", "Synthesizer", "Workpiece"]
-
-#: An image: an array, a file's path, or a picture of Pillow's.
-Picture: TypeAlias = Bits | str | PathLike[str] | Image.Image
 
 
 @dataclass(frozen=True)
@@ -102,7 +98,7 @@ class Result:
     fault: str | None
 
     def _repr_png_(self) -> bytes:
-        return outlined(_in_channels(self.image), self.label)
+        return outlined(in_channels(self.image), self.label)
 
 
 @dataclass(frozen=True)
@@ -291,22 +287,6 @@ def _placed(workpiece: _Checked, maker: Maker, number: int) -> list[Placed]:
     return maker.masks(workpiece.source.name, workpiece.source.image, number)
 
 
-def _array(image: Picture) -> Any:
-    """What a file or a picture of Pillow's holds, grey as [H,W]; all else as it is."""
-    if isinstance(image, str | PathLike):
-        bits = read_image(Path(image))
-    elif isinstance(image, Image.Image):
-        bits = read_picture(image)
-    else:
-        return image
-    return bits[..., 0] if bits.shape[2] == 1 else bits
-
-
-def _in_channels(image: Bits) -> Bits:
-    """[H,W,C] of [H,W] too."""
-    return image[..., None] if image.ndim == 2 else image
-
-
 def _checked(workpiece: Workpiece) -> _Checked | InputError:
     """A workpiece, or what is wrong with it, to be raised when its turn comes."""
     try:
@@ -320,28 +300,14 @@ class _Checked:
 
     def __init__(self, workpiece: Workpiece) -> None:
         """Raises `InputError` for what is no image, or no mask for it."""
-        image, mask, name = _array(workpiece.image), workpiece.mask, workpiece.name
+        mask, name = workpiece.mask, workpiece.name
         if isinstance(workpiece.image, str | PathLike) and not name:
             name = Path(workpiece.image).name
-        if not isinstance(image, np.ndarray) or image.dtype not in (np.uint8, np.uint16):
-            found = getattr(image, "dtype", type(image).__name__)
-            raise InputError(
-                f"workpiece {name!r}: an image is an array of uint8 or uint16, not {found}"
-            )
-        self._shape = image.shape
-        full = _in_channels(image)
-        if full.ndim != 3 or full.shape[2] not in (1, 2, 3, 4) or not full.size:
-            raise InputError(
-                f"workpiece {name!r}: an image is [H,W] or [H,W,C] with 1 to 4 channels, "
-                f"not {list(image.shape)}"
-            )
-        if full.shape[0] * full.shape[1] > MAX_PIXELS:
-            raise InputError(f"workpiece {name!r}: more than {MAX_PIXELS // 1_000_000} megapixels")
+        image = read_given(workpiece.image, f"workpiece {name!r}")
+        self._shape, full = image.shape, in_channels(image)
         self.source, self.defect, self.mask = SourceImage(name, full), workpiece.defect, None
-        if isinstance(mask, str | PathLike):
-            self.mask = read_mask(Path(mask), full.shape[:2])
-        elif mask is not None:
-            self.mask = as_mask(mask, full.shape[:2], f"workpiece {name!r}")
+        if mask is not None:
+            self.mask = given_mask(mask, (full.shape[0], full.shape[1]), f"workpiece {name!r}")
 
     def result(self, sample: Sample, defect: str, placed: Sequence[Placed]) -> Result:
         """A sample as the caller sees it; instances without a type are of ``defect``."""

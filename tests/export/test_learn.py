@@ -53,7 +53,7 @@ def small(filled_graphs, monkeypatch, tmp_path_factory):
 
 
 def test_an_engine_a_plan_and_a_sheet(data, tmp_path, capfd):
-    out = learn(data / "defects", data / "good", tmp_path / "e", steps=2, preview_every=0)
+    out = learn(data / "defects", data / "good", out=tmp_path / "e", steps=2, preview_every=0)
     told = capfd.readouterr().err
     assert "pit: 2 of 6" not in told
     assert "pit: 1 of 6 examples are held back" in told
@@ -81,10 +81,10 @@ def test_the_same_call_goes_on_after_a_stop(data, tmp_path, monkeypatch):
 
     options = {"steps": 2, "preview_every": 0, "quiet": True}
     with patch.object(module, "build", stopped), pytest.raises(KeyboardInterrupt):
-        learn(data / "defects", data / "good", tmp_path / "e", **options)
+        learn(data / "defects", data / "good", out=tmp_path / "e", **options)
     monkeypatch.setattr(module, "train", stopped)  # it is not trained again
     monkeypatch.setattr(module, "sheet", lambda rows: b"")
-    learn(data / "defects", data / "good", tmp_path / "e", **options)
+    learn(data / "defects", data / "good", out=tmp_path / "e", **options)
     assert (tmp_path / "e" / "engine.json").is_file()
 
 
