@@ -98,7 +98,8 @@ class FinishedDataset:
         if levels is None or levels.shape != label.shape:
             raise InputError(f"{self.out}: {entry.image} has no mask of its label's size")
         parts = [label & with_level(levels, i) for i in range(len(entry.defects))]
-        if (np.sum(parts, axis=0) != label).any():
+        whole = np.array_equal(np.logical_or.reduce(parts), label)
+        if not whole or not all(part.any() for part in parts):
             raise InputError(f"{self.out / str(entry.mask)}: does not tell the types of its label")
         return parts
 

@@ -6,9 +6,11 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import monotonic
 from typing import Any, TypeAlias
 
@@ -28,9 +30,11 @@ from ..errors import (
     PartialError,
     UsageError,
 )
-from ..files import sha256_of
+from ..files import read_file, sha256_of
 from ..images.folder import find_images, left_out_note
-from ..images.reading import image_size, read_image
+from ..images.given import Picture, read_given
+from ..images.png import encode_png
+from ..images.reading import MAX_BYTES, image_size, read_image
 from ..images.types import Bits, Mask
 from ..masks.source import Placed, digest
 from ..output.dataset import DatasetWriter
@@ -105,7 +109,7 @@ class _Listed:
 
 
 def synthesize(
-    images: str | PathLike[str] | None = None,
+    images: str | PathLike[str] | Iterable[Picture] | None = None,
     out: str | PathLike[str] | None = None,
     config: JobConfig | None = None,
     *,
@@ -116,10 +120,13 @@ def synthesize(
 ) -> Summary:
     """Put defects into every image under ``images``, or into one, and write a dataset to ``out``.
 
+    ``images`` may also be a list of arrays, [H,W] or [H,W,C], uint8 or uint16, of pictures of
+    Pillow's and of paths of files; those without a name of their own are called 000000.png,
+    000001.png … by their places.
+
     ``options`` are those of the command line and of `JobConfig`, by the same names; ``config``
-    holds them all, and what is given beside it replaces what it says. Images are files; arrays
-    and pictures in memory are for `Synthesizer`. Without ``out`` the dataset lies beside the
-    images, and without ``defect`` the engine's types take turns.
+    holds them all, and what is given beside it replaces what it says. Without ``out`` the dataset
+    lies beside the images, and without ``defect`` the engine's types take turns.
 
     Images that cannot be used are listed in the summary; the rest goes on. The provider decides
     the last bits, so a job goes on with the one it began with. Whatever stopped a job, the same
@@ -133,7 +140,11 @@ def synthesize(
     everything that concerns the whole job, before anything is written.
     """
     if not isinstance(images, str | PathLike | None):
-        raise UsageError("images: a path; for arrays and pictures in memory use Synthesizer")
+        if out is None and (config is None or config.out is None):
+            raise UsageError("nothing lies beside images in memory; give out")
+        options |= {"wait": wait, "redo": redo, "quiet": quiet}
+        with _in_folder(images) as folder:
+            return synthesize(folder, out, config, **options)
     given = {"images": images, "out": out}
     options |= {key: value for key, value in given.items() if value is not None}
     config = config.replace(**options) if config else JobConfig(**options)
@@ -181,6 +192,26 @@ def synthesize(
                     )
             finish(out, config.formats)
             return run.summary()
+
+
+@contextmanager
+def _in_folder(images: Iterable[Picture]) -> Iterator[Path]:
+    """A folder that holds the images for as long as a job needs them."""
+    with TemporaryDirectory(prefix="defectrt-") as name:
+        folder, targets = Path(name), set[Path]()
+        for place, image in enumerate(images):
+            if isinstance(image, str | PathLike):
+                target, data = folder / Path(image).name, read_file(Path(image), MAX_BYTES)
+            else:
+                target = folder / f"{place:06}.png"
+                data = encode_png(read_given(image, f"image {place}"))
+            if target in targets:
+                raise UsageError(f"two images are called {target.name}; give a folder of them")
+            target.write_bytes(data)
+            targets.add(target)
+        if strange := sorted(path.name for path in targets.difference(find_images(folder))):
+            raise InputError(f"{strange[0]}: not called like an image (PNG, JPEG, TIFF or BMP)")
+        yield folder
 
 
 def _record(

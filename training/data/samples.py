@@ -221,7 +221,13 @@ def given_defects(defects: Defects) -> list[Sample]:
 
 def given_good(good: Iterable[Picture]) -> list[Sample]:
     """Samples of good images that a program holds, or of files that it names."""
-    return [_given(image, None, GOOD, place) for place, image in enumerate(good)]
+    cache = Cache()
+    return [
+        checked([Item(Path(image), str(image), GOOD)], unsmeared, cache)[0]
+        if isinstance(image, str | PathLike)
+        else _given(image, None, GOOD, place)
+        for place, image in enumerate(good)
+    ]
 
 
 def _given_defect(example: Example, name: str, place: int) -> Sample:
