@@ -37,7 +37,7 @@ def opened(out, job=None, *, category="parts", defect="spot", wait=False):
 def add(dataset, image, number=0, state="kept"):
     source, record = f"{image}.png", {"source": f"{image}.png", "sample": number}
     if state == "kept":
-        record = dataset.write(f"{image}{number}", "spot", IMAGE, LABEL, LABEL) | record
+        record = dataset.write(f"{image}{number}", "spot", IMAGE, LABEL, [LABEL]) | record
     entry = JournalEntry(image, number, "spot", source, state, "none", record=record)
     dataset.settle(entry)
 
