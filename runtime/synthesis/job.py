@@ -359,7 +359,7 @@ class _Run:
                 "kept": kept[name],
             }
             for name in (*self._writer.journal.job["defect_types"], COMBINED)
-            if name in self._makers
+            if self.requested[name]
         }
 
     def _make(

@@ -15,6 +15,7 @@ from support.program import command_line
 from defectrt.diffusion.rows import Rows
 from defectrt.errors import Cancelled, InputError, UsageError
 from defectrt.images.reading import read_image
+from defectrt.masks.source import Placed
 from defectrt.output.formats import finish
 from defectrt.output.merge import merge
 from defectrt.output.records import read_finished
@@ -231,6 +232,31 @@ def test_in_python_a_result_tells_its_instances(make, engine, good):
         assert synthesizer(good / "0.png", mask, defect="hole").defect == "hole"
         with pytest.raises(InputError, match="mixed has masks of its own; leave mask out"):
             synthesizer(good / "0.png", mask)
+
+
+class Mine:
+    """Masks that say what they are for; the second is for whatever was asked for."""
+
+    def __call__(self, source, image, sample):
+        one, two = np.zeros((2, *image.shape[:2]), bool)
+        one[5:12, 5:12] = two[40:47, 60:67] = True
+        return [Placed(one, {}, "hole"), Placed(two, {})]
+
+    def record(self):
+        return {}
+
+
+def test_masks_of_a_programs_own_say_of_which_type_they_are(engine, good):
+    options = {"engine": engine, "refine": "none", "defect": "crack,hole"}
+    with Synthesizer(mask_source=Mine(), **options) as synthesizer:
+        result = synthesizer(good / "0.png", defect="crack")
+        assert [i.defect for i in result.instances] == ["hole", "crack"]
+        assert result.defect == "combined"
+        first, second = (np.median(result.image[i.label]) for i in result.instances)
+        assert abs(first - second) > 10
+        assert synthesizer(good / "0.png", defect="hole").defect == "hole"
+    with pytest.raises(UsageError, match="mixed: masks and mask_source say where"):
+        Synthesizer(mask_source=Mine(), mixed=True, **options)
 
 
 def test_examples_of_several_types_are_mixed_too(engine, good, tmp_path):
