@@ -143,7 +143,7 @@ def words_of(values):
             words.append(flag if value else f"--no-{flag[2:]}")
         elif isinstance(value, dict):
             words += [word for name, text in value.items() for word in (flag, f"{name}={text}")]
-        elif key in ("mask_scale", "size"):
+        elif key in ("instances", "mask_scale", "size"):
             words += [flag, ",".join(map(str, value))]
         elif isinstance(value, list):
             words += [word for item in value for word in (flag, item)]
