@@ -6,24 +6,35 @@ import json
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from os import PathLike
 from pathlib import Path
 
 from defectrt.config.job import SynthesizerConfig
 from defectrt.config.synthesis import Share
 from defectrt.errors import InputError, OutputError
 from defectrt.files import write_whole
+from defectrt.images.given import Picture
 from defectrt.masks.examples import write_examples
 from defectrt.synthesis.synthesizer import Synthesizer, Workpiece
 from defectrt.training.bundled import open_base
 from defectrt.training.config import TrainConfig, load_config
 from defectrt.training.data.dataset import read_defects
 from defectrt.training.data.proposals import propose, proposed_in
-from defectrt.training.data.samples import GOOD, Sample, read_good
+from defectrt.training.data.samples import (
+    GOOD,
+    Defects,
+    Sample,
+    given_defects,
+    given_good,
+    read_good,
+)
 from defectrt.training.data.survey import Survey, examples_of, survey
 from defectrt.training.loop.holdout import read_curve
+from defectrt.training.loop.runs import device_of
 from defectrt.training.loop.train import train
 from defectrt.training.models.stable_diffusion import StableDiffusion
 from defectrt.training.sheet import Row, sheet
+from defectrt.training.threads import set_threads
 
 from .build import build
 from .graphs import Onnx
@@ -56,16 +67,17 @@ class Plan:
 
 
 def learn(
-    defects: Path,
-    good: Path | None,
-    out: Path,
+    defects: str | PathLike[str] | Defects,
+    good: str | PathLike[str] | Sequence[Picture] | None = None,
     *,
+    out: str | PathLike[str],
     model: str | None = None,
-    run: Path | None = None,
+    run: str | PathLike[str] | None = None,
     layout: str | None = None,
     steps: int | None = None,
     preview_every: int = 100,
-    device: str = "cpu",
+    device: str = "auto",
+    threads: int | None = None,
     seed: int = 0,
     overwrite: bool = False,
     quiet: bool = False,
@@ -73,14 +85,22 @@ def learn(
     """Make an engine ``out`` from examples of one or several types of defect.
 
     ``defects`` is a dataset in any layout that is known, or one type's folder of images beside
-    masks; ``good`` are further good images. Masks that are missing are proposed and written there
-    (see `defectrt.training.data.proposals`). ``run``, by default beside ``out``, gets the plan, the
-    training run, and a sheet of real beside made defects. Whatever stopped it, the same call goes
-    on. Returns the engine. Raises the errors of `defectrt.errors`; nothing half made is left.
+    masks; or a list of ``(image, mask)`` or ``(image, mask, type)``, or lists of them by type.
+    ``good`` is a folder of further good images, or a list. Images in lists are arrays, [H,W] or
+    [H,W,C], uint8 or uint16; paths of files; or pictures of Pillow's. Masks are arrays [H,W], not
+    0 is defect, or paths. In a folder, masks that are missing are proposed and written there (see
+    `defectrt.training.data.proposals`).
+
+    ``run``, by default beside ``out``, gets the plan, the training run, and a sheet of real beside
+    made defects. Whatever stopped it, the same call goes on. The other options are those of the
+    command line. Returns the engine. Raises the errors of `defectrt.errors`; nothing half made is
+    left.
     """
+    out = Path(out)
     if out.exists() and not overwrite:
         raise OutputError(f"{out}: already there; add --overwrite, or choose another --out")
-    run = run or out.with_name(f"{out.name}-run")
+    run = Path(run or out.with_name(f"{out.name}-run"))
+    set_threads(threads)
     base = open_base(model)
     samples, remarks = _read(defects, good, layout, quiet=quiet)
     plan = _plan(samples, base, remarks, lora=model is not None, steps=steps, seed=seed)
@@ -97,7 +117,7 @@ def learn(
             checkpoint_every=50,
             preview_every=preview_every,
             held_out=plan.held_out,
-            device=device,
+            device=device_of(device),
             quiet=quiet,
         )
     if plan.held_out and not quiet:
@@ -123,15 +143,35 @@ def learn(
 
 
 def _read(
-    defects: Path, good: Path | None, layout: str | None, *, quiet: bool
+    defects: str | PathLike[str] | Defects,
+    good: str | PathLike[str] | Sequence[Picture] | None,
+    layout: str | None,
+    *,
+    quiet: bool,
+) -> tuple[list[Sample], dict[str, str]]:
+    """All samples of what `learn` takes. Also what must be known of each type's masks."""
+    if good is None:
+        samples = []
+    elif isinstance(good, str | PathLike):
+        samples = read_good(Path(good))
+    else:
+        samples = given_good(good)
+    if isinstance(defects, str | PathLike):
+        return _read_folder(Path(defects), samples, layout, quiet=quiet)
+    samples += given_defects(defects)
+    _check(samples, "defects")
+    return samples, {}
+
+
+def _read_folder(
+    defects: Path, samples: list[Sample], layout: str | None, *, quiet: bool
 ) -> tuple[list[Sample], dict[str, str]]:
     """All samples of a dataset, or of one folder of images beside masks, and the good images.
 
-    Masks are proposed for images that have none. Also what must be known of each type's masks.
+    Masks are proposed for images that have none.
     """
     if not defects.is_dir():
         raise InputError(f"{defects}: no such folder of defects")
-    samples = list(read_good(good)) if good else []
     nothing = propose(defects, samples, layout=layout, quiet=quiet).nothing
     if nothing:
         raise InputError(
@@ -141,13 +181,15 @@ def _read(
         )
     found = read_defects(defects, layout)
     samples += found if isinstance(found, list) else found.samples()
-    if not any(sample.defect_type != GOOD for sample in samples):
-        raise InputError(
-            f"{defects}: shows no defects; each needs a mask, see defectrt data inspect"
-        )
-    if not any(sample.defect_type == GOOD for sample in samples):
-        raise InputError(f"{defects}: has no good images; give a folder of them with --good")
+    _check(samples, str(defects))
     return samples, _remarks(samples, proposed_in(defects, layout))
+
+
+def _check(samples: Sequence[Sample], what: str) -> None:
+    if not any(sample.defect_type != GOOD for sample in samples):
+        raise InputError(f"{what}: shows no defects; each needs a mask, see defectrt data inspect")
+    if not any(sample.defect_type == GOOD for sample in samples):
+        raise InputError(f"{what}: has no good images; give a folder of them with --good")
 
 
 def _remarks(samples: Sequence[Sample], proposed: Collection[Path]) -> dict[str, str]:

@@ -64,22 +64,19 @@ def learn(
       defectrt learn defects --good good --out engines/part --model models/sd15 --device cuda
     """
     with requires("export"):
-        from defectrt.training.loop.runs import device_of
-        from defectrt.training.threads import set_threads
-
         from ..learn import learn as run_all
-    set_threads(threads)
     typer.echo(
         run_all(
             defects,
             good,
-            out,
+            out=out,
             model=model,
             run=run,
             layout=layout,
             steps=steps,
             preview_every=preview_every,
-            device=device_of(device),
+            device=device,
+            threads=threads,
             seed=seed,
             overwrite=overwrite,
             quiet=quiet,

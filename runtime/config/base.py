@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from typing import Annotated, Any, Self, TypeAlias
@@ -10,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from ..errors import UsageError
 
-__all__ = ["Config", "Interval", "faults", "message"]
+__all__ = ["Config", "Interval", "WholeInterval", "faults", "message"]
 
 
 def _interval(value: Any) -> Any:
@@ -22,8 +23,22 @@ def _interval(value: Any) -> Any:
     return texts
 
 
+def _whole_interval(value: Any) -> Any:
+    ends = value.split(",") if isinstance(value, str) else value
+    ends = list(ends) if isinstance(ends, list | tuple) else [ends]
+    try:
+        numbers = [int(end) if isinstance(end, str) else operator.index(end) for end in ends]
+    except (TypeError, ValueError):
+        numbers = []
+    if len(numbers) not in (1, 2):
+        raise ValueError(f"write a number or LOW,HIGH, as in 1,3, not {value!r}")
+    return numbers[0], numbers[-1]
+
+
 #: From low to high; as a text LOW,HIGH.
 Interval: TypeAlias = Annotated[tuple[float, float], BeforeValidator(_interval)]
+#: Whole numbers from low to high; as a text LOW,HIGH, or one number for both.
+WholeInterval: TypeAlias = Annotated[tuple[int, int], BeforeValidator(_whole_interval)]
 
 
 class Config(BaseModel):

@@ -17,6 +17,8 @@ __all__ = ["given", "keys", "with_file", "with_options"]
 
 #: Defaults that say nothing to a reader of the help.
 _NOT_SHOWN: tuple[Any, ...] = (None, False, "", (), {})
+#: Pairs that are written as one text, and how.
+_INTERVALS = {tuple[float, float]: "<low,high>", tuple[int, int]: "<n|low,high>"}
 
 
 def keys(*areas: type[BaseModel]) -> Iterator[tuple[str, Any]]:
@@ -58,8 +60,8 @@ def _option(key: str, field: Any) -> inspect.Parameter:
         metavar = metavar or ("<int>" if item is int else "<str>")
     if get_origin(kind) is dict or _is_many(kind):  # as texts: the description says what is wrong
         kind = list[str]
-    elif _bare(kind) == tuple[float, float]:
-        kind, metavar = str, "<low,high>"
+    elif interval := _INTERVALS.get(_bare(kind)):
+        kind, metavar = str, interval
     flag = key.replace("_", "-")
     option = typer.Option(
         f"--{flag}/--no-{flag}" if kind is bool else f"--{flag}",

@@ -7,12 +7,14 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from .base import Config, Interval
+from .base import Config, Interval, WholeInterval
 
-__all__ = ["ANYWHERE", "FOREGROUND", "SHAPES", "MaskConfig"]
+__all__ = ["ANYWHERE", "FOREGROUND", "MOST_INSTANCES", "SHAPES", "MaskConfig"]
 
 #: Regions that have a name.
 ANYWHERE, FOREGROUND = Path("anywhere"), Path("foreground")
+#: Defects in one picture.
+MOST_INSTANCES = 100
 #: Masks that can be drawn by name; see `defectrt.masks.shapes`.
 SHAPES = (
     "blob",
@@ -56,13 +58,22 @@ class MaskConfig(Config):
         ),
     ] = None
     instances: Annotated[
-        int,
+        WholeInterval | None,
         Field(
-            ge=1,
-            description="Masks a sample, drawn or from the bank, apart from each other; a folder "
-            "of masks decides for itself.",
+            description="Defects in one picture, apart from each other: a number, or from LOW to "
+            "HIGH, equally often, where not all have room at least LOW; by default as many as "
+            "the examples that the engine learned from show, else 1. A folder of masks decides "
+            "for itself.",
         ),
-    ] = 1
+    ] = None
+    mixed: Annotated[
+        bool,
+        Field(
+            description="Defects of several types in one picture: each of the instances, by "
+            "default 2, takes its type by the shares of --defect. Pictures that show several are "
+            "of the type combined."
+        ),
+    ] = False
     mask_scale: Annotated[
         Interval,
         Field(description="Smallest and largest scale of a mask from the bank, 0.1 to 10."),
@@ -126,8 +137,13 @@ class MaskConfig(Config):
             (self.golden and not drawn_on, "golden needs legal, forbidden or both"),
             (drawn_on and not self.golden, "legal and forbidden need golden"),
             (
-                self.masks and self.instances > 1,
+                self.masks and self.instances,
                 "instances: a folder of masks decides for itself",
+            ),
+            (
+                self.instances
+                and not 1 <= self.instances[0] <= self.instances[1] <= MOST_INSTANCES,
+                f"instances: from low to high, 1 to {MOST_INSTANCES}",
             ),
             (self.masks and self.size, "size: a folder of masks decides for itself"),
             (

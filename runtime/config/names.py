@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["checked_category", "checked_name", "is_folder_name", "is_name"]
+__all__ = ["COMBINED", "checked_category", "checked_name", "is_folder_name", "is_name"]
+
+#: The type of an image whose defects are of several, as MVTec AD calls it.
+COMBINED = "combined"
 
 #: From U+00A0 on: all but what is invisible, gives a direction or is no character.
 _BEYOND_ASCII = (

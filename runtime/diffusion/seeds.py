@@ -27,4 +27,6 @@ def item_id(name: str) -> int:
 
     The first eight bytes of the SHA-256 of the name in UTF-8, the lowest first.
     """
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
+    return int.from_bytes(
+        hashlib.sha256(name.encode(errors="surrogateescape")).digest()[:8], "little"
+    )

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
+from ..config.masks import MOST_INSTANCES
 from ..errors import EngineError, InputError
 from ..files import read_file
 from ..images.types import Mask
@@ -92,6 +93,7 @@ class Examples(BaseModel):
     strengths  of each defect, see `defectrt.images.contrast`
     directed   whether they run one way, so that shapes are not turned
     places     where they lie
+    instances  how many each of the examples' images shows
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -100,12 +102,22 @@ class Examples(BaseModel):
     strengths: Annotated[list[_Strength], Field(min_length=1, max_length=10_000)]
     directed: bool
     places: Places
+    instances: Annotated[
+        list[Annotated[int, Field(ge=1, le=MOST_INSTANCES)]],
+        Field(min_length=1, max_length=10_000),
+    ]
 
     @classmethod
     def of(
-        cls, masks: Sequence[Mask], strengths: Sequence[float], *, directed: bool, places: Places
+        cls,
+        masks: Sequence[Mask],
+        strengths: Sequence[float],
+        *,
+        directed: bool,
+        places: Places,
+        instances: Sequence[int],
     ) -> Examples:
-        """From masks [h,w] that are not empty."""
+        """From masks [h,w] that are not empty; more ``instances`` than possible are fewer."""
         shapes = [
             _Shape(
                 height=mask.shape[0],
@@ -114,7 +126,13 @@ class Examples(BaseModel):
             )
             for mask in map(tight, masks)
         ]
-        return cls(shapes=shapes, strengths=list(strengths), directed=directed, places=places)
+        return cls(
+            shapes=shapes,
+            strengths=list(strengths),
+            directed=directed,
+            places=places,
+            instances=[min(count, MOST_INSTANCES) for count in instances],
+        )
 
     def masks(self) -> list[Mask]:
         """Each tight [h,w]."""

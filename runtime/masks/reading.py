@@ -10,6 +10,7 @@ dataset may have another rule, see `MaskRule`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -25,6 +26,7 @@ __all__ = [
     "MaskValues",
     "as_mask",
     "from_value",
+    "given_mask",
     "mask_values",
     "not_zero",
     "read_any_mask",
@@ -159,6 +161,13 @@ def as_mask(given: ArrayLike, size: tuple[int, int], what: str) -> Mask:
     _check_defect(mask, what)
     _check_background(mask, what)
     return mask
+
+
+def given_mask(given: ArrayLike | str | PathLike[str], size: tuple[int, int], what: str) -> Mask:
+    """A mask of an image of ``size`` (H, W): a file's path, see `read_mask`, or see `as_mask`."""
+    if isinstance(given, str | PathLike):
+        return read_mask(Path(given), size)
+    return as_mask(given, size, what)
 
 
 def _varies(values: NDArray[Any]) -> bool:

@@ -18,11 +18,13 @@ class Placed:
 
     The record goes into the sample's line of the manifest and is enough to make the mask again:
     ``from`` names the kind of source, the rest depends on it (file and hash, or seed, …).
+    ``defect`` is its type of defect; without one it is of the type that the sample was asked for.
     ``strength`` is the one wanted, if somebody says so; see `defectrt.synthesis.strength`.
     """
 
     mask: Mask
     record: dict[str, Any]
+    defect: str | None = None
     strength: float | None = None
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from math import exp, log
 from threading import Lock
 from typing import Any, Protocol
@@ -40,6 +40,7 @@ __all__ = [
     "Shapes",
     "SizedShapes",
     "open_masks",
+    "place_all",
     "place_shapes",
 ]
 
@@ -92,10 +93,12 @@ def place_shapes(
     """Shapes of a type of defect, placed as the configuration says; see `open_masks`."""
     return PlacedMasks(
         shapes,
-        sample_seed(seed, defect_type, 0),
+        defect_type,
+        seed,
         _open_regions(config, examples),
         margin=band if config.margin is None else config.margin,
         instances=config.instances,
+        usual=examples.instances if examples else (1,),
         gap=2 * band + 1,
     )
 
@@ -219,46 +222,71 @@ class PlacedMasks:
     def __init__(
         self,
         shapes: Shapes,
+        defect_type: str,
         seed: int,
         regions: RegionSource | None = None,
         *,
         margin: int = 0,
-        instances: int = 1,
+        instances: tuple[int, int] | None = None,
+        usual: Sequence[int] = (1,),
         gap: int = 1,
     ) -> None:
-        """``margin`` px around a shape are legal too; instances are ``gap`` px apart."""
-        self._shapes, self._seed, self._instances = shapes, seed, instances
-        self._regions = _Remembered(regions or Everywhere())
-        self._margin, self._gap = margin, gap
+        """``margin`` px around a shape are legal too; instances are ``gap`` px apart.
+
+        A sample has from the one to the other number of ``instances``, or else one of the
+        ``usual`` numbers, each as likely.
+        """
+        self.shapes, self.defect_type, self.margin, self.gap = shapes, defect_type, margin, gap
+        self.region = _Remembered(regions or Everywhere())
+        self._seed = sample_seed(seed, defect_type, 0)
+        self._instances = instances
+        self._counts = range(instances[0], instances[1] + 1) if instances else usual
 
     def __call__(self, source: str, image: Bits, sample: int) -> list[Placed]:
-        """All instances of one sample. Raises `InputError` if one of them fits nowhere."""
-        region = self._regions(source, image)
-        free = region.mask if self._instances == 1 else region.mask.copy()
+        """The instances of one sample; where not all have room, at least the smallest number.
+
+        Raises `InputError` if one of these fits nowhere.
+        """
         seed = sample_seed(self._seed, source, sample)
         rng = np.random.default_rng(seed)
-        size = image.shape[0], image.shape[1]
-        placed = []
-        for instance in range(self._instances):
-            found = place(self._shapes(rng, size), free, rng, self._margin)
-            if found is None:
-                raise InputError(
-                    f"{source}: no place for mask {instance + 1} whole inside its region, "
-                    f"in {TRIES} tries that got smaller"
-                )
-            shape, corner, made = found
-            where = {"corner": list(corner), "seed": seed, "instance": instance}
-            record = made | where | ({"within": region.record} if region.record else {})
-            placed.append(Placed(paste(shape, corner, size), record))
-            if instance + 1 < self._instances:
-                _clear(free, shape, corner, self._gap)
-        return placed
+        count = self._counts[int(rng.integers(len(self._counts)))]
+        return place_all([self] * count, source, image, seed, rng, least=min(self._counts))
 
     def record(self) -> dict[str, Any]:
-        """The shapes and the regions; the seed is the job's."""
-        within = self._regions.source.record()
-        rest = {"margin": self._margin, "instances": self._instances}
-        return self._shapes.record() | rest | ({"within": within} if within else {})
+        """The shapes, the regions and the numbers asked for; the seed is the job's."""
+        within = self.region.source.record()
+        rest = {"margin": self.margin, "instances": self._instances}
+        return self.shapes.record() | rest | ({"within": within} if within else {})
+
+
+def place_all(
+    wanted: Sequence[PlacedMasks], source: str, image: Bits, seed: int, rng: Rng, *, least: int
+) -> list[Placed]:
+    """An instance of each source in turn, apart from those before it, until one has no room.
+
+    ``seed`` is that of ``rng``, for the manifest. Raises `InputError` if one of the ``least``
+    first fits nowhere.
+    """
+    size = image.shape[0], image.shape[1]
+    placed, taken = list[Placed](), np.zeros(size, bool)
+    for masks in wanted:
+        region = masks.region(source, image)
+        free = region.mask & ~taken if placed else region.mask
+        found = place(masks.shapes(rng, size), free, rng, masks.margin)
+        if found is None and len(placed) >= least:
+            break
+        if found is None:
+            raise InputError(
+                f"{source}: no place for mask {len(placed) + 1} whole inside its region, "
+                f"in {TRIES} tries that got smaller"
+            )
+        shape, corner, made = found
+        where = {"corner": list(corner), "seed": seed, "instance": len(placed)}
+        record = made | where | ({"within": region.record} if region.record else {})
+        placed.append(Placed(paste(shape, corner, size), record, masks.defect_type))
+        if len(placed) < len(wanted):
+            _take(taken, shape, corner, masks.gap)
+    return placed
 
 
 class LimitedMasks:
@@ -275,7 +303,7 @@ class LimitedMasks:
         outside = sum(int((instance.mask & ~region.mask).sum()) for instance in placed)
         if outside:
             raise InputError(f"{source}: {outside} px of its mask lie where no defect may be")
-        return [Placed(p.mask, p.record | {"within": region.record}) for p in placed]
+        return [replace(p, record=p.record | {"within": region.record}) for p in placed]
 
     def record(self) -> dict[str, Any]:
         """The masks and the regions."""
@@ -321,10 +349,10 @@ class _Answer:
     fault: str | None = None
 
 
-def _clear(free: Mask, shape: Mask, corner: tuple[int, int], gap: int) -> None:
-    """Take a shape and ``gap`` px around it out of a region [H,W], in place."""
+def _take(taken: Mask, shape: Mask, corner: tuple[int, int], gap: int) -> None:
+    """Mark a shape and ``gap`` px around it as taken [H,W], in place."""
     around = grow(shape, gap)
     top, left = corner[0] - gap, corner[1] - gap
     y, x = max(0, top), max(0, left)
-    view = free[y : top + around.shape[0], x : left + around.shape[1]]
-    view &= ~around[y - top :, x - left :][: view.shape[0], : view.shape[1]]
+    view = taken[y : top + around.shape[0], x : left + around.shape[1]]
+    view |= around[y - top :, x - left :][: view.shape[0], : view.shape[1]]

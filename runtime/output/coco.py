@@ -13,7 +13,6 @@ import numpy as np
 from ..files import write_whole
 from ..images.reading import image_size
 from ..images.types import Mask
-from .instances import instances
 from .records import FinishedDataset, KeptSample, read_finished
 from .split import split
 
@@ -50,12 +49,12 @@ def _coco(
     images = [_image(next(numbers), path, size) for path, size in sorted(goods.items())]
     annotations: list[dict[str, Any]] = []
     for entry in entries:
-        label = folder.label(entry)
-        image = _image(next(numbers), entry.image, label.shape)
+        image = _image(next(numbers), entry.image, image_size(folder.out / entry.label))
         images.append(image)
-        head = {"image_id": image["id"], "category_id": folder.index_of_type(entry) + 1}
         annotations += [
-            {"id": next(numbers)} | head | _annotation(mask) for mask in instances(label)
+            {"id": next(numbers), "image_id": image["id"], "category_id": place + 1}
+            | _annotation(mask)
+            for place, mask in folder.instances(entry)
         ]
     return {"images": images, "annotations": annotations}
 

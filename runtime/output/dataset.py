@@ -4,7 +4,8 @@ OUT/<category>/train/good/000.png               the good images
 OUT/<category>/test/good/004.png                every fifth of them, for the test
 OUT/<category>/test/<defect>/000.png            images with a defect
 OUT/<category>/ground_truth/<defect>/000_mask.png   their labels, 8 bit, 0 and 255
-OUT/masks/<defect>/000.png                      where the defects were asked for
+OUT/masks/<defect>/000.png                      where the defects were asked for: 255, and for
+                                                further types in one image 254, 253 …
 OUT/manifest.jsonl                              one line a sample
 OUT/dropped.jsonl                               one line a sample that was made and not kept
 OUT/failed.jsonl                                one line a sample that could not be made
@@ -25,13 +26,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..config.names import checked_category, is_folder_name
 from ..errors import OutputError, UsageError
 from ..files import PARTIAL, sha256_of, sync_folder, write_lines, write_whole
 from ..images.png import encode_png
 from ..images.types import Bits, Mask
+from .instances import as_levels
 from .journal import JOURNAL, Journal, JournalEntry
 from .records import JOB, MANIFEST
 
@@ -92,17 +92,20 @@ class DatasetWriter:
         path = self._base / split_of_good(index) / "good" / f"{name}.png"
         return self._write(path, image)
 
-    def write(self, name: str, defect: str, image: Bits, label: Mask, mask: Mask) -> dict[str, str]:
-        """Write a sample's image [H,W,C], label [H,W] and mask [H,W]; returns paths in OUT.
+    def write(
+        self, name: str, defect: str, image: Bits, label: Mask, masks: Iterable[Mask]
+    ) -> dict[str, str]:
+        """Write a sample's image [H,W,C], label [H,W] and masks [H,W]; returns paths in OUT.
 
-        The sample counts once it is in the journal.
+        There is a mask for each type of defect in the image. The sample counts once it is in the
+        journal.
         """
         paths = {
             "image": self._base / "test" / defect / f"{name}.png",
             "label": self._base / "ground_truth" / defect / f"{name}_mask.png",
             "mask": self.out / "masks" / defect / f"{name}.png",
         }
-        contents = image, _grey(label), _grey(mask)
+        contents = image, as_levels([label]), as_levels(masks)
         return {
             kind: self._write(path, bits)
             for (kind, path), bits in zip(paths.items(), contents, strict=True)
@@ -184,10 +187,6 @@ def _check_names(category: str, defect_types: Iterable[str]) -> None:
             )
         if defect.lower() == "good":
             raise UsageError("a defect cannot be named 'good': in this layout that means none")
-
-
-def _grey(mask: Mask) -> Bits:
-    return mask.astype(np.uint8) * np.uint8(255)
 
 
 def _line(record: dict[str, Any]) -> bytes:

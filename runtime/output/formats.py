@@ -7,7 +7,8 @@ OUT/yolo/images/{train,val}/<type>_000.png   its images, copied
 OUT/yolo/labels/{train,val}/<type>_000.txt   its polygons
 
 All derive from one truth, the label PNG of a sample. An instance is what hangs together in it,
-gaps of up to `MAX_GAP` px included: a scratch that fades here and there is one scratch.
+gaps of up to `MAX_GAP` px included: a scratch that fades here and there is one scratch. Where a
+sample shows several types, its mask says which part of the label is of which.
 
 The category of a defect type is its place in the engine's list (see ``defectrt info``), from 1 in
 COCO and from 0 in YOLO, whichever types a folder holds.

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import cv2
 import numpy as np
 
-from ..images.types import Mask
+from ..images.types import Bits, Mask
 
-__all__ = ["MAX_GAP", "instances"]
+__all__ = ["MAX_GAP", "as_levels", "instances", "with_level"]
 
 #: px without label that an instance may bridge.
 MAX_GAP = 8
+#: In the mask of a sample, the value of the first of its types; each further one has one less.
+_FIRST = 255
+
+
+def as_levels(masks: Iterable[Mask]) -> Bits:
+    """The masks [H,W] of a sample's types as one image [H,W]; `with_level` tells them apart."""
+    levels = np.zeros(1, np.uint8)
+    for i, mask in enumerate(masks):
+        levels = np.where(mask, np.uint8(_FIRST - i), levels)
+    return levels
+
+
+def with_level(levels: Bits, index: int) -> Mask:
+    """The mask [H,W] of one type, by its place among the sample's."""
+    return np.asarray(levels == _FIRST - index)
 
 
 def instances(label: Mask) -> Iterator[Mask]:

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
+
 from ..errors import InputError
 from ..files import open_file, parse_json, read_file
 from ..images.types import Mask
-from ..masks.reading import read_any_mask
+from ..masks.reading import mask_values, read_any_mask
+from .instances import instances, with_level
 from .journal import JOURNAL
 
 __all__ = [
@@ -40,6 +43,7 @@ class KeptSample:
     mask                 where it was asked for; None in folders that do not hold it
     source               the path of the image it was made from
     defect               its defect type
+    defects              those of its instances, in the order of their values in the mask
     record               its whole line of the manifest
     """
 
@@ -48,6 +52,7 @@ class KeptSample:
     good: str
     source: str
     defect: str
+    defects: tuple[str, ...]
     mask: str | None
     record: dict[str, Any]
 
@@ -71,13 +76,32 @@ class FinishedDataset:
     failed: list[dict[str, Any]]
     job: dict[str, Any]
 
-    def index_of_type(self, entry: KeptSample) -> int:
-        """The place of a sample's type in `defect_types`. Raises `InputError` if it has none."""
-        if entry.defect not in self.defect_types:
-            raise InputError(
-                f"{self.out}: {entry.image} is of a type that its engine does not make"
-            )
-        return self.defect_types.index(entry.defect)
+    def instances(self, entry: KeptSample) -> Iterator[tuple[int, Mask]]:
+        """The instances [H,W] of a sample, and of each the place of its type in `defect_types`.
+
+        Raises `InputError` if the type has none, or cannot be told from the mask.
+        """
+        label = self.label(entry)
+        for index, part in enumerate(self._by_type(entry, label)):
+            if entry.defects[index] not in self.defect_types:
+                raise InputError(
+                    f"{self.out}: {entry.image} is of a type that its engine does not make"
+                )
+            place = self.defect_types.index(entry.defects[index])
+            yield from ((place, mask) for mask in instances(part))
+
+    def _by_type(self, entry: KeptSample, label: Mask) -> list[Mask]:
+        """The parts of a label that are of each type."""
+        if len(entry.defects) == 1:
+            return [label]
+        levels = mask_values(self.out / str(entry.mask)).values if entry.mask else None
+        if levels is None or levels.shape != label.shape:
+            raise InputError(f"{self.out}: {entry.image} has no mask of its label's size")
+        parts = [label & with_level(levels, i) for i in range(len(entry.defects))]
+        whole = np.array_equal(np.logical_or.reduce(parts), label)
+        if not whole or not all(part.any() for part in parts):
+            raise InputError(f"{self.out / str(entry.mask)}: does not tell the types of its label")
+        return parts
 
     def label(self, entry: KeptSample) -> Mask:
         """The label [H,W] of a sample, from its file: the one truth of every format."""
@@ -146,4 +170,14 @@ def _entry(record: dict[str, Any], where: str) -> KeptSample:
         path = PurePosixPath(str(record.get(key, "")))
         if path.is_absolute() or ".." in path.parts or {"\\", ":"} & set(str(path)):
             raise InputError(f"{where}: {key} leaves the folder")
-    return KeptSample(**{key: str(value) for key, value in texts.items()}, mask=mask, record=record)
+    paths = {key: str(value) for key, value in texts.items()}
+    return KeptSample(**paths, defects=_defects(record, where), mask=mask, record=record)
+
+
+def _defects(record: dict[str, Any], where: str) -> tuple[str, ...]:
+    """The types of a sample's instances; without them, the sample's."""
+    masks = record.get("masks", [])
+    if not isinstance(masks, list) or not all(isinstance(mask, dict) for mask in masks):
+        raise InputError(f"{where}: masks is not a list of what was asked for")
+    found = tuple(dict.fromkeys(str(mask.get("defect", record["defect"])) for mask in masks))
+    return found or (str(record["defect"]),)

@@ -22,6 +22,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from ..config.names import COMBINED
 from ..files import write_whole
 from ..images.preview import Shown, resized, shown
 from ..images.reading import read_image
@@ -95,7 +96,7 @@ def _types(folder: FinishedDataset) -> list[dict[str, Any]]:
             "failed": failed[name],
             "medians": _medians(entry.record for entry in folder.entries if entry.defect == name),
         }
-        for name in folder.defect_types
+        for name in (*folder.defect_types, COMBINED)
         if kept[name] + dropped[name] + failed[name]
     ]
 
@@ -127,6 +128,7 @@ def _sample(folder: FinishedDataset, entry: KeptSample, *, embed: bool) -> dict[
     record = entry.record
     sample: dict[str, Any] = {
         "defect_type": entry.defect,
+        "defects": list(entry.defects),
         "source": entry.source,
         "number": _finite(record.get("sample")),
         "seed": str(record.get("seed", "")),

@@ -11,7 +11,6 @@ import numpy as np
 from ..config.yaml import write_yaml
 from ..files import read_file
 from ..images.reading import MAX_BYTES
-from .instances import instances
 from .outline import outline
 from .records import FinishedDataset, KeptSample, read_finished
 from .split import split
@@ -56,8 +55,7 @@ def _label(folder: FinishedDataset, entry: KeptSample) -> bytes:
 
 
 def _yolo_lines(folder: FinishedDataset, entry: KeptSample) -> Iterator[str]:
-    category = folder.index_of_type(entry)
-    for mask in instances(folder.label(entry)):
+    for category, mask in folder.instances(entry):
         # so far into the pixel that readers that cut and those that round find it
         points = (outline(mask) + 0.25) / mask.shape[::-1]
         if len(points) < 3:  # readers want three

@@ -5,16 +5,19 @@ from __future__ import annotations
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import monotonic
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from ..config.job import JobConfig
+from ..config.names import COMBINED
 from ..engines.engine import Engine
 from ..engines.loading import BUNDLED_ENGINE, batch_size_of, open_engine
 from ..engines.manifest import MANIFEST
@@ -27,9 +30,11 @@ from ..errors import (
     PartialError,
     UsageError,
 )
-from ..files import sha256_of
+from ..files import read_file, sha256_of
 from ..images.folder import find_images, left_out_note
-from ..images.reading import image_size, read_image
+from ..images.given import Picture, read_given
+from ..images.png import encode_png
+from ..images.reading import MAX_BYTES, image_size, read_image
 from ..images.types import Bits, Mask
 from ..masks.source import Placed, digest
 from ..output.dataset import DatasetWriter
@@ -39,7 +44,8 @@ from ..output.records import find_datasets
 from ..progress import Progress
 from ..stopping import asked_to_stop
 from .changes import check_unchanged
-from .maker import Maker, open_makers, types_made
+from .maker import Maker, open_makers, open_mixed, types_made
+from .mixed import Mixed, type_of_all
 from .pipeline import Sample, SourceImage, memory_of
 from .scheduler import Call, Scheduler, Task, Work
 from .turns import Turns, shares_of
@@ -49,6 +55,8 @@ __all__ = ["Summary", "synthesize"]
 #: Of an image that are compared at once, so that it is not in memory once more.
 _ROWS = 256
 _STOPPING = "finishing the samples at hand; Ctrl-C again stops at once"
+#: An image, by its place in the folder, to the numbers and types of its samples.
+Samples: TypeAlias = Callable[[int], Iterable[tuple[int, str]]]
 #: What a sample's line in the manifest says of the job.
 _RECORDED = ("category", "steps", "background", "blend", "engine", "provider")
 
@@ -101,7 +109,7 @@ class _Listed:
 
 
 def synthesize(
-    images: str | PathLike[str] | None = None,
+    images: str | PathLike[str] | Iterable[Picture] | None = None,
     out: str | PathLike[str] | None = None,
     config: JobConfig | None = None,
     *,
@@ -112,10 +120,13 @@ def synthesize(
 ) -> Summary:
     """Put defects into every image under ``images``, or into one, and write a dataset to ``out``.
 
+    ``images`` may also be a list of arrays, [H,W] or [H,W,C], uint8 or uint16, of pictures of
+    Pillow's and of paths of files; those without a name of their own are called 000000.png,
+    000001.png … by their places.
+
     ``options`` are those of the command line and of `JobConfig`, by the same names; ``config``
-    holds them all, and what is given beside it replaces what it says. Images are files; arrays
-    and pictures in memory are for `Synthesizer`. Without ``out`` the dataset lies beside the
-    images, and without ``defect`` the engine's types take turns.
+    holds them all, and what is given beside it replaces what it says. Without ``out`` the dataset
+    lies beside the images, and without ``defect`` the engine's types take turns.
 
     Images that cannot be used are listed in the summary; the rest goes on. The provider decides
     the last bits, so a job goes on with the one it began with. Whatever stopped a job, the same
@@ -129,7 +140,11 @@ def synthesize(
     everything that concerns the whole job, before anything is written.
     """
     if not isinstance(images, str | PathLike | None):
-        raise UsageError("images: a path; for arrays and pictures in memory use Synthesizer")
+        if out is None and (config is None or config.out is None):
+            raise UsageError("nothing lies beside images in memory; give out")
+        options |= {"wait": wait, "redo": redo, "quiet": quiet}
+        with _in_folder(images) as folder:
+            return synthesize(folder, out, config, **options)
     given = {"images": images, "out": out}
     options |= {key: value for key, value in given.items() if value is not None}
     config = config.replace(**options) if config else JobConfig(**options)
@@ -142,6 +157,8 @@ def synthesize(
         types = types_made(opened, config)
         shares = shares_of(config.defect, types)
         makers = open_makers(opened, config, shares)
+        if config.mixed:
+            makers = dict.fromkeys((*shares, COMBINED), open_mixed(makers, config, shares))
         record = _record(config, opened, types, shares, next(iter(makers.values())), goods)
         writer = DatasetWriter(out, config.category, shares, record, wait=wait)
         scheduler = Scheduler(opened, batch_size=batch_size_of(config, opened))
@@ -157,8 +174,8 @@ def synthesize(
                     f"note: {out} holds what was asked for so far: {_said(asked)}", file=sys.stderr
                 )
             check_unchanged(config, writer, redo=redo)
-            turns = Turns(asked, [listed.name for listed in goods], config.seed, config.count)
-            run = _Run(config, makers, writer, record, goods, turns)
+            samples = _samples(config, asked, goods, next(iter(makers.values())))
+            run = _Run(config, makers, writer, record, goods, samples)
             requested = run.requested.total()
             with (
                 Progress(requested, "synthesize", quiet=quiet) as progress,
@@ -175,6 +192,26 @@ def synthesize(
                     )
             finish(out, config.formats)
             return run.summary()
+
+
+@contextmanager
+def _in_folder(images: Iterable[Picture]) -> Iterator[Path]:
+    """A folder that holds the images for as long as a job needs them."""
+    with TemporaryDirectory(prefix="defectrt-") as name:
+        folder, targets = Path(name), set[Path]()
+        for place, image in enumerate(images):
+            if isinstance(image, str | PathLike):
+                target, data = folder / Path(image).name, read_file(Path(image), MAX_BYTES)
+            else:
+                target = folder / f"{place:06}.png"
+                data = encode_png(read_given(image, f"image {place}"))
+            if target in targets:
+                raise UsageError(f"two images are called {target.name}; give a folder of them")
+            target.write_bytes(data)
+            targets.add(target)
+        if strange := sorted(path.name for path in targets.difference(find_images(folder))):
+            raise InputError(f"{strange[0]}: not called like an image (PNG, JPEG, TIFF or BMP)")
+        yield folder
 
 
 def _record(
@@ -197,6 +234,18 @@ def _record(
         "images": digest(listed.name for listed in goods),
         "masks": maker.masks.record() | {"shape": config.shape},
     }
+
+
+def _samples(
+    config: JobConfig, asked: Sequence[dict[str, int]], goods: Sequence[_Listed], maker: Maker
+) -> Samples:
+    """The samples of an image, by its place among the goods: their numbers and types."""
+    names, mixed = [listed.name for listed in goods], maker.masks
+    if not isinstance(mixed, Mixed):
+        return Turns(asked, names, config.seed, config.count).of
+    return lambda index: (
+        (number, type_of_all(mixed.defects(names[index], number))) for number in range(config.count)
+    )
 
 
 def _said(asked: Sequence[dict[str, int]]) -> str:
@@ -246,12 +295,12 @@ class _Run:
         writer: DatasetWriter,
         record: dict[str, Any],
         goods: Sequence[_Listed],
-        turns: Turns,
+        samples: Samples,
     ) -> None:
         self._count, self._makers = config.count, makers
-        self._writer, self._goods, self._turns = writer, goods, turns
+        self._writer, self._goods, self._samples = writer, goods, samples
         self._record = {key: record[key] for key in _RECORDED}
-        self.requested = turns.requested()
+        self.requested = Counter(name for g in goods for _, name in samples(g.index))
         self._made = 0
         self.kept = writer.journal.count("kept")
         self.done = self.kept + writer.journal.count("dropped")
@@ -260,7 +309,7 @@ class _Run:
         """A task for every sample that is not settled, until stopped."""
         for listed in self._goods:
             settled = self._writer.journal.settled(listed.index)
-            left = [sample for sample in self._turns.of(listed.index) if sample not in settled]
+            left = [sample for sample in self._samples(listed.index) if sample not in settled]
             reading = Task(self._read(listed))
             memory = _memory_of(listed.path) if left else 0
             for number, defect in left:
@@ -309,8 +358,8 @@ class _Run:
                 "generated": kept[name] + dropped[name],
                 "kept": kept[name],
             }
-            for name in self._writer.journal.job["defect_types"]
-            if name in self._makers
+            for name in (*self._writer.journal.job["defect_types"], COMBINED)
+            if self.requested[name]
         }
 
     def _make(
@@ -372,17 +421,26 @@ class _Run:
     ) -> dict[str, Any]:
         """Write a sample's files, unless it is none; returns its line in the manifest."""
         record = record | {
-            "masks": [instance.record for instance in placed],
+            "masks": [{"defect": p.defect or defect} | p.record for p in placed],
             "sample": sample.number,
         }
         record |= {"seed": sample.seed, "defect": defect, **self._record, **sample.figures}
         if sample.fault:
             return record
         name = _number(listed.index * self._count + sample.number, len(self._goods) * self._count)
-        mask = np.logical_or.reduce([instance.mask for instance in placed])
-        paths = self._writer.write(name, defect, sample.image, sample.label, mask)
+        masks = _by_type(placed, defect).values()
+        paths = self._writer.write(name, defect, sample.image, sample.label, masks)
         _check(self._writer.out / paths["image"], sample)
         return paths | record
+
+
+def _by_type(placed: Sequence[Placed], defect: str) -> dict[str, Mask]:
+    """The masks of each type, in the order of the instances."""
+    masks: dict[str, Mask] = {}
+    for instance in placed:
+        name = instance.defect or defect
+        masks[name] = masks[name] | instance.mask if name in masks else instance.mask
+    return masks
 
 
 def _same_outside(one: Bits, two: Bits, band: Mask) -> bool:

@@ -2,49 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from ..config.job import SynthesizerConfig
+from ..config.names import COMBINED
 from ..engines.engine import Engine
 from ..engines.loading import BUNDLED_ENGINE
 from ..errors import UsageError
 from ..masks.examples import read_examples
 from ..masks.source import MaskSource, Placed
-from ..masks.sources import open_masks, place_shapes
+from ..masks.sources import PlacedMasks, open_masks, place_shapes
+from .mixed import Mixed
 from .pipeline import Pipeline, Sample, SourceImage
 from .scheduler import Work
 from .strength import BUNDLED_STRENGTH, Strengths
 from .transplant import DonorShapes, digest_of, donor_types, read_donors, transplanted
 
-__all__ = ["Maker", "open_makers", "types_made"]
+__all__ = ["Maker", "open_makers", "open_mixed", "types_made"]
 
 
 @dataclass(frozen=True)
 class Maker:
-    """What makes one type.
+    """What makes one type, or samples of several types.
 
+    defect     the type of what is placed without one
     masks      says where its defects come
-    strengths  says how strong they are, where that is not said with their masks
-    paint      paints them: a source image, the sample's number among the image's, and where
+    strengths  of each type, says how strong those are of which that is not said with their masks
+    paint      paints them, and those of other types: a source image, the sample's number among the
+               image's, and where
     steps      of diffusion that a sample takes one way
     """
 
+    defect: str
     masks: MaskSource
-    strengths: Strengths
+    strengths: Mapping[str, Strengths]
     paint: Callable[[SourceImage, int, Sequence[Placed]], Work[Sample]]
     steps: int
 
     def sample(self, source: SourceImage, number: int, placed: Sequence[Placed]) -> Work[Sample]:
         """One sample with a defect at each of the places."""
-        drawn = self.strengths(source.name, number, len(placed))
-        placed = [
-            one if one.strength is not None else replace(one, strength=own)
-            for one, own in zip(placed, drawn, strict=True)
-        ]
-        return self.paint(source, number, placed)
+        strong = [self._strong(source, number, i, one) for i, one in enumerate(placed)]
+        return self.paint(source, number, strong)
+
+    def _strong(self, source: SourceImage, number: int, instance: int, placed: Placed) -> Placed:
+        if placed.strength is not None:
+            return placed
+        strengths = self.strengths.get(placed.defect or self.defect)
+        wanted = strengths(source.name, number, instance) if strengths else None
+        return replace(placed, strength=wanted)
 
 
 def types_made(engine: Engine, config: SynthesizerConfig) -> list[str]:
@@ -71,6 +79,13 @@ def open_makers(
     if config.like:
         return _like(config.like, config, names)
     examples = {} if masks else read_examples(config.engine or BUNDLED_ENGINE)
+    interval = config.strength or (None if config.engine else BUNDLED_STRENGTH)
+    strengths = {
+        name: Strengths(
+            config.seed, name, interval, examples[name].strengths if name in examples else ()
+        )
+        for name in names
+    }
     makers = {}
     for name in names:
         pipeline = Pipeline(engine, config, name)
@@ -82,28 +97,54 @@ def open_makers(
             band=pipeline.band,
             examples=examples.get(name),
         )
-        known = examples[name].strengths if name in examples else ()
-        interval = config.strength or (None if config.engine else BUNDLED_STRENGTH)
-        strengths = Strengths(config.seed, name, interval, known)
         paint = partial(_painted, pipeline)
-        makers[name] = Maker(own, strengths, paint, len(pipeline.schedule))
+        makers[name] = Maker(name, own, strengths, paint, len(pipeline.schedule))
     return makers
+
+
+def open_mixed(
+    makers: Mapping[str, Maker], config: SynthesizerConfig, shares: Mapping[str, int]
+) -> Maker:
+    """What makes samples with defects of several types, by the makers of each.
+
+    Raises `UsageError` where there are none to mix, and for masks that are not placed.
+    """
+    sources = {n: m.masks for n, m in makers.items() if isinstance(m.masks, PlacedMasks)}
+    if len(sources) < len(makers):
+        raise UsageError("mixed: masks and mask_source say where, but not what; leave them out")
+    if len(shares) < 2:
+        raise UsageError("mixed: needs two types of defect or more")
+    if COMBINED in sources:
+        raise UsageError(f"mixed: a type that is made is named {COMBINED!r}; leave it out")
+    masks = Mixed(sources, shares, config.instances, config.seed)
+    return replace(next(iter(makers.values())), masks=masks)
 
 
 def _painted(
     pipeline: Pipeline, source: SourceImage, number: int, placed: Sequence[Placed]
 ) -> Work[Sample]:
-    masks, strengths = [one.mask for one in placed], [one.strength for one in placed]
-    return pipeline.sample(source, number, masks, strengths=strengths)
+    return pipeline.sample(
+        source,
+        number,
+        [p.mask for p in placed],
+        defects=[p.defect for p in placed],
+        strengths=[p.strength for p in placed],
+    )
 
 
 def _like(folder: Path, config: SynthesizerConfig, names: Iterable[str]) -> dict[str, Maker]:
-    makers, donors = {}, read_donors(folder)
+    donors = read_donors(folder)
     everything = digest_of(donor for own, _ in donors.values() for donor in own)
+    shapes = {
+        name: DonorShapes(own, directed=examples.directed, folder=everything)
+        for name, (own, examples) in donors.items()
+    }
+    names = list(names)
+    strengths = {name: Strengths(config.seed, name, config.strength) for name in names}
+    makers = {}
     for name in names:
-        own, examples = donors[name]
-        shapes = DonorShapes(own, directed=examples.directed, folder=everything)
-        masks = place_shapes(shapes, config, name, seed=config.seed, band=1, examples=examples)
-        strengths = Strengths(config.seed, name, config.strength)
-        makers[name] = Maker(masks, strengths, partial(transplanted, shapes, config), 0)
+        own, examples = shapes[name], donors[name][1]
+        masks = place_shapes(own, config, name, seed=config.seed, band=1, examples=examples)
+        paint = partial(transplanted, shapes, config)
+        makers[name] = Maker(name, masks, strengths, paint, 0)
     return makers

@@ -121,10 +121,9 @@ class Pipeline:
         self._context = max(config.context // manifest.magnify, self.band)
         if defect is None and len(config.defect) == 1:
             defect = config.defect[0].defect_type
-        indices = manifest.prompt_indices(defect)
-        self._prompts = Prompts(*(np.full(1, i, np.int64) for i in indices))
+        self._manifest = manifest
         self.schedule = manifest.steps(config.steps)
-        self.defect = manifest.prompts[indices.defect].name
+        self.defect = manifest.prompts[manifest.prompt_indices(defect).defect].name
 
     def sample(
         self,
@@ -132,15 +131,17 @@ class Pipeline:
         number: int,
         instances: Sequence[Mask],
         seed: int | None = None,
+        *,
+        defects: Sequence[str | None] | None = None,
         strengths: Sequence[float | None] | None = None,
     ) -> Work[Sample]:
         """Paint every instance [H,W] on a good image.
 
         ``seed`` is the sample's own; by default it follows from the job's, the image's name
-        and the sample's number. ``strengths`` are those wanted of the instances, None for as
-        strong as the model paints it (see `defectrt.synthesis.strength`). What could not be
-        painted is left out; a sample is at fault unless every instance shows something. The
-        figures:
+        and the sample's number. ``defects`` are the instances' types, by default, and where one is
+        None, the pipeline's. ``strengths`` are those wanted of the instances, None for as strong
+        as the model paints it (see `defectrt.synthesis.strength`). What could not be painted is
+        left out; a sample is at fault unless every instance shows something. The figures:
 
         tiles          window, candidate, score, visibility, strength, coverage and seam of each
         mask_area      px that were asked for
@@ -157,9 +158,14 @@ class Pipeline:
             seed = sample_seed(self.config.seed, source.name, number)
         canvas = yield Call("paint", lambda: Canvas(source.image))
         tries, rejected, missing = 0, list[str](), 0
-        for instance, wanted in zip(instances, strengths or [None] * len(instances), strict=True):
+        unsaid = [None] * len(instances)
+        for instance, defect, wanted in zip(
+            instances, defects or unsaid, strengths or unsaid, strict=True
+        ):
             for tile in cut(instance, self.window, self._context, self._scale):
-                view, candidates = yield from self._tile(source, canvas, tile, seed, wanted)
+                view, candidates = yield from self._tile(
+                    source, canvas, tile, seed, self._prompts(defect), wanted
+                )
                 tries += len(candidates)
                 rejected += [c.reason for c in candidates if c.reason]
                 best = max(candidates, key=lambda c: (not c.reason, c.score, -c.number))
@@ -183,7 +189,13 @@ class Pipeline:
         )
 
     def _tile(
-        self, source: SourceImage, canvas: Canvas, tile: Tile, seed: int, wanted: float | None
+        self,
+        source: SourceImage,
+        canvas: Canvas,
+        tile: Tile,
+        seed: int,
+        prompts: Prompts,
+        wanted: float | None,
     ) -> Work[tuple[View, list[Candidate]]]:
         """All candidates of one tile, from one inversion of what is there before it."""
         view = yield Call("view", lambda: self._view(canvas.image, tile, wanted))
@@ -199,7 +211,7 @@ class Pipeline:
             for c in range(self.config.candidates)
         )
         candidates = yield tuple(
-            Task(self._candidate(view, inverted, origin, noise, c))
+            Task(self._candidate(view, inverted, origin, noise, c, prompts))
             for c, noise in enumerate(noises)
         )
         return view, candidates
@@ -208,20 +220,31 @@ class Pipeline:
         latent = self.latent.height, self.latent.width
         return View(image, tile, self.config, side=self._side, latent=latent, wanted=wanted)
 
+    def _prompts(self, defect: str | None) -> Prompts:
+        indices = self._manifest.prompt_indices(defect or self.defect)
+        return Prompts(*(np.full(1, i, np.int64) for i in indices))
+
     def _invert(self, view: View) -> Work[_Inverted]:
         z0 = yield Encode(view.pixels[None])
-        path = yield from invert(z0, view.latent_mask, self._prompts, self.schedule)
+        prompts = self._prompts(self.defect)  # of these, no type's own
+        path = yield from invert(z0, view.latent_mask, prompts, self.schedule)
         return _Inverted(z0, path, (yield Decode(z0))[0])
 
     def _candidate(
-        self, view: View, inverted: _Inverted, origin: Floats, noise: Floats, number: int
+        self,
+        view: View,
+        inverted: _Inverted,
+        origin: Floats,
+        noise: Floats,
+        number: int,
+        prompts: Prompts,
     ) -> Work[Candidate]:
         """One try; ``origin`` [3,h,w] is the untouched image, decoded."""
         made = yield from generate(
             inverted.path,
             view.latent_mask,
             noise,
-            self._prompts,
+            prompts,
             self.schedule,
             self.config.background,
         )

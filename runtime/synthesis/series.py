@@ -14,9 +14,11 @@ import cv2
 import numpy as np
 
 from ..config.engine import EngineConfig
+from ..config.job import SynthesizerConfig
 from ..config.series import SeriesConfig
 from ..errors import InputError, NothingDoneError, OutputError
 from ..files import write_directory
+from ..images.given import in_channels
 from ..images.png import encode_png
 from ..images.preview import Shown, shown
 from ..images.reading import read_image
@@ -75,8 +77,10 @@ def series(config: SeriesConfig | None = None, **options: Any) -> list[Grade]:
         raise OutputError(f"{config.out}: already there; choose another --out")
     image = read_image(config.image)
     engine = {name: getattr(config, name) for name in EngineConfig.model_fields}
-    made_with = {"seed": config.seed, "steps": config.steps, "defect": config.defect or ()}
-    with Synthesizer(**engine, **made_with) as synthesizer:
+    wanted_of = SynthesizerConfig(
+        **engine, seed=config.seed, steps=config.steps, defect=config.defect or ()
+    )
+    with Synthesizer(wanted_of) as synthesizer:
         if len(synthesizer.defect_types) > 1:
             raise InputError(f"--defect: one of {', '.join(synthesizer.defect_types)}")
         mask = _mask(config, image, synthesizer)
@@ -152,7 +156,7 @@ def _sheet(
     window = place_window(largest, 2 * _AROUND + max(tight(largest).shape), _AROUND)
 
     def cell(result: Result, grade: Grade) -> Shown:
-        seen = window.crop(shown(np.atleast_3d(result.image), image))
+        seen = window.crop(shown(in_channels(result.image), image))
         enlarged = cv2.resize(seen, (_CELL, _CELL), interpolation=cv2.INTER_CUBIC)
         framed = np.full((_CELL + _CAPTION, _CELL + _GAP, 3), _WHITE)
         framed[:_CELL, :_CELL] = enlarged.reshape(_CELL, _CELL, -1)

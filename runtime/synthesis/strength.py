@@ -93,12 +93,13 @@ class Strengths:
         self._seed = sample_seed(seed, f"strength of {defect_type}", 0)
         self._interval, self._examples = interval, [max(_FAINTEST, one) for one in examples]
 
-    def __call__(self, source: str, number: int, instances: int) -> list[float | None]:
-        """Of every instance of a sample; None is as strong as the model paints it."""
+    def __call__(self, source: str, number: int, instance: int) -> float | None:
+        """Of one instance of a sample; None is as strong as the model paints it."""
         if not self._interval and not self._examples:
-            return [None] * instances
-        rng = np.random.default_rng(sample_seed(self._seed, source, number))
-        return [self._draw(rng) for _ in range(instances)]
+            return None
+        return self._draw(
+            np.random.default_rng([sample_seed(self._seed, source, number), instance])
+        )
 
     def _draw(self, rng: np.random.Generator) -> float:
         """From the distribution in which the next example is to be expected: Student's.

@@ -9,38 +9,36 @@ with defectrt.Synthesizer(defect="scratch") as synthesizer:
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from PIL import Image
 
 from ..closing import Closing
 from ..config.job import SynthesizerConfig
+from ..config.names import COMBINED
 from ..config.synthesis import MAX_STRENGTH
 from ..diffusion.rows import Floats, Rows
 from ..engines.engine import Engine
 from ..engines.loading import batch_size_of, open_engine
 from ..engines.manifest import Manifest
 from ..errors import Cancelled, EngineError, InputError
+from ..images.given import Picture, in_channels, read_given
 from ..images.preview import outlined
-from ..images.reading import read_image, read_picture
-from ..images.types import MAX_PIXELS, Bits, Mask
-from ..masks.reading import as_mask, read_mask
+from ..images.types import Bits, Mask
+from ..masks.reading import given_mask
 from ..masks.source import MaskSource, Placed
-from .maker import Maker, open_makers, types_made
+from .maker import Maker, open_makers, open_mixed, types_made
+from .mixed import type_of_all
 from .pipeline import Sample, SourceImage, memory_of
 from .scheduler import Call, Scheduler, Task, Work
 from .turns import shares_of, turn, type_of
 
-__all__ = ["Result", "State", "Synthesizer", "Workpiece"]
-
-#: An image: an array, a file's path, or a picture of Pillow's.
-Picture: TypeAlias = Bits | str | PathLike[str] | Image.Image
+__all__ = ["Instance", "Result", "State", "Synthesizer", "Workpiece"]
 
 
 @dataclass(frozen=True)
@@ -67,16 +65,26 @@ class Workpiece:
 
 
 @dataclass(frozen=True)
+class Instance:
+    """One defect of a result: its type, where it was asked for and where it is, each [H,W]."""
+
+    defect: str
+    mask: Mask
+    label: Mask
+
+
+@dataclass(frozen=True)
 class Result:
     """An image with a defect; in a notebook it shows itself, and beside it its label.
 
     name, number  of the workpiece, and of the sample among the workpiece's
-    defect        its type
+    defect        its type; ``combined`` if its instances are of several
     seed          the sample's own; with the image and the mask it makes the sample again
     image         of the workpiece's shape and type; the workpiece's own bits outside the band
     label         [H,W], where the defect is
     mask          [H,W], where it was asked for
     band          [H,W], where the image may differ from the workpiece's
+    instances     its defects, in the order of painting
     figures       see `defectrt.synthesis.pipeline.Pipeline.sample`
     fault         why there is no defect, if so; the image is the workpiece's then
     """
@@ -89,11 +97,12 @@ class Result:
     label: Mask
     mask: Mask
     band: Mask
+    instances: tuple[Instance, ...]
     figures: dict[str, Any]
     fault: str | None
 
     def _repr_png_(self) -> bytes:
-        return outlined(_in_channels(self.image), self.label)
+        return outlined(in_channels(self.image), self.label)
 
 
 @dataclass(frozen=True)
@@ -146,6 +155,7 @@ class Synthesizer(Closing):
         try:
             shares = shares_of(config.defect, types_made(self._engine, config))
             self._makers = open_makers(self._engine, config, shares, mask_source)
+            self._mixed = open_mixed(self._makers, config, shares) if config.mixed else None
         except BaseException:
             self._engine.close()
             raise
@@ -245,6 +255,13 @@ class Synthesizer(Closing):
             raise InputError(
                 f"workpiece {workpiece.source.name!r}: like has masks of its own; leave mask out"
             )
+        if self._mixed and not workpiece.defect:
+            if workpiece.mask is not None:
+                raise InputError(
+                    f"workpiece {workpiece.source.name!r}: mixed has masks of its own; leave mask "
+                    "out, or say which defect it is for"
+                )
+            return (yield from self._made(workpiece, number, COMBINED, self._mixed))
         defect = workpiece.defect or type_of(
             self._turn, self.config.seed, workpiece.source.name, number
         )
@@ -253,13 +270,15 @@ class Synthesizer(Closing):
                 f"workpiece {workpiece.source.name!r}: {defect!r} is not made here, but "
                 f"{', '.join(self._makers)}"
             )
-        maker = self._makers[defect]
+        return (yield from self._made(workpiece, number, defect, self._makers[defect]))
+
+    def _made(self, workpiece: _Checked, number: int, defect: str, maker: Maker) -> Work[Result]:
         try:
             placed = yield Call("masks", lambda: _placed(workpiece, maker, number))
         except InputError as fault:
             return workpiece.without(number, defect, str(fault))
         sample = yield from maker.sample(workpiece.source, number, placed)
-        return workpiece.result(sample, defect, [instance.mask for instance in placed])
+        return workpiece.result(sample, defect, placed)
 
 
 def _named(image: Picture, place: int) -> Workpiece:
@@ -269,27 +288,11 @@ def _named(image: Picture, place: int) -> Workpiece:
 
 def _placed(workpiece: _Checked, maker: Maker, number: int) -> list[Placed]:
     if workpiece.mask is not None:
-        return [Placed(workpiece.mask, {"from": "given"}, workpiece.strength)]
+        return [Placed(workpiece.mask, {"from": "given"}, strength=workpiece.strength)]
     placed = maker.masks(workpiece.source.name, workpiece.source.image, number)
     if workpiece.strength is None:
         return placed
     return [replace(one, strength=workpiece.strength) for one in placed]
-
-
-def _array(image: Picture) -> Any:
-    """What a file or a picture of Pillow's holds, grey as [H,W]; all else as it is."""
-    if isinstance(image, str | PathLike):
-        bits = read_image(Path(image))
-    elif isinstance(image, Image.Image):
-        bits = read_picture(image)
-    else:
-        return image
-    return bits[..., 0] if bits.shape[2] == 1 else bits
-
-
-def _in_channels(image: Bits) -> Bits:
-    """[H,W,C] of [H,W] too."""
-    return image[..., None] if image.ndim == 2 else image
 
 
 def _checked(workpiece: Workpiece) -> _Checked | InputError:
@@ -305,45 +308,35 @@ class _Checked:
 
     def __init__(self, workpiece: Workpiece) -> None:
         """Raises `InputError` for what is no image, or no mask for it."""
-        image, mask, name = _array(workpiece.image), workpiece.mask, workpiece.name
+        mask, name = workpiece.mask, workpiece.name
         if isinstance(workpiece.image, str | PathLike) and not name:
             name = Path(workpiece.image).name
-        if not isinstance(image, np.ndarray) or image.dtype not in (np.uint8, np.uint16):
-            found = getattr(image, "dtype", type(image).__name__)
-            raise InputError(
-                f"workpiece {name!r}: an image is an array of uint8 or uint16, not {found}"
-            )
-        self._shape = image.shape
-        full = _in_channels(image)
-        if full.ndim != 3 or full.shape[2] not in (1, 2, 3, 4) or not full.size:
-            raise InputError(
-                f"workpiece {name!r}: an image is [H,W] or [H,W,C] with 1 to 4 channels, "
-                f"not {list(image.shape)}"
-            )
-        if full.shape[0] * full.shape[1] > MAX_PIXELS:
-            raise InputError(f"workpiece {name!r}: more than {MAX_PIXELS // 1_000_000} megapixels")
+        image = read_given(workpiece.image, f"workpiece {name!r}")
+        self._shape, full = image.shape, in_channels(image)
         self.source, self.defect, self.mask = SourceImage(name, full), workpiece.defect, None
         self.strength = workpiece.strength
         if self.strength is not None and not 0 < self.strength <= MAX_STRENGTH:
             raise InputError(
                 f"workpiece {name!r}: strength {self.strength}: above 0 and up to {MAX_STRENGTH}"
             )
-        if isinstance(mask, str | PathLike):
-            self.mask = read_mask(Path(mask), full.shape[:2])
-        elif mask is not None:
-            self.mask = as_mask(mask, full.shape[:2], f"workpiece {name!r}")
+        if mask is not None:
+            self.mask = given_mask(mask, (full.shape[0], full.shape[1]), f"workpiece {name!r}")
 
-    def result(self, sample: Sample, defect: str, instances: list[Mask]) -> Result:
-        """A sample as the caller sees it."""
+    def result(self, sample: Sample, defect: str, placed: Sequence[Placed]) -> Result:
+        """A sample as the caller sees it; instances without a type are of ``defect``."""
+        instances = tuple(
+            Instance(p.defect or defect, p.mask, p.mask & sample.label) for p in placed
+        )
         return Result(
             name=self.source.name,
             number=sample.number,
-            defect=defect,
+            defect=type_of_all(instance.defect for instance in instances),
             seed=sample.seed,
             image=sample.image.reshape(self._shape),
             label=sample.label,
-            mask=np.logical_or.reduce(instances),
+            mask=np.logical_or.reduce([instance.mask for instance in instances]),
             band=sample.band,
+            instances=instances,
             figures=sample.figures,
             fault=sample.fault,
         )
@@ -353,7 +346,7 @@ class _Checked:
         nothing = np.zeros(self._shape[:2], bool)
         image = self.source.image.copy().reshape(self._shape)
         name = self.source.name
-        return Result(name, number, defect, 0, image, nothing, nothing, nothing, {}, fault)
+        return Result(name, number, defect, 0, image, nothing, nothing, nothing, (), {}, fault)
 
 
 class _Watched(Closing):

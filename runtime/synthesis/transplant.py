@@ -9,7 +9,7 @@ only made such a change look less like its example (``docs/decisions/0020-like.m
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import ceil, hypot
@@ -118,6 +118,7 @@ def read_donors(folder: Path) -> dict[str, tuple[list[Donor], Examples]]:
                 [strength_in(image, mask) for image, mask, _ in own],
                 directed=runs_one_way([p.shape for _, m, _ in own for p in pieces(m, _APART)]),
                 places=look((image, mask) for image, mask, _ in own),
+                instances=[1],
             ),
         )
         for name, own in found.items()
@@ -187,19 +188,22 @@ class DonorShapes:
 
 
 def transplanted(
-    shapes: DonorShapes,
+    shapes: Mapping[str, DonorShapes],
     config: SynthesisConfig,
     source: SourceImage,
     number: int,
     placed: Sequence[Placed],
 ) -> Work[Sample]:
-    """A sample of transplanted defects; the label is where the example's own mask came to lie."""
+    """A sample of transplanted defects; the label is where the example's own mask came to lie.
+
+    ``shapes`` are those of each type of defect that was placed.
+    """
     sample: Sample = yield Call("paint", partial(_paint, shapes, config, source, number, placed))
     return sample
 
 
 def _paint(
-    shapes: DonorShapes,
+    shapes: Mapping[str, DonorShapes],
     config: SynthesisConfig,
     source: SourceImage,
     number: int,
@@ -211,7 +215,7 @@ def _paint(
     label, band = np.zeros((2, *image.shape[:2]), bool)
     strengths = [0.0]
     for instance in placed:
-        _, change = shapes.again(instance.record)
+        _, change = shapes[str(instance.defect)].again(instance.record)
         y, x = (start - _AROUND for start in instance.record["corner"])
         part = np.s_[max(0, y) : y + change.shape[0], max(0, x) : x + change.shape[1]]
         change = change[max(0, -y) :, max(0, -x) :]

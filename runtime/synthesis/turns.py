@@ -78,10 +78,6 @@ class Turns:
             for name in dict.fromkeys(t[(start + number) % len(t)] for t in self._turns):
                 yield number, name
 
-    def requested(self) -> Counter[str]:
-        """Samples of each type."""
-        return Counter(name for index in range(len(self._starts)) for _, name in self.of(index))
-
 
 def _key(seed: int, source: str) -> bytes:
     """A number for an image, evenly spread; also of names that are no text."""

@@ -12,8 +12,11 @@ from PIL import Image
 from support.outputs import records, save
 from support.program import command_line
 
+import defectrt
+from defectrt.errors import InputError
 from defectrt.export import learn as module
 from defectrt.export.learn import PLAN, SHEET, learn
+from defectrt.files import sha256_of
 from defectrt.masks.examples import read_examples
 from defectrt.training.bundled import BUNDLED_RUN, open_base
 from defectrt.training.models.stable_diffusion import SIZES, new_model, open_model
@@ -53,7 +56,7 @@ def small(filled_graphs, monkeypatch, tmp_path_factory):
 
 
 def test_an_engine_a_plan_and_a_sheet(data, tmp_path, capfd):
-    out = learn(data / "defects", data / "good", tmp_path / "e", steps=2, preview_every=0)
+    out = learn(data / "defects", data / "good", out=tmp_path / "e", steps=2, preview_every=0)
     told = capfd.readouterr().err
     assert "pit: 2 of 6" not in told
     assert "pit: 1 of 6 examples are held back" in told
@@ -81,10 +84,10 @@ def test_the_same_call_goes_on_after_a_stop(data, tmp_path, monkeypatch):
 
     options = {"steps": 2, "preview_every": 0, "quiet": True}
     with patch.object(module, "build", stopped), pytest.raises(KeyboardInterrupt):
-        learn(data / "defects", data / "good", tmp_path / "e", **options)
+        learn(data / "defects", data / "good", out=tmp_path / "e", **options)
     monkeypatch.setattr(module, "train", stopped)  # it is not trained again
     monkeypatch.setattr(module, "sheet", lambda rows: b"")
-    learn(data / "defects", data / "good", tmp_path / "e", **options)
+    learn(data / "defects", data / "good", out=tmp_path / "e", **options)
     assert (tmp_path / "e" / "engine.json").is_file()
 
 
@@ -104,6 +107,73 @@ def test_masks_that_are_missing_are_proposed_and_said(data, tmp_path):
     assert f"pit, {len(masks) - 1} of {len(masks)} masks are proposed; look at them" in (
         plan.survey.warnings
     )
+
+
+def read(path):
+    return np.asarray(Image.open(path))
+
+
+def test_arrays_pictures_and_paths_are_learned_from_as_a_folder_is(data, tmp_path):
+    folder, out = data / "defects", tmp_path / "e"
+    pits = [
+        (read(folder / "pit" / f"{i}.png"), read(folder / "pit" / f"{i}_mask.png"))
+        for i in range(6)
+    ]
+    lines = [
+        (folder / "line" / "0.png", folder / "line" / "0_mask.png"),
+        (Image.open(folder / "line" / "1.png"), read(folder / "line" / "1_mask.png") > 0),
+    ]
+    goods = [data / "good" / "0.png", read(data / "good" / "1.png"), surface(102)]
+    options = {"steps": 2, "preview_every": 0, "quiet": True, "device": "cpu"}
+    whole, _ = module._read(folder, data / "good", None, quiet=True)
+    given, _ = module._read({"line": lines, "pit": pits}, goods, None, quiet=True)
+    for one, other in zip(sorted(whole, key=of_type), sorted(given, key=of_type), strict=True):
+        assert one.defect_type == other.defect_type
+        np.testing.assert_array_equal(one.image, other.image)
+        np.testing.assert_array_equal(one.mask, other.mask)
+    listed = [(*pit, "pit") for pit in pits] + [(*line, "line") for line in lines]
+    assert defectrt.learn(listed, goods, out=str(out), **options) == out
+    assert {n: len(e.masks()) for n, e in read_examples(out).items()} == {"pit": 6, "line": 2}
+    plan = json.loads((tmp_path / "e-run" / PLAN).read_text())
+    assert plan["held_out"] == ["pit/3"]
+    run = json.loads((tmp_path / "e-run" / "run.json").read_text())
+    hashes = {entry["name"]: entry["sha256"] for entry in run["dataset"]}
+    assert hashes["line/0.png"] == sha256_of(folder / "line" / "0.png")
+    assert len(set(hashes.values())) == len(hashes) == 10
+
+
+def of_type(sample):
+    return sample.defect_type
+
+
+def test_examples_without_a_type_are_called_defect(data):
+    folder = data / "defects" / "pit"
+    samples, _ = module._read(
+        [(folder / "0.png", folder / "0_mask.png")], data / "good", None, quiet=True
+    )
+    assert {sample.defect_type for sample in samples} == {"defect", "good"}
+
+
+PICTURE, MASK = np.zeros((8, 8), np.uint8), np.eye(8, dtype=bool)
+
+
+@pytest.mark.parametrize(
+    ("defects", "good", "said"),
+    [
+        ([PICTURE], [PICTURE], r"defects, defect 0: expected \(image, mask\) or"),
+        ([(PICTURE, MASK, "good")], [PICTURE], "'good' cannot be the name of a type"),
+        ({"a/b": [(PICTURE, MASK)]}, [PICTURE], "'a/b' cannot be the name of a type"),
+        ([(PICTURE / 2, MASK)], [PICTURE], "defect 0: an image is an array of uint8 or uint16"),
+        ([(PICTURE, MASK[1:])], [PICTURE], r"defect 0: the mask is \[7, 8\]"),
+        ([(PICTURE, MASK)], ["none.png"], "none.png"),
+        ([(PICTURE, MASK)], None, "defects: has no good images"),
+        ([], [PICTURE], "defects: shows no defects"),
+    ],
+)
+def test_what_no_examples_are(tmp_path, defects, good, said):
+    with pytest.raises(InputError, match=said):
+        learn(defects, good, out=tmp_path / "e")
+    assert not list(tmp_path.glob("e*"))
 
 
 @pytest.mark.parametrize(

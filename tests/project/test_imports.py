@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
 from pathlib import Path
 
@@ -111,6 +112,9 @@ GROUND = {
 }
 #: What only leads in: it is loaded by name, or starts the program.
 DOORS = {"__init__", "__main__"}
+#: The way into the package also names functions of the layers above; what it imports of them, only
+#: type checkers see.
+FRONT_DOOR = Path("__init__.py")
 ALL_ROOMS = [(layer, room) for layer, rooms in ROOMS.items() for room in rooms]
 MAY_USE = {
     "runtime": {"runtime"},
@@ -143,8 +147,21 @@ def imported(source: str, package: str) -> set[str]:
     return names
 
 
+def without_types(source: str) -> str:
+    """A module without what stands under ``if TYPE_CHECKING``."""
+    tree = ast.parse(source)
+    tree.body = [
+        node
+        for node in tree.body
+        if not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+    ]
+    return ast.unparse(tree)
+
+
 def faults(layer: str, source: str, path: Path = Path("module.py")) -> list[str]:
     """Imports of a module that it may not have; path is where it lies in its layer."""
+    if layer == "runtime" and path == FRONT_DOOR:
+        source = without_types(source)
     folder, name_of_module = ".".join(path.parent.parts), path.name
     package, extra = LAYERS[layer]
     allowed = RUNTIME_PACKAGES | extra if layer != "kernels" else extra
@@ -193,6 +210,34 @@ def test_only_the_module_of_a_backend_imports_its_packages():
     assert not faults("runtime", "import torch", Path("aoti_engine.py"))
     assert faults("runtime", "import tensorrt", Path("aoti_engine.py"))
     assert faults("runtime", "import torch", Path("engine.py"))
+
+
+def test_the_front_door_names_what_is_above_for_type_checkers_alone():
+    line = "if TYPE_CHECKING:\n    from .export.learn import learn\n"
+    assert not faults("runtime", line, FRONT_DOOR)
+    assert faults("runtime", line, Path("doctor.py"))
+    assert faults("runtime", "from .export.learn import learn", FRONT_DOOR)
+
+
+@pytest.mark.slow
+def test_the_package_opens_without_the_layers_above_and_says_what_they_need():
+    program = """
+import sys, defectrt
+assert "learn" in dir(defectrt) and "synthesize" in dir(defectrt)
+defectrt.JobConfig, defectrt.synthesize
+above = [m for m in sys.modules if m.startswith(("defectrt.training", "defectrt.export", "torch"))]
+assert not above, above
+sys.modules["torch"] = None
+from defectrt import *
+try:
+    learn("defects", out="engine")
+except defectrt.errors.MissingExtraError as error:
+    print(error)
+"""
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert told.returncode == 0, told.stderr
+    assert "needs the package torch" in told.stdout
+    assert "pip install 'defectrt[export]'" in told.stdout
 
 
 @pytest.mark.parametrize(

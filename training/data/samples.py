@@ -2,36 +2,51 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from defectrt.config.names import is_name
 from defectrt.errors import InputError
 from defectrt.files import sha256_of
+from defectrt.images.given import Picture, in_channels, read_given
 from defectrt.images.reading import image_size, read_image
 from defectrt.images.types import Bits, Mask, without_alpha
-from defectrt.masks.reading import MaskRule, from_value, read_masks, unsmeared
+from defectrt.masks.reading import MaskRule, from_value, given_mask, read_masks, unsmeared
 
 from .layouts import GOOD, Item, Tree
 
 __all__ = [
     "GOOD",
     "Cache",
+    "Defects",
+    "Example",
     "Sample",
     "Stored",
     "check_item",
     "checked",
+    "given_defects",
+    "given_good",
     "mask_of",
     "read_good",
     "read_pairs",
     "stored",
 ]
+
+
+#: Where a defect is: an array [H,W] or a file's path.
+GivenMask: TypeAlias = ArrayLike | str | PathLike[str]
+#: The type of examples that come without one.
+_UNNAMED = "defect"
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,6 +197,70 @@ def checked(items: Sequence[Item], rule: MaskRule, cache: Cache | None = None) -
         raise InputError("\n".join(faults))
     cache = cache or Cache()
     return [stored(item, rule, cache) for item in items]
+
+
+#: An image with a defect, and where it is; of which type, a third may say.
+Example: TypeAlias = tuple[Picture, GivenMask] | tuple[Picture, GivenMask, str]
+#: Examples of one type, or of several by name.
+Defects: TypeAlias = Sequence[Example] | Mapping[str, Sequence[Example]]
+
+
+def given_defects(defects: Defects) -> list[Sample]:
+    """Samples of images that a program holds, or of files that it names; a type's in order.
+
+    An example without a type is of the type that its key says, or else ``defect``. Raises
+    `InputError` for what is no image with a mask, and for what cannot be the name of a type.
+    """
+    by_name = defects if isinstance(defects, Mapping) else {_UNNAMED: defects}
+    return [
+        _given_defect(example, name, place)
+        for name, examples in by_name.items()
+        for place, example in enumerate(examples)
+    ]
+
+
+def given_good(good: Iterable[Picture]) -> list[Sample]:
+    """Samples of good images that a program holds, or of files that it names."""
+    cache = Cache()
+    return [
+        checked([Item(Path(image), str(image), GOOD)], unsmeared, cache)[0]
+        if isinstance(image, str | PathLike)
+        else _given(image, None, GOOD, place)
+        for place, image in enumerate(good)
+    ]
+
+
+def _given_defect(example: Example, name: str, place: int) -> Sample:
+    if not isinstance(example, tuple | list) or len(example) not in (2, 3):
+        raise InputError(
+            f"defects, {name} {place}: expected (image, mask) or (image, mask, type), not "
+            f"{type(example).__name__}"
+        )
+    image, mask, *rest = example
+    name = rest[0] if rest else name
+    if not isinstance(name, str) or not is_name(name) or name == GOOD:
+        raise InputError(f"defects, {place}: {name!r} cannot be the name of a type of defect")
+    return _given(image, mask, name, place)
+
+
+def _given(image: Picture, mask: GivenMask | None, name: str, place: int) -> Sample:
+    """One sample; a file's name is its own, all else is named by its place."""
+    what = f"{name} {place}"
+    rgb = _rgb(in_channels(read_given(image, what)))
+    size = rgb.shape[0], rgb.shape[1]
+    where = np.zeros(size, bool) if mask is None else given_mask(mask, size, what)
+    if isinstance(image, str | PathLike):
+        return Sample(Path(image), name, rgb, where)
+    return _Held(Path(str(place)), name, rgb, where)
+
+
+class _Held(Sample):
+    """A sample that lies in no file."""
+
+    def sha256(self) -> str:
+        """Hash of the image itself."""
+        head = f"{self.image.dtype} {self.image.shape}\n".encode()
+        return hashlib.sha256(head + self.image.tobytes()).hexdigest()
 
 
 def _rgb(image: Bits) -> Bits:

@@ -101,12 +101,14 @@ def examples_of(samples: Sequence[Sample], window: int, found: Survey) -> Exampl
 
     They are not turned if the surface has a direction, nor if they themselves run one way.
     """
-    masks = [mask for sample in samples for mask in _instances(sample, window)]
+    found_in = [_instances(sample, window) for sample in samples]
+    masks = [mask for own in found_in for mask in own]
     return Examples.of(
         masks,
         [strength_in(sample.image, sample.mask) for sample in samples],
         directed=found.directed or runs_one_way(masks),
         places=look((sample.image, sample.mask) for sample in samples),
+        instances=[len(own) for own in found_in],
     )
 
 

@@ -158,7 +158,7 @@ def test_synthesize_speaks_to_eyes_and_machines(engine, parts, tmp_path):
         (["--within", "none"], 3, "none: no such region; give a folder, an image, or"),
         (["--legal", "none.png"], 2, "legal and forbidden need golden"),
         (["--shape", "scrach"], 2, "shape 'scrach': one of blob, crack"),
-        (["--instances", "0"], 2, "instances: input should be greater than or equal to 1, not 0"),
+        (["--instances", "0"], 2, "instances: from low to high, 1 to 100"),
     ],
 )
 def test_one_clear_message_and_the_right_code(engine, parts, tmp_path, words, code, message):

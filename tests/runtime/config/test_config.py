@@ -51,7 +51,8 @@ JOBS = [
         mask_scale=(0.5, 2),
         mask_min_area=5,
         size=(8, 20.5),
-        instances=3,
+        instances=(2, 5),
+        mixed=True,
         golden="one.png",
         legal="legal.png",
         forbidden="not.png",
@@ -142,7 +143,7 @@ def words_of(values):
             words.append(flag if value else f"--no-{flag[2:]}")
         elif isinstance(value, dict):
             words += [word for name, text in value.items() for word in (flag, f"{name}={text}")]
-        elif key in ("mask_scale", "size"):
+        elif key in ("instances", "mask_scale", "size"):
             words += [flag, ",".join(map(str, value))]
         elif isinstance(value, list):
             words += [word for item in value for word in (flag, item)]

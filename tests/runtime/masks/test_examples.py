@@ -37,7 +37,7 @@ ANY = Places(low=0.0, high=1e3, at_frame=True)
 
 
 def examples(*masks):
-    return Examples.of(masks, [0.5], directed=False, places=ANY)
+    return Examples.of(masks, [0.5], directed=False, places=ANY, instances=[1])
 
 
 def drawn(shapes, count=200, seed=0):
@@ -113,7 +113,7 @@ def test_the_file_keeps_the_masks(tmp_path):
     mask = np.zeros((9, 20), bool)
     mask[2:5, 3:17] = True
     mask[3, 8] = False
-    line = Examples.of([bar()], [0.5], directed=True, places=ANY)
+    line = Examples.of([bar()], [0.5], directed=True, places=ANY, instances=[1])
     write_examples(tmp_path, {"pit": examples(mask, disc()), "line": line})
     read = read_examples(tmp_path)
     assert (read["line"], read["pit"].directed) == (line, False)
@@ -138,7 +138,7 @@ GOOD = {"height": 2, "width": 3, "bits": "/A=="}
     ],
 )
 def test_a_file_that_is_not_what_it_should_be(tmp_path, change, said):
-    rest = {"strengths": [0.5], "directed": False, "places": ANY.model_dump()}
+    rest = {"strengths": [0.5], "directed": False, "places": ANY.model_dump(), "instances": [1]}
     pit = {"shapes": [GOOD | change], **rest}
     text = json.dumps({"pit": pit})
     (tmp_path / SHAPES_FILE).write_text(text)

@@ -95,7 +95,8 @@ def test_masks_lie_where_the_examples_do_unless_anywhere_is_asked_for(
     name = engine.manifest.defect_types[0]
     nowhere = Places(low=1e2, high=1e3, at_frame=False)
     disc = np.ones((5, 5), bool)
-    write_examples(directory, {name: Examples.of([disc], [0.5], directed=False, places=nowhere)})
+    told = Examples.of([disc], [0.5], directed=False, places=nowhere, instances=[1])
+    write_examples(directory, {name: told})
     options = {"engine": directory, "defect": name, "quiet": True}
     summary = synthesize(parts[0], tmp_path / "out", within=within, **options)
     assert (summary.kept == 0) == (within is None)

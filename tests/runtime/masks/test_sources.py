@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
@@ -17,9 +18,11 @@ from defectrt.errors import InputError, NothingDoneError, PartialError, UsageErr
 from defectrt.images.reading import read_image
 from defectrt.masks import sources
 from defectrt.masks.bank import read_bank, transplant
+from defectrt.masks.examples import Examples
 from defectrt.masks.folder import MaskFolder
 from defectrt.masks.pieces import pieces
 from defectrt.masks.placement import paste
+from defectrt.masks.places import Places
 from defectrt.masks.reading import read_mask
 from defectrt.masks.regions import Region
 from defectrt.masks.shapes import draw_shape
@@ -113,6 +116,48 @@ def test_the_record_of_a_drawn_mask_makes_it_again():
             np.testing.assert_array_equal(instance.mask, paste(shape, r["corner"], IMAGE.shape[:2]))
 
 
+def counts_of(source, samples=60):
+    """How many samples have each number of instances."""
+    return Counter(len(source("7.png", IMAGE, sample)) for sample in range(samples))
+
+
+@pytest.mark.parametrize("drawn", ["drawn", "bank", "perlin"])
+def test_every_number_of_instances_that_was_asked_for_is_as_frequent(bank, drawn):
+    source = source_of(size=(4, 8), instances="1,3", **options_of(bank)[drawn])
+    found = counts_of(source)
+    assert set(found) == {1, 2, 3}
+    assert min(found.values()) >= 10
+    assert source.record()["instances"] == (1, 3)
+
+
+def test_without_a_number_there_are_as_many_as_the_examples_show():
+    places = Places(low=0.0, high=1e3, at_frame=True)
+    disc = np.ones((3, 3), bool)
+    own = Examples.of([disc], directed=False, places=places, instances=[1, 4, 4, 4])
+
+    def source(**options):
+        config = MaskConfig(**options)
+        return open_masks(config, "hole", window=64, seed=0, band=2, examples=own)
+
+    found = counts_of(source())
+    assert set(found) == {1, 4}
+    assert 0.6 < found[4] / found.total() < 0.9
+    assert counts_of(source(shape="blob", size=(3, 3))) == found
+    assert set(counts_of(source(instances=2))) == {2}
+
+
+def test_where_not_all_have_room_there_are_as_many_as_fit_but_the_least():
+    small = np.full((16, 40), 128, np.uint8)[..., None]
+
+    def found(instances):
+        source = source_of("hole", size=(6, 6), margin=0, instances=instances)
+        return {len(source("7.png", small, sample)) for sample in range(20)}
+
+    assert {2} < found((1, 9)) <= {1, 2, 3}
+    with pytest.raises(InputError, match=r"7.png: no place for mask \d whole inside its region"):
+        found((4, 9))
+
+
 @pytest.mark.slow
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -168,9 +213,9 @@ def test_regions_are_told_once_an_image_and_forgotten_with_it(monkeypatch):
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda k: source("7.png", images[k % 2], k), range(20)))
     assert region.calls == 2
-    assert len(source._regions._known) == 2
+    assert len(source.region._known) == 2
     del images[0]
-    assert len(source._regions._known) == 1
+    assert len(source.region._known) == 1
 
 
 def test_a_region_that_cannot_be_told_is_asked_for_once(monkeypatch):
@@ -245,7 +290,11 @@ def test_given_masks_lie_in_their_region_or_the_image_is_out(tmp_path):
         ({"within": "foreground", "golden": "g", "legal": "l"}, "within and golden exclude"),
         ({"golden": "g"}, "golden needs legal, forbidden or both"),
         ({"forbidden": "f"}, "legal and forbidden need golden"),
-        ({"instances": 0}, "instances: .*greater than or equal to 1, not 0"),
+        ({"instances": 0}, "instances: from low to high, 1 to 100"),
+        ({"instances": (3, 2)}, "instances: from low to high, 1 to 100"),
+        ({"instances": "1,101"}, "instances: from low to high, 1 to 100"),
+        ({"instances": "some"}, "instances: write a number or LOW,HIGH, as in 1,3, not 'some'"),
+        ({"instances": 1.5}, "instances: write a number or LOW,HIGH, as in 1,3, not 1.5"),
         ({"masks": "a", "instances": 2}, "a folder of masks decides for itself"),
         ({"mask_scale": (2, 1)}, "mask_scale: from low to high"),
         ({"mask_min_area": 0}, "mask_min_area: .*greater than or equal to 1, not 0"),

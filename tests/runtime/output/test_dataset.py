@@ -37,7 +37,7 @@ def opened(out, job=None, *, category="parts", defect="spot", wait=False):
 def add(dataset, image, number=0, state="kept"):
     source, record = f"{image}.png", {"source": f"{image}.png", "sample": number}
     if state == "kept":
-        record = dataset.write(f"{image}{number}", "spot", IMAGE, LABEL, LABEL) | record
+        record = dataset.write(f"{image}{number}", "spot", IMAGE, LABEL, [LABEL]) | record
     entry = JournalEntry(image, number, "spot", source, state, "none", record=record)
     dataset.settle(entry)
 
@@ -119,7 +119,7 @@ def test_the_journal_is_on_disk_when_a_sample_is_settled(tmp_path):
 
 def test_a_sample_counts_only_in_the_journal(tmp_path):
     dataset = opened(tmp_path / "out")
-    dataset.write("a0", "spot", IMAGE, LABEL, LABEL)
+    dataset.write("a0", "spot", IMAGE, LABEL, [LABEL])
     dataset.journal.close()
     assert not kept(opened(tmp_path / "out"))
 

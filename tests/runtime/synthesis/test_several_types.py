@@ -8,11 +8,13 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from PIL import Image
 from support.fake_engine import FakeEngine
 from support.outputs import dataset_of, records, save
 from support.program import command_line
 
 from defectrt.errors import Cancelled, InputError, OutputError, UsageError
+from defectrt.images.reading import read_image
 from defectrt.synthesis.job import synthesize
 
 pytestmark = pytest.mark.slow
@@ -199,9 +201,47 @@ def test_one_image_is_enough(make, engine, good, tmp_path):
         synthesize(good / "3.png", engine=engine, refine="none", defect="crack", quiet=True)
 
 
-def test_pictures_in_memory_are_for_the_synthesizer(good):
-    with pytest.raises(UsageError, match=r"images: a path.*Synthesizer"):
-        synthesize([np.zeros((4, 4), np.uint8)], quiet=True)
+def test_images_in_memory_are_made_as_those_of_a_folder(make, engine, good, tmp_path):
+    deep = np.random.default_rng(3).integers(30_000, 40_000, (50, 60, 3)).astype(np.uint16)
+    pictures = [good / "3.png", deep, Image.open(good / "5.png")]
+
+    def run(out, **options):
+        return synthesize(
+            pictures, tmp_path / out, engine=engine, refine="none", quiet=True, **options
+        )
+
+    assert run("out", defect="crack").kept == 3
+    told = {r["source"]: r for r in records(tmp_path / "out")}
+    assert set(told) == {"3.png", "000001.png", "000002.png"}
+    kept = read_image(tmp_path / "out" / told["000001.png"]["good"])
+    np.testing.assert_array_equal(kept, deep)
+    (same,) = [r for r in records(make("whole", "crack")[0]) if r["source"] == "3.png"]
+    image, other = tmp_path / "out" / told["3.png"]["image"], tmp_path / "whole" / same["image"]
+    assert image.read_bytes() == other.read_bytes()
+    assert run("out", defect="crack").made == 0
+    pictures[1] = deep + 1
+    with pytest.raises(InputError, match=r"000001.png: changed since samples were made"):
+        run("out", defect="crack")
+    assert run("out", defect="crack", redo=True).made == 1
+
+
+@pytest.mark.parametrize(
+    ("images", "options", "error", "said"),
+    [
+        ([np.zeros((4, 4), np.uint8)], {}, UsageError, "nothing lies beside images in memory"),
+        ([np.zeros((4, 4))], {"out": "out"}, InputError, "image 0: an image is an array of uint8"),
+        (["a/0.png", "b/0.png"], {"out": "out"}, UsageError, "two images are called 0.png"),
+        (["a/0.webp"], {"out": "out"}, InputError, "0.webp: not called like an image"),
+        ([], {"out": "out"}, InputError, "holds no images"),
+    ],
+)
+def test_what_no_images_in_memory_are(engine, tmp_path, monkeypatch, images, options, error, said):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a/0.png", "b/0.png", "a/0.webp"):
+        save(tmp_path / name, np.full((20, 20), 9, np.uint8))
+    with pytest.raises(error, match=said):
+        synthesize(images, engine=engine, quiet=True, **options)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_journal_of_one_folder_is_no_image_of_the_next(make, engine, good, tmp_path):

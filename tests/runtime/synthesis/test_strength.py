@@ -108,7 +108,7 @@ def test_examples_of_an_engine_say_how_strong(fake, fake_engine, tmp_path):
     disc = np.ones((5, 5), bool)
     anywhere = Places(low=0.0, high=10.0, at_frame=True)
     told = {
-        name: Examples.of([disc], strengths, directed=False, places=anywhere)
+        name: Examples.of([disc], strengths, directed=False, places=anywhere, instances=[1])
         for name, strengths in (("spot", [0.3] * 40), ("other", [0.9]))
     }
     write_examples(directory, told)
@@ -121,23 +121,24 @@ def test_examples_of_an_engine_say_how_strong(fake, fake_engine, tmp_path):
 
 
 def test_without_examples_or_an_interval_it_is_as_the_model_paints_it():
-    assert Strengths(0, "spot")("a", 0, 2) == [None, None]
+    assert Strengths(0, "spot")("a", 0, 1) is None
 
 
 def test_draws_depend_on_seed_type_image_and_number_alone():
-    def draw(seed=0, name="spot", source="a", number=0):
-        return Strengths(seed, name, (0.1, 0.9))(source, number, 2)
+    def draw(seed=0, name="spot", source="a", number=0, instance=0):
+        return Strengths(seed, name, (0.1, 0.9))(source, number, instance)
 
     assert draw() == draw()
     different = [draw(), draw(1), draw(name="hole"), draw(source="b"), draw(number=1)]
-    assert len({tuple(one) for one in different}) == 5
+    different.append(draw(instance=1))
+    assert len(set(different)) == 6
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 50])
 def test_the_fewer_the_examples_the_wider_they_are_drawn(count):
     known = [0.4 + 0.04 * (i % 3 - 1) for i in range(count)]
     strengths = Strengths(0, "spot", None, known)
-    low, middle, high = np.percentile([strengths("a", n, 1)[0] for n in range(1000)], [10, 50, 90])
+    low, middle, high = np.percentile([strengths("a", n, 0) for n in range(1000)], [10, 50, 90])
     assert middle == pytest.approx(np.exp(np.mean(np.log(known))), rel=0.06)
     assert {1: 2.5, 2: 1.5, 5: 1.3, 50: 1.25}[count] < high / low < {1: 6.5, 2: 2.0}.get(count, 1.5)
 

@@ -150,7 +150,9 @@ def test_what_the_manifest_says(go, parts, fake_engine):
     assert r["good"] == "parts/train/good/001.png"
     assert (r["source"], r["sample"]) == ("1.png", 1)
     sha256 = hashlib.sha256((parts[1] / "1_mask.png").read_bytes()).hexdigest()
-    assert r["masks"] == [{"from": "folder", "file": "1_mask.png", "sha256": sha256}]
+    assert r["masks"] == [
+        {"defect": "spot", "from": "folder", "file": "1_mask.png", "sha256": sha256}
+    ]
     for key, path in (
         ("source_sha256", parts[0] / "1.png"),
         ("engine", fake_engine[0] / "engine.json"),

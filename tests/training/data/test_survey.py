@@ -91,6 +91,14 @@ def test_shapes_are_not_turned_if_the_examples_run_one_way(samples, directed):
     assert len(examples.masks()) == len(samples)
 
 
+def test_the_examples_say_how_many_there_are_in_a_picture():
+    one, two = spot(seed=0), spot(seed=1)
+    two.mask[90:98, 90:98] = True
+    samples = [one, two, spot(seed=2)]
+    examples = examples_of(samples, 96, survey([*samples, good(surface(99))], 96, 4))
+    assert (examples.instances, len(examples.masks())) == ([1, 2, 1], 4)
+
+
 @pytest.mark.parametrize(
     ("samples", "said"),
     [

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from pydantic import BaseModel, Field
 
+from defectrt.config.names import COMBINED
 from defectrt.images.folder import find_images
 from defectrt.masks.pairing import Names, Pair
 from defectrt.masks.reading import MaskRule, unsmeared
@@ -29,8 +30,6 @@ __all__ = [
 GOOD = "good"
 #: What the fault of an image that lacks its mask begins with.
 NO_MASK = "it has no mask"
-#: Types made of several classes in one image, as MVTec AD names them.
-COMBINED = "combined"
 #: Folders that hold good images, in lower case; they count in any.
 _GOOD_NAMES = {GOOD, "ok", "free", "normal", "defect_free", "defect-free", "no_defect"}
 #: Folders of a dataset's own split, likewise, and the subset that each is.
