@@ -14,7 +14,8 @@ from defectrt.engines.loading import load_engine
 
 RECIPE = Path(__file__).parents[3] / "examples" / "bundled_engine"
 TESTS = Path(__file__).parents[2]
-#: The program, which fills graphs instead of exporting them.
+#: The program, which fills the denoiser's graph instead of exporting it. The autoencoder's holds
+#: the scale of its latents, which the recipe trains, as constants.
 PROGRAM = """#!{python}
 import sys
 from pathlib import Path
@@ -22,7 +23,7 @@ from unittest.mock import patch
 sys.path.insert(0, "{tests}")
 from support.graphs import EXPORT, filled
 from defectrt.cli import main
-with patch(EXPORT, filled(Path("{graphs}"))):
+with patch(EXPORT, filled(Path("{graphs}"), {{"next_latent"}})):
     main()
 """
 STAGES = ("autoencoder", "decoder", "base", "fine-tune")
