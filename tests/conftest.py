@@ -1,4 +1,8 @@
-"""Shared by the tests: small images, an engine without a network, and one real tiny engine."""
+"""Shared by the tests: small images, an engine without a network, and one real tiny engine.
+
+This is imported by every process of a check, before any test: what takes long to import is imported
+where it is used.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +11,13 @@ import os
 import shutil
 import signal
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 from support.built import built
 from support.fake_engine import FakeEngine
-from support.graphs import EXPORT, filled, kept
 from support.outputs import save
-
-from defectrt.engines.manifest import hash_file
-from defectrt.synthesis.job import synthesize
 
 # What a shell starts in the background ignores Ctrl-C, and so would all that the tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -70,6 +71,8 @@ def parts(tmp_path):
 @pytest.fixture
 def go(parts, fake_engine, tmp_path):
     """Run the job on the parts; returns the folder and the summary."""
+    from defectrt.synthesis.job import synthesize
+
     images, masks = parts
 
     def run(name="out", **options):
@@ -109,6 +112,8 @@ def engine(run, tmp_path_factory):
     """A real engine directory; beside it ``graphs``, as they were exported."""
 
     def make(folder):
+        from support.graphs import kept
+
         from defectrt.export.build import build
 
         with kept(folder / "graphs"):
@@ -120,29 +125,36 @@ def engine(run, tmp_path_factory):
 @pytest.fixture
 def filled_graphs(engine, monkeypatch):
     """Tiny models of v-prediction become ONNX engines without another export."""
+    from support.graphs import EXPORT, filled
+
     monkeypatch.setattr(EXPORT, filled(engine.parent / "graphs"))
 
 
 @pytest.fixture(scope="session")
-def float16_engine(run, tmp_path_factory):
+def float16_engine(run, engine, tmp_path_factory):
     """The same run with the U-Net's products in float16; its ``graphs`` beside it."""
 
     def make(folder):
+        from support.graphs import AUTOENCODER, EXPORT, filled, kept
+
         from defectrt.export.build import build
         from defectrt.export.graphs import Onnx
 
-        with kept(folder / "graphs"):
+        others = patch(EXPORT, filled(engine.parent / "graphs", AUTOENCODER))
+        with others, kept(folder / "graphs"):
             build(run, folder / "narrow", Onnx("float16"), steps=(4, 2), quiet=True)
 
     return built("float16", make, tmp_path_factory.mktemp("float16") / "of") / "narrow"
 
 
 @pytest.fixture(scope="session")
-def rtx(run, tmp_path_factory):
+def rtx(run, engine, tmp_path_factory):
     """A float16 engine for RTX cards, and the folder of graphs that it was built from."""
     pytest.importorskip("tensorrt_rtx_bindings", reason="the extra tensorrt-rtx is not installed")
 
     def make(folder):
+        from support.graphs import AUTOENCODER, PLANS, filled
+
         from defectrt.export.build import build
         from defectrt.export.tensorrt.tensorrt_rtx import TensorRTRTX
 
@@ -152,7 +164,8 @@ def rtx(run, tmp_path_factory):
                 return super().open(directory, manifest)
 
         backend = Kept("float16", (1, 4, 8), capabilities=(89, 120))
-        build(run, folder / "engine", backend, steps=(4, 2), quiet=True)
+        with patch(PLANS, filled(engine.parent / "graphs", AUTOENCODER)):
+            build(run, folder / "engine", backend, steps=(4, 2), quiet=True)
 
     folder = built("rtx", make, tmp_path_factory.mktemp("rtx") / "of")
     return folder / "engine", folder / "graphs"
@@ -173,6 +186,8 @@ def rtx_here(run, tmp_path_factory):
 def pretended_rtx(engine, tmp_path_factory):
     """A directory as of an engine for RTX cards, whose plans `pretended_card` can run."""
     import onnx
+
+    from defectrt.engines.manifest import hash_file
 
     directory = tmp_path_factory.mktemp("pretended") / "engine"
     directory.mkdir()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..errors import InputError
 
-__all__ = ["find_images", "left_out", "left_out_note"]
+__all__ = ["find_files", "find_images", "images_of", "left_out", "left_out_note"]
 
 #: What is listed; what a file is, its content says.
 _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
@@ -20,33 +20,38 @@ _OTHER_SUFFIXES = frozenset(
 _NOT_LISTED = frozenset({"__MACOSX"})
 
 
-def find_images(folder: Path) -> list[Path]:
-    """All images in a folder and everything below, by their suffix, in the order of their names.
+def find_files(folder: Path) -> list[Path]:
+    """All files in a folder and everything below, in the order of their names.
 
     Linked folders are followed, but not back to where they are linked from. What is hidden (a
-    name with a dot before it) is no image, nor what lies in ``__MACOSX``. Raises `InputError` if
+    name with a dot before it) is passed over, and what lies in ``__MACOSX``. Raises `InputError` if
     there is no such folder, or one below that cannot be listed.
     """
-    return _with_suffix(folder, _SUFFIXES)
+    return sorted(_files(folder, frozenset()), key=lambda path: path.relative_to(folder).as_posix())
 
 
-def left_out(folder: Path) -> list[Path]:
-    """Files in a folder and below that look like images, but are in a format that is not read."""
-    return _with_suffix(folder, _OTHER_SUFFIXES)
+def find_images(folder: Path) -> list[Path]:
+    """The images among `find_files`, by their suffix."""
+    return images_of(find_files(folder))
 
 
-def left_out_note(folders: Iterable[Path]) -> str | None:
-    """One line on all files that `left_out` finds in some folders; None if there are none."""
-    paths = dict.fromkeys(path for folder in folders for path in left_out(folder))
+def images_of(files: Iterable[Path]) -> list[Path]:
+    """The images among files, by their suffix."""
+    return [path for path in files if path.suffix.lower() in _SUFFIXES]
+
+
+def left_out(files: Iterable[Path]) -> list[Path]:
+    """Files that look like images, but are in a format that is not read."""
+    return [path for path in files if path.suffix.lower() in _OTHER_SUFFIXES]
+
+
+def left_out_note(files: Iterable[Path]) -> str | None:
+    """One line on all files that `left_out` finds, each once; None if there are none."""
+    paths = list(dict.fromkeys(left_out(files)))
     if not paths:
         return None
-    shown = ", ".join(map(str, list(paths)[:3])) + (", …" if len(paths) > 3 else "")
+    shown = ", ".join(map(str, paths[:3])) + (", …" if len(paths) > 3 else "")
     return f"{len(paths)} files are not read, as they are not PNG, JPEG, TIFF or BMP: {shown}"
-
-
-def _with_suffix(folder: Path, suffixes: frozenset[str]) -> list[Path]:
-    found = [path for path in _files(folder, frozenset()) if path.suffix.lower() in suffixes]
-    return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
 
 
 def _files(folder: Path, above: frozenset[Path]) -> Iterator[Path]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -108,10 +108,12 @@ class FinishedDataset:
         return read_any_mask(self.out / entry.label)
 
 
-def find_datasets(folder: Path) -> list[Path]:
-    """Folders below that hold a dataset of this program, finished or begun."""
-    begun = [path.parent for path in folder.rglob(JOURNAL)]
-    return begun + [path.parent for path in folder.rglob(JOB) if path.with_name(MANIFEST).exists()]
+def find_datasets(files: Iterable[Path]) -> set[Path]:
+    """Folders that hold a dataset of this program, finished or begun, by files that are there."""
+    holding: dict[str, set[Path]] = {JOURNAL: set(), JOB: set(), MANIFEST: set()}
+    for path in files:
+        holding.get(path.name, set()).add(path.parent)
+    return holding[JOURNAL] | holding[JOB] & holding[MANIFEST]
 
 
 def read_finished(out: Path) -> FinishedDataset:

@@ -31,7 +31,7 @@ from ..errors import (
     UsageError,
 )
 from ..files import read_file, sha256_of
-from ..images.folder import find_images, left_out_note
+from ..images.folder import find_files, images_of, left_out_note
 from ..images.given import Picture, read_given
 from ..images.png import encode_png
 from ..images.reading import MAX_BYTES, image_size, read_image
@@ -149,9 +149,10 @@ def synthesize(
     options |= {key: value for key, value in given.items() if value is not None}
     config = config.replace(**options) if config else JobConfig(**options)
     out = config.dataset
-    goods = _find_goods(config)
-    folders = [p for p in (config.images, *config.mask_paths) if p.is_dir()]
-    if note := left_out_note(folders):
+    files = find_files(config.images) if config.images.is_dir() else []
+    goods = _find_goods(config, files)
+    folders = [p for p in config.mask_paths if p.is_dir()]
+    if note := left_out_note([*files, *(path for p in folders for path in find_files(p))]):
         print(f"note: {note}", file=sys.stderr)
     with open_engine(config, len(goods) * config.count * config.candidates) as opened:
         types = types_made(opened, config)
@@ -256,8 +257,8 @@ def _said(asked: Sequence[dict[str, int]]) -> str:
     )
 
 
-def _find_goods(config: JobConfig) -> list[_Listed]:
-    """The one image, or all of the folder but those of masks and results that lie below.
+def _find_goods(config: JobConfig, files: Sequence[Path]) -> list[_Listed]:
+    """The one image, or all among the folder's files but those of masks and results that lie below.
 
     Datasets of this program, whatever job they are of, hold no good images.
     """
@@ -269,11 +270,12 @@ def _find_goods(config: JobConfig) -> list[_Listed]:
     root, *others = (folder.resolve() for folder in (images, config.dataset, *config.mask_paths))
     if root in others:
         raise UsageError(f"{images}: images, masks and results need a folder each")
-    others += [folder.resolve() for folder in find_datasets(images)]
+    datasets = find_datasets(files)
     paths = [
         path
-        for path in find_images(images)
-        if not any((root / path.relative_to(images)).is_relative_to(other) for other in others)
+        for path in images_of(files)
+        if datasets.isdisjoint(path.parents)
+        and not any((root / path.relative_to(images)).is_relative_to(other) for other in others)
     ]
     if not paths:
         raise InputError(f"{images}: holds no images (PNG, JPEG, TIFF or BMP)")

@@ -16,6 +16,7 @@ import numpy as np
 from ..config.engine import EngineConfig
 from ..config.job import SynthesizerConfig
 from ..config.series import SeriesConfig
+from ..config.synthesis import Share
 from ..errors import InputError, NothingDoneError, OutputError
 from ..files import write_directory
 from ..images.given import in_channels
@@ -77,10 +78,9 @@ def series(config: SeriesConfig | None = None, **options: Any) -> list[Grade]:
         raise OutputError(f"{config.out}: already there; choose another --out")
     image = read_image(config.image)
     engine = {name: getattr(config, name) for name in EngineConfig.model_fields}
-    wanted_of = SynthesizerConfig(
-        **engine, seed=config.seed, steps=config.steps, defect=config.defect or ()
-    )
-    with Synthesizer(wanted_of) as synthesizer:
+    shares = (Share(config.defect),) if config.defect else ()
+    made_with = SynthesizerConfig(**engine, seed=config.seed, steps=config.steps, defect=shares)
+    with Synthesizer(made_with) as synthesizer:
         if len(synthesizer.defect_types) > 1:
             raise InputError(f"--defect: one of {', '.join(synthesizer.defect_types)}")
         mask = _mask(config, image, synthesizer)

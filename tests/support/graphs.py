@@ -7,7 +7,7 @@ that was filled wrongly, or is of another form, does not become an engine.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from unittest.mock import patch
@@ -18,6 +18,10 @@ from torch import Tensor, nn
 #: Constants of fewer values are of the form of a model, not of its weights.
 _SMALL = 64
 EXPORT = "defectrt.export.graphs.export_graph"
+#: The same, as the backends of TensorRT name it.
+PLANS = "defectrt.export.tensorrt.plans.export_graph"
+#: The first outputs of encoder and decoder.
+AUTOENCODER = ("latent", "pixels")
 
 
 @contextmanager
@@ -37,10 +41,16 @@ def kept(folder: Path) -> Iterator[None]:
         yield
 
 
-def filled(folder: Path) -> Callable[..., ir.Model]:
-    """What takes the place of `export_graph`: the graphs kept in ``folder`` with other weights."""
+def filled(folder: Path, only: Container[str] | None = None) -> Callable[..., ir.Model]:
+    """What takes the place of `export_graph`: the graphs kept in ``folder`` with other weights.
 
-    def fill(module: nn.Module, inputs, outputs, **_) -> ir.Model:
+    Those with other first outputs than ``only`` are exported.
+    """
+    from defectrt.export.graphs import export_graph
+
+    def fill(module: nn.Module, inputs, outputs, **options) -> ir.Model:
+        if only is not None and outputs[0] not in only:
+            return export_graph(module, inputs, outputs, **options)
         graph, weights = ir.load(folder / f"{outputs[0]}.onnx"), module.state_dict()
         turned = json.loads((folder / f"{outputs[0]}.json").read_text())
         weights |= {name: weights[of].T.contiguous() for name, of in turned.items()}

@@ -16,6 +16,9 @@ from defectrt.training.bundled import BUNDLED_RUN, publish
 from defectrt.training.models.stable_diffusion import SIZES, new_model, open_model
 from defectrt.training.record import read_record
 
+#: Importing diffusers and opening models takes seconds.
+pytestmark = pytest.mark.slow
+
 MIB = 2**20
 
 
@@ -39,7 +42,6 @@ def test_base_and_engine_are_small():
     assert max(sizes) <= 16 * MIB
 
 
-@pytest.mark.slow
 def test_it_knows_what_the_engine_knows():
     engine = json.loads((BUNDLED_ENGINE / MANIFEST).read_text())
     record = read_record(BUNDLED_RUN)
@@ -47,7 +49,6 @@ def test_it_knows_what_the_engine_knows():
     assert record.image_size == engine["image"]["height"]
 
 
-@pytest.mark.slow
 def test_the_bundled_engine_is_built_from_it_to_the_byte(tmp_path):
     result = command_line("build-engine", "--out", tmp_path / "engine", "--quiet")
     assert result.returncode == 0, result.stderr
@@ -63,7 +64,6 @@ def test_the_bundled_engine_is_built_from_it_to_the_byte(tmp_path):
     assert ours == theirs
 
 
-@pytest.mark.slow
 def test_training_starts_from_it_and_gives_new_types_prompts_of_their_own(pairs, tmp_path):
     words = ["train", "--defect", f"pit={pairs}", "--steps", 1, "--batch-size", 1]
     run = tmp_path / "run"
@@ -83,7 +83,6 @@ def test_training_starts_from_it_and_gives_new_types_prompts_of_their_own(pairs,
     assert distances.min() > 1
 
 
-@pytest.mark.slow
 def test_a_model_that_never_learned_anything_is_refused(pairs, tmp_path):
     model = tmp_path / "blank"
     command_line("new-model", "--size", "tiny", "--out", model)
@@ -98,7 +97,6 @@ def test_a_model_that_never_learned_anything_is_refused(pairs, tmp_path):
     assert open_model(tmp_path / "b" / "model").untrained == ("vae",)
 
 
-@pytest.mark.slow
 def test_a_run_is_published_in_half_precision(run, tmp_path):
     publish(run, tmp_path / "base")
     made, before = open_model(tmp_path / "base" / "model"), open_model(run / "model")

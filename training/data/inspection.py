@@ -22,7 +22,7 @@ from rich.text import Text
 from defectrt.config.synthesis import SynthesisConfig
 from defectrt.cores import cores
 from defectrt.errors import InputError
-from defectrt.images.folder import left_out
+from defectrt.images.folder import find_files, left_out
 from defectrt.images.reading import read_image
 from defectrt.images.types import Mask
 from defectrt.masks.reading import mask_values, smeared, unsmeared
@@ -180,7 +180,9 @@ def inspect(dataset: Dataset, window: int = 512, *, quiet: bool = True) -> Repor
         + [*_specks(facts), *_duplicates(facts)],
         classes=[c.model_dump() for c in dataset.listing.classes],
         unused=list(dataset.unused),
-        not_read=[p.relative_to(dataset.root).as_posix() for p in left_out(dataset.root)],
+        not_read=[
+            p.relative_to(dataset.root).as_posix() for p in left_out(find_files(dataset.root))
+        ],
     )
 
 

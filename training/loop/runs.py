@@ -11,7 +11,7 @@ import torch
 
 from defectrt.errors import InputError
 from defectrt.files import write_whole
-from defectrt.images.folder import left_out_note
+from defectrt.images.folder import find_files, left_out_note
 
 from ..bundled import open_base
 from ..config import RunConfig, TrainConfig, dump_config
@@ -31,7 +31,8 @@ def start(
 ) -> Iterator[Path]:
     """Train what the configuration says; yields each model's directory when it is whole."""
     folders = [*run.good, *run.defect.values(), *([run.data] if run.data else [])]
-    if first_process() and (note := left_out_note(folders)):
+    files = (path for folder in folders for path in find_files(folder))
+    if first_process() and (note := left_out_note(files)):
         print(f"note: {note}", file=sys.stderr)
     samples, attached = _read(run)
     defect_types = sorted({s.defect_type for s in samples} - {GOOD})

@@ -9,6 +9,7 @@ from pathlib import Path
 from defectrt.engines.loading import BUNDLED_ENGINE
 from defectrt.engines.manifest import read_manifest
 from defectrt.errors import InputError
+from defectrt.images.folder import find_files
 from defectrt.masks.reading import unsmeared
 from defectrt.output.records import JOB, MANIFEST, FinishedDataset, find_datasets, read_finished
 
@@ -70,7 +71,8 @@ def read_made(folder: Path, engines: Sequence[Path] = ()) -> MadeSet:
     shows a defect.
     """
     own = (folder / MANIFEST).exists()
-    outputs = [folder] if own else sorted(set(find_datasets(folder)) if folder.is_dir() else ())
+    files = find_files(folder) if folder.is_dir() and not own else []
+    outputs = [folder] if own else sorted(find_datasets(files))
     if not outputs:
         real = read_real(folder)
         pictures = tuple(MadePicture(s) for s in real if s.defect_type != GOOD)

@@ -18,6 +18,7 @@ import onnxruntime as ort
 import pytest
 import torch
 from onnx import TensorProto, checker, helper, numpy_helper, save
+from support.graphs import AUTOENCODER, PLANS, filled
 from support.pretended_card import pretended_card
 from support.program import command_line
 from support.rows import random_rows
@@ -477,8 +478,9 @@ def test_tensorrt_builds_for_the_card_that_is_there(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_all_of_tensorrts_build_but_tensorrt_itself(run, tmp_path, monkeypatch):
+def test_all_of_tensorrts_build_but_tensorrt_itself(run, engine, tmp_path, monkeypatch):
     """What the builder would be handed names the plugin; what is checked does not."""
+    monkeypatch.setattr(PLANS, filled(engine.parent / "graphs", AUTOENCODER))
     handed = {}
 
     def hand(graph, out, plan, phase):

@@ -32,6 +32,7 @@ JOBS = [
         trust="ab,cd",
         defect="hole=3,dent",
         count=2,
+        strength=(0.2, 0.7),
         candidates=5,
         seed=-7,
         steps=10,
@@ -143,7 +144,7 @@ def words_of(values):
             words.append(flag if value else f"--no-{flag[2:]}")
         elif isinstance(value, dict):
             words += [word for name, text in value.items() for word in (flag, f"{name}={text}")]
-        elif key in ("instances", "mask_scale", "size"):
+        elif key in ("instances", "mask_scale", "size", "strength"):
             words += [flag, ",".join(map(str, value))]
         elif isinstance(value, list):
             words += [word for item in value for word in (flag, item)]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from threading import Event, Thread
+from threading import enumerate as threads
 from time import monotonic
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 from support.hostile_graphs import behind, by_data, edited, endless
@@ -125,8 +127,24 @@ def test_a_graph_that_does_not_open_is_given_up(tmp_path, monkeypatch):
         graph.node.append(make("Add", ["before", "nothing"], ["pixels"]))
 
     directory = edited(tmp_path / "e", "decoder", edit)
-    monkeypatch.setattr(providers, "OPENING", 0.1)
-    start = monotonic()
+    real, before, opened, cancelled = ort.InferenceSession, set(threads()), [], []
+
+    def opening(*arguments, **options):
+        try:
+            session = real(*arguments, **options)
+        except Exception as error:
+            cancelled.append(error)
+            raise
+        opened.append(session)
+        return session
+
+    monkeypatch.setattr(ort, "InferenceSession", opening)
+    monkeypatch.setattr(providers, "OPENING", 0.2)
+    monkeypatch.setattr(providers, "_GRACE", 0)
     with pytest.raises(EngineError, match=r"decoder.onnx: not open after 0 s"):
         load_engine(directory, threads=1)
-    assert monotonic() - start < 5
+    (thread,) = set(threads()) - before
+    done = len(opened)
+    thread.join()
+    assert cancelled
+    assert len(opened) == done

@@ -10,7 +10,7 @@ from PIL import ExifTags, Image
 from support.datasets import image, mask, write
 
 from defectrt.errors import InputError
-from defectrt.images.folder import find_images, left_out, left_out_note
+from defectrt.images.folder import find_files, find_images, left_out, left_out_note
 from defectrt.images.reading import image_size, read_image
 from defectrt.masks.bank import read_bank
 from defectrt.masks.folder import MaskFolder
@@ -28,8 +28,8 @@ def touch(root, *names):
         (root / name).touch()
 
 
-def listed(root, find=find_images):
-    return [path.relative_to(root).as_posix() for path in find(root)]
+def listed(root):
+    return [path.relative_to(root).as_posix() for path in find_images(root)]
 
 
 def test_images_of_all_folders_below_are_listed_by_name(tmp_path):
@@ -67,14 +67,16 @@ def test_a_folder_that_is_none(tmp_path):
 
 def test_files_in_formats_that_are_not_read_are_named(tmp_path):
     touch(tmp_path, "a.webp", "sub/b.JFIF", "c.gif", "d.heic", "e.png", "f.txt", ".g.webp")
-    assert listed(tmp_path, left_out) == ["a.webp", "c.gif", "d.heic", "sub/b.JFIF"]
-    note = left_out_note([tmp_path, tmp_path / "sub"])
+    files = find_files(tmp_path)
+    names = [path.relative_to(tmp_path).as_posix() for path in left_out(files)]
+    assert names == ["a.webp", "c.gif", "d.heic", "sub/b.JFIF"]
+    note = left_out_note([*files, *find_files(tmp_path / "sub")])
     assert note.startswith("4 files are not read, as they are not PNG, JPEG, TIFF or BMP: ")
     assert note.endswith(", …")
     assert "a.webp" in note
-    assert left_out_note([tmp_path / "sub"]).endswith("sub/b.JFIF")
+    assert left_out_note(find_files(tmp_path / "sub")).endswith("sub/b.JFIF")
     (tmp_path / "sub/b.JFIF").unlink()
-    assert left_out_note([tmp_path / "sub"]) is None
+    assert left_out_note(find_files(tmp_path / "sub")) is None
 
 
 def test_inspection_names_files_that_are_not_read(tmp_path):

@@ -133,7 +133,7 @@ def test_every_number_of_instances_that_was_asked_for_is_as_frequent(bank, drawn
 def test_without_a_number_there_are_as_many_as_the_examples_show():
     places = Places(low=0.0, high=1e3, at_frame=True)
     disc = np.ones((3, 3), bool)
-    own = Examples.of([disc], directed=False, places=places, instances=[1, 4, 4, 4])
+    own = Examples.of([disc], [0.5], directed=False, places=places, instances=[1, 4, 4, 4])
 
     def source(**options):
         config = MaskConfig(**options)

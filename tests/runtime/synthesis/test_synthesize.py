@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from defectrt.images.png import encode_png
 from defectrt.images.reading import read_image
 from defectrt.masks.reading import read_mask
 from defectrt.output.dataset import DatasetWriter
-from defectrt.synthesis import canvas
+from defectrt.synthesis import canvas, job
 from defectrt.synthesis import pipeline as pipeline_module
 from defectrt.synthesis.job import Summary, synthesize
 
@@ -200,6 +201,30 @@ def test_numbers_and_images_below_folders(fake_engine, tmp_path):
         "a/2.png": "002.png",
         "b/1.png": "003.png",
     }
+
+
+def test_a_job_lists_its_images_once(fake_engine, tmp_path, monkeypatch):
+    """Beside goods lie what cannot be read, and datasets, begun and finished, in what is linked."""
+    images, real, listed = tmp_path / "images", Path.iterdir, []
+    for name in ("1.png", "a/2.png", "begun/3.png", "done/4.png"):
+        save(images / name, np.full((40, 40), 150, np.uint8))
+    for name in ("x.webp", "begun/job.sqlite", "done/job.json", "done/manifest.jsonl"):
+        (images / name).touch()
+    (images / "done").rename(tmp_path / "done")
+    (images / "linked").symlink_to(tmp_path / "done")
+    monkeypatch.setattr(Path, "iterdir", lambda path: listed.append(path) or real(path))
+    monkeypatch.setattr(Path, "rglob", lambda *_: pytest.fail("walked in another way"))
+    monkeypatch.setattr("defectrt.synthesis.job.open_engine", lambda *_: pytest.fail("too far"))
+    goods = []
+    monkeypatch.setattr(
+        "defectrt.synthesis.job._find_goods",
+        lambda *a, find=job._find_goods: goods.extend(find(*a)) or goods,
+    )
+    with pytest.raises(pytest.fail.Exception, match="too far"):
+        synthesize(images, tmp_path / "out", engine=fake_engine[0], quiet=True)
+    assert [good.name for good in goods] == ["1.png", "a/2.png"]
+    below = {images, images / "a", images / "begun", images / "linked"}
+    assert sorted(path for path in listed if path.is_relative_to(images)) == sorted(below)
 
 
 @pytest.mark.parametrize(

@@ -80,12 +80,12 @@ def test_it_trains_its_own_part_and_nothing_else(samples, tmp_path, objective):
 @pytest.mark.slow
 @pytest.mark.parametrize("objective", loop.OBJECTIVES)
 def test_the_loss_falls(samples, tmp_path, objective):
-    run_tiny(samples, tmp_path / "run", but(CONFIG, objective=objective, steps=120, batch_size=8))
+    run_tiny(samples, tmp_path / "run", but(CONFIG, objective=objective, steps=40, batch_size=4))
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     terms = [k for k in log[0] if k not in ("step", "crops_per_s", "memory_gb")]
     first, last = (sum(line[k] for k in terms) for line in (log[0], log[-1]))
-    assert last < 0.8 * first
-    assert [line["step"] for line in log] == list(range(10, 121, 10))
+    assert last < 0.6 * first
+    assert [line["step"] for line in log] == [10, 20, 30, 40]
 
 
 def test_the_vae_ends_with_latents_of_unit_scale(samples, tmp_path):

@@ -13,6 +13,19 @@ import pytest
 from defectrt.engines.loading import load_engine
 
 RECIPE = Path(__file__).parents[3] / "examples" / "bundled_engine"
+TESTS = Path(__file__).parents[2]
+#: The program, which fills the denoiser's graph instead of exporting it. The autoencoder's holds
+#: the scale of its latents, which the recipe trains, as constants.
+PROGRAM = """#!{python}
+import sys
+from pathlib import Path
+from unittest.mock import patch
+sys.path.insert(0, "{tests}")
+from support.graphs import EXPORT, filled
+from defectrt.cli import main
+with patch(EXPORT, filled(Path("{graphs}"), {{"next_latent"}})):
+    main()
+"""
 STAGES = ("autoencoder", "decoder", "base", "fine-tune")
 
 
@@ -31,9 +44,22 @@ def recipe(tmp_path):
     return tmp_path / "train.sh"
 
 
+@pytest.fixture
+def path(engine, tmp_path):
+    """What a shell is to look for programs in."""
+    program = tmp_path / "bin" / "defectrt"
+    program.parent.mkdir()
+    names = {"python": sys.executable, "tests": TESTS, "graphs": engine.parent / "graphs"}
+    program.write_text(PROGRAM.format(**names))
+    program.chmod(0o755)
+    return os.pathsep.join(
+        [str(program.parent), str(Path(sys.executable).parent), os.environ["PATH"]]
+    )
+
+
 @pytest.mark.slow
-def test_the_recipe_ends_with_an_engine_and_leaves_alone_what_is_done(recipe, tmp_path):
-    out, path = tmp_path / "out", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+def test_the_recipe_ends_with_an_engine_and_leaves_alone_what_is_done(recipe, path, tmp_path):
+    out = tmp_path / "out"
 
     def run():
         command = ["bash", recipe, out, "tiny"]
