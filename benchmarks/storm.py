@@ -28,12 +28,12 @@ from PIL import Image
 #: Kills of one folder, before it may end by itself.
 MOST = 12
 #: What says when or how often something was done.
-TOLD = {"job.sqlite", "job.sqlite-wal", "job.sqlite-shm", "log.jsonl", ".lock", "report.html"}
+TOLD = ("job.sqlite*", "log.jsonl", ".lock", "report.html", "tensorboard/*")
 
 
 @dataclass(frozen=True)
 class Command:
-    """What is run, its files going to ``{out}``, and what is added to go on with it."""
+    """What is run in a folder of its own, its files going to ``out``, and what goes on with it."""
 
     words: str
     resume: tuple[str, ...] = ()
@@ -41,13 +41,14 @@ class Command:
 
 def commands(good: Path, defects: Path, run: Path) -> dict[str, Command]:
     """The commands, on drawn images."""
+    model = run.parents[1] / "tiny"
     words = {
-        "synthesize": f"synthesize --images {good} --out {{out}} --count 2 --steps 10 "
+        "synthesize": f"synthesize --images {good} --out out --count 2 --steps 10 "
         "--format coco,yolo --defect scratch,hole",
-        "train": f"train --defect spot={defects} --good {good} --out {{out}} --steps 8 "
-        "--window 32 --batch-size 2 --checkpoint-every 2",
-        "build-engine": f"build-engine {run} --out {{out}} --steps 4",
-        "learn": f"learn {defects} --good {good} --out {{out}}/engine --steps 6 "
+        "train": f"train --model {model} --from-nothing --defect spot={defects} --good {good} "
+        "--out out --steps 8 --batch-size 2 --checkpoint-every 2",
+        "build-engine": f"build-engine {run} --out out --steps 4",
+        "learn": f"learn {defects} --good {good} --out out/engine --steps 6 "
         "--preview-every 0 --device cpu",
     }
     resume = {"train": ("--resume",)}
@@ -71,27 +72,30 @@ def draw(folder: Path) -> tuple[Path, Path]:
     return good, defects
 
 
-def start(command: Command, out: Path, *, again: bool) -> subprocess.Popen[bytes]:
-    words = command.words.replace("{out}", str(out)).split()
-    words += command.resume if again and (out / "run.json").exists() else ()
+def start(command: Command, folder: Path) -> subprocess.Popen[bytes]:
+    folder.mkdir(exist_ok=True)
+    words = command.words.split()
+    words += command.resume if (folder / "out" / "run.json").exists() else ()
     line = [sys.executable, "-m", "defectrt", *words]
-    return subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    return subprocess.Popen(line, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
 
-def files(out: Path) -> dict[str, str]:
-    """The hash of every file, by its path in ``out``."""
+def files(folder: Path) -> dict[str, str]:
+    """The hash of every file that is promised, by its path in ``folder``."""
     return {
-        path.relative_to(out).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(out.rglob("*"))
-        if path.is_file() and path.name not in TOLD
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not any(path.match(told) for told in TOLD)
     }
 
 
-def storm(command: Command, whole: dict[str, str], seconds: float, out: Path, dice: random.Random):
+def storm(
+    command: Command, whole: dict[str, str], seconds: float, folder: Path, dice: random.Random
+):
     """One folder: killed until it ends; (kills, paths that differ, last words)."""
     kills, said = 0, b""
     while True:
-        process = start(command, out, again=kills > 0)
+        process = start(command, folder)
         how = signal.SIGTERM if dice.random() < 0.25 else signal.SIGKILL
         try:
             _, said = process.communicate(
@@ -104,7 +108,7 @@ def storm(command: Command, whole: dict[str, str], seconds: float, out: Path, di
             kills += 1
             if kills > MOST:
                 return kills, ["it does not end"], said
-    found = files(out)
+    found = files(folder)
     differing = sorted(n for n in found.keys() | whole.keys() if found.get(n) != whole.get(n))
     if process.returncode:
         differing.insert(0, f"exit code {process.returncode}")
@@ -121,30 +125,33 @@ def main() -> None:
     shutil.rmtree(options.work, ignore_errors=True)
     options.work.mkdir(parents=True)
     work = options.work.resolve()
-    known = commands(*draw(work), work / "train-whole")
+    known = commands(*draw(work), work / "train-whole" / "out")
     dice, bad = random.Random(options.seed), 0
+    defectrt = [sys.executable, "-m", "defectrt"]
+    subprocess.run([*defectrt, "new-model", "--size", "tiny", "--out", work / "tiny"], check=True)
     wanted = options.commands.split(",")
     if "build-engine" in wanted and "train" not in wanted:
         wanted.insert(0, "train")
     for name in sorted(wanted, key=list(known).index):
-        whole_out = work / f"{name}-whole"
-        began = time.monotonic()
-        process = start(known[name], whole_out, again=False)
+        folder, began = work / name, time.monotonic()
+        process = start(known[name], folder)
         _, said = process.communicate()
         seconds = time.monotonic() - began
         if process.returncode:
             sys.exit(f"{name} does not run: {said.decode()[-500:]}")
-        whole, kills, rounds = files(whole_out), 0, 0
+        whole, kills, rounds = files(folder), 0, 0
+        folder.rename(work / f"{name}-whole")
         while kills < options.kills and rounds < options.kills:
-            out = work / f"{name}-{rounds}"
-            now, differing, said = storm(known[name], whole, seconds, out, dice)
+            now, differing, said = storm(known[name], whole, seconds, folder, dice)
             kills, rounds = kills + now, rounds + 1
             bad += bool(differing)
             report = {"command": name, "round": rounds, "kills": now, "kills_so_far": kills}
             words = said.decode(errors="replace")[-300:] if differing else ""
             print(json.dumps(report | {"differing": differing[:5], "said": words}), flush=True)
-            if not differing:
-                shutil.rmtree(out)
+            if differing:
+                folder.rename(work / f"{name}-{rounds}")
+            else:
+                shutil.rmtree(folder)
     sys.exit(bad > 0)
 
 
