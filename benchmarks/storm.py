@@ -3,9 +3,10 @@
     python benchmarks/storm.py [--kills 40] [--seed 0] [--commands synthesize,train,…] [--work DIR]
 
 Each command runs once undisturbed. Then, again and again in a folder of its own, it is started,
-killed (SIGKILL, or SIGTERM one time in four) after a random part of the time that it takes, and
-started again as a user would, until it ends by itself; all files that it promises are compared,
-byte for byte. One line of JSON a round on standard output; exit code 1 if any round differed.
+killed (SIGKILL, or SIGTERM one time in four) after a random part of the processor's time that it
+takes (of Linux, /proc: whatever else runs), and started again as a user would, until it ends by
+itself; all files that it promises are compared, byte for byte. One line of JSON a round on standard
+output; exit code 1 if any round differed.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import random
 import shutil
 import signal
@@ -27,6 +29,8 @@ from PIL import Image
 
 #: Kills of one folder, before it may end by itself.
 MOST = 12
+#: Seconds after which a command hangs.
+HANGS = 3600
 #: What says when or how often something was done.
 TOLD = ("job.sqlite*", "log.jsonl", ".lock", "report.html", "tensorboard/*")
 
@@ -73,11 +77,19 @@ def draw(folder: Path) -> tuple[Path, Path]:
 
 
 def start(command: Command, folder: Path) -> subprocess.Popen[bytes]:
+    """Start or go on; what it says goes to the file ``said`` beside the folder."""
     folder.mkdir(exist_ok=True)
     words = command.words.split()
     words += command.resume if (folder / "out" / "run.json").exists() else ()
     line = [sys.executable, "-m", "defectrt", *words]
-    return subprocess.Popen(line, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    with folder.with_name("said").open("wb") as said:
+        return subprocess.Popen(line, cwd=folder, stdout=subprocess.DEVNULL, stderr=said)
+
+
+def spent(process: subprocess.Popen[bytes]) -> float:
+    """Seconds of the processor that it has had so far."""
+    numbers = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(numbers[11]) + int(numbers[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def files(folder: Path) -> dict[str, str]:
@@ -92,27 +104,28 @@ def files(folder: Path) -> dict[str, str]:
 def storm(
     command: Command, whole: dict[str, str], seconds: float, folder: Path, dice: random.Random
 ):
-    """One folder: killed until it ends; (kills, paths that differ, last words)."""
-    kills, said = 0, b""
+    """One folder: killed until it ends; (kills, paths that differ)."""
+    kills = 0
     while True:
-        process = start(command, folder)
+        process, began = start(command, folder), time.monotonic()
         how = signal.SIGTERM if dice.random() < 0.25 else signal.SIGKILL
-        try:
-            _, said = process.communicate(
-                timeout=dice.uniform(0.2, 1.1) * seconds if kills < MOST else 20 * seconds + 60
-            )
+        limit = dice.uniform(0.2, 1.1) * seconds if kills < MOST else float("inf")
+        while process.poll() is None and spent(process) < limit:
+            if time.monotonic() - began > HANGS:
+                process.kill()
+                process.wait()
+                return kills, ["it does not end"]
+            time.sleep(0.02)
+        if process.returncode is not None:
             break
-        except subprocess.TimeoutExpired:
-            process.send_signal(how if kills < MOST else signal.SIGKILL)
-            process.communicate()
-            kills += 1
-            if kills > MOST:
-                return kills, ["it does not end"], said
+        process.send_signal(how)
+        process.wait()
+        kills += 1
     found = files(folder)
     differing = sorted(n for n in found.keys() | whole.keys() if found.get(n) != whole.get(n))
     if process.returncode:
         differing.insert(0, f"exit code {process.returncode}")
-    return kills, differing, said
+    return kills, differing
 
 
 def main() -> None:
@@ -130,23 +143,21 @@ def main() -> None:
     defectrt = [sys.executable, "-m", "defectrt"]
     subprocess.run([*defectrt, "new-model", "--size", "tiny", "--out", work / "tiny"], check=True)
     wanted = options.commands.split(",")
-    if "build-engine" in wanted and "train" not in wanted:
-        wanted.insert(0, "train")
-    for name in sorted(wanted, key=list(known).index):
-        folder, began = work / name, time.monotonic()
-        process = start(known[name], folder)
-        _, said = process.communicate()
-        seconds = time.monotonic() - began
-        if process.returncode:
-            sys.exit(f"{name} does not run: {said.decode()[-500:]}")
+    needed = {"train", *wanted} if "build-engine" in wanted else set(wanted)
+    for name in sorted(needed, key=list(known).index):
+        folder, said, before = work / name, work / "said", os.times()
+        if start(known[name], folder).wait():
+            sys.exit(f"{name} does not run: {said.read_text()[-500:]}")
+        now = os.times()
+        seconds = sum(now[2:4]) - sum(before[2:4])
         whole, kills, rounds = files(folder), 0, 0
         folder.rename(work / f"{name}-whole")
-        while kills < options.kills and rounds < options.kills:
-            now, differing, said = storm(known[name], whole, seconds, folder, dice)
-            kills, rounds = kills + now, rounds + 1
+        while name in wanted and kills < options.kills and rounds < options.kills:
+            more, differing = storm(known[name], whole, seconds, folder, dice)
+            kills, rounds = kills + more, rounds + 1
             bad += bool(differing)
-            report = {"command": name, "round": rounds, "kills": now, "kills_so_far": kills}
-            words = said.decode(errors="replace")[-300:] if differing else ""
+            report = {"command": name, "round": rounds, "kills": more, "kills_so_far": kills}
+            words = said.read_text(errors="replace")[-300:] if differing else ""
             print(json.dumps(report | {"differing": differing[:5], "said": words}), flush=True)
             if differing:
                 folder.rename(work / f"{name}-{rounds}")
