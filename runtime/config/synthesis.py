@@ -84,7 +84,12 @@ class SynthesisConfig(Config):
         ),
     ] = ()
     count: Annotated[
-        int, Field(ge=1, description="Samples an image; those of one mask share an inversion.")
+        int,
+        Field(
+            ge=1,
+            le=1_000_000,
+            description="Samples an image; those of one mask share an inversion.",
+        ),
     ] = 1
     candidates: Annotated[int, Field(ge=1, description="Tries a defect; the best is kept.")] = 1
     seed: Annotated[
