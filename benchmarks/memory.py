@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import shutil
 import subprocess
 import sys
@@ -31,13 +30,14 @@ def draw(folder: Path, count: int, width: int, height: int) -> None:
         Image.fromarray(np.roll(grain, i, (0, 1))).save(folder / f"{i:05}.png", compress_level=1)
 
 
-def resident(pid: int) -> float:
-    """MiB that a process holds now; 0 once it has ended."""
+def held_by(pid: int) -> tuple[int, int]:
+    """MiB that a process holds now, and the most since it began; zeros once it has ended."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:
-        return 0.0
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS")), 0.0)
+        return 0, 0
+    kib = {line.split()[0]: int(line.split()[1]) for line in lines if line.endswith("kB")}
+    return kib.get("VmRSS:", 0) >> 10, kib.get("VmHWM:", 0) >> 10
 
 
 def main() -> None:
@@ -55,19 +55,20 @@ def main() -> None:
     draw(images, options.images, *map(int, options.size.split("x")))
     words = f"synthesize --images {images} --out {out} --steps {options.steps} --threads 1"
     words += f" --engine {options.engine}" if options.engine else ""
-    began, held = time.monotonic(), list[float]()
+    began, held, peak = time.monotonic(), list[int](), 0
     process = subprocess.Popen(
         [sys.executable, "-m", "defectrt", *words.split()], stdout=subprocess.DEVNULL
     )
     while process.poll() is None:
-        if mib := resident(process.pid):
+        mib, most = held_by(process.pid)
+        if mib:
             held.append(mib)
-            print(json.dumps({"s": round(time.monotonic() - began), "mib": round(mib)}), flush=True)
+            peak = most
+            print(json.dumps({"s": round(time.monotonic() - began), "mib": mib}), flush=True)
         time.sleep(options.every)
     tenths = [round(float(part.mean())) for part in np.array_split(held, 10) if part.size]
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     account = {"images": options.images, "size": options.size, "mib_by_tenth": tenths}
-    account |= {"peak_mib": round(peak), "seconds": round(time.monotonic() - began)}
+    account |= {"peak_mib": peak, "seconds": round(time.monotonic() - began)}
     print(json.dumps(account | {"exit_code": process.returncode}))
     sys.exit(process.returncode)
 
