@@ -3,9 +3,10 @@
     python benchmarks/storm.py [--kills 40] [--seed 0] [--commands synthesize,train,…] [--work DIR]
 
 Each command runs once undisturbed. Then, again and again in a folder of its own, it is started,
-killed (SIGKILL, or SIGTERM one time in four) after a random part of the time that it takes, and
-started again as a user would, until it ends by itself; all files that it promises are compared,
-byte for byte. One line of JSON a round on standard output; exit code 1 if any round differed.
+killed (SIGKILL, or SIGTERM one time in four) after a random part of the processor's time that it
+takes (of Linux, /proc: whatever else runs), and started again as a user would, until it ends by
+itself; all files that it promises are compared, byte for byte. One line of JSON a round on standard
+output; exit code 1 if any round differed.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import random
 import shutil
 import signal
@@ -27,13 +29,15 @@ from PIL import Image
 
 #: Kills of one folder, before it may end by itself.
 MOST = 12
+#: Seconds after which a command hangs.
+HANGS = 3600
 #: What says when or how often something was done.
-TOLD = {"job.sqlite", "job.sqlite-wal", "job.sqlite-shm", "log.jsonl", ".lock", "report.html"}
+TOLD = ("job.sqlite*", "log.jsonl", ".lock", "report.html", "tensorboard/*")
 
 
 @dataclass(frozen=True)
 class Command:
-    """What is run, its files going to ``{out}``, and what is added to go on with it."""
+    """What is run in a folder of its own, its files going to ``out``, and what goes on with it."""
 
     words: str
     resume: tuple[str, ...] = ()
@@ -41,13 +45,14 @@ class Command:
 
 def commands(good: Path, defects: Path, run: Path) -> dict[str, Command]:
     """The commands, on drawn images."""
+    model = run.parents[1] / "tiny"
     words = {
-        "synthesize": f"synthesize --images {good} --out {{out}} --count 2 --steps 10 "
+        "synthesize": f"synthesize --images {good} --out out --count 2 --steps 10 "
         "--format coco,yolo --defect scratch,hole",
-        "train": f"train --defect spot={defects} --good {good} --out {{out}} --steps 8 "
-        "--window 32 --batch-size 2 --checkpoint-every 2",
-        "build-engine": f"build-engine {run} --out {{out}} --steps 4",
-        "learn": f"learn {defects} --good {good} --out {{out}}/engine --steps 6 "
+        "train": f"train --model {model} --from-nothing --defect spot={defects} --good {good} "
+        "--out out --steps 8 --batch-size 2 --checkpoint-every 2",
+        "build-engine": f"build-engine {run} --out out --steps 4",
+        "learn": f"learn {defects} --good {good} --out out/engine --steps 6 "
         "--preview-every 0 --device cpu",
     }
     resume = {"train": ("--resume",)}
@@ -71,44 +76,56 @@ def draw(folder: Path) -> tuple[Path, Path]:
     return good, defects
 
 
-def start(command: Command, out: Path, *, again: bool) -> subprocess.Popen[bytes]:
-    words = command.words.replace("{out}", str(out)).split()
-    words += command.resume if again and (out / "run.json").exists() else ()
+def start(command: Command, folder: Path) -> subprocess.Popen[bytes]:
+    """Start or go on; what it says goes to the file ``said`` beside the folder."""
+    folder.mkdir(exist_ok=True)
+    words = command.words.split()
+    words += command.resume if (folder / "out" / "run.json").exists() else ()
     line = [sys.executable, "-m", "defectrt", *words]
-    return subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    with folder.with_name("said").open("wb") as said:
+        return subprocess.Popen(line, cwd=folder, stdout=subprocess.DEVNULL, stderr=said)
 
 
-def files(out: Path) -> dict[str, str]:
-    """The hash of every file, by its path in ``out``."""
+def spent(process: subprocess.Popen[bytes]) -> float:
+    """Seconds of the processor that it has had so far."""
+    numbers = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(numbers[11]) + int(numbers[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def files(folder: Path) -> dict[str, str]:
+    """The hash of every file that is promised, by its path in ``folder``."""
     return {
-        path.relative_to(out).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(out.rglob("*"))
-        if path.is_file() and path.name not in TOLD
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not any(path.match(told) for told in TOLD)
     }
 
 
-def storm(command: Command, whole: dict[str, str], seconds: float, out: Path, dice: random.Random):
-    """One folder: killed until it ends; (kills, paths that differ, last words)."""
-    kills, said = 0, b""
+def storm(
+    command: Command, whole: dict[str, str], seconds: float, folder: Path, dice: random.Random
+):
+    """One folder: killed until it ends; (kills, paths that differ)."""
+    kills = 0
     while True:
-        process = start(command, out, again=kills > 0)
+        process, began = start(command, folder), time.monotonic()
         how = signal.SIGTERM if dice.random() < 0.25 else signal.SIGKILL
-        try:
-            _, said = process.communicate(
-                timeout=dice.uniform(0.2, 1.1) * seconds if kills < MOST else 20 * seconds + 60
-            )
+        limit = dice.uniform(0.2, 1.1) * seconds if kills < MOST else float("inf")
+        while process.poll() is None and spent(process) < limit:
+            if time.monotonic() - began > HANGS:
+                process.kill()
+                process.wait()
+                return kills, ["it does not end"]
+            time.sleep(0.02)
+        if process.returncode is not None:
             break
-        except subprocess.TimeoutExpired:
-            process.send_signal(how if kills < MOST else signal.SIGKILL)
-            process.communicate()
-            kills += 1
-            if kills > MOST:
-                return kills, ["it does not end"], said
-    found = files(out)
+        process.send_signal(how)
+        process.wait()
+        kills += 1
+    found = files(folder)
     differing = sorted(n for n in found.keys() | whole.keys() if found.get(n) != whole.get(n))
     if process.returncode:
         differing.insert(0, f"exit code {process.returncode}")
-    return kills, differing, said
+    return kills, differing
 
 
 def main() -> None:
@@ -121,30 +138,31 @@ def main() -> None:
     shutil.rmtree(options.work, ignore_errors=True)
     options.work.mkdir(parents=True)
     work = options.work.resolve()
-    known = commands(*draw(work), work / "train-whole")
+    known = commands(*draw(work), work / "train-whole" / "out")
     dice, bad = random.Random(options.seed), 0
+    defectrt = [sys.executable, "-m", "defectrt"]
+    subprocess.run([*defectrt, "new-model", "--size", "tiny", "--out", work / "tiny"], check=True)
     wanted = options.commands.split(",")
-    if "build-engine" in wanted and "train" not in wanted:
-        wanted.insert(0, "train")
-    for name in sorted(wanted, key=list(known).index):
-        whole_out = work / f"{name}-whole"
-        began = time.monotonic()
-        process = start(known[name], whole_out, again=False)
-        _, said = process.communicate()
-        seconds = time.monotonic() - began
-        if process.returncode:
-            sys.exit(f"{name} does not run: {said.decode()[-500:]}")
-        whole, kills, rounds = files(whole_out), 0, 0
-        while kills < options.kills and rounds < options.kills:
-            out = work / f"{name}-{rounds}"
-            now, differing, said = storm(known[name], whole, seconds, out, dice)
-            kills, rounds = kills + now, rounds + 1
+    needed = {"train", *wanted} if "build-engine" in wanted else set(wanted)
+    for name in sorted(needed, key=list(known).index):
+        folder, said, before = work / name, work / "said", os.times()
+        if start(known[name], folder).wait():
+            sys.exit(f"{name} does not run: {said.read_text()[-500:]}")
+        now = os.times()
+        seconds = sum(now[2:4]) - sum(before[2:4])
+        whole, kills, rounds = files(folder), 0, 0
+        folder.rename(work / f"{name}-whole")
+        while name in wanted and kills < options.kills and rounds < options.kills:
+            more, differing = storm(known[name], whole, seconds, folder, dice)
+            kills, rounds = kills + more, rounds + 1
             bad += bool(differing)
-            report = {"command": name, "round": rounds, "kills": now, "kills_so_far": kills}
-            words = said.decode(errors="replace")[-300:] if differing else ""
+            report = {"command": name, "round": rounds, "kills": more, "kills_so_far": kills}
+            words = said.read_text(errors="replace")[-300:] if differing else ""
             print(json.dumps(report | {"differing": differing[:5], "said": words}), flush=True)
-            if not differing:
-                shutil.rmtree(out)
+            if differing:
+                folder.rename(work / f"{name}-{rounds}")
+            else:
+                shutil.rmtree(folder)
     sys.exit(bad > 0)
 
 

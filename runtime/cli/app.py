@@ -7,12 +7,13 @@ import os
 import sys
 import traceback
 from importlib.metadata import entry_points
+from itertools import pairwise
 from typing import Annotated, Any
 
 import typer
 
 from .. import __version__
-from ..errors import Cancelled, DefectRTError, InputError, NoMemoryError
+from ..errors import Cancelled, DefectRTError, InputError, NoMemoryError, UsageError
 from ..files import ADVICE
 from .doctor import doctor
 from .info import info
@@ -107,6 +108,10 @@ def _as_ours(error: Exception) -> Exception:
 
 
 def _run() -> None:
+    for before, word in pairwise(["", *sys.argv[1:]]):
+        if not word or (word.startswith("--") and word.endswith("=")):
+            name = word or (before if before.startswith("-") else "an argument")
+            raise UsageError(f"{name} is empty; is a variable of the shell not set?")
     try:
         command_line()()
     except SystemExit as ended:

@@ -5,9 +5,17 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
-from typing import Annotated, Any, Self, TypeAlias
+from pathlib import Path
+from typing import Annotated, Any, Self, TypeAlias, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from ..errors import UsageError
 
@@ -51,6 +59,15 @@ class Config(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_empty_path(cls, value: Any, info: ValidationInfo) -> Any:
+        """An empty text is no path: it would be the folder that a program happens to run in."""
+        kind = cls.model_fields[info.field_name or ""].annotation
+        if value == "" and Path in (kind, *get_args(kind)):
+            raise ValueError("is empty; leave it out, or write . for the folder at hand")
+        return value
 
     def __init__(self, **values: Any) -> None:
         """Check the values."""

@@ -86,7 +86,12 @@ class SynthesisConfig(Config):
         ),
     ] = ()
     count: Annotated[
-        int, Field(ge=1, description="Samples an image; those of one mask share an inversion.")
+        int,
+        Field(
+            ge=1,
+            le=1_000_000,
+            description="Samples an image; those of one mask share an inversion.",
+        ),
     ] = 1
     strength: Annotated[
         Interval | None,

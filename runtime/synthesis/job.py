@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -182,7 +181,7 @@ def synthesize(
                 Progress(requested, "synthesize", quiet=quiet) as progress,
                 asked_to_stop(lambda: quiet or print(_STOPPING, file=sys.stderr)) as stop,
             ):
-                for task in scheduler.run(run.tasks(stop)):
+                for task in scheduler.run(run.tasks(), stop):
                     run.settle(task.result())
                     progress.update(run.done, kept=run.kept)
                 writer.finish()
@@ -307,16 +306,14 @@ class _Run:
         self.kept = writer.journal.count("kept")
         self.done = self.kept + writer.journal.count("dropped")
 
-    def tasks(self, stop: threading.Event) -> Iterator[Task[JournalEntry]]:
-        """A task for every sample that is not settled, until stopped."""
+    def tasks(self) -> Iterator[Task[JournalEntry]]:
+        """A task for every sample that is not settled."""
         for listed in self._goods:
             settled = self._writer.journal.settled(listed.index)
             left = [sample for sample in self._samples(listed.index) if sample not in settled]
             reading = Task(self._read(listed))
             memory = _memory_of(listed.path) if left else 0
             for number, defect in left:
-                if stop.is_set():
-                    return
                 yield Task(self._make(listed, reading, number, defect), memory)
 
     def settle(self, entry: JournalEntry) -> None:

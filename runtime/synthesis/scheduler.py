@@ -15,6 +15,7 @@ with repetitions, so that a result cannot depend on which neighbours a row happe
 
 from __future__ import annotations
 
+import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -144,10 +145,13 @@ class Scheduler:
         self._begun = set[Task[Any]]()
         self._asked = self._busy = 0
 
-    def run(self, tasks: Iterable[Task[T]]) -> Iterator[Task[T]]:
+    def run(
+        self, tasks: Iterable[Task[T]], stop: threading.Event | None = None
+    ) -> Iterator[Task[T]]:
         """Run tasks and yield each as it ends; `Task.result` then tells what became of it.
 
-        Tasks are taken from the iterable only as there is room for them, and one beyond. Leaving
+        Tasks are taken from the iterable only as there is room for them, and one beyond. Once
+        ``stop`` is set, none is begun any more, and those under way are finished. Leaving
         the loop early drops what is not finished; calls that are under way are waited for, and
         ended first where it was Ctrl-C that left it: an engine that never returns would never be
         waited for.
@@ -162,6 +166,7 @@ class Scheduler:
                 while True:
                     while (
                         entry
+                        and not (stop and stop.is_set())
                         and active < self._ahead
                         and (not active or held + entry[1].memory <= self._memory)
                     ):

@@ -50,6 +50,8 @@ _USUAL, _EXTREME = 80, 70
 _HALF = 0.45
 #: Px of a piece at least; less is noise. Px from its middle to its rim up to which it is thin.
 _LEAST, _THIN = 6, 2.0
+#: Fill px that touch, corners too, and no lower than said, in a mask.
+_FILL = 8 | 1 << 8 | cv2.FLOODFILL_FIXED_RANGE | cv2.FLOODFILL_MASK_ONLY
 #: Good images that are looked at.
 _LOOKED_AT = 200
 #: Bytes of a file of boxes.
@@ -246,15 +248,29 @@ def _resized(values: Field, shape: tuple[int, ...]) -> Field:
 
 
 def _from_half(away: Field, limit: float) -> Mask:
-    """Every piece that reaches the limit, as far as it has half of its own strongest px."""
-    mask = np.zeros(away.shape, bool)
-    seeds = np.argwhere(away >= max(limit, 1e-6))
-    for y, x in seeds[np.argsort(-away[tuple(seeds.T)], kind="stable")]:
-        if not mask[y, x]:
-            _, labels = cv2.connectedComponents((away > _HALF * away[y, x]).astype(np.uint8))
-            piece = labels == labels[y, x]
-            if piece.sum() >= _LEAST:
-                mask |= _drawn_around(piece)
+    """Every piece that reaches the limit, as far as it has half of its own strongest px.
+
+    Pieces are filled from their strongest px on, so that each costs its own size, and by rank:
+    differences of whole numbers are exact.
+    """
+    limit = max(limit, 1e-6)
+    mask, filled = np.zeros(away.shape, bool), np.zeros(np.add(away.shape, 2), np.uint8)
+    inner, ranks = filled[1:-1, 1:-1], np.zeros(away.shape, np.int32)
+    high = away > _HALF * limit / 2
+    levels, places = np.unique(away[high], return_inverse=True)
+    ranks[high] = places + 1
+    seeds = np.argwhere(away >= limit)
+    for y, x in seeds[np.argsort(-away[tuple(seeds.T)], kind="stable")].tolist():
+        if mask[y, x]:
+            continue
+        least = 1 + np.searchsorted(levels, _HALF * away[y, x], side="right")
+        size, *_, (left, top, width, height) = cv2.floodFill(
+            ranks, filled, (x, y), 0, float(ranks[y, x] - least), len(levels), _FILL
+        )
+        box = np.s_[max(0, top - 1) : top + height + 1, max(0, left - 1) : left + width + 1]
+        if size >= _LEAST:
+            mask[box] |= _drawn_around(inner[box] > 0)
+        inner[box] = 0
     return mask
 
 

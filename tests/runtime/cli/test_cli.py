@@ -17,6 +17,7 @@ from support.outputs import save
 from support.program import command_line
 
 import defectrt
+from defectrt.cli import main
 from defectrt.errors import DefectRTError
 from defectrt.extras import requires
 
@@ -274,3 +275,19 @@ def test_what_a_terminal_cannot_show_is_escaped(tmp_path, encoding):
     result = program("data", "inspect", root, PYTHONIOENCODING=encoding)
     assert result.returncode in (0, 7), result.stderr
     assert "\\u90e8" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["synthesize", "--images", ""], "--images"),
+        (["synthesize", "--images="], "--images="),
+        (["info", ""], "an argument"),
+    ],
+)
+def test_an_empty_argument_is_not_the_folder_at_hand(monkeypatch, capsys, words, name):
+    monkeypatch.setattr("sys.argv", ["defectrt", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert f"error: {name} is empty; is a variable of the shell not set?" in capsys.readouterr().err

@@ -389,3 +389,14 @@ def test_a_file_is_what_was_written(tmp_path):
         values = config.model_dump(mode="json", by_alias=True)
         (tmp_path / "all.yaml").write_text(write_yaml(values), encoding="utf-8")
         assert type(config)(**read_yaml(tmp_path / "all.yaml")) == config
+
+
+@pytest.mark.parametrize("key", ["images", "out", "engine", "masks", "within"])
+def test_an_empty_text_is_no_path(key):
+    with pytest.raises(UsageError, match=f"{key}: is empty; leave it out, or write"):
+        JobConfig(**{"images": "good", key: ""})
+
+
+def test_more_samples_than_anybody_could_wait_for_are_refused_at_once():
+    with pytest.raises(UsageError, match="count: input should be less than or equal to 1000000"):
+        JobConfig(images="good", count=10**20)

@@ -166,6 +166,22 @@ def test_tasks_are_taken_only_as_there_is_room():
     assert most <= 9  # one more is taken before its predecessor's result is
 
 
+def test_once_told_to_stop_none_is_begun_and_all_under_way_are_finished():
+    begun, stop = [], threading.Event()
+
+    def work(i):
+        begun.append(i)
+        yield Call("read", lambda: None)
+        return i
+
+    ended = []
+    for task in Scheduler(Counting(), ahead=4).run((Task(work(i)) for i in range(100)), stop):
+        ended.append(task.result())
+        stop.set()
+    assert begun == [0, 1, 2, 3]
+    assert sorted(ended) == begun
+
+
 def test_shared_work_is_done_once_and_waiting_for_nothing_is_no_wait():
     engine, done = FakeEngine(), []
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import cv2
 import numpy as np
 import pytest
@@ -10,7 +12,16 @@ from support.program import command_line
 
 from defectrt.errors import InputError
 from defectrt.training.data.dataset import read_dataset
-from defectrt.training.data.proposals import Proposer, is_proposed, propose, proposed_in
+from defectrt.training.data.proposals import (
+    _HALF,
+    _LEAST,
+    Proposer,
+    _drawn_around,
+    _from_half,
+    is_proposed,
+    propose,
+    proposed_in,
+)
 from defectrt.training.data.samples import read_good, read_pairs
 
 
@@ -194,3 +205,31 @@ def test_the_command_says_where_nothing_stands_out(folder):
     assert "3 masks proposed; look at them" in done.stdout
     assert "9.png: nothing stands out; draw its mask, or a box" in done.stderr
     assert command_line("data", "propose", folder, "--quiet").returncode == 7
+
+
+def test_pieces_are_those_that_labelling_all_px_for_every_strongest_one_finds():
+    rng = np.random.default_rng(0)
+    for trial in range(60):
+        noise = rng.normal(0, 1, rng.integers(1, 40, 2)).astype(np.float32)
+        away = np.maximum(cv2.GaussianBlur(noise, (0, 0), rng.choice([0.3, 0.8, 2])), 0)
+        away = np.round(away * 8) / 8 if trial % 3 == 0 else away
+        for limit in (0.0, 0.2, _HALF * float(away.max()), 9.0):
+            assert (_from_half(away, limit) == labelled_for_each(away, limit)).all()
+
+
+def labelled_for_each(away, limit):
+    mask = np.zeros(away.shape, bool)
+    seeds = np.argwhere(away >= max(limit, 1e-6))
+    for y, x in seeds[np.argsort(-away[tuple(seeds.T)], kind="stable")]:
+        _, labels = cv2.connectedComponents((away > _HALF * away[y, x]).astype(np.uint8))
+        piece = labels == labels[y, x]
+        if not mask[y, x] and piece.sum() >= _LEAST:
+            mask |= _drawn_around(piece)
+    return mask
+
+
+def test_a_large_noisy_picture_takes_as_long_as_its_px():
+    away = np.abs(np.random.default_rng(0).normal(0, 1, (1000, 1000))).astype(np.float32)
+    start = time.process_time()
+    assert _from_half(away, _HALF * float(away.max())).any()
+    assert time.process_time() - start < 30  # 2 s; labelling for each strongest px takes hours
