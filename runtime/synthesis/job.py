@@ -209,7 +209,9 @@ def _in_folder(images: Iterable[Picture]) -> Iterator[Path]:
                 raise UsageError(f"two images are called {target.name}; give a folder of them")
             target.write_bytes(data)
             targets.add(target)
-        if strange := sorted(path.name for path in targets.difference(find_images(folder))):
+        if strange := sorted(
+            path.name for path in targets.difference(images_of(find_files(folder)))
+        ):
             raise InputError(f"{strange[0]}: not called like an image (PNG, JPEG, TIFF or BMP)")
         yield folder
 
