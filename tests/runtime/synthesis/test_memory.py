@@ -54,13 +54,13 @@ def tasks_of(monkeypatch):
     """The memory of all tasks that a scheduler was given."""
     seen, run = [], Scheduler.run
 
-    def watched(self, tasks):
+    def watched(self, tasks, stop=None):
         def noted():
             for task in tasks:
                 seen.append(task.memory)
                 yield task
 
-        return run(self, noted())
+        return run(self, noted(), stop)
 
     monkeypatch.setattr(Scheduler, "run", watched)
     return seen
