@@ -95,6 +95,8 @@ template <>
 constexpr size_t first_size<defectrt_engine_options> = offsetof(defectrt_engine_options, trust);
 template <>
 constexpr size_t first_size<defectrt_request> = offsetof(defectrt_request, instances);
+template <>
+constexpr size_t first_size<defectrt_result> = offsetof(defectrt_result, strength);
 
 /// A caller's struct as this library knows it; members that an older program does not have are 0.
 template <class T>
@@ -354,11 +356,11 @@ defectrt_status deliver(LastError *last, defectrt_result *result, Body body) noe
         valid = true;
         to = body(to);
         to.message[0] = '\0';
-        // buffers and strides stay the caller's
-        defectrt_result out = *result;
-        std::memcpy(&out.window_y, &to.window_y,
-                    sizeof out - offsetof(defectrt_result, window_y));
-        std::memcpy(result, &out, sizeof out);
+        // buffers and strides stay the caller's, as does what an older one does not know
+        constexpr size_t first = offsetof(defectrt_result, window_y);
+        const size_t size = std::min(result->struct_size, sizeof to) - first;
+        std::memcpy(reinterpret_cast<unsigned char *>(result) + first,
+                    reinterpret_cast<const unsigned char *>(&to) + first, size);
     });
     if (status != DEFECTRT_OK) {
         char text[DEFECTRT_MESSAGE_SIZE];

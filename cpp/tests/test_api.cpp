@@ -344,6 +344,23 @@ TEST(Synthesize, TakesARequestOfAnOlderProgram) {
     EXPECT_EQ(result.pixels(), expected.pixels());
 }
 
+TEST(Synthesize, FillsAResultOfAnOlderProgram) {
+    const Engine engine(directory, 1);
+    Session session(engine);
+    const Image image;
+    Result expected(image.request);
+    session.synthesize(image.request, expected);
+    // as it was in revision 2, and nothing that can be written behind it
+    constexpr std::size_t size = offsetof(defectrt_result, strength);
+    const auto old = std::make_unique<std::uint64_t[]>(size / 8);
+    std::memcpy(old.get(), &size, sizeof size);
+    auto *result = reinterpret_cast<defectrt_result *>(old.get());
+    EXPECT_EQ(defectrt_synthesize(session.get(), &image.request, result), DEFECTRT_OK);
+    EXPECT_EQ(result->visibility, expected.visibility);
+    EXPECT_EQ(result->refined_area, expected.refined_area);
+    EXPECT_EQ(result->rejected, expected.rejected);
+}
+
 TEST(Synthesize, MayWriteOverItsSource) {
     const Engine engine(directory, 1);
     Session session(engine);

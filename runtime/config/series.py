@@ -72,6 +72,10 @@ class GradesConfig(Config):
             (not all(1 <= size <= 4096 for size in self.sizes), "sizes: 1 to 4096 px"),
             (not self.strengths, "strengths: at least one"),
             (
+                max(len(g) - len({f"{x:g}" for x in g}) for g in (self.strengths, self.sizes)) > 0,
+                "strengths, sizes: each only once",
+            ),
+            (
                 max(len(self.strengths), len(self.sizes)) > _MOST,
                 f"strengths, sizes: at most {_MOST} of each",
             ),

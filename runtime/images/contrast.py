@@ -42,11 +42,11 @@ def strength(values: Pixels, around: float) -> float:
     return max(contrast(values, around, dark=True), contrast(values, around, dark=False))
 
 
-def strength_in(image: Bits, mask: Mask) -> float:
-    """Of a defect in an image [H,W,C] under a mask [H,W] that is not empty; 0 if all is mask."""
+def strength_in(image: Bits, mask: Mask) -> float | None:
+    """Of a defect in an image [H,W,C] under a mask [H,W] that is not empty; None if all is mask."""
     levels = grey(image)
     around = surroundings(levels, mask)
-    return 0.0 if around is None else strength(levels[mask], around)
+    return None if around is None else strength(levels[mask], around)
 
 
 def contrast(values: Pixels, around: float, *, dark: bool) -> float:

@@ -90,7 +90,7 @@ class Examples(BaseModel):
     """What the examples of one type of defect say of its masks.
 
     shapes     their own
-    strengths  of each defect, see `defectrt.images.contrast`
+    strengths  of each defect that has anything around it, see `defectrt.images.contrast`
     directed   whether they run one way, so that shapes are not turned
     places     where they lie
     instances  how many each of the examples' images shows
@@ -99,7 +99,7 @@ class Examples(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     shapes: Annotated[list[_Shape], Field(min_length=1, max_length=10_000)]
-    strengths: Annotated[list[_Strength], Field(min_length=1, max_length=10_000)]
+    strengths: Annotated[list[_Strength], Field(max_length=10_000)]
     directed: bool
     places: Places
     instances: Annotated[

@@ -96,7 +96,7 @@ def _types(folder: FinishedDataset) -> list[dict[str, Any]]:
             "failed": failed[name],
             "medians": _medians(entry.record for entry in folder.entries if entry.defect == name),
         }
-        for name in (*folder.defect_types, COMBINED)
+        for name in dict.fromkeys((*folder.defect_types, COMBINED))
         if kept[name] + dropped[name] + failed[name]
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from time import monotonic
 from typing import Any, TypeAlias
 
 import numpy as np
+from PIL import Image
 
 from ..config.job import JobConfig
 from ..config.names import COMBINED
@@ -139,14 +141,32 @@ def synthesize(
     everything that concerns the whole job, before anything is written.
     """
     if not isinstance(images, str | PathLike | None):
+        if isinstance(images, np.ndarray | Image.Image):
+            raise UsageError("images: one image alone; give a list of them, as in [image]")
         if out is None and (config is None or config.out is None):
             raise UsageError("nothing lies beside images in memory; give out")
-        options |= {"wait": wait, "redo": redo, "quiet": quiet}
+        how = {"wait": wait, "redo": redo, "quiet": quiet}
         with _in_folder(images) as folder:
-            return synthesize(folder, out, config, **options)
+            return _synthesize(_described(folder, out, config, options), hidden=folder, **how)
+    config = _described(images, out, config, options)
+    return _synthesize(config, wait=wait, redo=redo, quiet=quiet)
+
+
+def _described(
+    images: str | PathLike[str] | None,
+    out: str | PathLike[str] | None,
+    config: JobConfig | None,
+    options: Mapping[str, Any],
+) -> JobConfig:
     given = {"images": images, "out": out}
-    options |= {key: value for key, value in given.items() if value is not None}
-    config = config.replace(**options) if config else JobConfig(**options)
+    values = {**options, **{key: value for key, value in given.items() if value is not None}}
+    return config.replace(**values) if config else JobConfig(**values)
+
+
+def _synthesize(
+    config: JobConfig, *, wait: bool, redo: bool, quiet: bool, hidden: Path | None = None
+) -> Summary:
+    """One job; what lies in the folder ``hidden`` is told by its name alone."""
     out = config.dataset
     files = find_files(config.images) if config.images.is_dir() else []
     goods = _find_goods(config, files)
@@ -175,7 +195,7 @@ def synthesize(
                 )
             check_unchanged(config, writer, redo=redo)
             samples = _samples(config, asked, goods, next(iter(makers.values())))
-            run = _Run(config, makers, writer, record, goods, samples)
+            run = _Run(config, makers, writer, record, goods, samples, hidden)
             requested = run.requested.total()
             with (
                 Progress(requested, "synthesize", quiet=quiet) as progress,
@@ -201,7 +221,7 @@ def _in_folder(images: Iterable[Picture]) -> Iterator[Path]:
         folder, targets = Path(name), set[Path]()
         for place, image in enumerate(images):
             if isinstance(image, str | PathLike):
-                target, data = folder / Path(image).name, read_file(Path(image), MAX_BYTES)
+                target, data = folder / Path(image).name, _read_whole(Path(image))
             else:
                 target = folder / f"{place:06}.png"
                 data = encode_png(read_given(image, f"image {place}"))
@@ -213,7 +233,16 @@ def _in_folder(images: Iterable[Picture]) -> Iterator[Path]:
             path.name for path in targets.difference(images_of(find_files(folder)))
         ):
             raise InputError(f"{strange[0]}: not called like an image (PNG, JPEG, TIFF or BMP)")
+        if not targets:
+            raise InputError("images: the list is empty")
         yield folder
+
+
+def _read_whole(path: Path) -> bytes:
+    try:
+        return read_file(path, MAX_BYTES)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def _record(
@@ -299,7 +328,9 @@ class _Run:
         record: dict[str, Any],
         goods: Sequence[_Listed],
         samples: Samples,
+        hidden: Path | None = None,
     ) -> None:
+        self._hidden = f"{hidden}{os.sep}" if hidden else ""
         self._count, self._makers = config.count, makers
         self._writer, self._goods, self._samples = writer, goods, samples
         self._record = {key: record[key] for key in _RECORDED}
@@ -374,11 +405,12 @@ class _Run:
         start, maker = monotonic(), self._makers[defect]
         try:
             ((source, record),) = yield (reading,)
-            placed = yield Call("masks", lambda: maker.masks(listed.name, source.image, number))
+            placed = yield Call("masks", lambda: maker.places(source, number))
         except InputError as fault:
-            name, reason = (_readable(text) for text in (listed.name, str(fault)))
+            told = str(fault).replace(self._hidden, "") if self._hidden else str(fault)
+            name, reason = (_readable(text) for text in (listed.name, told))
             return JournalEntry(listed.index, number, defect, name, "failed", reason)
-        sample = yield from maker.sample(source, number, placed)
+        sample = yield from maker.paint(source, number, placed)
         record = yield Call("write", lambda: self._write(listed, defect, sample, placed, record))
         return JournalEntry(
             listed.index,

@@ -11,6 +11,7 @@ from ..config.job import SynthesizerConfig
 from ..config.names import COMBINED
 from ..engines.engine import Engine
 from ..engines.loading import BUNDLED_ENGINE
+from ..engines.manifest import read_manifest
 from ..errors import UsageError
 from ..masks.examples import read_examples
 from ..masks.source import MaskSource, Placed
@@ -42,17 +43,22 @@ class Maker:
     paint: Callable[[SourceImage, int, Sequence[Placed]], Work[Sample]]
     steps: int
 
-    def sample(self, source: SourceImage, number: int, placed: Sequence[Placed]) -> Work[Sample]:
-        """One sample with a defect at each of the places."""
-        strong = [self._strong(source, number, i, one) for i, one in enumerate(placed)]
-        return self.paint(source, number, strong)
+    def places(self, source: SourceImage, number: int) -> list[Placed]:
+        """Where the defects of a sample come, and how strong. Raises as its masks do."""
+        return self.strong(source, number, self.masks(source.name, source.image, number))
+
+    def strong(self, source: SourceImage, number: int, placed: Sequence[Placed]) -> list[Placed]:
+        """The same places, with what strength is wanted there, which their records say."""
+        return [self._strong(source, number, i, one) for i, one in enumerate(placed)]
 
     def _strong(self, source: SourceImage, number: int, instance: int, placed: Placed) -> Placed:
-        if placed.strength is not None:
-            return placed
+        wanted = placed.strength
         strengths = self.strengths.get(placed.defect or self.defect)
-        wanted = strengths(source.name, number, instance) if strengths else None
-        return replace(placed, strength=wanted)
+        if wanted is None and strengths:
+            wanted = strengths(source.name, number, instance)
+        if wanted is None:
+            return placed
+        return replace(placed, strength=wanted, record=placed.record | {"strength": wanted})
 
 
 def types_made(engine: Engine, config: SynthesizerConfig) -> list[str]:
@@ -78,8 +84,10 @@ def open_makers(
         return {}
     if config.like:
         return _like(config.like, config, names)
-    examples = {} if masks else read_examples(config.engine or BUNDLED_ENGINE)
-    interval = config.strength or (None if config.engine else BUNDLED_STRENGTH)
+    examples = read_examples(config.engine or BUNDLED_ENGINE)
+    interval = config.strength
+    if engine.manifest.fingerprint == read_manifest(BUNDLED_ENGINE).fingerprint:
+        interval = interval or BUNDLED_STRENGTH
     strengths = {
         name: Strengths(
             config.seed, name, interval, examples[name].strengths if name in examples else ()

@@ -67,7 +67,7 @@ class Sample:
     """An image with a defect.
 
     number    of its good image's samples
-    seed      its own; with the image and the masks it makes the sample again
+    seed      its own; with the image, the masks and their strengths it makes the sample again
     image     [H,W,C], the source's bits outside the band
     label     [H,W], where the defect is: what changed
     band      [H,W], where the image may differ from its source

@@ -24,7 +24,7 @@ from ..images.png import encode_png
 from ..images.preview import Shown, shown
 from ..images.reading import read_image
 from ..images.types import Bits, Mask
-from ..images.window import place_window
+from ..images.window import Window, place_window
 from ..masks.bank import transplant
 from ..masks.pieces import tight
 from ..masks.placement import paste
@@ -77,23 +77,27 @@ def series(config: SeriesConfig | None = None, **options: Any) -> list[Grade]:
     if config.out.exists():
         raise OutputError(f"{config.out}: already there; choose another --out")
     image = read_image(config.image)
-    engine = {name: getattr(config, name) for name in EngineConfig.model_fields}
-    shares = (Share(config.defect),) if config.defect else ()
-    made_with = SynthesizerConfig(**engine, seed=config.seed, steps=config.steps, defect=shares)
-    with Synthesizer(made_with) as synthesizer:
+    with Synthesizer(_made_with(config)) as synthesizer:
         if len(synthesizer.defect_types) > 1:
             raise InputError(f"--defect: one of {', '.join(synthesizer.defect_types)}")
         mask = _mask(config, image, synthesizer)
         masks = [_sized(mask, size) for size in config.sizes or (max(tight(mask).shape),)]
-        wanted = [(m, s) for m in masks for s in config.strengths]
-        pieces = [Workpiece(image, m, config.image.name, strength=s) for m, s in wanted]
-        results = list(synthesizer.run(pieces))
-    if all(result.fault for result in results):
-        raise NothingDoneError(f"{config.image}: {results[0].fault}, in every grade")
-    grades = [_grade(m, s, result) for (m, s), result in zip(wanted, results, strict=True)]
-    sheet = _sheet(image, masks, results, grades)
-    write_directory(config.out, partial(_write, grades=grades, results=results, sheet=sheet))
+        if len({max(tight(sized).shape) for sized in masks}) < len(masks):
+            raise InputError("--sizes: two of them are the same in px")
+        grades: list[Grade] = []
+        write_directory(config.out, partial(_write, config, image, masks, synthesizer, grades))
     return grades
+
+
+def _made_with(config: SeriesConfig) -> SynthesizerConfig:
+    """What makes the samples: one defect in each."""
+    return SynthesizerConfig(
+        **{name: getattr(config, name) for name in EngineConfig.model_fields},
+        seed=config.seed,
+        steps=config.steps,
+        defect=(Share(config.defect),) if config.defect else (),
+        instances=(1, 1),
+    )
 
 
 def _mask(config: SeriesConfig, image: Bits, synthesizer: Synthesizer) -> Mask:
@@ -122,7 +126,7 @@ def _sized(mask: Mask, size: float) -> Mask:
 
 def _grade(mask: Mask, wanted: float, result: Result) -> Grade:
     size = max(tight(mask).shape)
-    name = "" if result.fault else f"size-{size:04d}-strength-{wanted:.3f}.png"
+    name = "" if result.fault else f"size-{size:04d}-strength-{wanted:g}.png"
     return Grade(
         size=size,
         wanted=wanted,
@@ -134,40 +138,54 @@ def _grade(mask: Mask, wanted: float, result: Result) -> Grade:
     )
 
 
-def _write(out: Path, *, grades: Sequence[Grade], results: Sequence[Result], sheet: Shown) -> None:
+def _write(
+    config: SeriesConfig,
+    image: Bits,
+    masks: Sequence[Mask],
+    synthesizer: Synthesizer,
+    grades: list[Grade],
+    out: Path,
+) -> None:
+    """Make the samples and write each as it comes; takes down the grades."""
     for folder in ("images", "masks"):
         (out / folder).mkdir()
-    for grade, result in zip(grades, results, strict=True):
+    wanted = [(mask, strength) for mask in masks for strength in config.strengths]
+    pieces = (Workpiece(image, m, config.image.name, strength=s) for m, s in wanted)
+    window, cells = _window(masks), []
+    for (mask, strength), result in zip(wanted, synthesizer.run(pieces), strict=True):
+        grade = _grade(mask, strength, result)
         if grade.image:
             (out / grade.image).write_bytes(encode_png(result.image))
             (out / grade.mask).write_bytes(encode_png(result.label.astype(np.uint8) * _WHITE))
+        cells.append(_cell(window, image, result, grade))
+        grades.append(grade)
+    if all(grade.fault for grade in grades):
+        raise NothingDoneError(f"{config.image}: {grades[0].fault}, in every grade")
     table = csv.DictWriter(text := io.StringIO(), fieldnames=list(asdict(grades[0])))
     table.writeheader()
     table.writerows(map(asdict, grades))
     (out / "series.csv").write_text(text.getvalue(), encoding="utf-8")
-    (out / "sheet.png").write_bytes(encode_png(sheet))
-
-
-def _sheet(
-    image: Bits, masks: Sequence[Mask], results: Sequence[Result], grades: Sequence[Grade]
-) -> Shown:
-    """All grades, enlarged alike, a row a size, each with its size and strength below it."""
-    largest = np.logical_or.reduce(masks)
-    window = place_window(largest, 2 * _AROUND + max(tight(largest).shape), _AROUND)
-
-    def cell(result: Result, grade: Grade) -> Shown:
-        seen = window.crop(shown(in_channels(result.image), image))
-        enlarged = cv2.resize(seen, (_CELL, _CELL), interpolation=cv2.INTER_CUBIC)
-        framed = np.full((_CELL + _CAPTION, _CELL + _GAP, 3), _WHITE)
-        framed[:_CELL, :_CELL] = enlarged.reshape(_CELL, _CELL, -1)
-        said = f"{grade.size} px, " + ("nothing" if grade.fault else f"{grade.strength:.2f}")
-        place, black = (_GAP, _CELL + _CAPTION - 5), (0, 0, 0)
-        return np.asarray(
-            cv2.putText(framed, said, place, cv2.FONT_HERSHEY_SIMPLEX, 0.4, black, 1, cv2.LINE_AA),
-            np.uint8,
-        )
-
-    cells = [cell(result, grade) for result, grade in zip(results, grades, strict=True)]
-    across = len(cells) // len(masks)
+    across = len(config.strengths)
     rows = [cells[i : i + across] for i in range(0, len(cells), across)]
-    return np.concatenate([np.concatenate(row, axis=1) for row in rows])
+    sheet = np.concatenate([np.concatenate(row, axis=1) for row in rows])
+    (out / "sheet.png").write_bytes(encode_png(np.asarray(sheet, np.uint8)))
+
+
+def _window(masks: Sequence[Mask]) -> Window:
+    """What all cells of the sheet show."""
+    largest = np.logical_or.reduce(masks)
+    return place_window(largest, 2 * _AROUND + max(tight(largest).shape), _AROUND)
+
+
+def _cell(window: Window, image: Bits, result: Result, grade: Grade) -> Shown:
+    """A grade of the sheet, enlarged, its size and strength below it."""
+    seen = window.crop(shown(in_channels(result.image), image))
+    enlarged = cv2.resize(seen, (_CELL, _CELL), interpolation=cv2.INTER_CUBIC)
+    framed = np.full((_CELL + _CAPTION, _CELL + _GAP, 3), _WHITE)
+    framed[:_CELL, :_CELL] = enlarged.reshape(_CELL, _CELL, -1)
+    said = f"{grade.size} px, " + ("nothing" if grade.fault else f"{grade.strength:.2f}")
+    place, black = (_GAP, _CELL + _CAPTION - 5), (0, 0, 0)
+    return np.asarray(
+        cv2.putText(framed, said, place, cv2.FONT_HERSHEY_SIMPLEX, 0.4, black, 1, cv2.LINE_AA),
+        np.uint8,
+    )

@@ -79,7 +79,7 @@ class Result:
 
     name, number  of the workpiece, and of the sample among the workpiece's
     defect        its type; ``combined`` if its instances are of several
-    seed          the sample's own; with the image and the mask it makes the sample again
+    seed          the sample's own; with the image, the mask and its strength it makes it again
     image         of the workpiece's shape and type; the workpiece's own bits outside the band
     label         [H,W], where the defect is
     mask          [H,W], where it was asked for
@@ -277,7 +277,7 @@ class Synthesizer(Closing):
             placed = yield Call("masks", lambda: _placed(workpiece, maker, number))
         except InputError as fault:
             return workpiece.without(number, defect, str(fault))
-        sample = yield from maker.sample(workpiece.source, number, placed)
+        sample = yield from maker.paint(workpiece.source, number, placed)
         return workpiece.result(sample, defect, placed)
 
 
@@ -288,11 +288,12 @@ def _named(image: Picture, place: int) -> Workpiece:
 
 def _placed(workpiece: _Checked, maker: Maker, number: int) -> list[Placed]:
     if workpiece.mask is not None:
-        return [Placed(workpiece.mask, {"from": "given"}, strength=workpiece.strength)]
-    placed = maker.masks(workpiece.source.name, workpiece.source.image, number)
-    if workpiece.strength is None:
-        return placed
-    return [replace(one, strength=workpiece.strength) for one in placed]
+        placed = [Placed(workpiece.mask, {"from": "given"})]
+    else:
+        placed = maker.masks(workpiece.source.name, workpiece.source.image, number)
+    if workpiece.strength is not None:
+        placed = [replace(one, strength=workpiece.strength) for one in placed]
+    return maker.strong(workpiece.source, number, placed)
 
 
 def _checked(workpiece: Workpiece) -> _Checked | InputError:

@@ -25,7 +25,6 @@ from ..diffusion.seeds import sample_seed
 from ..errors import InputError
 from ..files import sha256_of
 from ..images.compositing import composite
-from ..images.contrast import strength_in
 from ..images.folder import find_images
 from ..images.reading import read_image
 from ..images.types import Bits, Mask, Pixels, without_alpha
@@ -115,7 +114,7 @@ def read_donors(folder: Path) -> dict[str, tuple[list[Donor], Examples]]:
             [donor for *_, donor in own],
             Examples.of(
                 [donor.mask for *_, donor in own],
-                [strength_in(image, mask) for image, mask, _ in own],
+                [],  # a moved defect keeps its own
                 directed=runs_one_way([p.shape for _, m, _ in own for p in pieces(m, _APART)]),
                 places=look((image, mask) for image, mask, _ in own),
                 instances=[1],

@@ -80,10 +80,11 @@ class Result(c.Structure):
         ("latent_size", c.c_size_t),
         *[(f"window_{name}", c.c_int64) for name in ("y", "x", "side")],
         *[(f"{name}_area", c.c_int64) for name in ("mask", "refined", "changed")],
-        *[(name, c.c_double) for name in ("visibility", "strength", "coverage", "seam")],
+        *[(name, c.c_double) for name in ("visibility", "coverage", "seam")],
         *[(name, c.c_double) for name in ("latent_outside_error", "seconds")],
         *[(name, c.c_uint32) for name in ("tiles", "candidate", "rejected")],
         ("message", c.c_char * 256),
+        ("strength", c.c_double),
     ]
 
 

@@ -13,6 +13,7 @@ from defectrt.images.contrast import grey, strength_in, surroundings
 from defectrt.images.types import Mask
 from defectrt.masks.examples import Examples, runs_one_way
 from defectrt.masks.pieces import pieces
+from defectrt.masks.placement import paste
 from defectrt.masks.places import look
 
 from .layouts import GOOD
@@ -105,7 +106,7 @@ def examples_of(samples: Sequence[Sample], window: int, found: Survey) -> Exampl
     masks = [mask for own in found_in for mask in own]
     return Examples.of(
         masks,
-        [strength_in(sample.image, sample.mask) for sample in samples],
+        _strengths(samples, window),
         directed=found.directed or runs_one_way(masks),
         places=look((sample.image, sample.mask) for sample in samples),
         instances=[len(own) for own in found_in],
@@ -117,6 +118,16 @@ def _instances(sample: Sample, window: int) -> list[Mask]:
     return [piece.shape for piece in pieces(sample.mask, max(1, window // 4))]
 
 
+def _strengths(samples: Sequence[Sample], window: int) -> list[float]:
+    """Of every defect that has anything around it."""
+    found = [
+        strength_in(sample.image, paste(piece.shape, piece.corner, sample.mask.shape))
+        for sample in samples
+        for piece in pieces(sample.mask, max(1, window // 4))
+    ]
+    return [one for one in found if one is not None]
+
+
 def _look(samples: Sequence[Sample], window: int) -> TypeSurvey:
     shapes = [shape for sample in samples for shape in _instances(sample, window)]
     return TypeSurvey(
@@ -126,7 +137,7 @@ def _look(samples: Sequence[Sample], window: int) -> TypeSurvey:
         width=float(np.median([_width(shape) for shape in shapes])),
         thickness=float(np.median([_thickness(sample) for sample in samples])),
         area=float(np.median([shape.sum() for shape in shapes])),
-        strength=float(np.median([strength_in(s.image, s.mask) for s in samples])),
+        strength=float(np.median([strength_in(s.image, s.mask) or 0.0 for s in samples])),
     )
 
 

@@ -94,7 +94,7 @@ class Tally:
 def test_set(samples: Sequence[Sample], workpieces: Sequence[int]) -> TestSet:
     """The pictures of a test side, and the defects in them: connected areas, 8 neighbours."""
     found = [
-        (i, float(piece.sum()), strength_in(sample.image, piece))
+        (i, float(piece.sum()), strength_in(sample.image, piece) or 0.0)
         for i, sample in enumerate(samples)
         for piece in _pieces(sample.mask)
     ]

@@ -59,7 +59,7 @@ def looks(samples: Sequence[Sample]) -> dict[str, Looks]:
         own = [s for s in samples if s.defect_type == name]
         own = own[:: -(-len(own) // _LOOKED_AT)]
         rows = [
-            (float(s.mask.sum()), strength_in(s.image, s.mask), _halo(s))
+            (float(s.mask.sum()), strength_in(s.image, s.mask) or 0.0, _halo(s))
             for s in own
             if s.mask.any()
         ]

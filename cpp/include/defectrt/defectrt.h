@@ -49,7 +49,7 @@ extern "C" {
 #endif
 
 #define DEFECTRT_API_VERSION 1
-#define DEFECTRT_API_REVISION 2
+#define DEFECTRT_API_REVISION 3
 
 /* ---- status ------------------------------------------------------------------------------- */
 
@@ -282,6 +282,7 @@ typedef struct defectrt_request {
                                        in Python's folder of masks; 0: every mask is one defect. Far
                                        is more than a quarter of the engine's window, and than two
                                        soft borders; at most 1000 pieces a mask */
+    /* revision 3 */
     double strength; /* contrast of the defects to their surroundings: 0.5 half as bright, or half
                         as bright again, 1 black, or twice as bright; at most 10, and as nearly as
                         can be; 0: as strong as the model paints them */
@@ -312,8 +313,6 @@ typedef struct defectrt_result {
     int64_t refined_area;     /* px */
     int64_t changed_area;     /* px */
     double visibility;        /* mean change where the defect is, share of the full range */
-    double strength;          /* contrast to the surroundings, see the request; of the strongest
-                                 tile */
     double coverage;          /* share of the mask that became defect */
     double seam;              /* mean change that the soft border had to fade out */
     double latent_outside_error; /* largest change of the background's latent */
@@ -322,6 +321,8 @@ typedef struct defectrt_result {
     uint32_t candidate;       /* the one that was kept, from 0 (of the last tile) */
     uint32_t rejected;        /* candidates that were not fit */
     char message[DEFECTRT_MESSAGE_SIZE]; /* what failed, cut to fit; "" if nothing did */
+    /* revision 3 */
+    double strength; /* contrast to the surroundings, see the request; of the strongest tile */
 } defectrt_result;
 
 /*

@@ -6,6 +6,7 @@ import os
 
 import numpy as np
 import pytest
+from PIL import Image
 from support.outputs import save
 
 from defectrt.errors import (
@@ -167,3 +168,24 @@ def test_an_engine_that_is_not_square(go, fake_engine):
     fake_engine[1].manifest = manifest.model_copy(update={"image": image})
     with pytest.raises(EngineError, match="not a square"):
         go()
+
+
+def test_what_is_no_list_of_images_is_refused(fake_engine, tmp_path):
+    grey, out = np.full((60, 80), 128, np.uint8), tmp_path / "out"
+    for image in (grey, grey[..., None].repeat(3, axis=2), Image.fromarray(grey)):
+        with pytest.raises(UsageError, match=r"one image alone; give a list of them"):
+            synthesize(image, out, quiet=True)
+    with pytest.raises(InputError, match="the list is empty"):
+        synthesize([], out, quiet=True)
+    with pytest.raises(InputError, match=r"nowhere.png: cannot be read"):
+        synthesize([tmp_path / "nowhere.png"], out, quiet=True)
+    assert not out.exists()
+
+
+def test_a_bad_file_of_a_list_is_told_by_its_name_alone(fake_engine, tmp_path):
+    save(tmp_path / "good.png", np.full((60, 80), 128, np.uint8))
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    given = [tmp_path / "good.png", tmp_path / "bad.png"]
+    summary = synthesize(given, tmp_path / "out", engine=fake_engine[0], quiet=True)
+    (reason,) = summary.failed
+    assert reason.startswith("bad.png: not an image")

@@ -13,6 +13,9 @@ from support.program import command_line
 
 from defectrt.errors import InputError, NothingDoneError, OutputError, UsageError
 from defectrt.images.reading import read_image
+from defectrt.masks.examples import Examples, write_examples
+from defectrt.masks.pieces import pieces
+from defectrt.masks.places import Places
 from defectrt.synthesis.series import series
 
 
@@ -79,6 +82,8 @@ def test_nothing_is_written_where_nothing_shows(fake, good, tmp_path):
         ({"strengths": "0"}, UsageError, "strengths: above 0"),
         ({"strengths": "x"}, UsageError, "strengths"),
         ({"strengths": ()}, UsageError, "strengths: at least one"),
+        ({"strengths": "0.2,0.2"}, UsageError, "each only once"),
+        ({"sizes": "8,8.3"}, InputError, "two of them are the same in px"),
         ({"defect": "dust"}, UsageError, "dust"),
     ],
 )
@@ -112,3 +117,13 @@ def test_from_the_command_line(fake, good, tmp_path):
     assert "14 px, 0.3 wanted: strength 0." in told
     assert "2 of 2 made" in told
     assert command_line(*words, "--out", tmp_path / "b").returncode == 5
+
+
+def test_a_series_shows_one_defect_though_examples_show_several(fake, fake_engine, good, tmp_path):
+    directory, _ = fake_engine
+    disc, anywhere = np.ones((5, 5), bool), Places(low=0.0, high=10.0, at_frame=True)
+    own = Examples.of([disc], [0.5], directed=False, places=anywhere, instances=[3])
+    write_examples(directory, {"spot": own})
+    grades = series(image=good, engine=directory, strengths="0.5", out=tmp_path / "out")
+    label = read_image(tmp_path / "out" / grades[0].mask)[..., 0] > 0
+    assert len(pieces(label, 2)) == 1

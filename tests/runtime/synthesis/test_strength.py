@@ -10,11 +10,15 @@ from support.fake_engine import FakeEngine
 from support.outputs import records, save
 
 from defectrt.config.job import SynthesizerConfig
+from defectrt.engines.loading import BUNDLED_ENGINE
+from defectrt.engines.manifest import read_manifest
 from defectrt.errors import InputError, UsageError
 from defectrt.images.contrast import strength_in
 from defectrt.masks.examples import Examples, write_examples
 from defectrt.masks.places import Places
+from defectrt.masks.source import Placed
 from defectrt.synthesis.job import synthesize
+from defectrt.synthesis.maker import open_makers
 from defectrt.synthesis.strength import Strengths, times
 from defectrt.synthesis.synthesizer import Synthesizer, Workpiece
 
@@ -157,3 +161,49 @@ def test_a_factor_never_falls_as_more_is_wanted(seed, one, other, dark):
     low, high = sorted((one, other))
     factors = [times(before, change, 0.5, wanted, 0.1) for wanted in (low, high)]
     assert 0.1 <= factors[0] <= factors[1] <= 2.0
+
+
+def test_a_source_of_masks_changes_where_but_not_how_strong(fake, fake_engine):
+    directory, _ = fake_engine
+    disc = np.ones((5, 5), bool)
+    anywhere = Places(low=0.0, high=10.0, at_frame=True)
+    own = Examples.of([disc], [0.3] * 5, directed=False, places=anywhere, instances=[1])
+    write_examples(directory, {"spot": own})
+
+    class Source:
+        def __call__(self, source, image, sample):
+            return [Placed(square(), {"from": "mine"})]
+
+        def record(self):
+            return {}
+
+    found = []
+    for options in ({}, {"mask_source": Source()}):
+        with Synthesizer(engine=directory, **options) as synthesizer:
+            found.append(synthesizer(image(), square(), name="a").image)
+            drawn = synthesizer(image(), name="a")
+    np.testing.assert_array_equal(*found)
+    assert drawn.figures["strength"] < 0.5
+
+
+def test_the_record_says_what_was_wanted_so_that_a_sample_can_be_made_again(
+    fake, fake_engine, tmp_path
+):
+    save(tmp_path / "images" / "a.png", image())
+    options = {"strength": (0.2, 0.8), "engine": fake_engine[0], "quiet": True}
+    synthesize(tmp_path / "images", tmp_path / "out", **options)
+    (record,) = records(tmp_path / "out")
+    (mask,) = record["masks"]
+    assert mask["strength"] == pytest.approx(record["strength"], abs=0.01)
+
+
+def test_the_bundled_engine_is_the_same_by_any_path():
+    engine = FakeEngine()
+    config = SynthesizerConfig()
+    unknown = open_makers(engine, config, ["spot"])["spot"]
+    assert unknown.strengths["spot"]("a", 0, 0) is None
+    engine.manifest = read_manifest(BUNDLED_ENGINE)
+    name = engine.manifest.defect_types[0]
+    for path in (None, BUNDLED_ENGINE):
+        maker = open_makers(engine, SynthesizerConfig(engine=path), [name])[name]
+        assert 0.3 <= maker.strengths[name]("a", 0, 0) <= 0.8
