@@ -225,7 +225,7 @@ def in_python(directory, image, instances, seed, config, *, strength=None, **opt
         recorder = Recorder(engine)
         wanted = [strength] * len(instances)
         work = Pipeline(recorder, config).sample(
-            SourceImage("x", image), 0, instances, seed, wanted
+            SourceImage("x", image), 0, instances, seed, strengths=wanted
         )
         (task,) = Scheduler(recorder).run([Task(work)])
         return task.result(), recorder.latents
