@@ -45,6 +45,7 @@ RUN = f"{BUNDLED_RUN}"
 PROBING = {"new-model", "train", "build-engine", "evaluate", "bench", "learn"}
 COMMANDS = {
     "synthesize": "synthesize --images good --out out --steps 10 --format coco,yolo",
+    "series": "series --image good/0.png --defect hole --strengths 0.3 --steps 10 --out out",
     "merge": "merge one two --out out",
     "doctor": "doctor",
     "info": "info",

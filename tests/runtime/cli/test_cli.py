@@ -21,7 +21,17 @@ from defectrt.cli import main
 from defectrt.errors import DefectRTError
 from defectrt.extras import requires
 
-COMMANDS = ["synthesize", "merge", "doctor", "info", "verify", "train", "new-model", "build-engine"]
+COMMANDS = [
+    "synthesize",
+    "series",
+    "merge",
+    "doctor",
+    "info",
+    "verify",
+    "train",
+    "new-model",
+    "build-engine",
+]
 
 
 #: The module, whose name in the package is taken by the application that it makes.
