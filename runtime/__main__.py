@@ -5,7 +5,10 @@ Little is imported before signals are heard, so that Ctrl-C shows no traceback.
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
+from typing import NoReturn
 
 from .stopping import as_ctrl_c
 
@@ -21,7 +24,19 @@ def main() -> None:
             run()
         except KeyboardInterrupt:
             print("stopped; what was finished is on disk", file=sys.stderr)
-            sys.exit(130)
+            _leave(130)
+
+
+def _leave(code: int) -> NoReturn:
+    """End, and at once where a thread may be inside a library, as while an engine is opened.
+
+    One that came back from there while Python ends would abort the process.
+    """
+    if any(thread.daemon for thread in threading.enumerate()):
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            stream.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

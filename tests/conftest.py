@@ -131,17 +131,16 @@ def filled_graphs(engine, monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def float16_engine(run, engine, tmp_path_factory):
+def float16_engine(run, tmp_path_factory):
     """The same run with the U-Net's products in float16; its ``graphs`` beside it."""
 
     def make(folder):
-        from support.graphs import AUTOENCODER, EXPORT, filled, kept
+        from support.graphs import kept
 
         from defectrt.export.build import build
         from defectrt.export.graphs import Onnx
 
-        others = patch(EXPORT, filled(engine.parent / "graphs", AUTOENCODER))
-        with others, kept(folder / "graphs"):
+        with kept(folder / "graphs"):
             build(run, folder / "narrow", Onnx("float16"), steps=(4, 2), quiet=True)
 
     return built("float16", make, tmp_path_factory.mktemp("float16") / "of") / "narrow"

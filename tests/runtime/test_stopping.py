@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
 import pytest
 from support.outputs import save
 
+from defectrt.__main__ import _leave
 from defectrt.errors import Cancelled
 from defectrt.stopping import SIGNALS, as_ctrl_c, asked_to_stop
 
@@ -115,3 +118,14 @@ def test_there_is_no_traceback_whenever_it_comes(number, tmp_path):
             _, errors = process.communicate(timeout=60)
         assert "Traceback" not in errors, (delay, errors)
         assert process.returncode in (0, Cancelled.exit_code), (delay, errors)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_it_ends_at_once_where_a_thread_may_be_inside_a_library(monkeypatch, inside):
+    left = []
+    threads = [threading.Thread(daemon=False), threading.Thread(daemon=inside)]
+    monkeypatch.setattr(threading, "enumerate", lambda: threads)
+    monkeypatch.setattr(os, "_exit", left.append)
+    with pytest.raises(SystemExit, match="130"):  # also behind an _exit that is none
+        _leave(130)
+    assert left == [130] * inside

@@ -232,7 +232,7 @@ def test_images_in_memory_are_made_as_those_of_a_folder(make, engine, good, tmp_
         ([np.zeros((4, 4))], {"out": "out"}, InputError, "image 0: an image is an array of uint8"),
         (["a/0.png", "b/0.png"], {"out": "out"}, UsageError, "two images are called 0.png"),
         (["a/0.webp"], {"out": "out"}, InputError, "0.webp: not called like an image"),
-        ([], {"out": "out"}, InputError, "holds no images"),
+        ([], {"out": "out"}, InputError, "the list is empty"),
     ],
 )
 def test_what_no_images_in_memory_are(engine, tmp_path, monkeypatch, images, options, error, said):
