@@ -38,26 +38,28 @@ def main() -> None:
     parser.add_argument("--types", default="")
     parser.add_argument("--side", type=int, default=48)
     options = parser.parse_args()
-    real = _by_type(options.real)
+    real, *made = (_by_type(folder, options.side) for folder in (options.real, *options.made))
     names = [name for name in options.types.split(",") if name] or sorted(real)
     for name in names:
-        own = [_features(sample, options.side) for sample in real[name]]
+        own, beside = real[name]
         half = len(own) // 2
-        _tell("real", name, np.array(own[:half]), np.array(own[half:]))
-        for folder in options.made:
-            made = [_features(sample, options.side) for sample in _by_type(folder)[name]]
-            _tell(str(folder), name, np.array(own), np.array(made))
-            beside = [
-                np.array([_features(s, options.side, aside=True) for s in samples])
-                for samples in (real[name], _by_type(folder)[name])
-            ]
-            _tell(f"{folder}, beside", name, *beside)
+        _tell("real", name, own[:half], own[half:])
+        for folder, theirs in zip(options.made, made, strict=True):
+            _tell(str(folder), name, own, theirs[name][0])
+            _tell(f"{folder}, beside", name, beside, theirs[name][1])
 
 
-def _by_type(folder: Path) -> dict[str, list[Sample]]:
+def _by_type(folder: Path, side: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Of each type, what its defects look like [n,k], and what lies beside them."""
     samples = [picture.sample for picture in read_made(folder).pictures]
-    types = {sample.defect_type for sample in samples}
-    return {name: [s for s in samples if s.defect_type == name] for name in types}
+    own = {s.defect_type: [o for o in samples if o.defect_type == s.defect_type] for s in samples}
+    return {
+        name: (
+            np.array([_features(sample, side) for sample in of_type]),
+            np.array([_features(sample, side, aside=True) for sample in of_type]),
+        )
+        for name, of_type in own.items()
+    }
 
 
 def _features(sample: Sample, side: int, *, aside: bool = False) -> np.ndarray:
@@ -68,9 +70,8 @@ def _features(sample: Sample, side: int, *, aside: bool = False) -> np.ndarray:
         above, reach = y + side / 2 > sample.mask.shape[0] / 2, side // 2 + int(np.ptp(ys)) // 2 + 4
         y = min(max(0, y + (-reach if above else reach)), max(0, sample.mask.shape[0] - side))
     seen = Window(y, x, side).crop(grey(sample.image))
-    border = np.concatenate([seen[:4].ravel(), seen[-4:].ravel(), seen[:, :4].ravel(),
-                             seen[:, -4:].ravel()])  # fmt: skip
-    level = (seen - np.median(border)) / max(float(np.median(border)), 1e-3)
+    border = np.median([*seen[:4], *seen[-4:], *seen[:, :4].T, *seen[:, -4:].T])
+    level = (seen - border) / max(float(border), 1e-3)
     return np.concatenate(list(_parts(level.astype(np.float32))))
 
 
@@ -86,9 +87,8 @@ def _parts(level: np.ndarray) -> Iterator[np.ndarray]:
         smooth = cv2.GaussianBlur(level, (0, 0), sigma) if sigma else level
         slope = np.hypot(cv2.Sobel(smooth, -1, 1, 0), cv2.Sobel(smooth, -1, 0, 1)) / 8
         yield np.percentile(slope, (10, 25, 50, 75, 90, 95, 99, 100))
-    wave = np.log(
-        np.abs(np.fft.fftshift(np.fft.fft2(level * np.outer(*[np.hanning(side)] * 2)))) + 1e-3
-    )
+    fading = np.outer(np.hanning(side), np.hanning(side))
+    wave = np.log(np.abs(np.fft.fftshift(np.fft.fft2(level * fading))) + 1e-3)
     yield np.array([wave[ring == i].mean() for i in range(8)])
 
 

@@ -21,6 +21,7 @@ __all__ = [
     "open_file",
     "parse_json",
     "read_file",
+    "read_input",
     "set_aside",
     "sha256_of",
     "sync_folder",
@@ -64,6 +65,14 @@ def read_file(path: Path, most: int) -> bytes:
         size = f"{most >> 30} GiB" if most >= 1 << 30 else f"{most >> 10} KiB"
         raise InputError(f"{path}: larger than {size}, which is too large for what it should be")
     return data
+
+
+def read_input(path: Path, most: int) -> bytes:
+    """As `read_file`; one that cannot be read is an `InputError` too."""
+    try:
+        return read_file(path, most)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def parse_json(data: str | bytes) -> Any:

@@ -40,13 +40,29 @@ def pytest_ignore_collect(collection_path, config):
 
 
 @pytest.fixture
-def fake_engine(monkeypatch, tmp_path):
+def opened_as(monkeypatch):
+    """Have an engine opened, whatever is asked for; returns it."""
+
+    def use(engine):
+        monkeypatch.setattr("defectrt.engines.loading.load_engine", lambda *_, **__: engine)
+        return engine
+
+    return use
+
+
+@pytest.fixture
+def fake_engine(opened_as, tmp_path):
     """Make `synthesize` open a `FakeEngine`; returns the directory to name and the engine."""
-    engine, directory = FakeEngine(), tmp_path / "engine"
+    engine, directory = opened_as(FakeEngine()), tmp_path / "engine"
     directory.mkdir()
     (directory / "engine.json").write_text("{}")
-    monkeypatch.setattr("defectrt.engines.loading.load_engine", lambda path, **options: engine)
     return directory, engine
+
+
+@pytest.fixture
+def fake(fake_engine):
+    """The engine of `fake_engine`, for what is opened by no directory."""
+    return fake_engine[1]
 
 
 @pytest.fixture

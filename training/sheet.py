@@ -6,12 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from defectrt.images.preview import shown
+from defectrt.images.preview import Shown, enlarged
 from defectrt.images.types import Bits, Mask
 from defectrt.images.window import place_window
 
@@ -58,10 +55,6 @@ def sheet(rows: Sequence[Row]) -> bytes:
     return data.getvalue()
 
 
-def _cell(image: Bits, mask: Mask) -> NDArray[np.uint8]:
+def _cell(image: Bits, mask: Mask) -> Shown:
     """[S,S,3] 8 bits: the defect and what is around it, at its own proportions."""
-    window = place_window(mask, _AROUND, 8)
-    levels = cv2.resize(
-        shown(window.crop(image), image), (_CELL, _CELL), interpolation=cv2.INTER_CUBIC
-    )
-    return np.asarray(np.broadcast_to(levels.reshape(_CELL, _CELL, -1), (_CELL, _CELL, 3)))
+    return enlarged(image, image, place_window(mask, _AROUND, 8), _CELL)

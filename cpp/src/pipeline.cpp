@@ -47,6 +47,17 @@ Pixels largest(const Pixels &change) {
     return out;
 }
 
+/// [S,S,C] -> [S,S] in [0,1], without alpha.
+Pixels grey(const Bits &image) {
+    Pixels out(image.height, image.width);
+    const auto colours = static_cast<float>(image.colours()), top = static_cast<float>(image.top);
+    for (std::size_t i = 0; i < out.values.size(); ++i) {
+        const std::uint16_t *c = image.values.data() + image.channels * i;
+        out.values[i] = std::accumulate(c, c + image.colours(), 0.0F) / colours / top;
+    }
+    return out;
+}
+
 /// A mean of what was added.
 class Mean {
 public:
@@ -91,7 +102,8 @@ public:
         : tile(of), image(std::move(seen)),
           pixels(to_model(image, size_of(manifest.image.height))),
           weight(feather(of.mask, settings.grow, settings.feather)), inside_(inside),
-          settings_(settings), manifest_(manifest), wanted_(wanted) {}
+          settings_(settings), manifest_(manifest), wanted_(wanted), grey_(grey(image)),
+          around_(brightness_around(grey_, tile.mask, shown_of(inside))) {}
 
     /// origin, before and after [3,h,w] are decoded, attention is [r,r].
     Candidate assess(const float *origin, const float *before, const float *after,
@@ -154,25 +166,26 @@ private:
 
     /// Give a defect the strength that is wanted; whether it is fit was told before.
     void strengthen(Candidate &out) const {
-        Pixels grey(weight.height, weight.width), moved = grey;
-        Mask seen(weight.height, weight.width);
-        const std::size_t colours = image.colours();
-        for (std::size_t y = 0; y < weight.height; ++y) {
-            for (std::size_t x = 0; x < weight.width; ++x) {
-                float sum = 0, change = 0;
-                for (std::size_t c = 0; c < colours; ++c) sum += image.at(y, x, c);
-                for (std::size_t c = 0; c < 3; ++c) change += out.change.at(y, x, c);
-                grey.at(y, x) = sum / static_cast<float>(colours) / static_cast<float>(image.top);
-                moved.at(y, x) = weight.at(y, x) * (change / 3);
-                seen.at(y, x) = inside_.holds(y, x) ? 1 : 0;
-            }
+        Pixels moved(weight.height, weight.width);
+        for (std::size_t i = 0; i < moved.values.size(); ++i) {
+            const float *c = out.change.values.data() + 3 * i;
+            moved.values[i] = weight.values[i] * ((c[0] + c[1] + c[2]) / 3);
         }
-        const auto [factor, strength] = strengthened(grey, moved, out.label, tile.mask, seen,
-                                                     wanted_, settings_.refinement.min_change);
+        const auto [factor, strength] = strengthened(grey_, moved, out.label, around_, wanted_,
+                                                     settings_.refinement.min_change);
         for (float &value : out.change.values) value *= factor;
         out.visibility *= static_cast<double>(factor);
         out.seam *= static_cast<double>(factor);
         out.strength = strength;
+    }
+
+    /// What of the window lies inside the image.
+    Mask shown_of(const Inside &inside) const {
+        Mask out(weight.height, weight.width);
+        for (std::size_t y = 0; y < out.height; ++y) {
+            for (std::size_t x = 0; x < out.width; ++x) out.at(y, x) = inside.holds(y, x) ? 1 : 0;
+        }
+        return out;
     }
 
     static double score(const Candidate &c) {
@@ -195,6 +208,8 @@ private:
     const Settings &settings_;
     const Manifest &manifest_;
     const double wanted_;
+    const Pixels grey_;
+    const double around_;
 };
 
 /// A good image on which defects are being painted.

@@ -46,18 +46,6 @@ Mask grown(const Mask &mask, std::size_t by) {
     return out;
 }
 
-/// Median brightness of a ring around the mask, or, if there is none, of all that is seen.
-double surroundings(const Pixels &grey, const Mask &mask, const Mask &seen) {
-    const Mask outer = grown(mask, far), inner = grown(mask, near);
-    Values ring, all;
-    for (std::size_t i = 0; i < grey.values.size(); ++i) {
-        if (seen.values[i] == 0) continue;
-        all.push_back(grey.values[i]);
-        if (outer.values[i] > inner.values[i]) ring.push_back(grey.values[i]);
-    }
-    return median(ring.empty() ? std::move(all) : std::move(ring));
-}
-
 /// Weber's contrast on one side.
 double contrast(Values values, double around, bool dark) {
     auto place = static_cast<std::size_t>(beyond * static_cast<double>(values.size() - 1));
@@ -115,8 +103,19 @@ double times(const Painted &painted, double around, double wanted, double least)
 
 }  // namespace
 
+double brightness_around(const Pixels &grey, const Mask &mask, const Mask &seen) {
+    const Mask outer = grown(mask, far), inner = grown(mask, near);
+    Values ring, all;
+    for (std::size_t i = 0; i < grey.values.size(); ++i) {
+        if (seen.values[i] == 0) continue;
+        all.push_back(grey.values[i]);
+        if (outer.values[i] > inner.values[i]) ring.push_back(grey.values[i]);
+    }
+    return median(ring.empty() ? std::move(all) : std::move(ring));
+}
+
 Strengthened strengthened(const Pixels &grey, const Pixels &moved, const Mask &label,
-                          const Mask &mask, const Mask &seen, double wanted, double visible) {
+                          double around, double wanted, double visible) {
     Painted painted;
     for (std::size_t i = 0; i < grey.values.size(); ++i) {
         if (label.values[i] == 0) continue;
@@ -124,7 +123,6 @@ Strengthened strengthened(const Pixels &grey, const Pixels &moved, const Mask &l
         painted.change.push_back(moved.values[i]);
     }
     if (painted.before.empty()) return {};
-    const double around = surroundings(grey, mask, seen);
     double factor = 1;
     if (wanted > 0) {
         const double least = std::min(1.0, visible / std::max(painted.mean(), 1e-6));

@@ -12,10 +12,15 @@ struct Strengthened {
     double strength = 0;
 };
 
-/// grey, moved [H,W] in [0,1], an image and what is added to it; `mask` is where the defect was
-/// asked for, `label` where it is, `seen` what of all that counts. As strong as `wanted`, or, if
-/// that is 0, as it comes; its mean change in the label stays at least `visible` if it was.
+/// Brightness around a defect; where it leaves nothing around it, of all that is seen.
+///
+/// grey [H,W] in [0,1]; `mask` is where the defect was asked for, `seen` what counts at all.
+double brightness_around(const Pixels &grey, const Mask &mask, const Mask &seen);
+
+/// grey, moved [H,W] in [0,1], an image and what is added to it; `label` is where the defect is. As
+/// strong as `wanted`, or, if that is 0, as it comes; its mean change in the label stays at least
+/// `visible` if it was.
 Strengthened strengthened(const Pixels &grey, const Pixels &moved, const Mask &label,
-                          const Mask &mask, const Mask &seen, double wanted, double visible);
+                          double around, double wanted, double visible);
 
 }  // namespace defectrt::internal

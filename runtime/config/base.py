@@ -19,7 +19,15 @@ from pydantic import (
 
 from ..errors import UsageError
 
-__all__ = ["Config", "Interval", "WholeInterval", "faults", "message"]
+__all__ = ["Config", "Interval", "WholeInterval", "faults", "message", "parts"]
+
+
+def parts(value: Any) -> Any:
+    """The parts of a text with commas, or of several, one after another; all else as it is."""
+    given = (value,) if isinstance(value, str) else value
+    if not isinstance(given, list | tuple):
+        return value
+    return tuple(p for one in given for p in (one.split(",") if isinstance(one, str) else (one,)))
 
 
 def _interval(value: Any) -> Any:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from .base import Config
+from .base import Config, parts
 from .engine import EngineConfig
 from .synthesis import MAX_STRENGTH
 
@@ -15,14 +15,6 @@ __all__ = ["SERIES_AREAS", "GradesConfig", "SeriesConfig"]
 
 #: Grades of each kind, at most.
 _MOST = 50
-
-
-def _grades(value: Any) -> Any:
-    """Numbers, also from texts with commas."""
-    given = (value,) if isinstance(value, str) else value
-    if not isinstance(given, list | tuple):
-        return value
-    return tuple(t for one in given for t in (one.split(",") if isinstance(one, str) else [one]))
 
 
 class GradesConfig(Config):
@@ -42,7 +34,7 @@ class GradesConfig(Config):
     ] = None
     strengths: Annotated[
         tuple[float, ...],
-        BeforeValidator(_grades),
+        BeforeValidator(parts),
         Field(
             description="Contrasts to the surroundings, with commas: 0.1 is barely visible, 1 "
             "black or twice as bright.",
@@ -51,7 +43,7 @@ class GradesConfig(Config):
     ] = (0.1, 0.2, 0.3, 0.45, 0.6, 0.8)
     sizes: Annotated[
         tuple[float, ...],
-        BeforeValidator(_grades),
+        BeforeValidator(parts),
         Field(
             description="Longest sides of the defect in px, with commas; by default the mask's.",
             json_schema_extra={"metavar": "<float,…>"},

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 
 from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
-from .base import Config, Interval
+from .base import Config, Interval, parts
 
 __all__ = ["MAX_STRENGTH", "Background", "Blend", "Refine", "Share", "SynthesisConfig"]
 
@@ -39,10 +39,9 @@ def _shares(value: Any) -> Any:
         return ()
     if isinstance(value, Mapping):
         value = list(value.items())
-    given = (value,) if isinstance(value, str) else value
-    if not isinstance(given, list | tuple):
+    texts = parts(value)
+    if not isinstance(texts, tuple):
         return value
-    texts = [t for one in given for t in (one.split(",") if isinstance(one, str) else [one])]
     shares = tuple(_share(text) for text in texts)
     names = [share.defect_type for share in shares]
     if twice := sorted({name for name in names if names.count(name) > 1}):

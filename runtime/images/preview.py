@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from .png import encode_png
 from .types import Bits, Mask, without_alpha
+from .window import Window
 
-__all__ = ["Shown", "outlined", "resized", "shown"]
+__all__ = ["Shown", "enlarged", "outlined", "resized", "shown"]
 
 #: [H,W] grey or [H,W,C].
 Shown = NDArray[np.uint8]
@@ -35,6 +36,13 @@ def resized(image: Shown, side: int) -> Shown:
         return image
     size = [max(1, round(scale * n)) for n in image.shape[1::-1]]
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def enlarged(image: Bits, good: Bits, window: Window, side: int) -> Shown:
+    """[side,side,3]: what a window shows of an image, as `shown` beside its good one."""
+    seen = shown(window.crop(image), good)
+    levels = cv2.resize(seen, (side, side), interpolation=cv2.INTER_CUBIC)
+    return np.asarray(np.broadcast_to(levels.reshape(side, side, -1), (side, side, 3)), np.uint8)
 
 
 def outlined(image: Bits, label: Mask) -> bytes:

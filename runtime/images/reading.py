@@ -17,7 +17,7 @@ from PIL import ExifTags, Image, ImageCms, ImageFile, UnidentifiedImageError
 from PIL.TiffImagePlugin import PREFIXES
 
 from ..errors import InputError, MissingExtraError
-from ..files import open_file, read_file
+from ..files import open_file, read_input
 from .tiff import orient, read_info, read_samples
 from .types import MAX_PIXELS, Bits
 
@@ -113,10 +113,7 @@ def _header(path: Path, tiff: bytes | None) -> tuple[int, int, int]:
 
 
 def _read_bytes(path: Path) -> bytes:
-    try:
-        data = read_file(path, MAX_BYTES)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    data = read_input(path, MAX_BYTES)
     if not data:
         raise InputError(f"{path}: the file is empty")
     return data

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from ..images.window import Window, from_model, to_model
 from ..masks.resizing import latent_mask
 from .acceptance import fault, score
 from .refinement import refine
-from .strength import strengthened
+from .strength import brightness_around, strengthened
 from .tiles import Tile
 
 __all__ = ["Candidate", "Canvas", "View"]
@@ -100,14 +101,20 @@ class View:
             figures[name] *= factor
         return Candidate(number, np.float32(factor) * change, label, figures, worth, why)
 
+    @cached_property
+    def _levels(self) -> Pixels:
+        return grey(self.image)
+
+    @cached_property
+    def _around(self) -> float:
+        return brightness_around(self._levels, self.tile.mask, self._inside)
+
     def _strengthened(self, change: Pixels, label: Mask) -> tuple[float, float]:
         """By how much to multiply a change, and how strong the defect is then."""
         return strengthened(
-            grey(self.image),
-            self.weight * change.mean(axis=2),
-            label,
-            self.tile.mask,
-            self._inside,
+            self._levels[label],
+            self.weight[label] * change[label].mean(axis=1),
+            self._around,
             wanted=self._wanted,
             visible=self._config.min_change,
         )

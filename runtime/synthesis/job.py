@@ -31,7 +31,7 @@ from ..errors import (
     PartialError,
     UsageError,
 )
-from ..files import read_file, sha256_of
+from ..files import read_input, sha256_of
 from ..images.folder import find_files, images_of, left_out_note
 from ..images.given import Picture, read_given
 from ..images.png import encode_png
@@ -221,7 +221,7 @@ def _in_folder(images: Iterable[Picture]) -> Iterator[Path]:
         folder, targets = Path(name), set[Path]()
         for place, image in enumerate(images):
             if isinstance(image, str | PathLike):
-                target, data = folder / Path(image).name, _read_whole(Path(image))
+                target, data = folder / Path(image).name, read_input(Path(image), MAX_BYTES)
             else:
                 target = folder / f"{place:06}.png"
                 data = encode_png(read_given(image, f"image {place}"))
@@ -236,13 +236,6 @@ def _in_folder(images: Iterable[Picture]) -> Iterator[Path]:
         if not targets:
             raise InputError("images: the list is empty")
         yield folder
-
-
-def _read_whole(path: Path) -> bytes:
-    try:
-        return read_file(path, MAX_BYTES)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def _record(
@@ -407,7 +400,7 @@ class _Run:
             ((source, record),) = yield (reading,)
             placed = yield Call("masks", lambda: maker.places(source, number))
         except InputError as fault:
-            told = str(fault).replace(self._hidden, "") if self._hidden else str(fault)
+            told = str(fault).replace(self._hidden, "")
             name, reason = (_readable(text) for text in (listed.name, told))
             return JournalEntry(listed.index, number, defect, name, "failed", reason)
         sample = yield from maker.paint(source, number, placed)

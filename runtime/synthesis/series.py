@@ -19,9 +19,8 @@ from ..config.series import SeriesConfig
 from ..config.synthesis import Share
 from ..errors import InputError, NothingDoneError, OutputError
 from ..files import write_directory
-from ..images.given import in_channels
 from ..images.png import encode_png
-from ..images.preview import Shown, shown
+from ..images.preview import Shown, enlarged
 from ..images.reading import read_image
 from ..images.types import Bits, Mask
 from ..images.window import Window, place_window
@@ -29,6 +28,7 @@ from ..masks.bank import transplant
 from ..masks.pieces import tight
 from ..masks.placement import paste
 from ..masks.reading import read_mask
+from ..output.instances import as_levels
 from .synthesizer import Result, Synthesizer, Workpiece
 
 __all__ = ["Grade", "series"]
@@ -37,7 +37,6 @@ __all__ = ["Grade", "series"]
 _CELL, _GAP, _CAPTION = 160, 4, 18
 #: Px around the largest defect that a cell shows.
 _AROUND = 16
-_WHITE = np.uint8(255)
 
 
 @dataclass(frozen=True)
@@ -156,7 +155,7 @@ def _write(
         grade = _grade(mask, strength, result)
         if grade.image:
             (out / grade.image).write_bytes(encode_png(result.image))
-            (out / grade.mask).write_bytes(encode_png(result.label.astype(np.uint8) * _WHITE))
+            (out / grade.mask).write_bytes(encode_png(as_levels([result.label])))
         cells.append(_cell(window, image, result, grade))
         grades.append(grade)
     if all(grade.fault for grade in grades):
@@ -179,10 +178,8 @@ def _window(masks: Sequence[Mask]) -> Window:
 
 def _cell(window: Window, image: Bits, result: Result, grade: Grade) -> Shown:
     """A grade of the sheet, enlarged, its size and strength below it."""
-    seen = window.crop(shown(in_channels(result.image), image))
-    enlarged = cv2.resize(seen, (_CELL, _CELL), interpolation=cv2.INTER_CUBIC)
-    framed = np.full((_CELL + _CAPTION, _CELL + _GAP, 3), _WHITE)
-    framed[:_CELL, :_CELL] = enlarged.reshape(_CELL, _CELL, -1)
+    framed = np.full((_CELL + _CAPTION, _CELL + _GAP, 3), 255, np.uint8)
+    framed[:_CELL, :_CELL] = enlarged(result.image, image, window, _CELL)
     said = f"{grade.size} px, " + ("nothing" if grade.fault else f"{grade.strength:.2f}")
     place, black = (_GAP, _CELL + _CAPTION - 5), (0, 0, 0)
     return np.asarray(

@@ -15,7 +15,7 @@ from ..diffusion.seeds import sample_seed
 from ..images.contrast import contrast, strength, surroundings
 from ..images.types import Mask, Pixels
 
-__all__ = ["BUNDLED_STRENGTH", "Strengths", "strengthened", "times"]
+__all__ = ["BUNDLED_STRENGTH", "Strengths", "brightness_around", "strengthened", "times"]
 
 #: Of the bundled engine's defects, which the model paints as plain as can be: black, or white.
 BUNDLED_STRENGTH = (0.3, 0.8)
@@ -30,28 +30,26 @@ _ALONE, _LEAST, _AWAY = 0.3, 0.1, 3.0
 _FAINTEST = 0.02
 
 
+def brightness_around(levels: Pixels, mask: Mask, seen: Mask) -> float:
+    """Brightness around a defect; where it leaves nothing around it, of all that is seen.
+
+    levels [H,W] in [0,1]; ``mask`` is where the defect was asked for, ``seen`` what counts at all.
+    """
+    found = surroundings(levels, mask, seen)
+    return float(np.median(levels[seen])) if found is None else found
+
+
 def strengthened(
-    grey: Pixels,
-    moved: Pixels,
-    label: Mask,
-    mask: Mask,
-    seen: Mask,
-    *,
-    wanted: float | None,
-    visible: float,
+    before: Pixels, change: Pixels, around: float, *, wanted: float | None, visible: float
 ) -> tuple[float, float]:
     """By how much to multiply a change, and how strong the defect is then.
 
-    grey, moved [H,W] in [0,1], an image and what is added to it; ``mask`` is where the defect was
-    asked for, ``label`` where it is, ``seen`` what of all that counts. As strong as ``wanted``, or,
-    without, as it comes; its mean change in the label stays at least ``visible`` if it was.
+    before, change [n] in [0,1], of the px of the defect. As strong as ``wanted``, or, without, as
+    it comes; its mean change stays at least ``visible`` if it was.
     """
-    if not label.any():
+    if not before.size:
         return 1.0, 0.0
-    around = surroundings(grey, mask, seen)
-    if around is None:
-        around = float(np.median(grey[seen]))
-    before, change, factor = grey[label], moved[label], 1.0
+    factor = 1.0
     if wanted is not None:
         least = min(1.0, visible / max(float(np.abs(change).mean()), 1e-6))
         factor = times(before, change, around, wanted, least)
@@ -91,11 +89,16 @@ class Strengths:
     ) -> None:
         """From an interval, or around those of examples, or, without either, as it comes."""
         self._seed = sample_seed(seed, f"strength of {defect_type}", 0)
-        self._interval, self._examples = interval, [max(_FAINTEST, one) for one in examples]
+        self._interval, self._count = interval, len(examples)
+        if examples:
+            known = np.log([max(_FAINTEST, one) for one in examples])
+            self._middle = float(known.mean())
+            alone = len(known) == 1
+            self._spread = _ALONE if alone else max(_LEAST, float(known.std(ddof=1)))
 
     def __call__(self, source: str, number: int, instance: int) -> float | None:
         """Of one instance of a sample; None is as strong as the model paints it."""
-        if not self._interval and not self._examples:
+        if not self._interval and not self._count:
             return None
         return self._draw(
             np.random.default_rng([sample_seed(self._seed, source, number), instance])
@@ -108,8 +111,5 @@ class Strengths:
         """
         if self._interval:
             return float(rng.uniform(*self._interval))
-        known = np.log(self._examples)
-        n = len(known)
-        spread = max(_LEAST, float(known.std(ddof=1))) if n > 1 else _ALONE
-        away = rng.standard_t(max(1, n - 1)) * sqrt(1 + 1 / n)
-        return exp(float(known.mean()) + spread * min(_AWAY, max(-_AWAY, float(away))))
+        away = rng.standard_t(max(1, self._count - 1)) * sqrt(1 + 1 / self._count)
+        return exp(self._middle + self._spread * min(_AWAY, max(-_AWAY, float(away))))

@@ -36,7 +36,7 @@ from ..masks.reading import read_mask
 from ..masks.source import Placed, digest
 from .pipeline import Sample, SourceImage
 from .scheduler import Call, Work
-from .strength import strengthened
+from .strength import brightness_around, strengthened
 
 __all__ = ["Donor", "DonorShapes", "digest_of", "donor_types", "read_donors", "transplanted"]
 
@@ -262,12 +262,15 @@ def _strengthened(
     rows, columns = part
     wide = np.s_[max(0, rows.start - _RING) : rows.stop + _RING,
                  max(0, columns.start - _RING) : columns.stop + _RING]  # fmt: skip
-    moved = np.zeros(levels.shape[:2], np.float32)[wide]
-    top, left = rows.start - wide[0].start, columns.start - wide[1].start
-    moved[top : top + added.shape[0], left : left + added.shape[1]] = added.mean(axis=2)
-    mask = instance.mask[wide]
-    grey, seen = levels[wide].mean(axis=2), np.ones(mask.shape, bool)
-    return strengthened(grey, moved, mask, mask, seen, wanted=instance.strength, visible=visible)
+    mask, here = instance.mask[wide], instance.mask[part]
+    seen = levels[wide].mean(axis=2)
+    return strengthened(
+        levels[part][here].mean(axis=1),
+        added[here].mean(axis=1),
+        brightness_around(seen, mask, np.ones(mask.shape, bool)),
+        wanted=instance.strength,
+        visible=visible,
+    )
 
 
 def _read(folder: Path, image: str, mask: str) -> tuple[Bits, Mask, Donor]:

@@ -12,7 +12,7 @@ import numpy as np
 from defectrt.images.contrast import grey, strength_in, surroundings
 from defectrt.images.types import Mask
 from defectrt.masks.examples import Examples, runs_one_way
-from defectrt.masks.pieces import pieces
+from defectrt.masks.pieces import Piece, pieces
 from defectrt.masks.placement import paste
 from defectrt.masks.places import look
 
@@ -103,33 +103,28 @@ def examples_of(samples: Sequence[Sample], window: int, found: Survey) -> Exampl
     They are not turned if the surface has a direction, nor if they themselves run one way.
     """
     found_in = [_instances(sample, window) for sample in samples]
-    masks = [mask for own in found_in for mask in own]
+    masks = [piece.shape for own in found_in for piece in own]
+    strengths = [
+        strength_in(sample.image, paste(piece.shape, piece.corner, sample.mask.shape))
+        for sample, own in zip(samples, found_in, strict=True)
+        for piece in own
+    ]
     return Examples.of(
         masks,
-        _strengths(samples, window),
+        [one for one in strengths if one is not None],
         directed=found.directed or runs_one_way(masks),
         places=look((sample.image, sample.mask) for sample in samples),
         instances=[len(own) for own in found_in],
     )
 
 
-def _instances(sample: Sample, window: int) -> list[Mask]:
-    """The defects of one image that lie apart, each tight [h,w]."""
-    return [piece.shape for piece in pieces(sample.mask, max(1, window // 4))]
-
-
-def _strengths(samples: Sequence[Sample], window: int) -> list[float]:
-    """Of every defect that has anything around it."""
-    found = [
-        strength_in(sample.image, paste(piece.shape, piece.corner, sample.mask.shape))
-        for sample in samples
-        for piece in pieces(sample.mask, max(1, window // 4))
-    ]
-    return [one for one in found if one is not None]
+def _instances(sample: Sample, window: int) -> list[Piece]:
+    """The defects of one image that lie apart."""
+    return pieces(sample.mask, max(1, window // 4))
 
 
 def _look(samples: Sequence[Sample], window: int) -> TypeSurvey:
-    shapes = [shape for sample in samples for shape in _instances(sample, window)]
+    shapes = [piece.shape for sample in samples for piece in _instances(sample, window)]
     return TypeSurvey(
         images=len(samples),
         instances=len(shapes),

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from defectrt.config.base import Config
+from defectrt.config.base import Config, parts
 
 __all__ = ["QUICK", "ProveConfig"]
 
@@ -17,8 +17,7 @@ QUICK: dict[str, Any] = {"seeds": 3, "splits": 1, "steps": 300, "budget": 8.0}
 
 def _numbers(value: Any) -> Any:
     """Numbers given one by one, or several in a text divided by commas."""
-    items = value if isinstance(value, tuple | list) else (value,)
-    return tuple(part for item in items for part in str(item).split(","))
+    return parts(value if isinstance(value, tuple | list) else (value,))
 
 
 _FOLDER = {"metavar": "DIR"}

@@ -36,10 +36,9 @@ class Coloured(FakeEngine):
 
 
 @pytest.fixture
-def engine(fake_engine, monkeypatch):
+def engine(fake_engine, opened_as):
     """One that makes several types; returns its directory."""
-    several = Coloured(defect_types=TYPES)
-    monkeypatch.setattr("defectrt.engines.loading.load_engine", lambda *_, **__: several)
+    opened_as(Coloured(defect_types=TYPES))
     return fake_engine[0]
 
 
@@ -291,8 +290,7 @@ def test_what_cannot_be_mixed_is_said_before_anything_is_written(
     assert not (tmp_path / "good-defects").exists()
 
 
-def test_a_type_of_that_name_cannot_be_mixed(fake_engine, good, monkeypatch):
-    several = FakeEngine(defect_types=["combined", "hole"])
-    monkeypatch.setattr("defectrt.engines.loading.load_engine", lambda *_, **__: several)
+def test_a_type_of_that_name_cannot_be_mixed(fake_engine, good, opened_as):
+    opened_as(FakeEngine(defect_types=["combined", "hole"]))
     with pytest.raises(UsageError, match="a type that is made is named 'combined'"):
         synthesize(good, engine=fake_engine[0], mixed=True, quiet=True)

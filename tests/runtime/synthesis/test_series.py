@@ -20,13 +20,6 @@ from defectrt.synthesis.series import series
 
 
 @pytest.fixture
-def fake(monkeypatch):
-    engine = FakeEngine()
-    monkeypatch.setattr("defectrt.engines.loading.load_engine", lambda *_, **__: engine)
-    return engine
-
-
-@pytest.fixture
 def good(tmp_path):
     grain = np.random.default_rng(0).normal(150, 4, (60, 80)).clip(0, 255)
     save(tmp_path / "good.png", grain.astype(np.uint8))
@@ -95,9 +88,8 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
-def test_one_type_has_to_be_named_where_there_are_several(monkeypatch, good, tmp_path):
-    engine = FakeEngine(defect_types=("spot", "hole"))
-    monkeypatch.setattr("defectrt.engines.loading.load_engine", lambda *_, **__: engine)
+def test_one_type_has_to_be_named_where_there_are_several(opened_as, good, tmp_path):
+    opened_as(FakeEngine(defect_types=("spot", "hole")))
     with pytest.raises(InputError, match="defect: one of spot, hole"):
         series(image=good, out=tmp_path / "out")
 

@@ -23,10 +23,9 @@ TYPES = ["crack", "hole", "spot"]
 
 
 @pytest.fixture
-def engine(fake_engine, monkeypatch):
+def engine(fake_engine, opened_as):
     """One that makes several types; returns its directory."""
-    several = FakeEngine(defect_types=TYPES)
-    monkeypatch.setattr("defectrt.engines.loading.load_engine", lambda *_, **__: several)
+    opened_as(FakeEngine(defect_types=TYPES))
     return fake_engine[0]
 
 

@@ -34,13 +34,6 @@ def square(shape=(60, 80)):
     return mask
 
 
-@pytest.fixture
-def fake(monkeypatch):
-    engine = FakeEngine()
-    monkeypatch.setattr("defectrt.engines.loading.load_engine", lambda *_, **__: engine)
-    return engine
-
-
 @pytest.mark.parametrize("wanted", [0.2, 0.4, 0.6, 0.8])
 def test_a_defect_is_as_strong_as_wanted(fake, wanted):
     part = image()

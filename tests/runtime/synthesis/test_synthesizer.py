@@ -34,13 +34,6 @@ def square(shape=(60, 80)):
     return mask
 
 
-@pytest.fixture
-def fake(monkeypatch):
-    engine = FakeEngine()
-    monkeypatch.setattr("defectrt.engines.loading.load_engine", lambda *_, **__: engine)
-    return engine
-
-
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("channels", [(), (1,), (2,), (3,), (4,)])
 def test_what_it_gives_back(fake, dtype, channels):
@@ -240,10 +233,8 @@ def test_it_is_shared_by_threads(fake):
 
 
 @pytest.fixture
-def several(monkeypatch):
-    engine = FakeEngine(defect_types=("crack", "hole", "spot"))
-    monkeypatch.setattr("defectrt.engines.loading.load_engine", lambda *_, **__: engine)
-    return engine
+def several(opened_as):
+    return opened_as(FakeEngine(defect_types=("crack", "hole", "spot")))
 
 
 def test_types_take_turns_whatever_else_is_made(several):

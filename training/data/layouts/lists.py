@@ -7,7 +7,7 @@ import io
 from pathlib import Path
 
 from defectrt.errors import InputError
-from defectrt.files import read_file
+from defectrt.files import read_input
 
 __all__ = ["read_csv", "read_list"]
 
@@ -30,7 +30,4 @@ def read_csv(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
 
 def read_list(path: Path) -> bytes:
     """All of a list. Raises `InputError` for one that cannot be read or is no small file."""
-    try:
-        return read_file(path, _MAX_LIST)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    return read_input(path, _MAX_LIST)
