@@ -14,7 +14,7 @@ from support.program import command_line
 
 from defectrt.config.yaml import read_yaml
 from defectrt.errors import EngineError, InputError
-from defectrt.files import open_file, parse_json, read_file, sha256_of
+from defectrt.files import open_file, parse_json, read_file, read_input, sha256_of
 from defectrt.images.png import encode_png
 from defectrt.images.reading import image_size, read_image
 from defectrt.masks.examples import SHAPES_FILE, read_examples
@@ -43,6 +43,7 @@ def endless(request, tmp_path):
 READERS = {
     "open_file": open_file,
     "read_file": lambda path: read_file(path, 10),
+    "read_input": lambda path: read_input(path, 10),
     "sha256_of": sha256_of,
     "read_yaml": read_yaml,
     "read_image": read_image,

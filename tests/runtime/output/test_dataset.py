@@ -506,7 +506,7 @@ def test_images_on_a_share_that_went_away_are_tried_again(go, parts, monkeypatch
         return read_file(path, most)
 
     with monkeypatch.context() as patch:
-        patch.setattr("defectrt.images.reading.read_file", gone)
+        patch.setattr("defectrt.files.read_file", gone)
         out, summary = go()
     assert summary.kept == 1
     assert summary.failed == [f"{parts[0]}/{i}.png: cannot be read (Host is down)" for i in (1, 2)]
