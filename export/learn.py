@@ -15,7 +15,8 @@ from defectrt.errors import InputError, OutputError
 from defectrt.files import write_whole
 from defectrt.images.given import Picture
 from defectrt.masks.examples import write_examples
-from defectrt.synthesis.synthesizer import Synthesizer, Workpiece
+from defectrt.synthesis.synthesizer import Synthesizer
+from defectrt.synthesis.workpiece import Workpiece
 from defectrt.training.bundled import open_base
 from defectrt.training.config import TrainConfig, load_config
 from defectrt.training.data.dataset import read_defects

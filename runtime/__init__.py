@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 if TYPE_CHECKING:
     from .config.job import JobConfig, SynthesizerConfig
     from .export.learn import learn
-    from .synthesis.job import Summary, synthesize
-    from .synthesis.synthesizer import Instance, Result, State, Synthesizer, Workpiece
+    from .synthesis.job import JobState, Summary, synthesize
+    from .synthesis.synthesizer import State, Synthesizer
+    from .synthesis.workpiece import Instance, Result, Workpiece
 
 # Nothing leaves the machine: ONNX Runtime reads this once, when it is first imported. Without it,
 # it keeps an identity of the machine and a queue of events in the user's cache, to be sent.
@@ -32,14 +33,15 @@ __version__ = "0.1.0"
 #: Public names, and the modules that are loaded when one of them is first asked for, so that the
 #: command line starts fast.
 _MODULES = {
-    "Instance": "synthesis.synthesizer",
+    "Instance": "synthesis.workpiece",
     "JobConfig": "config.job",
-    "Result": "synthesis.synthesizer",
+    "JobState": "synthesis.job",
+    "Result": "synthesis.workpiece",
     "State": "synthesis.synthesizer",
     "Summary": "synthesis.job",
     "Synthesizer": "synthesis.synthesizer",
     "SynthesizerConfig": "config.job",
-    "Workpiece": "synthesis.synthesizer",
+    "Workpiece": "synthesis.workpiece",
     "synthesize": "synthesis.job",
 }
 #: Those of the layers above, and the extra that brings what these need.
@@ -48,6 +50,7 @@ _EXTRAS = {"learn": ("export.learn", "export")}
 __all__ = [
     "Instance",
     "JobConfig",
+    "JobState",
     "Result",
     "State",
     "Summary",

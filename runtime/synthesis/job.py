@@ -51,7 +51,7 @@ from .pipeline import Sample, SourceImage, memory_of
 from .scheduler import Call, Scheduler, Task, Work
 from .turns import Turns, shares_of
 
-__all__ = ["Summary", "synthesize"]
+__all__ = ["JobState", "Summary", "synthesize"]
 
 #: Of an image that are compared at once, so that it is not in memory once more.
 _ROWS = 256
@@ -101,6 +101,19 @@ class Summary:
 
 
 @dataclass(frozen=True)
+class JobState:
+    """How far a job is, earlier runs included.
+
+    done, total  samples that are settled, of those that were asked for
+    kept         samples in the dataset
+    """
+
+    done: int
+    total: int
+    kept: int
+
+
+@dataclass(frozen=True)
 class _Listed:
     """An image of the folder, not yet read: its place there, its path and its path within."""
 
@@ -117,6 +130,7 @@ def synthesize(
     wait: bool = False,
     redo: bool = False,
     quiet: bool = False,
+    progress: Callable[[JobState], None] | None = None,
     **options: Any,
 ) -> Summary:
     """Put defects into every image under ``images``, or into one, and write a dataset to ``out``.
@@ -132,7 +146,8 @@ def synthesize(
     Images that cannot be used are listed in the summary; the rest goes on. The provider decides
     the last bits, so a job goes on with the one it began with. Whatever stopped a job, the same
     call goes on with it and ends with the same files; a call with other types and otherwise the
-    same options adds these to it. Ctrl-C, SIGTERM or SIGHUP finishes the samples at hand and raises
+    same options adds these to it. ``progress`` is called at the beginning and after every sample.
+    Ctrl-C, SIGTERM or SIGHUP finishes the samples at hand and raises
     `Cancelled`.
 
     Raises `OutputError` for another process that is writing to ``out``, unless told to ``wait``
@@ -145,11 +160,11 @@ def synthesize(
             raise UsageError("images: one image alone; give a list of them, as in [image]")
         if out is None and (config is None or config.out is None):
             raise UsageError("nothing lies beside images in memory; give out")
-        how = {"wait": wait, "redo": redo, "quiet": quiet}
+        how = {"wait": wait, "redo": redo, "quiet": quiet, "told": progress}
         with _in_folder(images) as folder:
             return _synthesize(_described(folder, out, config, options), hidden=folder, **how)
     config = _described(images, out, config, options)
-    return _synthesize(config, wait=wait, redo=redo, quiet=quiet)
+    return _synthesize(config, wait=wait, redo=redo, quiet=quiet, told=progress)
 
 
 def _described(
@@ -164,7 +179,13 @@ def _described(
 
 
 def _synthesize(
-    config: JobConfig, *, wait: bool, redo: bool, quiet: bool, hidden: Path | None = None
+    config: JobConfig,
+    *,
+    wait: bool,
+    redo: bool,
+    quiet: bool,
+    told: Callable[[JobState], None] | None = None,
+    hidden: Path | None = None,
 ) -> Summary:
     """One job; what lies in the folder ``hidden`` is told by its name alone."""
     out = config.dataset
@@ -201,9 +222,12 @@ def _synthesize(
                 Progress(requested, "synthesize", quiet=quiet) as progress,
                 asked_to_stop(lambda: quiet or print(_STOPPING, file=sys.stderr)) as stop,
             ):
+                tell = told or (lambda state: None)
+                tell(JobState(run.done, requested, run.kept))
                 for task in scheduler.run(run.tasks(), stop):
                     run.settle(task.result())
                     progress.update(run.done, kept=run.kept)
+                    tell(JobState(run.done, requested, run.kept))
                 writer.finish()
                 if run.done < requested:
                     raise Cancelled(

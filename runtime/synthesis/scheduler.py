@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from ..config.engine import BATCH_SIZE
 from ..diffusion.rows import Floats, Rows
 from ..engines.engine import Engine
-from ..errors import InputError, UsageError
+from ..errors import Cancelled, InputError, UsageError
 
 __all__ = ["Call", "Decode", "Encode", "Request", "Scheduler", "Stats", "Task", "Work"]
 
@@ -82,8 +82,22 @@ class Task(Generic[T]):
         """Nothing happens before a scheduler meets it; it then holds about ``memory`` bytes."""
         self._work, self.memory = work, memory
         self._age: int | None = None
+        self._for: Task[Any] | None = None
+        self._cancelled = False
         self._then: list[Callable[[], None]] = []
         self._ended: Callable[[], T] | None = None
+
+    def cancel(self) -> None:
+        """Nobody waits for it any more: `Cancelled` ends it at its next step, from any thread.
+
+        So it does to what it waits for, unless others wait for that too. Work that has ended stays
+        as it is.
+        """
+        self._cancelled = True
+
+    @property
+    def _is_dropped(self) -> bool:
+        return self._cancelled or (self._for is not None and self._for._is_dropped)
 
     def result(self) -> T:
         """What the work returned; raises what it raised. Only once it has ended."""
@@ -146,18 +160,18 @@ class Scheduler:
         self._asked = self._busy = 0
 
     def run(
-        self, tasks: Iterable[Task[T]], stop: threading.Event | None = None
+        self, tasks: Iterable[Task[T] | None], stop: threading.Event | None = None
     ) -> Iterator[Task[T]]:
         """Run tasks and yield each as it ends; `Task.result` then tells what became of it.
 
-        Tasks are taken from the iterable only as there is room for them, and one beyond. Once
-        ``stop`` is set, none is begun any more, and those under way are finished. Leaving
-        the loop early drops what is not finished; calls that are under way are waited for, and
-        ended first where it was Ctrl-C that left it: an engine that never returns would never be
-        waited for.
+        Tasks are taken from the iterable only as there is room for them, and one beyond; a None
+        says that there is none for now, and after `wake` it is asked again. Once ``stop`` is set,
+        none is begun any more, and those under way are finished. Leaving the loop early drops what
+        is not finished; calls that are under way are waited for, and ended first where it was
+        Ctrl-C that left it: an engine that never returns would never be waited for.
         """
-        source, ended = enumerate(tasks), deque[Task[T]]()
-        entry, active, held = next(source, None), 0, 0
+        source, ended = _Source(tasks), deque[Task[T]]()
+        active, held = 0, 0
         try:
             with (
                 _Pool(self._engine.calls, self._engine.stop) as self._engines,
@@ -165,27 +179,29 @@ class Scheduler:
             ):
                 while True:
                     while (
-                        entry
-                        and not (stop and stop.is_set())
+                        not (stop and stop.is_set())
                         and active < self._ahead
-                        and (not active or held + entry[1].memory <= self._memory)
+                        and (task := source.peek())
+                        and (not active or held + task.memory <= self._memory)
                     ):
-                        age, task = entry
                         task._then.append(partial(ended.append, task))
-                        self._start(task, age)
+                        self._start(task, source.take())
                         active, held = active + 1, held + task.memory
-                        entry = next(source, None)
                     self._feed()
                     if ended:
                         task = ended.popleft()
                         active, held = active - 1, held - task.memory
                         yield task
-                    elif active:
+                    elif active or not (source.over or (stop and stop.is_set())):
                         self._events.get()()
                     else:
                         return
         finally:
             self._drop()
+
+    def wake(self) -> None:
+        """There are tasks again, or it is to stop; from any thread."""
+        self._events.put(lambda: None)
 
     def _drop(self) -> None:
         """Let go of what is not finished, at once: tasks and what they wait for hold each other."""
@@ -197,9 +213,9 @@ class Scheduler:
             waiting.clear()
         self._events = SimpleQueue()
 
-    def _start(self, task: Task[Any], age: int) -> None:
+    def _start(self, task: Task[Any], age: int, for_: Task[Any] | None = None) -> None:
         if task._age is None:
-            task._age = age
+            task._age, task._for = age, for_
             self._begun.add(task)
             self._advance(task, lambda: task._work.send(None))
 
@@ -221,7 +237,9 @@ class Scheduler:
             then()
 
     def _ask(self, task: Task[Any], request: Request) -> None:
-        if isinstance(request, tuple):
+        if task._is_dropped:
+            self._send(task, partial(_raise, Cancelled("nobody waits for it any more")))
+        elif isinstance(request, tuple):
             self._join(task, request)
         elif isinstance(request, Call):
             self._submit(self._helpers, request.stage, request.function, partial(self._send, task))
@@ -258,7 +276,9 @@ class Scheduler:
             else:
                 other._then.append(one_less)
                 assert task._age is not None
-                self._start(other, task._age)
+                if other._age is not None:
+                    other._for = None  # another waits for it too
+                self._start(other, task._age, task)
         one_less()
 
     def _feed(self) -> None:
@@ -321,6 +341,31 @@ class Scheduler:
 
         future = pool.submit(timed)
         future.add_done_callback(lambda future: self._events.put(partial(finish, future)))
+
+
+class _Source(Generic[T]):
+    """Tasks in turn, each with its age; looked at before they are taken.
+
+    over  whether there are no more
+    """
+
+    def __init__(self, tasks: Iterable[Task[T] | None]) -> None:
+        self._tasks, self._age, self.over = iter(tasks), -1, False
+        self._next: Task[T] | None = None
+
+    def peek(self) -> Task[T] | None:
+        """The next one; None if there is none, or none for now."""
+        if self._next is None and not self.over:
+            try:
+                self._next = next(self._tasks)
+            except StopIteration:
+                self.over = True
+        return self._next
+
+    def take(self) -> int:
+        """The one that `peek` showed is under way; returns its age."""
+        self._next, self._age = None, self._age + 1
+        return self._age
 
 
 class _Pool(ThreadPoolExecutor):

@@ -29,7 +29,8 @@ from ..masks.pieces import tight
 from ..masks.placement import paste
 from ..masks.reading import read_mask
 from ..output.instances import as_levels
-from .synthesizer import Result, Synthesizer, Workpiece
+from .synthesizer import Synthesizer
+from .workpiece import Result, Workpiece
 
 __all__ = ["Grade", "series"]
 

@@ -20,7 +20,8 @@ from defectrt.masks.source import Placed
 from defectrt.synthesis.job import synthesize
 from defectrt.synthesis.maker import open_makers
 from defectrt.synthesis.strength import Strengths, times
-from defectrt.synthesis.synthesizer import Synthesizer, Workpiece
+from defectrt.synthesis.synthesizer import Synthesizer
+from defectrt.synthesis.workpiece import Workpiece
 
 
 def image(seed=0, level=0.6, noise=0.02, shape=(60, 80)):

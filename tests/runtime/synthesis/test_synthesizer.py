@@ -20,7 +20,8 @@ from defectrt.errors import Cancelled, EngineError, InputError, UsageError
 from defectrt.images.reading import read_image
 from defectrt.synthesis import synthesizer as module
 from defectrt.synthesis.job import synthesize
-from defectrt.synthesis.synthesizer import Synthesizer, Workpiece
+from defectrt.synthesis.synthesizer import Synthesizer
+from defectrt.synthesis.workpiece import Workpiece
 
 
 def image(shape=(60, 80), seed=0, dtype=np.uint8):

@@ -1,0 +1,1 @@
+"""Commands of the programs that stay open."""

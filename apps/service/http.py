@@ -1,0 +1,373 @@
+"""The service's own language: HTTP, JSON and multipart forms, see `/docs`."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import math
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from time import monotonic
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+
+from defectrt import __version__
+from defectrt.config.engine import EngineConfig
+from defectrt.config.job import SynthesizerConfig
+from defectrt.errors import (
+    Cancelled,
+    DefectRTError,
+    EngineError,
+    InputError,
+    NoMemoryError,
+    UsageError,
+)
+from defectrt.images.png import encode_png
+from defectrt.output.instances import as_levels
+from defectrt.synthesis.workpiece import Result
+
+from .asking import Asked, TooLargeError, asked, read_workpiece
+from .config import ServeConfig
+from .guard import Guard, TooLarge
+from .jobs import Jobs, as_json
+from .line import Busy, Line, Stopping
+from .metrics import Metrics
+
+__all__ = ["make_app"]
+
+#: Files and fields of a form, at most; seconds that a body may take to arrive.
+_FILES, _FIELDS, _ARRIVING = 2, 64, 60.0
+#: Seconds between two looks whether the client is still there, and between two events of a job.
+_LOOK, _TICK = 0.25, 0.5
+#: The answer to each kind of error: the status, and a word for programs.
+_ANSWERS: dict[type[Exception], tuple[int, str]] = {
+    UsageError: (400, "options"),
+    InputError: (422, "input"),
+    TooLargeError: (413, "too_large"),
+    TooLarge: (413, "too_large"),
+    Busy: (429, "busy"),
+    Stopping: (503, "stopping"),
+    EngineError: (500, "engine"),
+    NoMemoryError: (503, "memory"),
+    TimeoutError: (504, "timeout"),
+}
+_DESCRIPTION = """Puts realistic, labelled defects into pictures of good workpieces.
+
+The same picture, name, number, engine and options give the same bytes as `defectrt synthesize`.
+"""
+_OPEN_API: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["image"],
+                    "properties": {
+                        "image": {"type": "string", "format": "binary"},
+                        "mask": {"type": "string", "format": "binary"},
+                        "engine": {"type": "string"},
+                        "name": {"type": "string"},
+                        "number": {"type": "integer", "minimum": 0},
+                        "defect": {"type": "string"},
+                        "strength": {"type": "string", "example": "0.4,0.6"},
+                        "seed": {"type": "integer"},
+                    },
+                    "additionalProperties": {"type": "string"},
+                }
+            }
+        },
+    }
+}
+
+
+def make_app(config: ServeConfig, engine: EngineConfig) -> FastAPI:
+    """The application; its engines are opened when it starts, and let go when it ends.
+
+    Raises `InputError` for a token or a folder that cannot be used.
+    """
+    token = config.token()
+    app = FastAPI(
+        title="defectrt", version=__version__, description=_DESCRIPTION,
+        lifespan=lambda app: _open(app, config, engine),
+        docs_url=None, redoc_url=None,
+    )  # fmt: skip
+    _add_samples(app, config)
+    _add_jobs(app)
+    _add_state(app)
+    app.exception_handler(DefectRTError)(_refuse)
+    app.exception_handler(TooLarge)(_refuse)
+    app.exception_handler(TimeoutError)(_refuse)
+    app.exception_handler(HTTPException)(_refuse_http)
+    app.middleware("http")(_counted)
+    hosts = (config.host, *config.allow_host)
+    app.add_middleware(Guard, hosts=hosts, token=token, max_bytes=config.max_bytes)
+    return app
+
+
+@asynccontextmanager
+async def _open(app: FastAPI, config: ServeConfig, engine: EngineConfig) -> AsyncIterator[None]:
+    """Everything that is open while the application runs."""
+    base = SynthesizerConfig(**engine.model_dump(exclude_unset=True))
+    configs = {"": base} | {
+        name: base.replace(engine=path) for name, path in config.engines.items()
+    }
+    async with AsyncExitStack() as stack:
+        lines = {}
+        for name, own in configs.items():
+            lines[name] = await run_in_threadpool(Line, own, config.queue)
+            stack.push_async_callback(run_in_threadpool, lines[name].close)
+        jobs = None
+        if config.jobs:
+            options = engine.model_dump(exclude_unset=True)
+            jobs = Jobs(config.jobs, config.images, options)
+            stack.push_async_callback(run_in_threadpool, jobs.close)
+        app.state.lines, app.state.configs, app.state.jobs = lines, configs, jobs
+        app.state.metrics = Metrics(
+            lambda: sum(line.waiting for line in lines.values()),
+            lambda: sum(line.rows for line in lines.values()),
+        )
+        yield
+
+
+def _add_samples(app: FastAPI, config: ServeConfig) -> None:
+    @app.post("/v1/synthesize", openapi_extra=_OPEN_API)
+    async def synthesize(request: Request) -> Response:
+        """Put a defect into a picture.
+
+        The answer is JSON with `image` and `label` as PNG in base64 and the `record` of the
+        sample; with `Accept: multipart/form-data` the same as parts, with `Accept: image/png` the
+        image alone.
+        """
+        for line in request.app.state.lines.values():
+            line.check_room()
+        async with asyncio.timeout(_ARRIVING):
+            wanted = await _read(request)
+        line, base = _line_of(request.app, wanted)
+        how = wanted.config(base)
+        workpiece = await run_in_threadpool(read_workpiece, wanted, how, config.max_pixels)
+        started, metrics = monotonic(), request.app.state.metrics
+        ticket = line.submit(how, workpiece, wanted.number)
+        try:
+            result = await _patiently(request, asyncio.wrap_future(ticket), config.timeout)
+        except (TimeoutError, Cancelled):
+            metrics.samples.labels("given up").inc()
+            raise
+        metrics.seconds.observe(monotonic() - started)
+        metrics.samples.labels("without a defect" if result.fault else "made").inc()
+        if result.fault:
+            raise InputError(f"no sample: {result.fault}; try another number or seed")
+        return await run_in_threadpool(_answer, request.headers.get("accept", ""), wanted, result)
+
+    @app.get("/v1/engines")
+    async def engines(request: Request) -> list[dict[str, Any]]:
+        """The engines that are open, and the types of defect that each makes."""
+        return [
+            {
+                "name": name,
+                "defect_types": [p.name for p in line.manifest.prompts if p.role == "defect"],
+                "window": line.manifest.window,
+                "fingerprint": line.manifest.fingerprint,
+                "provider": line.provider,
+            }
+            for name, line in request.app.state.lines.items()
+        ]
+
+
+def _add_jobs(app: FastAPI) -> None:
+    def jobs_of(request: Request) -> Jobs:
+        if request.app.state.jobs is None:
+            raise HTTPException(404, "there are no jobs here; see --jobs")
+        return request.app.state.jobs
+
+    @app.post("/v1/jobs", status_code=202)
+    async def begin(request: Request) -> dict[str, Any]:
+        """Begin a job over a folder of images: JSON with its name as `images`, and options."""
+        jobs = jobs_of(request)
+        values = await _json(request)
+        images = values.pop("images", "")
+        return as_json(await run_in_threadpool(jobs.submit, str(images), values))
+
+    @app.get("/v1/jobs")
+    async def listed(request: Request) -> list[dict[str, Any]]:
+        """Every job."""
+        return [as_json(job) for job in await run_in_threadpool(jobs_of(request).all)]
+
+    @app.get("/v1/jobs/{identity}")
+    async def one(request: Request, identity: str) -> dict[str, Any]:
+        """How far a job is."""
+        return as_json(_known(lambda: jobs_of(request).job(identity)))
+
+    @app.delete("/v1/jobs/{identity}")
+    async def cancel(request: Request, identity: str) -> dict[str, Any]:
+        """End a job after the samples at hand; what it made stays."""
+        return as_json(_known(lambda: jobs_of(request).cancel(identity)))
+
+    @app.get("/v1/jobs/{identity}/events")
+    async def events(request: Request, identity: str) -> StreamingResponse:
+        """How far a job is, as server-sent events, until it is over."""
+        jobs = jobs_of(request)
+        _known(lambda: jobs.job(identity))
+
+        async def stream() -> AsyncIterator[str]:
+            last = None
+            while True:
+                job = await run_in_threadpool(jobs.job, identity)
+                if job != last:
+                    last = job
+                    yield f"data: {json.dumps(as_json(job))}\n\n"
+                if job.is_over:
+                    return
+                await asyncio.sleep(_TICK)
+
+        return StreamingResponse(stream(), media_type="text/event-stream")
+
+
+def _add_state(app: FastAPI) -> None:
+    @app.get("/healthz")
+    async def alive() -> dict[str, str]:
+        """Whether the process answers."""
+        return {"status": "alive"}
+
+    @app.get("/readyz")
+    async def ready(request: Request) -> JSONResponse:
+        """Whether samples are taken."""
+        is_open = all(line.is_open for line in request.app.state.lines.values())
+        status = {"status": "ready" if is_open else "not ready"}
+        return JSONResponse(status, 200 if is_open else 503)
+
+    @app.get("/metrics")
+    async def metrics(request: Request) -> Response:
+        """Counters, for Prometheus."""
+        return Response(request.app.state.metrics.text(), media_type="text/plain; version=0.0.4")
+
+
+def _known(find: Callable[[], Any]) -> Any:
+    try:
+        return find()
+    except KeyError:
+        raise HTTPException(404, "no such job") from None
+
+
+async def _read(request: Request) -> Asked:
+    """What a request asks for, from a form or JSON."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "application/json":
+        return asked(await _json(request), {})
+    if kind != "multipart/form-data":
+        raise InputError("send multipart/form-data or application/json")
+    values: dict[str, Any] = {}
+    files: dict[str, tuple[str, bytes]] = {}
+    async with request.form(max_files=_FILES, max_fields=_FIELDS) as form:
+        for key, value in form.multi_items():
+            if key in values or key in files:
+                raise UsageError(f"{key}: given twice")
+            if isinstance(value, UploadFile):
+                files[key] = value.filename or "", await value.read()
+            else:
+                values[key] = value
+    return asked(values, files)
+
+
+async def _json(request: Request) -> dict[str, Any]:
+    try:
+        values = json.loads(await request.body())
+    except (ValueError, RecursionError):
+        values = None
+    if not isinstance(values, dict):
+        raise InputError("the body is no JSON object")
+    return values
+
+
+def _line_of(app: FastAPI, wanted: Asked) -> tuple[Line, SynthesizerConfig]:
+    name = wanted.engine or ""
+    if name not in app.state.lines:
+        known = ", ".join(repr(name) for name in app.state.lines)
+        raise UsageError(f"engine {name!r}: not known here; there are {known}")
+    return app.state.lines[name], app.state.configs[name]
+
+
+async def _patiently(request: Request, ticket: asyncio.Future[Result], seconds: float) -> Result:
+    """Wait for a sample as long as its client is there; left alone, its rows are freed."""
+    end = monotonic() + seconds
+    try:
+        while True:
+            done, _ = await asyncio.wait([ticket], timeout=min(_LOOK, max(0, end - monotonic())))
+            if done:
+                return ticket.result()
+            if monotonic() >= end:
+                raise TimeoutError(f"not ready after {seconds:g} seconds")
+            if await request.is_disconnected():
+                raise Cancelled("the client went away")
+    finally:
+        ticket.cancel()
+
+
+def _answer(accept: str, wanted: Asked, result: Result) -> Response:
+    """A sample in the form that its client wants."""
+    image, label = encode_png(result.image), encode_png(as_levels([result.label]))
+    record = {
+        "source": result.name,
+        "sample": result.number,
+        "defect": result.defect,
+        "seed": result.seed,
+        **result.figures,
+    }
+    if "image/png" in accept:
+        return Response(image, media_type="image/png")
+    if "multipart/form-data" in accept:
+        return _multipart(
+            image=("image/png", image),
+            label=("image/png", label),
+            record=("application/json", json.dumps(record).encode()),
+        )
+    texts = {"image": base64.b64encode(image).decode(), "label": base64.b64encode(label).decode()}
+    return JSONResponse(texts | {"record": record})
+
+
+def _multipart(**parts: tuple[str, bytes]) -> Response:
+    boundary = secrets.token_hex(16)
+    body = b"".join(
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"; filename="{name}"\r\n'
+        f"Content-Type: {kind}\r\n\r\n".encode()
+        + data
+        + b"\r\n"
+        for name, (kind, data) in parts.items()
+    )
+    kind = f"multipart/form-data; boundary={boundary}"
+    return Response(body + f"--{boundary}--\r\n".encode(), media_type=kind)
+
+
+async def _refuse(request: Request, error: Exception) -> JSONResponse:
+    """An error as JSON: a word for programs and a sentence for people."""
+    for kind in type(error).__mro__:
+        if kind in _ANSWERS:
+            status, code = _ANSWERS[kind]
+            break
+    else:
+        status, code = 500, "error"
+    said = str(error) or "the body is larger than --max-bytes"
+    headers = (
+        {"Retry-After": str(max(1, math.ceil(error.seconds)))} if isinstance(error, Busy) else {}
+    )
+    return JSONResponse({"error": {"code": code, "message": said}}, status, headers)
+
+
+async def _refuse_http(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"error": {"code": "http", "message": error.detail}}, error.status_code)
+
+
+async def _counted(request: Request, call: Callable[[Request], Any]) -> Any:
+    response = await call(request)
+    route = request.scope.get("route")
+    path = getattr(route, "path", "other")
+    request.app.state.metrics.requests.labels(path, response.status_code).inc()
+    return response

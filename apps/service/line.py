@@ -1,0 +1,167 @@
+"""One engine and the samples that wait for it: rows of all clients share its batches."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future
+from functools import lru_cache, partial
+from time import monotonic
+from typing import TypeAlias
+
+from defectrt.closing import Closing
+from defectrt.config.job import SynthesizerConfig
+from defectrt.engines.loading import batch_size_of, open_engine
+from defectrt.errors import DefectRTError
+from defectrt.synthesis.scheduler import Scheduler, Task
+from defectrt.synthesis.workpiece import Checked, Result
+from defectrt.synthesis.workshop import Workshop
+
+__all__ = ["Busy", "Line", "Stopping", "Ticket"]
+
+Ticket: TypeAlias = "Future[Result]"
+#: Configurations that stay set up, so that a client's next request need not wait for that.
+_SET_UP = 64
+#: Of the running mean of a sample's seconds.
+_FADING = 0.1
+
+
+class Busy(DefectRTError):  # noqa: N818 - a state rather than a fault
+    """No room for a further sample; ``seconds`` until there is some, about."""
+
+    def __init__(self, seconds: float) -> None:
+        """Said to the client as Retry-After."""
+        super().__init__("the queue is full; try again later")
+        self.seconds = seconds
+
+
+class Stopping(DefectRTError):  # noqa: N818
+    """The service is about to end, and takes nothing more."""
+
+
+class Line(Closing):
+    """An open engine with a thread that feeds it.
+
+    manifest  the engine's
+    provider  what it runs on
+    """
+
+    def __init__(self, config: SynthesizerConfig, room: int) -> None:
+        """Verify and open the configuration's engine; ``room`` is for so many samples at once.
+
+        Raises the errors of `defectrt.engines.loading.open_engine`.
+        """
+        self._config, self._room = config, room
+        self._engine = open_engine(config, room)
+        self.manifest, self.provider = self._engine.manifest, self._engine.provider
+        self._set_up = lru_cache(maxsize=_SET_UP)(self._workshop)
+        self._lock, self._closing = threading.Lock(), False
+        self._waiting = deque[tuple[Task[Result], Ticket]]()
+        self._tickets = dict[Task[Result], tuple[Ticket, float]]()
+        self._seconds, self._last = 1.0, monotonic()
+        self._scheduler = Scheduler(self._engine, batch_size=batch_size_of(config, self._engine))
+        self._thread = threading.Thread(target=self._run, name="line", daemon=True)
+        self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """Samples that are under way or wait."""
+        with self._lock:
+            return len(self._waiting) + len(self._tickets)
+
+    @property
+    def rows(self) -> int:
+        """Rows that went through the engine's row step."""
+        return self._scheduler.stats.rows
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it takes samples."""
+        return self._thread.is_alive() and not self._closing
+
+    def check_room(self) -> None:
+        """Raise `Busy` or `Stopping`, before anything of a request is read."""
+        with self._lock:
+            self._check_room()
+
+    def submit(self, config: SynthesizerConfig, workpiece: Checked, number: int) -> Ticket:
+        """Take a sample in: its `Result`, when it is ready; cancelled, its rows are freed.
+
+        Raises `Busy`, `Stopping`, and `UsageError` for what the engine cannot do.
+        """
+        task = self._set_up(config).task(workpiece, number)
+        ticket: Ticket = Future()
+        ticket.add_done_callback(partial(self._leave, task))
+        with self._lock:
+            self._check_room()
+            self._waiting.append((task, ticket))
+        self._scheduler.wake()
+        return ticket
+
+    def close(self) -> None:
+        """Finish what is under way, then free the engine."""
+        self._closing = True
+        self._scheduler.wake()
+        self._thread.join()
+        self._engine.close()
+
+    def _workshop(self, config: SynthesizerConfig) -> Workshop:
+        return Workshop(self._engine, config)
+
+    def _check_room(self) -> None:
+        if not self.is_open:
+            raise Stopping("the service is about to end")
+        taken = len(self._waiting) + len(self._tickets)
+        if taken >= self._room:
+            raise Busy(self._seconds * taken)
+
+    @staticmethod
+    def _leave(task: Task[Result], ticket: Ticket) -> None:
+        if ticket.cancelled():
+            task.cancel()
+
+    def _tasks(self) -> Iterator[Task[Result] | None]:
+        while True:
+            with self._lock:
+                closing = self._closing
+                task, ticket = self._waiting.popleft() if self._waiting else (None, None)
+                if task and ticket:
+                    self._tickets[task] = ticket, monotonic()
+            if task is None and closing:
+                return
+            yield task
+
+    def _run(self) -> None:
+        try:
+            for task in self._scheduler.run(self._tasks()):
+                with self._lock:
+                    ticket, since = self._tickets.pop(task)
+                    now = monotonic()  # between two samples, but for the time without any
+                    self._seconds += _FADING * (now - max(since, self._last) - self._seconds)
+                    self._last = now
+                _settle(ticket, task)
+        except BaseException as error:
+            self._fail(error)
+            raise
+
+    def _fail(self, error: BaseException) -> None:
+        """Nothing more comes out: whoever waits is told."""
+        with self._lock:
+            self._closing = True
+            left = [ticket for ticket, _ in self._tickets.values()]
+            left += [ticket for _, ticket in self._waiting]
+            self._tickets.clear()
+            self._waiting.clear()
+        for ticket in left:
+            if ticket.set_running_or_notify_cancel():
+                ticket.set_exception(error)
+
+
+def _settle(ticket: Ticket, task: Task[Result]) -> None:
+    if not ticket.set_running_or_notify_cancel():
+        return
+    try:
+        ticket.set_result(task.result())
+    except Exception as error:
+        ticket.set_exception(error)
