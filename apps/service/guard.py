@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Guard", "TooLarge"]
 
-#: Open to all, so that whatever watches over the service needs no token.
-_OPEN = frozenset({"/healthz", "/readyz"})
+#: Open to all: what watches over the service needs no token, nor does who reads what it can do.
+_OPEN = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json"})
+_OPEN_BELOW = "/static-offline-docs/"
 
 
 class TooLarge(Exception):  # noqa: N818 - not raised to users
@@ -65,7 +66,8 @@ class Guard:
         origin = headers.get(b"origin")
         if origin is not None and not self._is_ours(_origin(origin.decode("latin-1"))):
             return 403, "origin", "pages of elsewhere may not ask here"
-        if path not in _OPEN and not self._knows(headers.get(b"authorization", b"")):
+        is_open = path in _OPEN or path.startswith(_OPEN_BELOW)
+        if not is_open and not self._knows(headers.get(b"authorization", b"")):
             return 401, "token", "give the token, as in Authorization: Bearer …"
         length = headers.get(b"content-length", b"0")
         if not length.isdigit() or int(length) > self._max_bytes:

@@ -8,19 +8,17 @@ import json
 import math
 import secrets
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
 from time import monotonic
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi_offline import FastAPIOffline
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
 from defectrt import __version__
-from defectrt.config.engine import EngineConfig
-from defectrt.config.job import SynthesizerConfig
 from defectrt.errors import (
     Cancelled,
     DefectRTError,
@@ -37,8 +35,8 @@ from .asking import Asked, TooLargeError, asked, read_workpiece
 from .config import ServeConfig
 from .guard import Guard, TooLarge
 from .jobs import Jobs, as_json
-from .line import Busy, Line, Stopping
-from .metrics import Metrics
+from .line import Busy, Stopping
+from .opened import Service
 
 __all__ = ["make_app"]
 
@@ -88,56 +86,35 @@ _OPEN_API: dict[str, Any] = {
 }
 
 
-def make_app(config: ServeConfig, engine: EngineConfig) -> FastAPI:
-    """The application; its engines are opened when it starts, and let go when it ends.
+def make_app(config: ServeConfig, service: Service) -> FastAPI:
+    """The application over what is open, which stays the caller's to close.
 
-    Raises `InputError` for a token or a folder that cannot be used.
+    Raises `InputError` for a token that cannot be used.
     """
-    token = config.token()
-    app = FastAPI(
-        title="defectrt", version=__version__, description=_DESCRIPTION,
-        lifespan=lambda app: _open(app, config, engine),
-        docs_url=None, redoc_url=None,
-    )  # fmt: skip
-    _add_samples(app, config)
-    _add_jobs(app)
-    _add_state(app)
+    app = FastAPIOffline(
+        redoc_url=None, title="defectrt", version=__version__, description=_DESCRIPTION
+    )
+    _add_samples(app, config, service)
+    _add_jobs(app, service)
+    _add_state(app, service)
     app.exception_handler(DefectRTError)(_refuse)
     app.exception_handler(TooLarge)(_refuse)
     app.exception_handler(TimeoutError)(_refuse)
     app.exception_handler(HTTPException)(_refuse_http)
-    app.middleware("http")(_counted)
+
+    @app.middleware("http")
+    async def counted(request: Request, call: Callable[[Request], Any]) -> Any:
+        response = await call(request)
+        path = getattr(request.scope.get("route"), "path", "other")
+        service.metrics.requests.labels(path, response.status_code).inc()
+        return response
+
     hosts = (config.host, *config.allow_host)
-    app.add_middleware(Guard, hosts=hosts, token=token, max_bytes=config.max_bytes)
+    app.add_middleware(Guard, hosts=hosts, token=config.token(), max_bytes=config.max_bytes)
     return app
 
 
-@asynccontextmanager
-async def _open(app: FastAPI, config: ServeConfig, engine: EngineConfig) -> AsyncIterator[None]:
-    """Everything that is open while the application runs."""
-    base = SynthesizerConfig(**engine.model_dump(exclude_unset=True))
-    configs = {"": base} | {
-        name: base.replace(engine=path) for name, path in config.engines.items()
-    }
-    async with AsyncExitStack() as stack:
-        lines = {}
-        for name, own in configs.items():
-            lines[name] = await run_in_threadpool(Line, own, config.queue)
-            stack.push_async_callback(run_in_threadpool, lines[name].close)
-        jobs = None
-        if config.jobs:
-            options = engine.model_dump(exclude_unset=True)
-            jobs = Jobs(config.jobs, config.images, options)
-            stack.push_async_callback(run_in_threadpool, jobs.close)
-        app.state.lines, app.state.configs, app.state.jobs = lines, configs, jobs
-        app.state.metrics = Metrics(
-            lambda: sum(line.waiting for line in lines.values()),
-            lambda: sum(line.rows for line in lines.values()),
-        )
-        yield
-
-
-def _add_samples(app: FastAPI, config: ServeConfig) -> None:
+def _add_samples(app: FastAPI, config: ServeConfig, service: Service) -> None:
     @app.post("/v1/synthesize", openapi_extra=_OPEN_API)
     async def synthesize(request: Request) -> Response:
         """Put a defect into a picture.
@@ -146,14 +123,13 @@ def _add_samples(app: FastAPI, config: ServeConfig) -> None:
         sample; with `Accept: multipart/form-data` the same as parts, with `Accept: image/png` the
         image alone.
         """
-        for line in request.app.state.lines.values():
-            line.check_room()
+        service.check_room()
         async with asyncio.timeout(_ARRIVING):
             wanted = await _read(request)
-        line, base = _line_of(request.app, wanted)
-        how = wanted.config(base)
+        line = service.line(wanted.engine)
+        how = wanted.config(line.config)
         workpiece = await run_in_threadpool(read_workpiece, wanted, how, config.max_pixels)
-        started, metrics = monotonic(), request.app.state.metrics
+        started, metrics = monotonic(), service.metrics
         ticket = line.submit(how, workpiece, wanted.number)
         try:
             result = await _patiently(request, asyncio.wrap_future(ticket), config.timeout)
@@ -167,7 +143,7 @@ def _add_samples(app: FastAPI, config: ServeConfig) -> None:
         return await run_in_threadpool(_answer, request.headers.get("accept", ""), wanted, result)
 
     @app.get("/v1/engines")
-    async def engines(request: Request) -> list[dict[str, Any]]:
+    async def engines() -> list[dict[str, Any]]:
         """The engines that are open, and the types of defect that each makes."""
         return [
             {
@@ -177,49 +153,47 @@ def _add_samples(app: FastAPI, config: ServeConfig) -> None:
                 "fingerprint": line.manifest.fingerprint,
                 "provider": line.provider,
             }
-            for name, line in request.app.state.lines.items()
+            for name, line in service.lines.items()
         ]
 
 
-def _add_jobs(app: FastAPI) -> None:
-    def jobs_of(request: Request) -> Jobs:
-        if request.app.state.jobs is None:
+def _add_jobs(app: FastAPI, service: Service) -> None:
+    def jobs() -> Jobs:
+        if service.jobs is None:
             raise HTTPException(404, "there are no jobs here; see --jobs")
-        return request.app.state.jobs
+        return service.jobs
 
     @app.post("/v1/jobs", status_code=202)
     async def begin(request: Request) -> dict[str, Any]:
         """Begin a job over a folder of images: JSON with its name as `images`, and options."""
-        jobs = jobs_of(request)
         values = await _json(request)
         images = values.pop("images", "")
-        return as_json(await run_in_threadpool(jobs.submit, str(images), values))
+        return as_json(await run_in_threadpool(jobs().submit, str(images), values))
 
     @app.get("/v1/jobs")
-    async def listed(request: Request) -> list[dict[str, Any]]:
+    async def listed() -> list[dict[str, Any]]:
         """Every job."""
-        return [as_json(job) for job in await run_in_threadpool(jobs_of(request).all)]
+        return [as_json(job) for job in await run_in_threadpool(jobs().all)]
 
     @app.get("/v1/jobs/{identity}")
-    async def one(request: Request, identity: str) -> dict[str, Any]:
+    async def one(identity: str) -> dict[str, Any]:
         """How far a job is."""
-        return as_json(_known(lambda: jobs_of(request).job(identity)))
+        return as_json(_known(lambda: jobs().job(identity)))
 
     @app.delete("/v1/jobs/{identity}")
-    async def cancel(request: Request, identity: str) -> dict[str, Any]:
+    async def cancel(identity: str) -> dict[str, Any]:
         """End a job after the samples at hand; what it made stays."""
-        return as_json(_known(lambda: jobs_of(request).cancel(identity)))
+        return as_json(_known(lambda: jobs().cancel(identity)))
 
     @app.get("/v1/jobs/{identity}/events")
-    async def events(request: Request, identity: str) -> StreamingResponse:
+    async def events(identity: str) -> StreamingResponse:
         """How far a job is, as server-sent events, until it is over."""
-        jobs = jobs_of(request)
-        _known(lambda: jobs.job(identity))
+        _known(lambda: jobs().job(identity))
 
         async def stream() -> AsyncIterator[str]:
             last = None
             while True:
-                job = await run_in_threadpool(jobs.job, identity)
+                job = await run_in_threadpool(jobs().job, identity)
                 if job != last:
                     last = job
                     yield f"data: {json.dumps(as_json(job))}\n\n"
@@ -230,23 +204,23 @@ def _add_jobs(app: FastAPI) -> None:
         return StreamingResponse(stream(), media_type="text/event-stream")
 
 
-def _add_state(app: FastAPI) -> None:
+def _add_state(app: FastAPI, service: Service) -> None:
     @app.get("/healthz")
     async def alive() -> dict[str, str]:
         """Whether the process answers."""
         return {"status": "alive"}
 
     @app.get("/readyz")
-    async def ready(request: Request) -> JSONResponse:
+    async def ready() -> JSONResponse:
         """Whether samples are taken."""
-        is_open = all(line.is_open for line in request.app.state.lines.values())
+        is_open = service.is_open
         status = {"status": "ready" if is_open else "not ready"}
         return JSONResponse(status, 200 if is_open else 503)
 
     @app.get("/metrics")
-    async def metrics(request: Request) -> Response:
+    async def metrics() -> Response:
         """Counters, for Prometheus."""
-        return Response(request.app.state.metrics.text(), media_type="text/plain; version=0.0.4")
+        return Response(service.metrics.text(), media_type="text/plain; version=0.0.4")
 
 
 def _known(find: Callable[[], Any]) -> Any:
@@ -284,14 +258,6 @@ async def _json(request: Request) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise InputError("the body is no JSON object")
     return values
-
-
-def _line_of(app: FastAPI, wanted: Asked) -> tuple[Line, SynthesizerConfig]:
-    name = wanted.engine or ""
-    if name not in app.state.lines:
-        known = ", ".join(repr(name) for name in app.state.lines)
-        raise UsageError(f"engine {name!r}: not known here; there are {known}")
-    return app.state.lines[name], app.state.configs[name]
 
 
 async def _patiently(request: Request, ticket: asyncio.Future[Result], seconds: float) -> Result:
@@ -363,11 +329,3 @@ async def _refuse(request: Request, error: Exception) -> JSONResponse:
 async def _refuse_http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     return JSONResponse({"error": {"code": "http", "message": error.detail}}, error.status_code)
-
-
-async def _counted(request: Request, call: Callable[[Request], Any]) -> Any:
-    response = await call(request)
-    route = request.scope.get("route")
-    path = getattr(route, "path", "other")
-    request.app.state.metrics.requests.labels(path, response.status_code).inc()
-    return response

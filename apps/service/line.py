@@ -43,6 +43,7 @@ class Stopping(DefectRTError):  # noqa: N818
 class Line(Closing):
     """An open engine with a thread that feeds it.
 
+    config    how samples are made unless a request says otherwise
     manifest  the engine's
     provider  what it runs on
     """
@@ -52,7 +53,7 @@ class Line(Closing):
 
         Raises the errors of `defectrt.engines.loading.open_engine`.
         """
-        self._config, self._room = config, room
+        self.config, self._room = config, room
         self._engine = open_engine(config, room)
         self.manifest, self.provider = self._engine.manifest, self._engine.provider
         self._set_up = lru_cache(maxsize=_SET_UP)(self._workshop)

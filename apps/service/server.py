@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import uvicorn
 
 from defectrt.config.engine import EngineConfig
 from defectrt.errors import InputError, OutputError
+from defectrt.stopping import asked_to_stop
 
 from .config import ServeConfig
 from .http import make_app
+from .opened import Service
 
 __all__ = ["run"]
 
@@ -24,14 +28,14 @@ def run(config: ServeConfig, engine: EngineConfig) -> None:
 
     Raises `OutputError` if the address is not to be had, and the errors of opening an engine.
     """
-    app = make_app(config, engine)
     for path in filter(None, (config.tls_cert, config.tls_key)):
         if not path.is_file():
             raise InputError(f"{path}: no such file")
-    with _listening(config) as listener:
+    with _listening(config) as listener, Service(config, engine) as service:
+        app = make_app(config, service)
         port = listener.getsockname()[1]
         print(f"defectrt serve: {config.url(port)}", file=sys.stderr, flush=True)
-        server = uvicorn.Server(
+        server = _Server(
             uvicorn.Config(
                 app,
                 log_level="warning",
@@ -42,10 +46,20 @@ def run(config: ServeConfig, engine: EngineConfig) -> None:
                 timeout_graceful_shutdown=round(config.timeout),
                 ssl_certfile=config.tls_cert,
                 ssl_keyfile=config.tls_key,
-                lifespan="on",
+                lifespan="off",
             )
         )
         server.run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """A server that ends by itself after a signal: nothing was left undone."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Finish what was taken in at the first signal; the second one ends the program."""
+        with asked_to_stop(lambda: setattr(self, "should_exit", True), theirs=True):
+            yield
 
 
 def _listening(config: ServeConfig) -> socket.socket:
