@@ -4,67 +4,98 @@ from __future__ import annotations
 
 import hmac
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from .config import is_loopback
+from .errors import Busy, TooLargeError
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["Guard", "TooLarge"]
+__all__ = ["Guard"]
 
 #: Open to all: what watches over the service needs no token, nor does who reads what it can do.
 _OPEN = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json"})
 _OPEN_BELOW = "/static-offline-docs/"
-
-
-class TooLarge(Exception):  # noqa: N818 - not raised to users
-    """A body grew beyond what is allowed."""
+#: Bodies of the largest size that are in memory at once.
+_BODIES = 4
+#: What decides; given twice, it would be unclear which one counts.
+_ONCE = (b"host", b"origin", b"authorization", b"content-length", b"content-type")
 
 
 class Guard:
     """Lets a request through to ``app`` if its host, its origin, its token and its size are right.
 
     A browser sends the host and the origin that a page is of: a page of elsewhere has another
-    origin, and one that made its own name point here has another host.
+    origin than the host that it calls, and one that made its own name point here has another host.
     """
 
     def __init__(
-        self, app: ASGIApp, *, hosts: Iterable[str], token: str | None, max_bytes: int
+        self,
+        app: ASGIApp,
+        *,
+        hosts: Iterable[str],
+        token: str | None,
+        max_bytes: int,
+        told: Callable[[str, int], None],
     ) -> None:
-        """``hosts`` are the names by which the service may be called; the loopback's always are."""
+        """``hosts`` are the names by which the service may be called.
+
+        Addresses and localhost always are: no name of another's can be made to mean them. ``told``
+        gets the route and the status of every answer.
+        """
         self._app, self._hosts, self._max_bytes = app, {h.lower() for h in hosts}, max_bytes
         self._token = token.encode() if token else None
+        self._told, self._held = told, 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse a request, or let it through with a body that is counted."""
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        headers = dict(scope["headers"])
-        refused = self._refusal(scope["path"], headers)
-        if refused:
-            await _answer(send, *refused)
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1008})
             return
         count = 0
 
         async def counted() -> Message:
             nonlocal count
             message = await receive()
-            count += len(message.get("body", b""))
+            size = len(message.get("body", b""))
+            count, self._held = count + size, self._held + size
             if count > self._max_bytes:
-                raise TooLarge
+                raise TooLargeError(f"more than {self._max_bytes} bytes")
+            if self._held > _BODIES * self._max_bytes:
+                raise Busy(1.0)
             return message
 
-        await self._app(scope, counted, send)
+        async def telling(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                path = getattr(scope.get("route"), "path", "other")
+                self._told(path, message["status"])
+            await send(message)
 
-    def _refusal(self, path: str, headers: dict[bytes, bytes]) -> tuple[int, str, str] | None:
-        host = _name_of(headers.get(b"host", b"").decode("latin-1"))
+        if refused := self._refusal(scope["path"], scope["headers"]):
+            await _answer(telling, *refused)
+            return
+        try:
+            await self._app(scope, counted, telling)
+        finally:
+            self._held -= count
+
+    def _refusal(
+        self, path: str, given: Iterable[tuple[bytes, bytes]]
+    ) -> tuple[int, str, str] | None:
+        names = [name for name, _ in given]
+        if twice := [name for name in _ONCE if names.count(name) > 1]:
+            return 400, "headers", f"{twice[0].decode()}: given twice"
+        headers = dict(given)
+        host = headers.get(b"host", b"").decode("latin-1").lower()
         if not self._is_ours(host):
             return 421, "host", "this service is not called that; see --allow-host"
         origin = headers.get(b"origin")
-        if origin is not None and not self._is_ours(_origin(origin.decode("latin-1"))):
+        if origin is not None and _host_of(origin.decode("latin-1").lower()) != host:
             return 403, "origin", "pages of elsewhere may not ask here"
         is_open = path in _OPEN or path.startswith(_OPEN_BELOW)
         if not is_open and not self._knows(headers.get(b"authorization", b"")):
@@ -75,7 +106,15 @@ class Guard:
         return None
 
     def _is_ours(self, host: str) -> bool:
-        return is_loopback(host) or host in self._hosts
+        """Whether a host, maybe with a port, means this service."""
+        name = host.partition("]")[0][1:] if host.startswith("[") else host.partition(":")[0]
+        if name == "localhost" or name in self._hosts:
+            return True
+        try:
+            ip_address(name)
+        except ValueError:
+            return False
+        return True
 
     def _knows(self, given: bytes) -> bool:
         if self._token is None:
@@ -85,17 +124,9 @@ class Guard:
         return same and kind.lower() == b"bearer"
 
 
-def _name_of(host: str) -> str:
-    """A host without its port."""
-    name = host.lower()
-    if name.startswith("["):
-        return name.partition("]")[0] + "]"
-    return name.partition(":")[0]
-
-
-def _origin(origin: str) -> str:
-    """The host of an origin; of none, such as a file's, it is empty."""
-    return _name_of(origin.partition("://")[2])
+def _host_of(origin: str) -> str:
+    """The host and the port of an origin; of none, such as a file's, it is empty."""
+    return origin.partition("://")[2]
 
 
 async def _answer(send: Send, status: int, code: str, message: str) -> None:

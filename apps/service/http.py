@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import logging
 import math
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
@@ -19,29 +21,36 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
 from defectrt import __version__
+from defectrt.config.job import SynthesizerConfig
 from defectrt.errors import (
     Cancelled,
     DefectRTError,
     EngineError,
     InputError,
+    MissingExtraError,
     NoMemoryError,
     UsageError,
 )
 from defectrt.images.png import encode_png
 from defectrt.output.instances import as_levels
+from defectrt.synthesis.scheduler import Task
 from defectrt.synthesis.workpiece import Result
 
-from .asking import Asked, TooLargeError, asked, read_workpiece
+from .asking import Asked, asked, checked, job_options, parsed, read_workpiece
 from .config import ServeConfig
-from .guard import Guard, TooLarge
+from .errors import Busy, Stopping, TooLargeError, without_paths
+from .guard import Guard
 from .jobs import Jobs, as_json
-from .line import Busy, Stopping
 from .opened import Service
 
 __all__ = ["make_app"]
 
+T = TypeVar("T")
+
+_LOG = logging.getLogger("uvicorn.error")
+
 #: Files and fields of a form, at most; seconds that a body may take to arrive.
-_FILES, _FIELDS, _ARRIVING = 2, 64, 60.0
+_FILES, _FIELDS, _ARRIVING = 2, 64, 30.0
 #: Seconds between two looks whether the client is still there, and between two events of a job.
 _LOOK, _TICK = 0.25, 0.5
 #: The answer to each kind of error: the status, and a word for programs.
@@ -49,7 +58,7 @@ _ANSWERS: dict[type[Exception], tuple[int, str]] = {
     UsageError: (400, "options"),
     InputError: (422, "input"),
     TooLargeError: (413, "too_large"),
-    TooLarge: (413, "too_large"),
+    MissingExtraError: (415, "format"),
     Busy: (429, "busy"),
     Stopping: (503, "stopping"),
     EngineError: (500, "engine"),
@@ -97,20 +106,16 @@ def make_app(config: ServeConfig, service: Service) -> FastAPI:
     _add_samples(app, config, service)
     _add_jobs(app, service)
     _add_state(app, service)
-    app.exception_handler(DefectRTError)(_refuse)
-    app.exception_handler(TooLarge)(_refuse)
-    app.exception_handler(TimeoutError)(_refuse)
+    for kind in (DefectRTError, TimeoutError, Exception):
+        app.exception_handler(kind)(_refuse)
     app.exception_handler(HTTPException)(_refuse_http)
-
-    @app.middleware("http")
-    async def counted(request: Request, call: Callable[[Request], Any]) -> Any:
-        response = await call(request)
-        path = getattr(request.scope.get("route"), "path", "other")
-        service.metrics.requests.labels(path, response.status_code).inc()
-        return response
-
-    hosts = (config.host, *config.allow_host)
-    app.add_middleware(Guard, hosts=hosts, token=config.token(), max_bytes=config.max_bytes)
+    app.add_middleware(
+        Guard,
+        hosts=config.allow_host,
+        token=config.token(),
+        max_bytes=config.max_bytes,
+        told=lambda path, status: service.metrics.requests.labels(path, status).inc(),
+    )
     return app
 
 
@@ -124,23 +129,30 @@ def _add_samples(app: FastAPI, config: ServeConfig, service: Service) -> None:
         image alone.
         """
         service.check_room()
-        async with asyncio.timeout(_ARRIVING):
-            wanted = await _read(request)
-        line = service.line(wanted.engine)
-        how = wanted.config(line.config)
-        workpiece = await run_in_threadpool(read_workpiece, wanted, how, config.max_pixels)
-        started, metrics = monotonic(), service.metrics
-        ticket = line.submit(how, workpiece, wanted.number)
-        try:
-            result = await _patiently(request, asyncio.wrap_future(ticket), config.timeout)
-        except (TimeoutError, Cancelled):
-            metrics.samples.labels("given up").inc()
-            raise
+        wanted = await _arriving(_read(request))
+        line, metrics = service.line(wanted.engine), service.metrics
+        how = checked(line.config.replace(**wanted.options))
+        with ExitStack() as held:
+
+            def prepare() -> Task[Result]:
+                def take(pixels: int) -> None:
+                    held.enter_context(service.room.hold(pixels))
+
+                workpiece = read_workpiece(wanted, how, config.max_pixels, take)
+                return line.task(how, workpiece, wanted.number)
+
+            ticket = line.submit(await run_in_threadpool(prepare))
+            started = monotonic()
+            try:
+                result = await _patiently(request, asyncio.wrap_future(ticket), config.timeout)
+            except (TimeoutError, Cancelled):
+                metrics.samples.labels("given up").inc()
+                raise
         metrics.seconds.observe(monotonic() - started)
         metrics.samples.labels("without a defect" if result.fault else "made").inc()
         if result.fault:
             raise InputError(f"no sample: {result.fault}; try another number or seed")
-        return await run_in_threadpool(_answer, request.headers.get("accept", ""), wanted, result)
+        return await run_in_threadpool(_answer, request.headers.get("accept", ""), result)
 
     @app.get("/v1/engines")
     async def engines() -> list[dict[str, Any]]:
@@ -166,9 +178,16 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
     @app.post("/v1/jobs", status_code=202)
     async def begin(request: Request) -> dict[str, Any]:
         """Begin a job over a folder of images: JSON with its name as `images`, and options."""
-        values = await _json(request)
-        images = values.pop("images", "")
-        return as_json(await run_in_threadpool(jobs().submit, str(images), values))
+        values = parsed(await _arriving(request.body()))
+        images, engine = str(values.pop("images", "")), values.pop("engine", None)
+        line = service.line(engine if engine is None else str(engine))
+        options = job_options(values)
+        checked(
+            line.config.replace(
+                **{k: v for k, v in options.items() if k in SynthesizerConfig.model_fields}
+            )
+        )
+        return as_json(await run_in_threadpool(jobs().submit, images, options, line.config))
 
     @app.get("/v1/jobs")
     async def listed() -> list[dict[str, Any]]:
@@ -187,7 +206,7 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
 
     @app.get("/v1/jobs/{identity}/events")
     async def events(identity: str) -> StreamingResponse:
-        """How far a job is, as server-sent events, until it is over."""
+        """How far a job is, as server-sent events, until it is over or the service ends."""
         _known(lambda: jobs().job(identity))
 
         async def stream() -> AsyncIterator[str]:
@@ -197,7 +216,7 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
                 if job != last:
                     last = job
                     yield f"data: {json.dumps(as_json(job))}\n\n"
-                if job.is_over:
+                if job.is_over or not service.is_open:
                     return
                 await asyncio.sleep(_TICK)
 
@@ -205,11 +224,15 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
 
 
 def _add_state(app: FastAPI, service: Service) -> None:
+    @app.head("/healthz", include_in_schema=False)
     @app.get("/healthz")
-    async def alive() -> dict[str, str]:
-        """Whether the process answers."""
-        return {"status": "alive"}
+    async def alive() -> JSONResponse:
+        """Whether the process answers and nothing in it hangs; otherwise, restart it."""
+        is_alive = service.is_alive
+        status = {"status": "alive" if is_alive else "hangs"}
+        return JSONResponse(status, 200 if is_alive else 503)
 
+    @app.head("/readyz", include_in_schema=False)
     @app.get("/readyz")
     async def ready() -> JSONResponse:
         """Whether samples are taken."""
@@ -230,13 +253,25 @@ def _known(find: Callable[[], Any]) -> Any:
         raise HTTPException(404, "no such job") from None
 
 
+async def _arriving(body: Awaitable[T]) -> T:
+    """What comes of a body, which has to arrive within `_ARRIVING`."""
+    try:
+        async with asyncio.timeout(_ARRIVING):
+            return await body
+    except TimeoutError:
+        raise HTTPException(408, f"the body took more than {_ARRIVING:g} seconds") from None
+
+
 async def _read(request: Request) -> Asked:
     """What a request asks for, from a form or JSON."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind == "application/json":
-        return asked(await _json(request), {})
-    if kind != "multipart/form-data":
-        raise InputError("send multipart/form-data or application/json")
+    kind, _, rest = request.headers.get("content-type", "").lower().partition(";")
+    if kind.strip() == "application/json":
+        body = await request.body()
+        return await run_in_threadpool(lambda: asked(parsed(body), {}))
+    if kind.strip() != "multipart/form-data":
+        raise HTTPException(415, "send multipart/form-data or application/json")
+    if "charset" in rest:
+        raise HTTPException(415, "forms are UTF-8; leave charset out")
     values: dict[str, Any] = {}
     files: dict[str, tuple[str, bytes]] = {}
     async with request.form(max_files=_FILES, max_fields=_FIELDS) as form:
@@ -248,16 +283,6 @@ async def _read(request: Request) -> Asked:
             else:
                 values[key] = value
     return asked(values, files)
-
-
-async def _json(request: Request) -> dict[str, Any]:
-    try:
-        values = json.loads(await request.body())
-    except (ValueError, RecursionError):
-        values = None
-    if not isinstance(values, dict):
-        raise InputError("the body is no JSON object")
-    return values
 
 
 async def _patiently(request: Request, ticket: asyncio.Future[Result], seconds: float) -> Result:
@@ -276,7 +301,7 @@ async def _patiently(request: Request, ticket: asyncio.Future[Result], seconds: 
         ticket.cancel()
 
 
-def _answer(accept: str, wanted: Asked, result: Result) -> Response:
+def _answer(accept: str, result: Result) -> Response:
     """A sample in the form that its client wants."""
     image, label = encode_png(result.image), encode_png(as_levels([result.label]))
     record = {
@@ -312,20 +337,24 @@ def _multipart(**parts: tuple[str, bytes]) -> Response:
 
 
 async def _refuse(request: Request, error: Exception) -> JSONResponse:
-    """An error as JSON: a word for programs and a sentence for people."""
-    for kind in type(error).__mro__:
-        if kind in _ANSWERS:
-            status, code = _ANSWERS[kind]
-            break
-    else:
-        status, code = 500, "error"
-    said = str(error) or "the body is larger than --max-bytes"
-    headers = (
-        {"Retry-After": str(max(1, math.ceil(error.seconds)))} if isinstance(error, Busy) else {}
-    )
+    """An error as JSON: a word for programs and a sentence for people.
+
+    What is no fault of the client's is told in full to the service's log alone.
+    """
+    known = (_ANSWERS[kind] for kind in type(error).__mro__ if kind in _ANSWERS)
+    status, code = next(known, (500, "error"))
+    said = without_paths(str(error))
+    if status == 500:
+        if isinstance(error, DefectRTError):  # all else uvicorn says itself
+            _LOG.error("%s %s: %s", request.method, request.scope["path"], error)
+        said = "the service failed; its log says more"
+    headers = {}
+    if isinstance(error, Busy):
+        headers["Retry-After"] = str(max(1, math.ceil(error.seconds)))
     return JSONResponse({"error": {"code": code, "message": said}}, status, headers)
 
 
 async def _refuse_http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    return JSONResponse({"error": {"code": "http", "message": error.detail}}, error.status_code)
+    content = {"error": {"code": "http", "message": error.detail}}
+    return JSONResponse(content, error.status_code, error.headers)

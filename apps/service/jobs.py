@@ -1,30 +1,34 @@
 """Jobs over a folder: the command line's own, each a process, so that they survive the service.
 
-A job is a folder: what was asked for (``ask.json``), what became of it (``end.json``) and the
-dataset (``dataset``). One without an end goes on when the service starts again.
+A job is a folder: what was asked for (``ask.json``), what became of it (``end.json``), what its
+process said (``said.txt``) and the dataset (``dataset``). One without an end goes on when the
+service starts again.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from defectrt.closing import Closing
+from defectrt.config.engine import EngineConfig
 from defectrt.config.job import JobConfig
 from defectrt.config.yaml import write_yaml
-from defectrt.errors import Cancelled, InputError
+from defectrt.errors import InputError, OutputError, PartialError
 from defectrt.files import parse_json, read_file, write_whole
 from defectrt.images.folder import find_files, images_of
 
 from . import worker
+from .errors import Busy, without_paths
 
 __all__ = ["Job", "Jobs", "Status", "as_json"]
 
@@ -33,9 +37,12 @@ _ASK, _END, _CONFIG, _DATASET = "ask.json", "end.json", "job.yaml", "dataset"
 _SAID = "said.txt"
 _MAX_BYTES = 1 << 20
 #: What an exit code of the command means.
-_ENDS: dict[int, Status] = {0: "done", 7: "partly done", Cancelled.exit_code: "cancelled"}
-#: Letters of what a process said last that clients get.
-_LAST = 2000
+_ENDS: dict[int, Status] = {0: "done", PartialError.exit_code: "partly done"}
+#: Letters of an error that clients get.
+_LONGEST = 2000
+#: Jobs that may wait; seconds after which to try again.
+_MOST, _LATER = 100, 60.0
+_IDENTITY = re.compile(r"[0-9a-f]{16}")
 
 
 @dataclass(frozen=True)
@@ -70,40 +77,50 @@ class Job:
 class Jobs(Closing):
     """All jobs below a folder; one at a time runs, as each takes all cores."""
 
-    def __init__(self, folder: Path, images: Mapping[str, Path], engine: Mapping[str, Any]) -> None:
-        """Goes on with what is not over. ``engine`` are the options of its area, for every job.
-
-        Raises `InputError` for a folder of images that is none.
+    def __init__(self, folder: Path, images: Mapping[str, Path]) -> None:
+        """Goes on with what is not over. Raises `InputError` for a folder of images that is none,
+        `OutputError` for a ``folder`` that cannot be made.
         """
         for name, path in images.items():
             if not path.is_dir():
                 raise InputError(f"--images {name}={path}: no such folder")
-        self._folder, self._images, self._engine = folder, dict(images), dict(engine)
-        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder.resolve()
+        self._images = {name: path.resolve() for name, path in images.items()}
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"--jobs {folder}: cannot be made ({error.strerror})") from error
         self._changed = threading.Condition()
-        self._process: tuple[str, subprocess.Popen[str]] | None = None
-        self._state = dict[str, int]()
+        self._running: _Running | None = None
         self._closing = False
-        self._waiting = [path.name for path in self._all() if not (path / _END).exists()]
+        self._waiting = [place.name for place in self._places() if not (place / _END).exists()]
         self._thread = threading.Thread(target=self._run, name="jobs", daemon=True)
         self._thread.start()
 
-    def submit(self, images: str, options: Mapping[str, Any]) -> Job:
-        """Begin a job on a folder of images by its name.
+    @property
+    def is_alive(self) -> bool:
+        """Whether jobs are worked on."""
+        return self._thread.is_alive()
+
+    def submit(self, images: str, options: Mapping[str, Any], engine: EngineConfig) -> Job:
+        """Begin a job on a folder of images by its name, with an engine as that is configured.
 
         Raises `UsageError` for options that are not possible, `InputError` for a folder that is
-        not known.
+        not known, `Busy` where too many wait.
         """
         if images not in self._images:
             known = ", ".join(sorted(self._images))
             raise InputError(f"images {images!r}: not known here; there are {known}")
+        with self._changed:
+            if len(self._waiting) >= _MOST:
+                raise Busy(_LATER)
         identity = secrets.token_hex(8)
         place = self._folder / identity
+        given = {name: getattr(engine, name) for name in engine.model_fields_set}
         config = JobConfig(
-            **{**options, **self._engine, "images": self._images[images]}, out=place / _DATASET
+            **dict(options) | given | {"images": self._images[images], "out": place / _DATASET}
         )
         asked = config.count * len(images_of(find_files(config.images)))
-        place.mkdir()
         text = write_yaml(config.model_dump(mode="json", by_alias=True, exclude_unset=True))
         write_whole(place / _CONFIG, text.encode())
         ask = {"images": images, "options": dict(options), "asked": asked}
@@ -116,17 +133,21 @@ class Jobs(Closing):
     def job(self, identity: str) -> Job:
         """One job. Raises `KeyError` if there is none of that name."""
         place = self._place(identity)
-        ask = parse_json(read_file(place / _ASK, _MAX_BYTES), identity)
+        running = self._running
         state: dict[str, Any] = {"status": "waiting"}
-        if (place / _END).exists():
-            state = parse_json(read_file(place / _END, _MAX_BYTES), identity)
-        elif self._process and self._process[0] == identity:
-            state = {"status": "running"} | self._state
-        return Job(identity, **(ask | state))
+        try:
+            ask = parse_json(read_file(place / _ASK, _MAX_BYTES))
+            if (place / _END).exists():
+                state = parse_json(read_file(place / _END, _MAX_BYTES))
+            elif running and running.identity == identity:
+                state = {"status": "running"} | running.state
+            return Job(identity, **(ask | state))
+        except (TypeError, ValueError):
+            return Job(identity, "", {}, "failed", 0, message="its files are damaged")
 
     def all(self) -> list[Job]:
-        """Every job there is."""
-        return [self.job(path.name) for path in self._all()]
+        """Every job there is, in the order in which they were begun."""
+        return [self.job(place.name) for place in self._places()]
 
     def cancel(self, identity: str) -> Job:
         """End a job; what it finished stays. Raises `KeyError` if there is none of that name."""
@@ -134,26 +155,28 @@ class Jobs(Closing):
         with self._changed:
             if identity in self._waiting:
                 self._waiting.remove(identity)
-                self._end(place, "cancelled", "")
-            elif self._process and self._process[0] == identity:
-                self._process[1].send_signal(signal.SIGTERM)
+                _end(place, "cancelled")
+            elif self._running and self._running.identity == identity:
+                self._running.is_cancelled = True
+                self._running.process.send_signal(signal.SIGTERM)
         return self.job(identity)
 
     def close(self) -> None:
         """Stop the job that runs after the samples at hand; the next start goes on with it."""
         with self._changed:
             self._closing = True
-            if self._process:
-                self._process[1].send_signal(signal.SIGTERM)
+            if self._running:
+                self._running.process.send_signal(signal.SIGTERM)
             self._changed.notify_all()
         self._thread.join()
 
-    def _all(self) -> Iterator[Path]:
-        return iter(sorted(p.parent for p in self._folder.glob(f"*/{_ASK}")))
+    def _places(self) -> list[Path]:
+        asks = [p for p in self._folder.glob(f"*/{_ASK}") if _IDENTITY.fullmatch(p.parent.name)]
+        return [path.parent for path in sorted(asks, key=lambda path: path.stat().st_mtime_ns)]
 
     def _place(self, identity: str) -> Path:
         place = self._folder / identity
-        if not identity.isalnum() or not (place / _ASK).is_file():
+        if not _IDENTITY.fullmatch(identity) or not (place / _ASK).is_file():
             raise KeyError(identity)
         return place
 
@@ -163,42 +186,57 @@ class Jobs(Closing):
                 self._changed.wait_for(lambda: self._waiting or self._closing)
                 if self._closing:
                     return
-                identity = self._waiting.pop(0)
-                place = self._folder / identity
-                words = [sys.executable, "-m", worker.__name__, str(place / _CONFIG)]
-                with (place / _SAID).open("w") as said:
-                    process = subprocess.Popen(
-                        words,
-                        stdin=subprocess.DEVNULL,
-                        stdout=subprocess.PIPE,
-                        stderr=said,
-                        text=True,
-                    )
-                self._process, self._state = (identity, process), {}
-            assert process.stdout
-            for line in process.stdout:
-                state = json.loads(line)
-                self._state = {"done": state["done"], "kept": state["kept"]}
-            process.wait()
+                running = self._running = _Running(self._folder / self._waiting.pop(0))
+            message = running.follow()
             with self._changed:
-                self._process = None
-                status = _ENDS.get(process.returncode, "failed")
-                if not (self._closing and status == "cancelled"):
-                    message = "" if status in ("done", "cancelled") else self._told(place / _SAID)
-                    self._end(place, status, message, **self._state)
+                self._running = None
+                status = _ENDS.get(running.process.wait())
+                if status is None and running.is_cancelled:
+                    status, message = "cancelled", ""
+                if status is None and self._closing:
+                    return
+                _end(running.place, status or "failed", self._told(message), **running.state)
 
-    def _told(self, file: Path) -> str:
-        """What a process said last, without the server's paths."""
-        said = file.read_text(errors="replace")[-_LAST:]
-        for path in (self._folder, *self._images.values()):
-            for form in (str(path.resolve()), str(path)):
-                said = said.replace(f"{form}/", "").replace(form, "")
-        return said.strip()
+    def _told(self, message: str) -> str:
+        return without_paths(message, [self._folder, *self._images.values()])[:_LONGEST]
 
-    @staticmethod
-    def _end(place: Path, status: Status, message: str, **state: int) -> None:
-        text = json.dumps({"status": status, "message": message} | state)
-        write_whole(place / _END, text.encode())
+
+class _Running:
+    """The process of a job.
+
+    state         how far it is
+    is_cancelled  whether a client wants its end
+    """
+
+    def __init__(self, place: Path) -> None:
+        """Start it; signals of the service's terminal do not reach it."""
+        self.place, self.identity = place, place.name
+        self.state: dict[str, int] = {}
+        self.is_cancelled = False
+        with (place / _SAID).open("w") as said:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", worker.__name__, str(place / _CONFIG)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=said,
+                text=True,
+                start_new_session=True,
+            )
+
+    def follow(self) -> str:
+        """Until its end; returns what was wrong."""
+        message = "its process ended; see the service's folder of jobs"
+        assert self.process.stdout
+        for line in self.process.stdout:
+            told = json.loads(line)
+            message = told.pop("message", message)
+            self.state |= told
+        return "" if self.process.wait() == 0 else message
+
+
+def _end(place: Path, status: Status, message: str = "", **state: int) -> None:
+    text = json.dumps({"status": status, "message": message} | state)
+    write_whole(place / _END, text.encode())
 
 
 def as_json(job: Job) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from functools import lru_cache, partial
 from time import monotonic
 from typing import TypeAlias
@@ -13,31 +14,43 @@ from typing import TypeAlias
 from defectrt.closing import Closing
 from defectrt.config.job import SynthesizerConfig
 from defectrt.engines.loading import batch_size_of, open_engine
-from defectrt.errors import DefectRTError
+from defectrt.errors import EngineError
 from defectrt.synthesis.scheduler import Scheduler, Task
 from defectrt.synthesis.workpiece import Checked, Result
 from defectrt.synthesis.workshop import Workshop
 
-__all__ = ["Busy", "Line", "Stopping", "Ticket"]
+from .errors import Busy, Stopping
+
+__all__ = ["Line", "Room", "Ticket"]
 
 Ticket: TypeAlias = "Future[Result]"
 #: Configurations that stay set up, so that a client's next request need not wait for that.
 _SET_UP = 64
 #: Of the running mean of a sample's seconds.
 _FADING = 0.1
+#: Seconds that what is under way may take at the end before the engine is told to stop.
+_ENDING = 30.0
 
 
-class Busy(DefectRTError):  # noqa: N818 - a state rather than a fault
-    """No room for a further sample; ``seconds`` until there is some, about."""
+class Room:
+    """How many pixels of decoded images the service holds at once."""
 
-    def __init__(self, seconds: float) -> None:
-        """Said to the client as Retry-After."""
-        super().__init__("the queue is full; try again later")
-        self.seconds = seconds
+    def __init__(self, most: int) -> None:
+        """Room for so many."""
+        self._lock, self._left, self._most = threading.Lock(), most, most
 
-
-class Stopping(DefectRTError):  # noqa: N818
-    """The service is about to end, and takes nothing more."""
+    @contextmanager
+    def hold(self, pixels: int) -> Iterator[None]:
+        """Keep some for as long as the block. Raises `Busy` where there is no room for them."""
+        with self._lock:
+            if pixels > self._left:
+                raise Busy(1.0)
+            self._left -= pixels
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._left += pixels
 
 
 class Line(Closing):
@@ -57,7 +70,7 @@ class Line(Closing):
         self._engine = open_engine(config, room)
         self.manifest, self.provider = self._engine.manifest, self._engine.provider
         self._set_up = lru_cache(maxsize=_SET_UP)(self._workshop)
-        self._lock, self._closing = threading.Lock(), False
+        self._lock, self._closing, self._closed = threading.Lock(), False, False
         self._waiting = deque[tuple[Task[Result], Ticket]]()
         self._tickets = dict[Task[Result], tuple[Ticket, float]]()
         self._seconds, self._last = 1.0, monotonic()
@@ -81,17 +94,28 @@ class Line(Closing):
         """Whether it takes samples."""
         return self._thread.is_alive() and not self._closing
 
+    def is_stuck(self, seconds: float) -> bool:
+        """Whether the engine failed for good, or is at a sample for longer than that."""
+        if not self._thread.is_alive():
+            return not self._closed
+        with self._lock:
+            oldest = min((since for _, since in self._tickets.values()), default=monotonic())
+        return monotonic() - oldest > seconds
+
     def check_room(self) -> None:
         """Raise `Busy` or `Stopping`, before anything of a request is read."""
         with self._lock:
             self._check_room()
 
-    def submit(self, config: SynthesizerConfig, workpiece: Checked, number: int) -> Ticket:
+    def task(self, config: SynthesizerConfig, workpiece: Checked, number: int) -> Task[Result]:
+        """A sample to submit. Raises `UsageError` for what the engine cannot do."""
+        return self._set_up(config).task(workpiece, number)
+
+    def submit(self, task: Task[Result]) -> Ticket:
         """Take a sample in: its `Result`, when it is ready; cancelled, its rows are freed.
 
-        Raises `Busy`, `Stopping`, and `UsageError` for what the engine cannot do.
+        Raises `Busy` and `Stopping`.
         """
-        task = self._set_up(config).task(workpiece, number)
         ticket: Ticket = Future()
         ticket.add_done_callback(partial(self._leave, task))
         with self._lock:
@@ -101,10 +125,13 @@ class Line(Closing):
         return ticket
 
     def close(self) -> None:
-        """Finish what is under way, then free the engine."""
-        self._closing = True
+        """Finish what is under way, then free the engine; one that hangs is told to stop."""
+        self._closing = self._closed = True
         self._scheduler.wake()
-        self._thread.join()
+        self._thread.join(_ENDING)
+        if self._thread.is_alive():
+            self._engine.stop()
+            self._thread.join(_ENDING)
         self._engine.close()
 
     def _workshop(self, config: SynthesizerConfig) -> Workshop:
@@ -117,10 +144,11 @@ class Line(Closing):
         if taken >= self._room:
             raise Busy(self._seconds * taken)
 
-    @staticmethod
-    def _leave(task: Task[Result], ticket: Ticket) -> None:
+    def _leave(self, task: Task[Result], ticket: Ticket) -> None:
         if ticket.cancelled():
             task.cancel()
+            with self._lock, suppress(ValueError):
+                self._waiting.remove((task, ticket))
 
     def _tasks(self) -> Iterator[Task[Result] | None]:
         while True:
@@ -142,11 +170,11 @@ class Line(Closing):
                     self._seconds += _FADING * (now - max(since, self._last) - self._seconds)
                     self._last = now
                 _settle(ticket, task)
-        except BaseException as error:
-            self._fail(error)
+        except BaseException:
+            self._fail()
             raise
 
-    def _fail(self, error: BaseException) -> None:
+    def _fail(self) -> None:
         """Nothing more comes out: whoever waits is told."""
         with self._lock:
             self._closing = True
@@ -156,7 +184,7 @@ class Line(Closing):
             self._waiting.clear()
         for ticket in left:
             if ticket.set_running_or_notify_cancel():
-                ticket.set_exception(error)
+                ticket.set_exception(EngineError("the engine failed for good"))
 
 
 def _settle(ticket: Ticket, task: Task[Result]) -> None:

@@ -11,19 +11,22 @@ from defectrt.errors import UsageError
 
 from .config import ServeConfig
 from .jobs import Jobs
-from .line import Line
+from .line import Line, Room
 from .metrics import Metrics
 
 __all__ = ["Service"]
 
 #: The name of the service's own engine, for clients that name one.
 _OWN = "default"
+#: Decoded images of the largest size that are in memory at once, those that wait included.
+_IMAGES = 4
 
 
 class Service(Closing):
     """Everything that is open while a service runs.
 
     lines    an engine by its name, with what waits for it; the first is the service's own
+    room     for decoded images
     jobs     jobs over folders; None where there are none
     metrics  for Prometheus
     """
@@ -40,14 +43,15 @@ class Service(Closing):
         configs = {_OWN: base} | {
             name: base.replace(engine=path) for name, path in config.engines.items()
         }
+        self.room = Room(_IMAGES * config.max_pixels)
         self.jobs: Jobs | None = None
+        self._timeout = config.timeout
         self.lines = dict[str, Line]()
         with ExitStack() as stack:
             for name, own in configs.items():
                 self.lines[name] = stack.enter_context(Line(own, config.queue))
             if config.jobs:
-                options = engine.model_dump(exclude_unset=True)
-                self.jobs = stack.enter_context(Jobs(config.jobs, config.images, options))
+                self.jobs = stack.enter_context(Jobs(config.jobs, config.images))
             self._stack = stack.pop_all()
         self.metrics = Metrics(
             lambda: sum(line.waiting for line in self.lines.values()),
@@ -58,6 +62,12 @@ class Service(Closing):
     def is_open(self) -> bool:
         """Whether samples are taken."""
         return all(line.is_open for line in self.lines.values())
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether no engine hangs or failed for good, and jobs are worked on."""
+        stuck = (line.is_stuck(2 * self._timeout) for line in self.lines.values())
+        return not any(stuck) and (self.jobs is None or self.jobs.is_alive)
 
     def check_room(self) -> None:
         """Raise `Busy` or `Stopping` if no engine has room, before anything is read."""

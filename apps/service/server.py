@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import socket
+import ssl
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,10 +16,11 @@ from defectrt.errors import InputError, OutputError
 from defectrt.stopping import asked_to_stop
 
 from .config import ServeConfig
+from .connection import Connection
 from .http import make_app
 from .opened import Service
 
-__all__ = ["run"]
+__all__ = ["listening", "make_server", "run"]
 
 #: Connections that may wait to be accepted, and seconds that an idle one stays open.
 _BACKLOG, _IDLE = 128, 30
@@ -28,28 +31,46 @@ def run(config: ServeConfig, engine: EngineConfig) -> None:
 
     Raises `OutputError` if the address is not to be had, and the errors of opening an engine.
     """
-    for path in filter(None, (config.tls_cert, config.tls_key)):
-        if not path.is_file():
-            raise InputError(f"{path}: no such file")
-    with _listening(config) as listener, Service(config, engine) as service:
-        app = make_app(config, service)
+    config.token()
+    _check_certificate(config)
+    with listening(config) as listener, Service(config, engine) as service:
         port = listener.getsockname()[1]
         print(f"defectrt serve: {config.url(port)}", file=sys.stderr, flush=True)
-        server = _Server(
-            uvicorn.Config(
-                app,
-                log_level="warning",
-                access_log=False,
-                server_header=False,
-                proxy_headers=False,
-                timeout_keep_alive=_IDLE,
-                timeout_graceful_shutdown=round(config.timeout),
-                ssl_certfile=config.tls_cert,
-                ssl_keyfile=config.tls_key,
-                lifespan="off",
-            )
+        make_server(config, service).run(sockets=[listener])
+
+
+def make_server(config: ServeConfig, service: Service) -> uvicorn.Server:
+    """What answers on a socket for what is open, which stays the caller's to close."""
+    return _Server(
+        uvicorn.Config(
+            make_app(config, service),
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=_IDLE,
+            timeout_graceful_shutdown=math.ceil(config.timeout),
+            ssl_certfile=config.tls_cert,
+            ssl_keyfile=config.tls_key,
+            http=Connection,
+            ws="none",
+            lifespan="off",
         )
-        server.run(sockets=[listener])
+    )
+
+
+def _check_certificate(config: ServeConfig) -> None:
+    """Raise `InputError` for a certificate or a key that cannot be used."""
+    if not config.tls_cert:
+        return
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(config.tls_cert, config.tls_key, password=lambda: b"")
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{config.tls_cert}, {config.tls_key}: no certificate with its key, in PEM and "
+            f"without a password ({error})"
+        ) from error
 
 
 class _Server(uvicorn.Server):
@@ -62,11 +83,14 @@ class _Server(uvicorn.Server):
             yield
 
 
-def _listening(config: ServeConfig) -> socket.socket:
+def listening(config: ServeConfig) -> socket.socket:
+    """A socket at the service's address. Raises `OutputError` if that is not to be had."""
     family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
     listener = socket.socket(family)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # of Linux; a client that reads nothing, or is gone
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * _IDLE)
         listener.bind((config.host.strip("[]"), config.port))
         listener.listen(_BACKLOG)
     except OSError as error:

@@ -2,7 +2,7 @@
 
 python -m defectrt.apps.service.worker JOB.yaml
 
-A line of JSON on standard output for every sample; an error on standard error, with its exit code.
+A line of JSON on standard output for every sample, and for an error, with its exit code.
 """
 
 from __future__ import annotations
@@ -25,15 +25,17 @@ def main(config: Path) -> int:
     """Run the job of a configuration; returns the command's exit code."""
     open_streams()
     try:
-        synthesize(config=JobConfig(**read_yaml(config)), quiet=True, progress=_tell).check()
+        job = JobConfig(**read_yaml(config))
+        synthesize(config=job, wait=True, quiet=True, progress=_tell).check()
     except DefectRTError as error:
-        print(error, file=sys.stderr)
+        print(json.dumps({"message": str(error)}), flush=True)
         return error.exit_code
     return 0
 
 
 def _tell(state: JobState) -> None:
-    print(json.dumps(asdict(state)), flush=True)
+    told = asdict(state)
+    print(json.dumps({"asked": told.pop("total")} | told), flush=True)
 
 
 if __name__ == "__main__":

@@ -147,8 +147,7 @@ def synthesize(
     the last bits, so a job goes on with the one it began with. Whatever stopped a job, the same
     call goes on with it and ends with the same files; a call with other types and otherwise the
     same options adds these to it. ``progress`` is called at the beginning and after every sample.
-    Ctrl-C, SIGTERM or SIGHUP finishes the samples at hand and raises
-    `Cancelled`.
+    Ctrl-C, SIGTERM or SIGHUP finishes the samples at hand and raises `Cancelled`.
 
     Raises `OutputError` for another process that is writing to ``out``, unless told to ``wait``
     for it; `InputError` for an image, a mask or a region that was changed since samples were made
@@ -160,7 +159,7 @@ def synthesize(
             raise UsageError("images: one image alone; give a list of them, as in [image]")
         if out is None and (config is None or config.out is None):
             raise UsageError("nothing lies beside images in memory; give out")
-        how = {"wait": wait, "redo": redo, "quiet": quiet, "told": progress}
+        how: dict[str, Any] = {"wait": wait, "redo": redo, "quiet": quiet, "told": progress}
         with _in_folder(images) as folder:
             return _synthesize(_described(folder, out, config, options), hidden=folder, **how)
     config = _described(images, out, config, options)

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from ..config.engine import BATCH_SIZE
 from ..diffusion.rows import Floats, Rows
 from ..engines.engine import Engine
-from ..errors import Cancelled, InputError, UsageError
+from ..errors import Cancelled, EngineError, InputError, UsageError
 
 __all__ = ["Call", "Decode", "Encode", "Request", "Scheduler", "Stats", "Task", "Work"]
 
@@ -123,12 +123,16 @@ class Stats:
 
 @dataclass(order=True)
 class _Waiting:
-    """A request for the engine, and the task that goes on with the answer; the oldest first."""
+    """A request for the engine, and the task that goes on with the answer; the oldest first.
+
+    is_alone  whether a batch that it was in failed, so that it gets one of its own
+    """
 
     age: int
     number: int
     task: Task[Any] = field(compare=False)
     request: Any = field(compare=False)
+    is_alone: bool = field(compare=False, default=False)
 
 
 class Scheduler:
@@ -236,7 +240,7 @@ class Scheduler:
         for then in go_on_with:
             then()
 
-    def _ask(self, task: Task[Any], request: Request) -> None:
+    def _ask(self, task: Task[Any], request: Request, *, is_alone: bool = False) -> None:
         if task._is_dropped:
             self._send(task, partial(_raise, Cancelled("nobody waits for it any more")))
         elif isinstance(request, tuple):
@@ -248,7 +252,7 @@ class Scheduler:
         else:
             assert task._age is not None
             self._asked += 1
-            entry = _Waiting(task._age, self._asked, task, request)
+            entry = _Waiting(task._age, self._asked, task, request, is_alone)
             heappush(self._waiting[type(request)], entry)
 
     def _send(self, task: Task[Any], answer: Callable[[], Any]) -> None:
@@ -286,7 +290,7 @@ class Scheduler:
         while kind := self._next_kind():
             waiting = self._waiting[kind]
             size = self._sizes[kind]
-            batch = [heappop(waiting) for _ in range(min(size, len(waiting)))]
+            batch = _batch(waiting, size)
             if kind is Rows:
                 self.stats.rows += len(batch)
                 self.stats.padding += size - len(batch)
@@ -315,10 +319,23 @@ class Scheduler:
         return _split((self._engine.encode if kind is Encode else self._engine.decode)(*arrays))
 
     def _share(self, batch: Sequence[_Waiting], answers: Callable[[], list[Any]]) -> None:
-        """Hand the answers of a batch back; an error is everybody's."""
+        """Hand the answers of a batch back; after an error each is asked for again, alone.
+
+        So what makes an engine fail costs nobody else's result.
+        """
         self._busy -= 1
-        for i, entry in enumerate(batch):
-            self._send(entry.task, lambda i=i: answers()[i])  # type: ignore[misc]
+        try:
+            values = [partial(_same, value) for value in answers()]
+        except EngineError as error:
+            if len(batch) > 1:
+                for entry in batch:
+                    self._ask(entry.task, entry.request, is_alone=True)
+                return
+            values = [partial(_raise, error)]
+        except Exception as error:
+            values = [partial(_raise, error)] * len(batch)
+        for entry, value in zip(batch, values, strict=True):
+            self._send(entry.task, value)
 
     def _submit(
         self,
@@ -386,6 +403,18 @@ class _Pool(ThreadPoolExecutor):
 
 def _raise(error: Exception) -> NoReturn:
     raise error
+
+
+def _same(value: T) -> T:
+    return value
+
+
+def _batch(waiting: list[_Waiting], size: int) -> list[_Waiting]:
+    """The oldest requests of a heap that go together, taken out of it."""
+    batch = [heappop(waiting)]
+    while waiting and len(batch) < size and not (batch[0].is_alone or waiting[0].is_alone):
+        batch.append(heappop(waiting))
+    return batch
 
 
 def _stack(parts: Sequence[Array], size: int) -> Array:
