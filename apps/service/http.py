@@ -343,12 +343,13 @@ async def _refuse(request: Request, error: Exception) -> JSONResponse:
     """
     known = (_ANSWERS[kind] for kind in type(error).__mro__ if kind in _ANSWERS)
     status, code = next(known, (500, "error"))
-    said = without_paths(str(error))
+    said, headers = without_paths(str(error)), dict[str, str]()
     if status == 500:
-        if isinstance(error, DefectRTError):  # all else uvicorn says itself
+        if isinstance(error, DefectRTError):
             _LOG.error("%s %s: %s", request.method, request.scope["path"], error)
+        else:  # uvicorn logs it, and closes the connection
+            headers["Connection"] = "close"
         said = "the service failed; its log says more"
-    headers = {}
     if isinstance(error, Busy):
         headers["Retry-After"] = str(max(1, math.ceil(error.seconds)))
     return JSONResponse({"error": {"code": code, "message": said}}, status, headers)

@@ -189,13 +189,12 @@ class Jobs(Closing):
                 running = self._running = _Running(self._folder / self._waiting.pop(0))
             message = running.follow()
             with self._changed:
-                self._running = None
                 status = _ENDS.get(running.process.wait())
                 if status is None and running.is_cancelled:
                     status, message = "cancelled", ""
-                if status is None and self._closing:
-                    return
-                _end(running.place, status or "failed", self._told(message), **running.state)
+                if status or not self._closing:
+                    _end(running.place, status or "failed", self._told(message), **running.state)
+                self._running = None
 
     def _told(self, message: str) -> str:
         return without_paths(message, [self._folder, *self._images.values()])[:_LONGEST]

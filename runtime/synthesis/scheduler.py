@@ -325,7 +325,7 @@ class Scheduler:
         """
         self._busy -= 1
         try:
-            values = [partial(_same, value) for value in answers()]
+            values = [partial(_same, value) for value in answers()[: len(batch)]]
         except EngineError as error:
             if len(batch) > 1:
                 for entry in batch:

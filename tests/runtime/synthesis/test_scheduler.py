@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from support.fake_engine import LATENT, WINDOW, FakeEngine
 from defectrt.config.synthesis import SynthesisConfig
 from defectrt.diffusion.rows import Prompts
 from defectrt.diffusion.sampler import generate, invert, run
-from defectrt.errors import EngineError, InputError, UsageError
+from defectrt.errors import Cancelled, EngineError, InputError, UsageError
 from defectrt.synthesis.pipeline import Pipeline, SourceImage
 from defectrt.synthesis.scheduler import Call, Decode, Encode, Scheduler, Task
 
@@ -344,3 +346,140 @@ def test_rows_of_more_than_one_image_are_the_samplers_only():
     (task,) = Scheduler(FakeEngine()).run([Task(work(None))])
     with pytest.raises(InputError, match="one image or row at a time"):
         task.result()
+
+
+class Fussy(Counting):
+    """Fails for every batch with a certain row."""
+
+    def step(self, rows):
+        if (rows.timestep < 0).any():
+            self._call("step", len(rows.latent), lambda: None)
+            raise EngineError("a row that it does not like")
+        return super().step(rows)
+
+
+def hostile(engine):
+    """Work that asks for a row that no engine takes."""
+    pixels, mask, _ = problem(0)
+    z0 = yield Encode(pixels)
+    row = next(invert(z0, mask, Prompts(*(np.full(1, 0, np.int64),) * 3), engine.manifest.steps(4)))
+    yield replace(row, timestep=row.timestep * 0 - 1)
+
+
+def test_a_row_that_no_engine_takes_costs_nobody_elses_result():
+    engine = Fussy()
+    good = [Task(method(engine, i)) for i in range(3)]
+    bad = Task(hostile(engine))
+    tasks = [good[0], bad, *good[1:]]
+    done = list(Scheduler(engine, batch_size=4).run(tasks))
+    assert len(done) == 4
+    for task in good:
+        i, pixels = task.result()
+        assert np.array_equal(pixels, alone(FakeEngine(), i))
+    with pytest.raises(EngineError, match="does not like"):
+        bad.result()
+    assert set(engine.sizes["step"]) == {4}
+
+
+def test_a_source_that_has_nothing_for_now_is_asked_again_after_it_was_woken():
+    engine, given = FakeEngine(), deque()
+    scheduler, over = Scheduler(engine), threading.Event()
+
+    def source():
+        while not over.is_set():
+            yield given.popleft() if given else None
+
+    ended = []
+    thread = threading.Thread(target=lambda: ended.extend(scheduler.run(source())))
+    thread.start()
+    for i in range(3):
+        task = Task(method(engine, i))
+        given.append(task)
+        scheduler.wake()
+        wait_for(lambda i=i: len(ended) == i + 1)
+    assert thread.is_alive()
+    over.set()
+    scheduler.wake()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert [task.result()[0] for task in ended] == [0, 1, 2]
+
+
+def wait_for(condition):
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def counted_steps(steps, wait=None):
+    """Work of so many calls; takes down which of them were made."""
+    for i in range(4):
+        yield Call("count", lambda i=i: steps.append(i))
+        if wait and not i:
+            yield Call("wait", wait)
+    return "made"
+
+
+def test_a_cancelled_task_ends_at_its_next_step_and_others_go_on():
+    steps, others = [], []
+    task = Task(counted_steps(steps, lambda: task.cancel()))
+    other = Task(counted_steps(others))
+    ended = list(Scheduler(FakeEngine()).run([task, other]))
+    assert len(ended) == 2
+    assert steps == [0]
+    with pytest.raises(Cancelled):
+        task.result()
+    assert (other.result(), others) == ("made", [0, 1, 2, 3])
+
+
+def test_a_task_that_is_cancelled_before_it_begins_does_nothing():
+    steps = []
+    task = Task(counted_steps(steps))
+    task.cancel()
+    list(Scheduler(FakeEngine()).run([task]))
+    assert steps == []
+    with pytest.raises(Cancelled):
+        task.result()
+
+
+def test_cancelling_after_the_end_changes_nothing():
+    task = Task(counted_steps([]))
+    list(Scheduler(FakeEngine()).run([task]))
+    task.cancel()
+    assert task.result() == "made"
+
+
+@pytest.mark.parametrize("waiting", [1, 2])
+def test_what_a_cancelled_task_waits_for_ends_too_unless_another_waits(waiting):
+    steps, started, go_on = [], threading.Event(), threading.Event()
+
+    def shared_work():
+        yield Call("wait", lambda: (started.set(), go_on.wait(20)))
+        for i in range(3):
+            yield Call("count", lambda i=i: steps.append(i))
+        return "shared"
+
+    shared = Task(shared_work())
+
+    def waits():
+        (found,) = yield (shared,)
+        yield Call("go on", lambda: None)
+        return found
+
+    tasks = [Task(waits()) for _ in range(waiting)]
+
+    def cancel():
+        started.wait(20)
+        tasks[0].cancel()
+        go_on.set()
+
+    threading.Thread(target=cancel).start()
+    list(Scheduler(FakeEngine()).run(tasks))
+    with pytest.raises(Cancelled):
+        tasks[0].result()
+    if waiting == 1:
+        assert steps == []
+    else:
+        assert tasks[1].result() == "shared"
+        assert steps == [0, 1, 2]
