@@ -35,7 +35,7 @@ def serve(
 
       defectrt serve
 
-      defectrt serve --engine engines/part --also bundled2=engines/other --port 9000
+      defectrt serve --engine engines/part --also other=engines/other --port 9000
 
       defectrt serve --images line=/data/good --jobs /data/jobs
 

@@ -111,7 +111,7 @@ def make_app(config: ServeConfig, service: Service) -> FastAPI:
     app.exception_handler(HTTPException)(_refuse_http)
     app.add_middleware(
         Guard,
-        hosts=config.allow_host,
+        hosts=(config.host, *config.allow_host),
         token=config.token(),
         max_bytes=config.max_bytes,
         told=lambda path, status: service.metrics.requests.labels(path, status).inc(),

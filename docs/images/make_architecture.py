@@ -13,6 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 #: The layers, the highest first, with what each needs beside the ones below.
 LAYERS = {
+    "apps": "programs that stay open, on the runtime alone · fastapi, uvicorn",
     "export": "a trained model becomes an engine · torch, onnx",
     "training": "a few defects become a model · torch, diffusers",
     "kernels": "GPU operators · torch, triton",
@@ -20,6 +21,7 @@ LAYERS = {
 }
 #: Rooms, the highest first: what a room imports lies behind it.
 ORDER = {
+    "apps": ("cli", "service"),
     "export": ("cli", "tensorrt"),
     "training": ("cli", "loop", "evaluation", "models", "data", "surfaces"),
     "runtime": (

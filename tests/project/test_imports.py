@@ -1,4 +1,7 @@
-"""Imports only ever point down: export -> training -> kernels -> runtime, and within the last."""
+"""Imports only ever point down: export -> training -> kernels -> runtime, and within the last.
+
+apps stands beside the upper three, on the runtime alone.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +34,10 @@ LAYERS = {
     "export": (
         "defectrt.export",
         {"torch", "diffusers", "onnx", "onnxscript", "onnx_ir", "safetensors", "tensorrt"},
+    ),
+    "apps": (
+        "defectrt.apps",
+        {"fastapi", "fastapi_offline", "prometheus_client", "starlette", "uvicorn"},
     ),
 }
 #: What one module may import besides, when it is needed: of a backend, or of an extra.
@@ -96,6 +103,7 @@ ROOMS = {
         "learn": {"build", "graphs"},
         "cli": {"config", "backends", "build", "bench", "learn"},
     },
+    "apps": {"service": set(), "cli": {"service"}},
 }
 #: What all of a layer may use: modules that know no room, and the version of the whole.
 GROUND = {
@@ -121,6 +129,7 @@ MAY_USE = {
     "kernels": {"kernels"},
     "training": {"training", "kernels", "runtime"},
     "export": {"export", "training", "kernels", "runtime"},
+    "apps": {"apps", "runtime"},
 }
 
 
@@ -200,6 +209,11 @@ def test_imports_point_down(layer):
         ("kernels", "from defectrt.training.models.stable_diffusion import MaskedUNet"),
         ("training", "from defectrt.export import onnx"),
         ("training", "import onnx"),
+        ("runtime", "from defectrt.apps.service import line"),
+        ("export", "from defectrt.apps.service import line"),
+        ("apps", "from defectrt.kernels import masked_attention"),
+        ("apps", "import torch"),
+        ("apps", "import httpx"),
     ],
 )
 def test_an_import_that_points_up_is_found(layer, line):
@@ -246,6 +260,7 @@ except defectrt.errors.MissingExtraError as error:
         ("runtime", "from .rows import Rows\nimport json"),
         ("training", "from defectrt.kernels.masked_attention import resize_mask"),
         ("export", "from defectrt.training.models.stable_diffusion import MaskedUNet"),
+        ("apps", "from defectrt.synthesis.scheduler import Scheduler\nimport fastapi"),
     ],
 )
 def test_an_import_that_points_down_is_allowed(layer, line):
@@ -314,6 +329,7 @@ def test_every_folder_and_module_is_in_the_table(layer):
         ("training", "config", "from .loop import runs"),
         ("export", "tensorrt", "from ..build import build"),
         ("export", "backend", "from .aoti import Aoti"),
+        ("apps", "service", "from ..cli.serve import serve"),
     ],
 )
 def test_an_import_out_of_a_room_and_up_is_found(layer, room, line):
@@ -346,7 +362,7 @@ def test_no_test_imports_another():
 
 
 def test_tests_lie_in_the_tree_of_what_they_test():
-    layers = {"runtime", "kernels", "training", "export"}
+    layers = {"runtime", "kernels", "training", "export", "apps"}
     places = {
         path.parent.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("test_*.py")
     }

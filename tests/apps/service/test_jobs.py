@@ -19,7 +19,6 @@ from support.served import served
 from defectrt.apps.service import jobs as module
 from defectrt.synthesis.job import synthesize
 
-
 POPEN = subprocess.Popen
 
 
@@ -230,7 +229,7 @@ class Program:
 
 @pytest.mark.slow
 def test_a_job_through_stops_and_kills_ends_with_the_command_lines_files(engine, good, tmp_path):
-    asked = {"images": "line", "count": 6, "seed": 3, "format": "coco", "category": "tile"}
+    asked = {"images": "line", "count": 30, "seed": 3, "format": "coco", "category": "tile"}
     with Program(engine, good, tmp_path / "jobs") as program:
         job = program.client.post("/v1/jobs", json=asked).json()
         while program.client.get(f"/v1/jobs/{job['id']}").json()["done"] < 2:
@@ -244,9 +243,9 @@ def test_a_job_through_stops_and_kills_ends_with_the_command_lines_files(engine,
     with Program(engine, good, tmp_path / "jobs") as program:
         state = over(program.client, job)
     assert state["status"] == "done", state
-    assert state["done"] == 18
+    assert state["done"] == 90
     plain = tmp_path / "plain"
-    options = {"count": 6, "seed": 3, "formats": ("coco",), "category": "tile"}
+    options = {"count": 30, "seed": 3, "formats": ("coco",), "category": "tile"}
     synthesize(good, plain, engine=engine, quiet=True, **options)
     made = tmp_path / "jobs" / job["id"] / "dataset"
     assert files_of(made) == files_of(plain) != {}
