@@ -1,6 +1,6 @@
 """Load on a service: arrivals that wait for nobody, at half, full and twice what it can do.
 
-    python benchmarks/service.py [--engine DIR] [--seconds 60] [--soak MINUTES] [--steps N] [--seed 0]
+    python benchmarks/service.py [--engine DIR] [--seconds 60] [--soak MINUTES] [--steps N]
 
 Starts `defectrt serve` as a process, measures its capacity with a few clients that ask one after
 another, then sends requests at random times whatever became of those before (Poisson, so that a

@@ -91,6 +91,8 @@ class Guard:
         if twice := [name for name in _ONCE if names.count(name) > 1]:
             return 400, "headers", f"{twice[0].decode()}: given twice"
         headers = dict(given)
+        if b"transfer-encoding" in headers and b"content-length" in headers:
+            return 400, "headers", "transfer-encoding and content-length: give one of them"
         host = headers.get(b"host", b"").decode("latin-1").lower()
         if not self._is_ours(host):
             return 421, "host", "this service is not called that; see --allow-host"
@@ -131,7 +133,11 @@ def _host_of(origin: str) -> str:
 
 async def _answer(send: Send, status: int, code: str, message: str) -> None:
     body = json.dumps({"error": {"code": code, "message": message}}).encode()
-    headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"connection", b"close"),
+    ]
     if status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
     await send({"type": "http.response.start", "status": status, "headers": headers})

@@ -101,7 +101,11 @@ def make_app(config: ServeConfig, service: Service) -> FastAPI:
     Raises `InputError` for a token that cannot be used.
     """
     app = FastAPIOffline(
-        redoc_url=None, title="defectrt", version=__version__, description=_DESCRIPTION
+        redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
+        title="defectrt",
+        version=__version__,
+        description=_DESCRIPTION,
     )
     _add_samples(app, config, service)
     _add_jobs(app, service)

@@ -116,6 +116,16 @@ def test_no_path_leads_around_the_token(fake_engine, token_file, path):
     assert answer.split()[1] in (b"401", b"404")
 
 
+def test_a_body_has_one_length(client):
+    address = client.base_url.host, client.base_url.port
+    with socket.create_connection(address, timeout=20) as raw:
+        raw.sendall(
+            b"POST /v1/synthesize HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+        )
+        assert raw.recv(4096).startswith(b"HTTP/1.1 400")
+
+
 @pytest.mark.parametrize("text", ["short", "with spaces in its middle", ""])
 def test_a_token_that_can_be_guessed_is_refused(tmp_path, text):
     (tmp_path / "token").write_text(text)
