@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from defectrt.config.base import Config
 from defectrt.config.engine import EngineConfig
 from defectrt.errors import InputError
-from defectrt.files import read_file
+from defectrt.files import read_input
 
 __all__ = ["ServeConfig", "is_loopback"]
 
@@ -97,10 +97,10 @@ class ServeConfig(Config):
         return f"{'https' if self.tls_cert else 'http'}://{host}:{port}"
 
     def token(self) -> str | None:
-        """The token, if there is one. Raises `InputError` for one that is too short."""
+        """The token, if there is one. Raises `InputError` for one too short or not there."""
         if not self.token_file:
             return None
-        token = read_file(self.token_file, _MAX_TOKEN).decode(errors="replace").strip()
+        token = read_input(self.token_file, _MAX_TOKEN).decode(errors="replace").strip()
         if len(token) < _MIN_TOKEN or not token.isprintable() or " " in token:
             raise InputError(
                 f"{self.token_file}: a token has at least {_MIN_TOKEN} characters, without spaces; "

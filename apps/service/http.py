@@ -19,6 +19,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from defectrt import __version__
 from defectrt.config.job import SynthesizerConfig
@@ -64,6 +65,7 @@ _ANSWERS: dict[type[Exception], tuple[int, str]] = {
     EngineError: (500, "engine"),
     NoMemoryError: (503, "memory"),
     TimeoutError: (504, "timeout"),
+    Cancelled: (499, "gone"),  # nobody reads it
 }
 _DESCRIPTION = """Puts realistic, labelled defects into pictures of good workpieces.
 
@@ -102,7 +104,6 @@ def make_app(config: ServeConfig, service: Service) -> FastAPI:
     """
     app = FastAPIOffline(
         redoc_url=None,
-        swagger_ui_oauth2_redirect_url=None,
         title="defectrt",
         version=__version__,
         description=_DESCRIPTION,
@@ -186,11 +187,8 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
         images, engine = str(values.pop("images", "")), values.pop("engine", None)
         line = service.line(engine if engine is None else str(engine))
         options = job_options(values)
-        checked(
-            line.config.replace(
-                **{k: v for k, v in options.items() if k in SynthesizerConfig.model_fields}
-            )
-        )
+        of_samples = {k: v for k, v in options.items() if k in SynthesizerConfig.model_fields}
+        await run_in_threadpool(line.check, checked(line.config.replace(**of_samples)))
         return as_json(await run_in_threadpool(jobs().submit, images, options, line.config))
 
     @app.get("/v1/jobs")
@@ -262,6 +260,8 @@ async def _arriving(body: Awaitable[T]) -> T:
     try:
         async with asyncio.timeout(_ARRIVING):
             return await body
+    except ClientDisconnect:
+        raise Cancelled("the client went away") from None
     except TimeoutError:
         raise HTTPException(408, f"the body took more than {_ARRIVING:g} seconds") from None
 
@@ -350,7 +350,7 @@ async def _refuse(request: Request, error: Exception) -> JSONResponse:
     said, headers = without_paths(str(error)), dict[str, str]()
     if status == 500:
         if isinstance(error, DefectRTError):
-            _LOG.error("%s %s: %s", request.method, request.scope["path"], error)
+            _LOG.error("%s %r: %s", request.method, request.scope["path"], error)
         else:  # uvicorn logs it, and closes the connection
             headers["Connection"] = "close"
         said = "the service failed; its log says more"

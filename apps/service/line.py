@@ -107,6 +107,10 @@ class Line(Closing):
         with self._lock:
             self._check_room()
 
+    def check(self, config: SynthesizerConfig) -> None:
+        """Raise `UsageError` for what the engine cannot do."""
+        self._set_up(config)
+
     def task(self, config: SynthesizerConfig, workpiece: Checked, number: int) -> Task[Result]:
         """A sample to submit. Raises `UsageError` for what the engine cannot do."""
         return self._set_up(config).task(workpiece, number)

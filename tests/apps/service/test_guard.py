@@ -214,10 +214,11 @@ def test_only_so_many_connections_are_open(client, monkeypatch):
     monkeypatch.setattr(connection, "MOST", 5)
     address = client.base_url.host, client.base_url.port
     assert client.get("/healthz").status_code == 200
-    kept = [socket.create_connection(address, timeout=10) for _ in range(4)]
-    with socket.create_connection(address, timeout=10) as one_more:
-        assert closed(one_more)
+    kept = [socket.create_connection(address, timeout=10) for _ in range(8)]
     assert client.get("/healthz").status_code == 200
+    assert all(closed(raw) for raw in kept[:4])
+    kept[-1].sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert kept[-1].recv(12) == b"HTTP/1.1 200"
     for raw in kept:
         raw.close()
 

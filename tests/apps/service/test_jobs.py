@@ -87,6 +87,9 @@ REFUSED = [
     {"images": "line", "format": "zip"},
     {"images": ["line"]},
     {"images": "line", "name": "x"},
+    {"images": "line", "defect": "scratch"},
+    {"images": "line", "defect": {"__class__": 1}},
+    {"images": "line", "steps": 3},
 ]
 
 

@@ -318,6 +318,13 @@ def test_a_client_that_goes_away_frees_its_rows(slow):
         assert ask(client).status_code == 200
 
 
+def test_a_client_that_goes_away_within_a_body_leaves_no_noise(client, caplog):
+    with raw(client) as connection:
+        connection.sendall(request_of(client)[:-100])
+    wait_for(lambda: 'status="499"} 1.0' in client.get("/metrics").text)
+    assert caplog.text == ""
+
+
 def test_a_sample_that_only_waits_leaves_at_once(slow):
     directory, engine = slow
     with served(directory, queue=50) as (client, service), ThreadPoolExecutor(30) as pool:
