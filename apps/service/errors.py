@@ -6,19 +6,21 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from defectrt.errors import DefectRTError
-
-__all__ = ["Busy", "Stopping", "TooLargeError", "without_paths"]
+__all__ = ["Busy", "Refused", "Stopping", "TooLargeError", "without_paths"]
 
 #: The folders of an absolute path, or of one on Windows; what follows is the file's own name.
 _FOLDERS = re.compile(r"(?<![\w/.])(?:[A-Za-z]:)?[/\\](?:[^/\\\s:;,'\"()]+[/\\])+")
 
 
-class TooLargeError(DefectRTError):
+class Refused(Exception):  # noqa: N818 - a state rather than a fault
+    """What the service does not take now, or not at all; told to clients, never to its user."""
+
+
+class TooLargeError(Refused):
     """A body or an image is larger than the service takes."""
 
 
-class Busy(DefectRTError):  # noqa: N818 - a state rather than a fault
+class Busy(Refused):
     """No room for a further sample; ``seconds`` until there is some, about."""
 
     def __init__(self, seconds: float) -> None:
@@ -27,7 +29,7 @@ class Busy(DefectRTError):  # noqa: N818 - a state rather than a fault
         self.seconds = seconds
 
 
-class Stopping(DefectRTError):  # noqa: N818
+class Stopping(Refused):
     """The service is about to end, and takes nothing more."""
 
 

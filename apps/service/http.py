@@ -39,7 +39,7 @@ from defectrt.synthesis.workpiece import Result
 
 from .asking import Asked, asked, checked, job_options, parsed, read_workpiece
 from .config import ServeConfig
-from .errors import Busy, Stopping, TooLargeError, without_paths
+from .errors import Busy, Refused, Stopping, TooLargeError, without_paths
 from .guard import Guard
 from .jobs import Jobs, as_json
 from .opened import Service
@@ -111,7 +111,7 @@ def make_app(config: ServeConfig, service: Service) -> FastAPI:
     _add_samples(app, config, service)
     _add_jobs(app, service)
     _add_state(app, service)
-    for kind in (DefectRTError, TimeoutError, Exception):
+    for kind in (DefectRTError, Refused, TimeoutError, Exception):
         app.exception_handler(kind)(_refuse)
     app.exception_handler(HTTPException)(_refuse_http)
     app.add_middleware(
