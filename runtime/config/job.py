@@ -28,6 +28,17 @@ Format: TypeAlias = Literal["mvtec", "coco", "yolo"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 
 
+def _part(value: str) -> str:
+    """I/N, one of N equal parts."""
+    part, slash, of = value.partition("/")
+    if (
+        not (slash and part.isdecimal() and of.isdecimal())
+        or not 1 <= int(part) <= int(of) <= 10**6
+    ):
+        raise ValueError(f"write I/N, as in 1/4 up to 4/4, not {value!r}")
+    return f"{int(part)}/{int(of)}"
+
+
 def _named(value: Any) -> Any:
     """Formats as names in their own order, also from texts with commas."""
     given = (value,) if isinstance(value, str) else value
@@ -56,6 +67,21 @@ class FolderConfig(Config):
         Field(description="Name of the workpiece, a folder in OUT."),
     ] = "parts"
 
+    shard: Annotated[
+        str | None,
+        AfterValidator(_part),
+        Field(
+            description="Only every N-th image, beginning with the I-th, as in 2/8: for as many "
+            "processes or machines, each with an OUT of its own; `defectrt merge` joins them.",
+            json_schema_extra={"metavar": "<i/n>"},
+        ),
+    ] = None
+
+    def is_mine(self, index: int) -> bool:
+        """Whether this job is to make the samples of an image, by its place in the folder."""
+        part, of = map(int, (self.shard or "1/1").split("/"))
+        return index % of == part - 1
+
     @property
     def dataset(self) -> Path:
         """Where the dataset goes: ``out``, or beside the images."""
@@ -65,7 +91,8 @@ class FolderConfig(Config):
         name = images.stem if images.is_file() else images.name
         if not name:
             raise UsageError(f"{images}: nothing lies beside it; give --out")
-        return images.with_name(f"{name}-defects")
+        part = f"-{self.shard.replace('/', 'of')}" if self.shard else ""
+        return images.with_name(f"{name}-defects{part}")
 
 
 class FormatConfig(Config):

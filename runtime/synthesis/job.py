@@ -41,7 +41,7 @@ from ..masks.source import Placed, digest
 from ..output.dataset import DatasetWriter
 from ..output.formats import finish
 from ..output.journal import ASKED, JournalEntry, State
-from ..output.records import find_datasets
+from ..output.records import SHARD, find_datasets
 from ..progress import Progress
 from ..stopping import asked_to_stop
 from .changes import check_unchanged
@@ -247,17 +247,22 @@ def _record(
     goods: Sequence[_Listed],
 ) -> dict[str, Any]:
     """All that decides a job's samples; but for `ASKED` the same whatever the types."""
-    return config.record() | {
-        ASKED: [shares],
-        "batch_size": batch_size_of(config, engine),
-        "steps": maker.steps,
-        "category": config.category,
-        "engine": sha256_of((config.engine or BUNDLED_ENGINE) / MANIFEST),
-        "provider": engine.provider,
-        "defect_types": types,
-        "images": digest(listed.name for listed in goods),
-        "masks": maker.masks.record() | {"shape": config.shape},
-    }
+    shard = {SHARD: config.shard} if config.shard else {}
+    return (
+        config.record()
+        | shard
+        | {
+            ASKED: [shares],
+            "batch_size": batch_size_of(config, engine),
+            "steps": maker.steps,
+            "category": config.category,
+            "engine": sha256_of((config.engine or BUNDLED_ENGINE) / MANIFEST),
+            "provider": engine.provider,
+            "defect_types": types,
+            "images": digest(listed.name for listed in goods),
+            "masks": maker.masks.record() | {"shape": config.shape},
+        }
+    )
 
 
 def _samples(
@@ -327,14 +332,15 @@ class _Run:
         self._count, self._makers = config.count, makers
         self._writer, self._goods, self._samples = writer, goods, samples
         self._record = {key: record[key] for key in _RECORDED}
-        self.requested = Counter(name for g in goods for _, name in samples(g.index))
+        self._mine = [listed for listed in goods if config.is_mine(listed.index)]
+        self.requested = Counter(name for g in self._mine for _, name in samples(g.index))
         self._made = 0
         self.kept = writer.journal.count("kept")
         self.done = self.kept + writer.journal.count("dropped")
 
     def tasks(self) -> Iterator[Task[JournalEntry]]:
         """A task for every sample that is not settled."""
-        for listed in self._goods:
+        for listed in self._mine:
             settled = self._writer.journal.settled(listed.index)
             left = [sample for sample in self._samples(listed.index) if sample not in settled]
             reading = Task(self._read(listed))
