@@ -67,6 +67,13 @@ class FolderConfig(Config):
         Field(description="Name of the workpiece, a folder in OUT."),
     ] = "parts"
 
+    mark: Annotated[
+        bool,
+        Field(
+            description="Say in each made picture's metadata that it is made, and of what, for "
+            "`defectrt inspect` and `remake`; its pixels are the same either way."
+        ),
+    ] = True
     shard: Annotated[
         str | None,
         AfterValidator(_part),
@@ -110,6 +117,18 @@ class FormatConfig(Config):
 
 class SynthesizerConfig(SynthesisConfig, MaskConfig, EngineConfig):
     """What to make, where, and on what: all that a `defectrt.Synthesizer` needs."""
+
+    def remade_by(self) -> tuple[dict[str, Any], list[str]]:
+        """What makes a sample again, beside its image, number, type and engine.
+
+        The options that were given, as a file has them, without those that name files; and the
+        keys of these.
+        """
+        areas = SynthesisConfig.model_fields | MaskConfig.model_fields
+        own = {*areas} - {"count"} - ({"defect"} if not self.mixed else set())
+        given = self.model_dump(mode="json", include=own & self.model_fields_set, by_alias=True)
+        paths = [key for key in given if isinstance(getattr(self, key, None), Path)]
+        return {key: value for key, value in given.items() if key not in paths}, sorted(paths)
 
 
 class JobConfig(SynthesizerConfig, FormatConfig, FolderConfig):

@@ -33,6 +33,7 @@ from ..images.png import encode_png
 from ..images.types import Bits, Mask
 from .instances import as_levels
 from .journal import JOURNAL, Journal, JournalEntry
+from .mark import Mark, marked
 from .records import JOB, MANIFEST
 
 __all__ = ["DatasetWriter", "split_of_good"]
@@ -93,12 +94,18 @@ class DatasetWriter:
         return self._write(path, image)
 
     def write(
-        self, name: str, defect: str, image: Bits, label: Mask, masks: Iterable[Mask]
+        self,
+        name: str,
+        defect: str,
+        image: Bits,
+        label: Mask,
+        masks: Iterable[Mask],
+        mark: Mark | None = None,
     ) -> dict[str, str]:
         """Write a sample's image [H,W,C], label [H,W] and masks [H,W]; returns paths in OUT.
 
-        There is a mask for each type of defect in the image. The sample counts once it is in the
-        journal.
+        There is a mask for each type of defect in the image, which carries the ``mark``. The sample
+        counts once it is in the journal.
         """
         paths = {
             "image": self._base / "test" / defect / f"{name}.png",
@@ -107,7 +114,7 @@ class DatasetWriter:
         }
         contents = image, as_levels([label]), as_levels(masks)
         return {
-            kind: self._write(path, bits)
+            kind: self._write(path, bits, mark if kind == "image" else None)
             for (kind, path), bits in zip(paths.items(), contents, strict=True)
         }
 
@@ -140,10 +147,12 @@ class DatasetWriter:
         for folder in (self.out, *(path for path in self.out.rglob("*") if path.is_dir())):
             sync_folder(folder)
 
-    def _write(self, path: Path, bits: Bits) -> str:
+    def _write(self, path: Path, bits: Bits, mark: Mark | None = None) -> str:
         """Write a PNG and keep its hash; returns its path in OUT."""
         self.journal.check()
         data, name = encode_png(bits), path.relative_to(self.out).as_posix()
+        if mark:
+            data = marked(data, mark)
         try:
             write_whole(path, data)
         except OutputError:

@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from PIL import Image
 
+from .. import __version__
 from ..config.job import JobConfig
 from ..config.names import COMBINED
 from ..engines.engine import Engine
@@ -41,6 +42,7 @@ from ..masks.source import Placed, digest
 from ..output.dataset import DatasetWriter
 from ..output.formats import finish
 from ..output.journal import ASKED, JournalEntry, State
+from ..output.mark import Mark
 from ..output.records import SHARD, find_datasets
 from ..progress import Progress
 from ..stopping import asked_to_stop
@@ -256,6 +258,7 @@ def _record(
             "batch_size": batch_size_of(config, engine),
             "steps": maker.steps,
             "category": config.category,
+            "mark": config.mark,
             "engine": sha256_of((config.engine or BUNDLED_ENGINE) / MANIFEST),
             "provider": engine.provider,
             "defect_types": types,
@@ -329,6 +332,7 @@ class _Run:
         hidden: Path | None = None,
     ) -> None:
         self._hidden = f"{hidden}{os.sep}" if hidden else ""
+        self._marking = config.remade_by() if config.mark else None
         self._count, self._makers = config.count, makers
         self._writer, self._goods, self._samples = writer, goods, samples
         self._record = {key: record[key] for key in _RECORDED}
@@ -461,9 +465,18 @@ class _Run:
             return record
         name = _number(listed.index * self._count + sample.number, len(self._goods) * self._count)
         masks = _by_type(placed, defect).values()
-        paths = self._writer.write(name, defect, sample.image, sample.label, masks)
+        mark = self._mark(record)
+        paths = self._writer.write(name, defect, sample.image, sample.label, masks, mark)
         _check(self._writer.out / paths["image"], sample)
         return paths | record
+
+    def _mark(self, record: dict[str, Any]) -> Mark | None:
+        if self._marking is None:
+            return None
+        options, needs = self._marking
+        keys = ("engine", "provider", "source", "source_sha256", "sample", "defect")
+        known = {key: record[key] for key in keys}
+        return Mark(version=__version__, options=options, needs=needs, **known)
 
 
 def _by_type(placed: Sequence[Placed], defect: str) -> dict[str, Mask]:
