@@ -83,6 +83,7 @@ struct Candidate {
     Pixels change;
     Mask label;
     double visibility = 0, strength = 0, coverage = 0, seam = 0, drift = 0, score = 0;
+    double shown = 0;
     std::int64_t area = 0;
     std::string reason;
     Floats latent;
@@ -108,13 +109,14 @@ public:
     /// origin, before and after [3,h,w] are decoded, attention is [r,r].
     Candidate assess(const float *origin, const float *before, const float *after,
                      const float *attention) const {
-        const Pixels result = shown(after), amount = largest(difference(result, shown(origin)));
+        const Pixels result = as_shown(after), good = as_shown(origin);
         Candidate out;
-        out.change = difference(result, shown(settings_.decoded ? pixels.data() : before));
+        out.change = difference(result, as_shown(settings_.decoded ? pixels.data() : before));
         Pixels map(size_of(manifest_.attention.height), size_of(manifest_.attention.width));
         std::copy_n(attention, map.values.size(), map.values.begin());
-        out.label = refine(tile.mask, map, amount, settings_.refinement);
-        measure(out, amount);
+        const Mask shown = appeared(tile.mask, good, result, settings_.refinement);
+        out.label = refine(tile.mask, map, shown, settings_.refinement);
+        measure(out, shown, largest(difference(result, good)));
         strengthen(out);
         return out;
     }
@@ -134,16 +136,16 @@ public:
     const Pixels weight;
 
 private:
-    Pixels shown(const float *planes) const {
+    Pixels as_shown(const float *planes) const {
         return from_model(planes, size_of(manifest_.image.height), size_of(manifest_.image.width),
                           size_of(tile.window.side));
     }
 
     /// What is mirrored beyond the image counts nowhere.
-    void measure(Candidate &out, const Pixels &amount) const {
+    void measure(Candidate &out, const Mask &shown, const Pixels &amount) const {
         const Pixels changed = largest(out.change);
         Mean visible, fading;
-        std::int64_t asked = 0;
+        std::int64_t asked = 0, seen = 0;
         for (std::size_t y = 0; y < weight.height; ++y) {
             for (std::size_t x = 0; x < weight.width; ++x) {
                 if (!inside_.holds(y, x)) {
@@ -151,6 +153,7 @@ private:
                     continue;
                 }
                 asked += tile.mask.at(y, x);
+                seen += shown.at(y, x);
                 if (out.label.at(y, x) != 0) visible.add(amount.at(y, x));
                 const float w = weight.at(y, x);
                 if (w > 0 && w < 1) fading.add(changed.at(y, x));
@@ -160,6 +163,7 @@ private:
         out.visibility = visible.value();
         out.seam = fading.value();
         out.coverage = static_cast<double>(out.area) / static_cast<double>(asked);
+        out.shown = static_cast<double>(seen) / static_cast<double>(asked);
         out.score = score(out);
         out.reason = fault(out);
     }
@@ -195,8 +199,9 @@ private:
     }
 
     std::string fault(const Candidate &c) const {
-        if (c.area == 0) return "no defect appeared";
-        if (c.coverage < settings_.min_coverage) return "it covers too little of its mask";
+        const double shown = std::min(c.shown, c.coverage);
+        if (shown == 0) return "no defect appeared";
+        if (shown < settings_.min_coverage) return "it covers too little of its mask";
         if (c.seam > settings_.max_leak * c.visibility &&
             settings_.refinement.method != DEFECTRT_REFINE_NONE) {
             return "it leaks: its border changed more than itself";

@@ -17,7 +17,7 @@ from ..images.types import Bits, Mask, Pixels
 from ..images.window import Window, from_model, to_model
 from ..masks.resizing import latent_mask
 from .acceptance import fault, score
-from .refinement import refine
+from .refinement import appeared, refine
 from .strength import brightness_around, strengthened
 from .tiles import Tile
 
@@ -83,19 +83,22 @@ class View:
         is in neither the change nor the label.
         """
         side, config = self.tile.window.side, self._config
-        result = from_model(after, side)
-        amount = np.abs(result - from_model(origin, side)).max(axis=2)
+        result, good = from_model(after, side), from_model(origin, side)
+        amount = np.abs(result - good).max(axis=2)
         before = self.pixels if config.blend == "decoded" else before
         change = result - from_model(before, side)
-        label = refine(self.tile.mask, attention, amount, config) & self._inside
+        shown = appeared(self.tile.mask, good, result, config)
+        label = refine(self.tile.mask, attention, shown, config) & self._inside
+        asked = (self.tile.mask & self._inside).sum()
         fading = (self.weight > 0) & (self.weight < 1) & self._inside
         figures = {
             "visibility": _mean(amount[label]),
-            "coverage": float(label.sum() / (self.tile.mask & self._inside).sum()),
+            "coverage": float(label.sum() / asked),
             "seam": _mean(np.abs(change).max(axis=2)[fading]),
             "latent_outside_error": drift,
         }
-        why, worth = fault(config, **figures), score(**figures)
+        share = float((shown & self._inside).sum() / asked)
+        why, worth = fault(config, shown=share, **figures), score(**figures)
         factor, figures["strength"] = self._strengthened(change, label)
         for name in ("visibility", "seam"):
             figures[name] *= factor

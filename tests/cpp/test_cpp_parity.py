@@ -122,7 +122,7 @@ def test_images(library, engine, name, tmp_path):
     method, candidates = options.get("method", "change"), options.get("candidates", 1)
     background, blend = options.get("background", "replay"), options.get("blend", "residual")
     # the model is hardly trained: whatever it paints is a defect, wherever it leaks
-    loose = {"min_coverage": 0.0, "max_leak": 1e6}
+    loose = {"min_grain": 0.25, "min_coverage": 0.0, "max_leak": 1e6}
     config = SynthesisConfig(
         defect="spot",
         candidates=candidates,
@@ -192,7 +192,8 @@ def test_pieces(library, engine, seed):
     instances = [paste(part.shape, part.corner, mask.shape) for part in pieces(mask, gap)]
     image = image_of((1, np.uint8), mask.shape, rng)
     handle = library.open(engine)
-    loose = {"min_change": 1e-3, "refine_min_area": 1, "min_coverage": 0.0, "max_leak": 1e6}
+    loose = {"min_change": 1e-3, "min_grain": 0.0, "min_coverage": 0.0, "max_leak": 1e6}
+    loose |= {"refine_min_area": 1}
     session = library.session(handle, defect=b"spot", **loose)
     try:
         split = library.synthesize(session, image, [mask], seed, split=True)
@@ -202,8 +203,7 @@ def test_pieces(library, engine, seed):
         library.c.defectrt_engine_destroy(handle)
     for a, b in zip(split[:3], listed[:3], strict=True):
         assert np.array_equal(a, b)
-    config = SynthesisConfig(defect="spot", min_change=1e-3, refine_min_area=1)
-    config = config.replace(min_coverage=0.0, max_leak=1e6)
+    config = SynthesisConfig(defect="spot", **loose)
     expected, _ = clibrary.in_python(engine, image, instances, seed, config)
     assert split[4].tiles == len(expected.figures["tiles"])
     assert np.abs(split[0].astype(int) - expected.image.astype(int)).max() <= 1

@@ -23,8 +23,10 @@ from defectrt.diffusion.noise import normal
 from defectrt.diffusion.rows import Floats, Prompts, Rows
 from defectrt.diffusion.sampler import generate, invert, run
 from defectrt.diffusion.schedule import Convention, to_epsilon
+from defectrt.images.types import Mask
 from defectrt.images.window import from_model
-from defectrt.synthesis.refinement import refine
+from defectrt.synthesis.acceptance import unseen
+from defectrt.synthesis.refinement import appeared
 
 from ..models.stable_diffusion import MaskedUNet, StableDiffusion
 
@@ -153,19 +155,18 @@ def appearance(
 ) -> Flags:
     """Whether a defect can be seen under each mask, [B].
 
-    before, after [B,3,S,S] in about [-1,1]; mask [B,1,S,S] in {0,1}. The measure is the label's:
-    a sample shows a defect if the part of the mask that changed is not empty, as `SynthesisConfig`
-    (by default that of ``defectrt synthesize``) has it. Changes elsewhere do not count, and values
-    that are not finite show nothing.
+    before, after [B,3,S,S] in about [-1,1]; mask [B,1,S,S] in {0,1}. The test is that of
+    ``defectrt synthesize``: more changed than where a good surface is painted anew, in enough of
+    the mask, as `SynthesisConfig` (by default its own) has it. Changes elsewhere do not count, and
+    values that are not finite show nothing.
     """
-    rows = zip(before, after, mask[:, 0], strict=True)
+    rows = zip(before, after, mask[:, 0] > 0, strict=True)
     return np.array([_appears(*row, how or SynthesisConfig()) for row in rows])
 
 
-def _appears(before: Floats, after: Floats, mask: Floats, how: SynthesisConfig) -> bool:
+def _appears(before: Floats, after: Floats, mask: Mask, how: SynthesisConfig) -> bool:
     if not (np.isfinite(before).all() and np.isfinite(after).all()):
         return False
-    side = mask.shape[0]
-    change = mask * np.abs(from_model(after, side) - from_model(before, side)).max(axis=2)
-    no_map = np.ones((1, 1), np.float32)
-    return bool(refine(mask > 0, no_map, change, how).any())
+    good, result = (from_model(pixels, len(mask)) for pixels in (before, after))
+    shown = appeared(mask, good, result, how)
+    return unseen(how, float(shown.sum() / mask.sum())) is None

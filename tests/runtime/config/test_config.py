@@ -43,6 +43,7 @@ JOBS = [
         refine_smooth=0,
         refine_min_area=9,
         min_change=0.5,
+        min_grain=1.5,
         min_coverage=0.125,
         max_leak=2.5,
         grow=1.5,

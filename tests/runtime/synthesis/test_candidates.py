@@ -81,12 +81,14 @@ def test_a_sample_with_one_instance_missing_is_not_a_sample():
 
 def test_too_small_a_change_and_a_leak_are_faults():
     job = SynthesisConfig(min_coverage=0.1, max_leak=0.5)
-    assert fault(job, visibility=0.2, coverage=0.1, seam=0.1) is None
-    assert "no defect" in fault(job, visibility=0.0, coverage=0.0, seam=0.0)
-    assert "only 9.9%" in fault(job, visibility=0.2, coverage=0.099, seam=0.0)
-    assert "leaks" in fault(job, visibility=0.2, coverage=0.5, seam=0.101)
-    blind = SynthesisConfig(max_leak=0.5, refine="none")
-    assert fault(blind, visibility=0.2, coverage=1.0, seam=0.3) is None
+    assert fault(job, shown=0.1, visibility=0.2, coverage=0.1, seam=0.1) is None
+    assert "no defect" in fault(job, shown=0.0, visibility=0.0, coverage=0.0, seam=0.0)
+    assert "only 9.9%" in fault(job, shown=0.099, visibility=0.2, coverage=0.099, seam=0.0)
+    assert "leaks" in fault(job, shown=0.5, visibility=0.2, coverage=0.5, seam=0.101)
+    blind = SynthesisConfig(min_coverage=0.1, max_leak=0.5, refine="none")
+    assert fault(blind, shown=0.2, visibility=0.2, coverage=1.0, seam=0.3) is None
+    assert "only 9.0%" in fault(blind, shown=0.09, visibility=0.2, coverage=1.0, seam=0.0)
+    assert "no defect" in fault(blind, shown=0.0, visibility=0.0, coverage=1.0, seam=0.0)
 
 
 def test_the_score_wants_strength_and_cover_and_no_leak():
