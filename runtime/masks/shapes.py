@@ -34,10 +34,10 @@ LINES = {"scratch": (0.025, 0.02), "crack": (0.12, 0.55)}
 
 #: Kinds of spots: smallest and largest radius as a share of the model's window, and how ragged.
 _SPOTS = {
-    "dent": (0.14, 0.22, 0.06),
-    "hole": (0.07, 0.13, 0.14),
-    "particle": (0.07, 0.13, 0.22),
-    "stain": (0.14, 0.26, 0.30),
+    "dent": (0.07, 0.25, 0.08),
+    "hole": (0.03, 0.16, 0.18),
+    "particle": (0.035, 0.15, 0.22),
+    "stain": (0.06, 0.30, 0.30),
 }
 
 
@@ -45,7 +45,7 @@ _SPOT = (0.09, 0.17, 0.15)
 
 
 #: Length of a line as a share of the window, and its width in px.
-_LENGTH, _WIDTH = (0.4, 0.85), (1.8, 3.4)
+_LENGTH, _WIDTH = (0.2, 0.85), (1.5, 4.2)
 
 
 #: Side branches of a crack, at most.
@@ -99,7 +99,7 @@ def profile(
     """
     if defect_type not in LINES:
         low, high, rough = _SPOTS.get(defect_type, _SPOT)
-        radius = rng.uniform(low, high) * window
+        radius = np.exp(rng.uniform(np.log(low), np.log(high))) * window
         return np.maximum(blob(rng, centre, shape, radius, rough), 0)
     path = line(rng, centre, rng.uniform(*_LENGTH) * window, *LINES[defect_type])
     width = rng.uniform(*_WIDTH)
