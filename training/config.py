@@ -155,8 +155,8 @@ class TrainConfig(Config):
         Field(
             ge=0,
             le=1,
-            description="Share of the defects whose mask is a box or a broad stroke around them, so "
-            "that such a mask makes a defect somewhere inside and is not filled.",
+            description="Share of the defects whose mask is a box or a broad stroke around them, "
+            "so that such a mask gets a defect somewhere inside and is not filled.",
         ),
     ] = 0.0
     prediction: Annotated[
