@@ -1,4 +1,4 @@
-"""The bundled engine comes back to its background: the convention that it is built with is right."""
+"""The bundled engine comes back to its background: its inversion follows the right convention."""
 
 from __future__ import annotations
 
@@ -38,5 +38,4 @@ def test_inverted_and_denoised_again_it_is_what_it_was(engine, name):
     path = run(engine.step, invert(z0, mask, prompts, schedule))
     again = run(engine.step, denoise(path, mask, prompts, schedule))
     drift = np.sqrt(np.square((1 - mask) * (again - z0)).mean() / (1 - mask).mean())
-    print(drift)
     assert drift < MOST
