@@ -108,15 +108,19 @@ def stain(surface: Surface, form: Field, light: Light, rng: Rng) -> Surface:
     patches = rng.uniform(0.05, 0.35) * noise(rng, size, *[rng.uniform(2, 0.8 * radius + 2)] * 2)
     soaked = np.clip(rng.uniform(0.3, 0.8) - 0.25 * np.tanh(relief) + patches, 0.05, 0.9)
     amount = np.clip(edge * soaked + rng.uniform(0, 0.5) * rim, 0, 0.92)
-    dyes = _DYES if _mean(surface) > 0.25 else _DYES[:2] + _PALE
-    dye = np.array(dyes[rng.integers(len(dyes))], np.float32)
+    seen = [d for d in _DYES if abs(float(np.mean(d)) - _mean(surface)) > _DIFFERENT]
+    dye = np.array(seen[rng.integers(len(seen))], np.float32)
     dyed = _dyed(surface, amount, 0.25 * surface.colour + 0.75 * dye)
     return replace(surface, colour=dyed, gloss=surface.gloss * (1 - 0.6 * edge))
 
 
-#: Rust, coffee, oil, soot; and lime on what is dark already.
-_DYES = ((0.45, 0.20, 0.06), (0.30, 0.17, 0.08), (0.13, 0.12, 0.07), (0.08, 0.08, 0.09))
-_PALE = ((0.75, 0.74, 0.70), (0.62, 0.60, 0.52))
+#: Rust, coffee, oil, soot, lime and clay.
+_DYES = (
+    (0.45, 0.20, 0.06), (0.30, 0.17, 0.08), (0.13, 0.12, 0.07), (0.08, 0.08, 0.09),
+    (0.75, 0.74, 0.70), (0.62, 0.60, 0.52),
+)  # fmt: skip
+#: What is spilt is brighter or darker than its surface by more than this.
+_DIFFERENT = 0.12
 
 
 def particle(surface: Surface, form: Field, light: Light, rng: Rng) -> Surface:
