@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from defectrt.masks.shapes import profile
+from defectrt.masks.shapes import WIDE, profile
 
 from .light import Field, Light, Rng, Surface, blur, noise
 
@@ -173,4 +173,4 @@ def outline(defect_type: str, size: int, window: int, rng: Rng) -> Field:
     """Form [S,S] of a defect of ``defect_type`` somewhere in the middle of an image."""
     low, high = (0.5 * window, size - 0.5 * window) if size > window else (0.35 * size, 0.65 * size)
     centre = rng.uniform(low, high, 2)
-    return profile(defect_type, (size, size), centre, window, rng).astype(np.float32)
+    return profile(defect_type, (size, size), centre, window, rng, WIDE).astype(np.float32)

@@ -41,7 +41,7 @@ def test_one_piece_inside_the_image(defect_type, h, w, seed):
 def test_lines_are_long_and_spots_are_round(defect_type):
     ratios = []
     for seed in range(20):
-        mask = draw_mask(defect_type, (200, 200), 96, np.random.default_rng(seed)).astype(np.uint8)
+        mask = draw_mask(defect_type, (200, 200), 64, np.random.default_rng(seed)).astype(np.uint8)
         contour = max(cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0], key=len)
         ratios.append(mask.sum() / (np.pi * cv2.minEnclosingCircle(contour)[1] ** 2))
     assert (np.median(ratios) < 0.25) == (defect_type in LINES)
