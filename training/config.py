@@ -150,6 +150,15 @@ class TrainConfig(Config):
     brightness: Annotated[
         float, Field(ge=0, le=1, description="Largest change of a crop's brightness, of the range.")
     ] = 0.025
+    loose: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="Share of the defects whose mask is a box or a broad stroke around them, "
+            "so that such a mask gets a defect somewhere inside and is not filled.",
+        ),
+    ] = 0.0
     prediction: Annotated[
         Literal["epsilon", "v_prediction", "sample"] | None,
         Field(description="What the model must predict; refused if its scheduler says otherwise."),

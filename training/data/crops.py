@@ -14,6 +14,7 @@ from defectrt.images.types import Mask
 from defectrt.images.window import Window, to_model
 
 from .layouts import GOOD
+from .loosening import loosened
 from .samples import Sample
 
 __all__ = ["Augmentation", "Batch", "Crops"]
@@ -27,19 +28,22 @@ class Augmentation:
     turn        quarter turns too; not for surfaces with a direction, such as brushed metal
     contrast    largest change of the contrast, as a share of it
     brightness  largest change of the brightness, as a share of the full range
+    loose       share of the defects whose mask is a box or a broad stroke around them
     """
 
     flip: Literal["both", "horizontal", "vertical", "none"] = "both"
     turn: bool = False
     contrast: float = 0.1
     brightness: float = 0.025
+    loose: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse impossible values."""
         if self.flip not in _AXES:
             raise InputError(f"flip {self.flip!r}: one of {', '.join(_AXES)}")
-        if not (0 <= self.contrast < 1 and 0 <= self.brightness <= 1):
-            raise InputError("augmentation: contrast and brightness are shares from 0 to 1")
+        shares = self.contrast, self.brightness, self.loose
+        if not (self.contrast < 1 and all(0 <= share <= 1 for share in shares)):
+            raise InputError("augmentation: contrast, brightness and loose are shares from 0 to 1")
 
 
 _AXES: dict[str, tuple[int, ...]] = {
@@ -106,7 +110,10 @@ class Crops:
         window = self._place(mask, rng)
         view: Any = window.crop(image)
         pixels = to_model(view, self._window)
-        inside = _enlarged(window.crop(mask), self._magnify)[None]
+        shown: Any = window.crop(mask)
+        if vary.loose and rng.random() < vary.loose:
+            shown = loosened(shown, rng)
+        inside = _enlarged(shown, self._magnify)[None]
         gain = rng.uniform(1 - vary.contrast, 1 + vary.contrast)
         shift = rng.uniform(-2 * vary.brightness, 2 * vary.brightness)
         pixels = np.clip(pixels * gain + shift, -1, 1)

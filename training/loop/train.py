@@ -183,7 +183,9 @@ def _prepare(
         good=config.good,
         seed=config.seed,
         magnify=config.magnify,
-        augmentation=Augmentation(config.flip, config.turn, config.contrast, config.brightness),
+        augmentation=Augmentation(
+            config.flip, config.turn, config.contrast, config.brightness, config.loose
+        ),
     )
     stage = make_stage(model, samples, config, accelerator.device)
     own = _optimizer(stage.module, config)
