@@ -15,7 +15,7 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
-from support.built import built
+from support.built import built, built_from
 from support.fake_engine import FakeEngine
 from support.outputs import save
 
@@ -136,12 +136,7 @@ def engine(run, tmp_path_factory):
             build(run, folder / "tiny", steps=(4, 2), quiet=True)
 
     copy = tmp_path_factory.mktemp("engine") / "of"
-    return built("engine", make, copy, of=_opened(run)) / "tiny"
-
-
-def _opened(run):
-    """What a build reads of a run; what its training wrote beside is not the same twice."""
-    return run / "model", run / "run.json"
+    return built("engine", make, copy, of=built_from(run)) / "tiny"
 
 
 @pytest.fixture
@@ -166,7 +161,7 @@ def float16_engine(run, tmp_path_factory):
             build(run, folder / "narrow", Onnx("float16"), steps=(4, 2), quiet=True)
 
     copy = tmp_path_factory.mktemp("float16") / "of"
-    return built("float16", make, copy, of=_opened(run)) / "narrow"
+    return built("float16", make, copy, of=built_from(run)) / "narrow"
 
 
 @pytest.fixture(scope="session")
@@ -189,7 +184,7 @@ def rtx(run, engine, tmp_path_factory):
         with patch(PLANS, filled(engine.parent / "graphs", AUTOENCODER)):
             build(run, folder / "engine", backend, steps=(4, 2), quiet=True)
 
-    folder = built("rtx", make, tmp_path_factory.mktemp("rtx") / "of", of=_opened(run))
+    folder = built("rtx", make, tmp_path_factory.mktemp("rtx") / "of", of=built_from(run))
     return folder / "engine", folder / "graphs"
 
 
@@ -240,7 +235,7 @@ def aoti_engine(run, tmp_path_factory):
         build(run, folder / "compiled", Aoti(buckets=(2, 5)), steps=(4, 2), quiet=True)
 
     copy = tmp_path_factory.mktemp("aoti") / "of"
-    return built("aoti", make, copy, of=_opened(run)) / "compiled"
+    return built("aoti", make, copy, of=built_from(run)) / "compiled"
 
 
 @pytest.fixture(scope="session")

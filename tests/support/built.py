@@ -54,6 +54,11 @@ def built(
     return copy
 
 
+def built_from(run: Path) -> tuple[Path, Path]:
+    """What a build reads of a run; what its training wrote beside is not the same twice."""
+    return run / "model", run / "run.json"
+
+
 def key(make: Callable[[Path], object], of: Iterable[Path] = ()) -> str:
     """Of a function, all sources of the project that it imports, these files, and the machine."""
     text = textwrap.dedent(inspect.getsource(make))
