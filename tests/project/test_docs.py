@@ -241,7 +241,7 @@ def test_the_tutorial_runs(desk):
     assert len(commands) == 13
     assert (desk / "out/scratch/report.html").is_file()
     assert (desk / "out/hole/yolo/data.yaml").is_file()
-    assert len(list((desk / "out/crack/parts/test/crack").iterdir())) == 2
+    assert len(list((desk / "out/crack/parts/test/crack").iterdir())) == 1
 
 
 @pytest.mark.parametrize(
