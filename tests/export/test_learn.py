@@ -53,6 +53,7 @@ def small(filled_graphs, monkeypatch, tmp_path_factory):
     model.untrained = ()
     model.save(base / "model")
     monkeypatch.setattr("defectrt.training.bundled.BUNDLED_RUN", base)
+    monkeypatch.setattr(module, "_SHOWN", 3)
 
 
 def test_an_engine_a_plan_and_a_sheet(data, tmp_path, capfd):
