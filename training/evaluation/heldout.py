@@ -25,8 +25,9 @@ from ..models.stable_diffusion import open_model
 from ..record import RunRecord, read_record, refuse_seen
 from .previews import grid
 from .probe import Made, Probe, appearance, outside_error
+from .spread import spread_distance
 
-__all__ = ["FEATURES", "DefectTypeFigures", "Evaluation", "evaluate", "features", "spread_distance"]
+__all__ = ["FEATURES", "DefectTypeFigures", "Evaluation", "evaluate", "features"]
 
 #: What is compared between real and made defects; see `features`.
 FEATURES = ("contrast", "texture", "edge")
@@ -154,16 +155,6 @@ def features(pixels: Floats, mask: Floats) -> NDArray[np.float64]:
     the mask's border.
     """
     return np.array([_features(*row) for row in zip(pixels, mask[:, 0], strict=True)])
-
-
-def spread_distance(real: NDArray[np.float64], made: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Wasserstein-1 distance of each column, in units of the real values' standard deviation.
-
-    real [N,F], made [M,F]. 0 is the same distribution; 1 is as far as values usually are apart.
-    """
-    quantiles = (np.arange(200) + 0.5) / 200
-    between = np.abs(np.quantile(real, quantiles, 0) - np.quantile(made, quantiles, 0)).mean(0)
-    return between / np.maximum(real.std(0), 1e-6)
 
 
 _Crops = tuple[Floats, Floats, Floats]
