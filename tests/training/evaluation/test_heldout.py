@@ -14,7 +14,8 @@ from support.program import command_line
 from defectrt.errors import InputError
 from defectrt.training.data.dataset import read_dataset
 from defectrt.training.data.samples import Sample
-from defectrt.training.evaluation.heldout import FEATURES, evaluate, features, spread_distance
+from defectrt.training.evaluation.heldout import FEATURES, evaluate, features
+from defectrt.training.evaluation.spread import spread_distance
 
 #: Importing diffusers and opening models takes seconds.
 pytestmark = pytest.mark.slow

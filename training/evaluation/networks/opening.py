@@ -81,11 +81,15 @@ class Network:
     weights: tuple[Tensor, ...] | None = None
 
     @torch.inference_mode()
-    def __call__(self, pictures: Tensor) -> _Seen:
-        """Features [N,D] and maps of pictures [N,3,h,w] in [0,1], a few at a time."""
-        parts = [
-            self.see(self.resize(p, self.side)) for p in pictures.split(_BATCH)
-        ]
+    def __call__(self, pictures: Tensor, told: Callable[[int], object] = int) -> _Seen:
+        """Features [N,D] and maps of pictures [N,3,h,w] in [0,1], a few at a time.
+
+        ``told`` is called with the number of those that were seen last.
+        """
+        parts = []
+        for few in pictures.split(_BATCH):
+            parts.append(self.see(self.resize(few, self.side)))
+            told(len(few))
         features = torch.cat([f for f, _ in parts]) if self.features else None  # type: ignore[misc]
         return features, [torch.cat(same) for same in zip(*(m for _, m in parts), strict=True)]
 
