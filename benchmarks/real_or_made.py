@@ -3,9 +3,9 @@
     python benchmarks/real_or_made.py REAL MADE [MADE …] [--types crack,hole] [--side 48]
 
 REAL and each MADE are datasets with masks, in any layout that `defectrt data inspect` knows, or
-outputs of `synthesize`. Each defect is seen in a window around its middle, without its mask, at the
-image's own scale and relative to its surroundings, as in `defectrt evaluate`. One line of JSON a set and type: the share
-of right guesses over the draws, 10th / 50th / 90th percentile.
+outputs of `synthesize`. The classifier is that of `defectrt evaluate`, with a window of one side
+for all types. One line of JSON a set and type: the share of right guesses over the draws, 10th /
+50th / 90th percentile.
 The first line sets one half of the real ones against the other: what chance looks like. ``beside``
 is the same for windows beside the defects: what the images alone give away.
 """

@@ -140,11 +140,13 @@ def _frame(axis: _Axis, across: str, upwards: str) -> str:
     parts = [f'<path d="M{_LEFT} 10V{bottom}H{right}" class="zero"/>']
     for value in (0, 0.25, 0.5, 0.75, 1):
         parts.append(f'<path d="M{_LEFT} {_y(value)}H{right}" class="grid"/>')
-        parts.append(f'<text x="{_LEFT - 6}" y="{_y(value) + 4}" text-anchor="end">{value:g}</text>')
-    for value in axis.marks():
         parts.append(
-            f'<text x="{axis.x(value)}" y="{bottom + 16}" text-anchor="middle">{value:.3g}</text>'
+            f'<text x="{_LEFT - 6}" y="{_y(value) + 4}" text-anchor="end">{value:g}</text>'
         )
+    parts += [
+        f'<text x="{axis.x(value)}" y="{bottom + 16}" text-anchor="middle">{value:.3g}</text>'
+        for value in axis.marks()
+    ]
     middle = (_LEFT + right) / 2
     parts.append(
         f'<text x="{middle}" y="{_HEIGHT - 8}" text-anchor="middle">{escape(across)}</text>'

@@ -56,7 +56,7 @@ COMMANDS = {
     "train": "train --defect spot=parts/spot --good good --out out --steps 2 --batch-size 2 "
     "--window 32 --preview-every 2 --preview-steps 2",
     "build-engine": f"build-engine {RUN} --out out --steps 4",
-    "evaluate": "evaluate run --data parts --out out --count 2 --steps 2",
+    "evaluate": "evaluate run --real parts --out out --count 2 --steps 2",
     "bench": "bench --size tiny --images 1 --steps 2 --rounds 1",
     "learn": "learn parts/spot --good good --out out/engine --steps 2 --preview-every 0",
 }

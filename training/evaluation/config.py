@@ -49,7 +49,7 @@ class PicturesConfig(Config):
             description="A type that has another name among the real ones, as in hole=MT_Blowhole.",
             json_schema_extra={"metavar": "MADE=REAL"},
         ),
-    ] = {}
+    ] = Field(default_factory=dict)
     network: Annotated[
         tuple[str, ...],
         BeforeValidator(parts),

@@ -86,7 +86,8 @@ def kid_of_halves(real: Tensor, pieces: NDArray[np.int64], seed: int = 0) -> flo
 def _kernels(real: Tensor, made: Tensor) -> tuple[Floats, Floats, Floats]:
     """Of real with real, made with made, real with made."""
     x, y = (side.double().numpy() for side in (real, made))
-    return tuple((a @ b.T / x.shape[1] + 1) ** 3 for a, b in ((x, x), (y, y), (x, y)))  # type: ignore[return-value]
+    own, theirs, between = ((a @ b.T / x.shape[1] + 1) ** 3 for a, b in ((x, x), (y, y), (x, y)))
+    return own, theirs, between
 
 
 def _discrepancy(own: Floats, theirs: Floats, between: Floats, w: Floats, v: Floats) -> Floats:

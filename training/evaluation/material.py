@@ -70,8 +70,8 @@ def read_compared(folder: Path, config: PicturesConfig) -> Material:
         compared = _apart([s for s in made if s.defect_type == name], of_type, own, config)
         if compared.left_out:
             material.notes.append(
-                f"{name}: {compared.left_out} real pictures are left out, they show a workpiece that was "
-                "learned from"
+                f"{name}: {compared.left_out} real pictures are left out, they show a workpiece "
+                "that was learned from"
             )
         if min(len(compared.made), len(compared.real)) < 2:
             material.notes.append(

@@ -27,7 +27,7 @@ from defectrt.progress import Progress
 
 from ..data.samples import Sample
 from ..proving.hints import Looks, looks
-from ..proving.intervals import DRAWS, resampled
+from ..proving.intervals import resampled
 from .config import PicturesConfig
 from .likeness import fid, kid, kid_of_halves
 from .material import Compared, Material, read_compared
@@ -290,20 +290,19 @@ def _together(found: Mapping[str, Looks]) -> Looks:
 def _told_apart(c: Compared, side: int) -> dict[str, Any]:
     """Right guesses of real against made, of windows beside them, of real against real."""
     pieces = c.real_pieces, c.made_pieces
-    own, beside = (
+    (real, made), beside = (
         [np.array([seen(s, side, aside=aside) for s in part]) for part in (c.real, c.made)]
         for aside in (False, True)
     )
-    rng = np.random.default_rng(0)
-    names = rng.permutation(sorted(set(c.real_pieces)))
-    first = np.isin(c.real_pieces, names[: len(names) // 2])
     of_real = np.asarray(c.real_pieces)
-    halves = [own[0][first], own[0][~first]]
+    names = np.random.default_rng(0).permutation(np.unique(of_real))
+    first = np.isin(of_real, names[: len(names) // 2])
+    halves = of_real[first].tolist(), of_real[~first].tolist()
     return {
         "each": min(len(c.real), len(c.made)),
-        "defects": told_apart(*own, pieces),
-        "beside": told_apart(*beside, pieces),
-        "real": told_apart(*halves, (of_real[first].tolist(), of_real[~first].tolist())),
+        "defects": told_apart(real, made, pieces),
+        "beside": told_apart(beside[0], beside[1], pieces),
+        "real": told_apart(real[first], real[~first], halves),
     }
 
 

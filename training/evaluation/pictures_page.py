@@ -60,9 +60,7 @@ def leakage(figures: Mapping[str, Any]) -> str:
     )
 
 
-def _parts(
-    body: Mapping[str, Any], neighbours: Mapping[str, Sequence[Neighbour]]
-) -> Iterator[str]:
+def _parts(body: Mapping[str, Any], neighbours: Mapping[str, Sequence[Neighbour]]) -> Iterator[str]:
     yield f"<p>{escape(str(body.get('made', '')))}</p>" + bullets(body["notes"])
     for name, found in body["types"].items():
         yield f"<h2>{escape(name)}</h2><p>{escape(_counts(found))}</p>"

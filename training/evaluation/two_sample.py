@@ -64,7 +64,9 @@ def told_apart(
         ours, theirs = (rng.permutation(len(side))[:count] for side in (real, made))
         x = np.concatenate([real[ours], made[theirs]])
         y = np.repeat([0.0, 1.0], count)
-        fold = np.concatenate([_fold(g, rng)[i] for g, i in zip(groups, (ours, theirs), strict=True)])
+        fold = np.concatenate(
+            [_fold(g, rng)[i] for g, i in zip(groups, (ours, theirs), strict=True)]
+        )
         shares.append(_folds(x, y, fold))
     return [float(q) for q in np.percentile(shares, (10, 50, 90))]
 

@@ -33,6 +33,7 @@ __all__ = [
     "histograms",
     "image_levels",
     "level_of",
+    "pieces_of",
     "precision_recall",
     "pro",
     "tally_of",
@@ -97,7 +98,7 @@ def test_set(samples: Sequence[Sample], workpieces: Sequence[int]) -> TestSet:
     found = [
         (i, float(piece.sum()), strength_in(sample.image, piece) or 0.0)
         for i, sample in enumerate(samples)
-        for piece in _pieces(sample.mask)
+        for piece in pieces_of(sample.mask)
     ]
     columns = list(zip(*found, strict=True)) or [(), (), ()]
     return TestSet(
@@ -129,7 +130,7 @@ def tally_of(samples: Sequence[Sample], scores: Iterable[NDArray[np.float32]]) -
     image, negative, positive = [], [], list[NDArray[np.int64]]()
     for sample, logits in zip(samples, scores, strict=True):
         negative.append(histograms(logits, sample.mask)[1])
-        positive += [histograms(logits, piece)[0] for piece in _pieces(sample.mask)]
+        positive += [histograms(logits, piece)[0] for piece in pieces_of(sample.mask)]
         image.append(float(cv2.blur(logits, (_SMOOTH, _SMOOTH)).max()))
     return Tally(
         np.array(image), np.stack(negative), np.array(positive, np.int64).reshape(-1, LEVELS)
@@ -240,7 +241,8 @@ def errors(test: TestSet, tally: Tally) -> dict[str, float]:
     }
 
 
-def _pieces(mask: Mask) -> list[Mask]:
+def pieces_of(mask: Mask) -> list[Mask]:
+    """The defects of a label [H,W] that lie apart: connected areas, 8 neighbours."""
     count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
     return [labels == i for i in range(1, count)]
 

@@ -118,9 +118,7 @@ def _by_arm(
     told: Callable[[Mapping[str, Any], str], str],
 ) -> str:
     """A row an arm, a column a label."""
-    rows = (
-        [name, *(told(arm, key) for key in labels)] for name, arm in proof["arms"].items()
-    )
+    rows = ([name, *(told(arm, key) for key in labels)] for name, arm in proof["arms"].items())
     return table(["", *labels.values()], rows)
 
 

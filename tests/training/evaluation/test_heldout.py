@@ -123,7 +123,7 @@ def test_the_command(run, unseen, tmp_path):
 
     split = tmp_path / "split.json"
     write_split(fold(unseen, 0), split)
-    words = ["evaluate", run, "--data", unseen.root, "--split", split, "--out", tmp_path / "out"]
+    words = ["evaluate", run, "--real", unseen.root, "--split", split, "--out", tmp_path / "out"]
     options = ["--count", 2, "--steps", 2, "--quiet"]
     done = command_line(*words, *options)
     assert done.returncode == 0, done.stderr

@@ -90,7 +90,7 @@ class Network:
         for few in pictures.split(_BATCH):
             parts.append(self.see(self.resize(few, self.side)))
             told(len(few))
-        features = torch.cat([f for f, _ in parts]) if self.features else None  # type: ignore[misc]
+        features = torch.cat([f for f, _ in parts]) if self.features else None
         return features, [torch.cat(same) for same in zip(*(m for _, m in parts), strict=True)]
 
 
@@ -215,7 +215,7 @@ def _load(net: nn.Module, path: Path, *, pinned: str = "", of_it: str = "") -> s
         found = torch.load(BytesIO(data), map_location="cpu", weights_only=True)
         net.load_state_dict({k: v for k, v in found.items() if k.startswith(of_it)})
     except Exception as error:
-        first = str(error).strip().splitlines()[0]
+        first = str(error).partition("\n")[0] or type(error).__name__
         raise InputError(f"{path}: not the weights of {type(net).__name__} ({first})") from error
     net.requires_grad_(False).eval()
     return digest
