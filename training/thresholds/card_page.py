@@ -62,7 +62,7 @@ def share(found: Mapping[str, Any] | None) -> str:
 def _parts(card: Mapping[str, Any], sightings: Mapping[str, Sequence[Sighting]]) -> Iterator[str]:
     t = card["threshold"]
     yield (
-        f'<section class="verdict"><h2>Alarm from {t["value"]:.6g} on</h2>'
+        f'<section class="verdict"><h2>Alarm from {t["value"]:.9g} on</h2>'
         f"<p>{t['low']:.6g} to {t['high']:.6g} on good pictures drawn again, for at most "
         f"{card['wanted_false_alarms']:.2%} false alarms.</p>" + bullets(card["notes"])
     ) + "</section>"
@@ -128,7 +128,7 @@ def _rules(card: Mapping[str, Any]) -> str:
     rows = [
         [
             f"{r['rule']}, from {r['from']}",
-            f"{r['threshold']:.6g}",
+            f"{r['threshold']:.9g}",
             share(r["false_alarms"]),
             *(share(r["found"][n]) for n in groups),
         ]

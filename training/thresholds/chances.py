@@ -74,13 +74,15 @@ def rate(hits: Flags, workpieces: NDArray[np.int64]) -> Rate | None:
 def threshold_for(good: Floats, allowed: float, weights: Floats | None = None) -> Floats:
     """[B]: the least threshold that at most the ``allowed`` share of good scores [N] reaches.
 
-    weights [B,N], by default all once. It lies just above a score, which does not reach it.
+    weights [B,N], by default all once. It lies just above a score, which does not reach it even
+    where both are rounded to float32.
     """
     weights = np.ones((1, len(good))) if weights is None else weights
     order = np.argsort(-good)
     reached = np.cumsum(weights[:, order], axis=1)
     budget = allowed * reached[:, -1:] + 1e-9
-    return np.asarray(np.nextafter(good[order][np.argmax(reached > budget, axis=1)], np.inf))
+    last = good[order][np.argmax(reached > budget, axis=1)].astype(np.float32)
+    return np.nextafter(last, np.float32(np.inf)).astype(np.float64)
 
 
 def threshold_finding(scores: Floats, share: float) -> float:
@@ -131,7 +133,7 @@ def detection(
         band[0].tolist(),
         band[1].tolist(),
         tested(_limit(plain, share)) if varied else None,
-        tested(float(np.quantile(limits, 1 - _OUTSIDE))) if varied else None,
+        tested(float(np.quantile(limits, 1 - _OUTSIDE, method="higher"))) if varied else None,
     )
 
 

@@ -41,7 +41,7 @@ def found(data, tmp_path_factory):
     """Of each made set."""
     out = tmp_path_factory.mktemp("out")
     config = PicturesConfig(
-        real=(data / "real",), training=(data / "shots",), group=(PIECE,), most=8
+        real=(data / "real",), training=(data / "shots",), group=(PIECE,), most=9
     )
     sets = ("alike", "faint", "copied")
     return {name: evaluate_pictures(data / name, config, out=out / name) for name in sets}, out
@@ -82,7 +82,7 @@ def test_every_figure_names_its_network_and_every_picture_its_hash(found, data):
     assert len(network["sha256"]) == 64
     assert list(body["types"]["spot"]["networks"]) == [network["name"]]
     sides = body["inputs"]["spot"]
-    assert {s: len(v) for s, v in sides.items()} == {"made": 8, "real": 8, "training": 3}
+    assert {s: len(v) for s, v in sides.items()} == {"made": 9, "real": 9, "training": 3}
     path = data / "real" / "spot" / "r00.bmp"
     assert sides["real"]["spot/r00.bmp"] == Sample(path, "", None, None).sha256()
     assert any("FID of so few" in note for note in body["notes"])
@@ -110,7 +110,7 @@ def test_without_training_pictures_it_says_that_nothing_is_known(data, tmp_path)
 
 def test_real_ones_of_a_workpiece_that_was_learned_from_are_left_out(data, tmp_path):
     shutil.copytree(data / "real", tmp_path / "real")
-    spot(tmp_path / "real" / "spot" / "s1_again", 7)
+    spot(tmp_path / "real" / "spot" / "s1_again", 77)
     for end in ("bmp", "png"):  # the very picture
         shutil.copy(data / "shots" / "spot" / f"s0.{end}", tmp_path / "real" / "spot")
     config = PicturesConfig(real=(tmp_path / "real",), training=(data / "shots",), group=(PIECE,))

@@ -37,7 +37,7 @@ def data(tmp_path_factory):
         spot(root / "good" / f"g{i:02d}", i, depth=0)
     for i in range(20):
         depth = 8 if i % 4 == 0 else 60
-        spot(root / "made" / "spot" / f"m{i:02d}", 100 + i, radius=3 + i % 2 * 4, depth=depth)
+        spot(root / "made" / "spot" / f"m{i:02d}", 100 + i, radius=3 + i // 4 % 2 * 4, depth=depth)
     for i in range(12):
         depth = 8 if i % 2 == 0 else 60
         spot(root / "real" / "spot" / f"r{i:02d}", 200 + i, depth=depth)
@@ -68,27 +68,31 @@ def test_the_threshold_keeps_the_alarms_it_was_asked_for(card, data):
     good = np.array([m.max() for m in _maps(data, "good")])
     t = card[0]["threshold"]
     assert (good >= t["value"]).mean() <= 0.1
-    assert (good >= np.nextafter(t["value"], 0)).mean() > 0.1
+    assert (good >= t["value"] * (1 - 1e-6)).mean() > 0.1
     assert t["low"] <= t["value"] <= t["high"]
     alarms = card[0]["false_alarms"]
     assert alarms["value"] == (good >= t["value"]).mean()
     assert alarms["count"] == alarms["workpieces"] == GOOD
 
 
+def _masks(data, folder):
+    return [np.asarray(Image.open(p)) > 0 for p in sorted((data / folder).rglob("*.png"))]
+
+
 def test_what_is_found_at_it(card, data):
-    """Those of full depth; three in four of the synthetic, one in two of the real ones."""
-    for name, folder, share in (("synthetic", "made", 0.75), ("real", "real", 0.5)):
-        group = card[0]["groups"][name]
-        at = card[0]["threshold"]["value"]
-        found = [m.max() >= at for m in _maps(data, folder)]
-        assert group["pictures"]["value"] == np.mean(found)
-        assert group["defects"]["value"] == share
-        assert group["defects"]["low"] < share < group["defects"]["high"]
-        assert (
-            group["thirds"]["contrast faint"]["value"] < group["thirds"]["contrast strong"]["value"]
-        )
-        assert group["thirds"]["contrast strong"]["value"] == 1
-    assert any("25 points more often than real ones" in note for note in card[0]["notes"])
+    """Those of full depth are; most of the faint ones are not."""
+    for name, folder in (("synthetic", "made"), ("real", "real")):
+        group, at = card[0]["groups"][name], card[0]["threshold"]["value"]
+        maps, masks = _maps(data, folder), _masks(data, folder)
+        hit = [m[mask].max() >= at for m, mask in zip(maps, masks, strict=True)]
+        assert group["defects"]["value"] == np.mean(hit) < 1
+        assert group["defects"]["low"] < np.mean(hit) < group["defects"]["high"]
+        assert group["pictures"]["value"] == np.mean([m.max() >= at for m in maps])
+        thirds = group["thirds"]
+        assert thirds["contrast faint"]["value"] < thirds["contrast strong"]["value"] == 1
+    made, real = (card[0]["groups"][n]["defects"]["value"] for n in ("synthetic", "real"))
+    said = f"{100 * (made - real):.0f} points more often than real ones, within what chance does"
+    assert said in card[0]["notes"][-1]
 
 
 def test_a_limit_in_contrast_and_none_in_size(card):
@@ -102,7 +106,7 @@ def test_a_limit_in_contrast_and_none_in_size(card):
 
 def test_figures_are_those_of_torchmetrics(card, data):
     good, bad = _maps(data, "good"), _maps(data, "real")
-    masks = [np.asarray(Image.open(p)) > 0 for p in sorted((data / "real").rglob("*.png"))]
+    masks = _masks(data, "real")
     figures = card[0]["groups"]["real"]["figures"]
     scores = torch.tensor(np.array([m.max() for m in (*good, *bad)]))
     truth = torch.tensor([0] * len(good) + [1] * len(bad))
@@ -133,7 +137,7 @@ def test_the_threshold_that_defects_would_have_given(card, data):
     bad = np.sort([m.max() for m in _maps(data, "real")])
     of_real = rules["finds 90%", "real"]
     assert of_real["threshold"] == bad[1]  # eleven of twelve; ten would be too few
-    assert of_real["found"]["real"]["value"] == 11 / 12
+    assert of_real["found"]["real"]["value"] == (bad >= bad[1]).mean()
     good = np.array([m.max() for m in _maps(data, "good")])
     assert of_real["false_alarms"]["value"] == (good >= bad[1]).mean() > 0.1
 
@@ -142,10 +146,13 @@ def test_the_page_shows_the_limit_and_loads_nothing(card):
     page = (card[1] / "report.html").read_text()
     assert json.loads((card[1] / "threshold.json").read_text()) == card[0]
     assert "://" not in page
-    assert f"Alarm from {card[0]['threshold']['value']:.6g} on" in page
+    assert f"Alarm from {card[0]['threshold']['value']:.9g} on" in page
     assert page.count("<svg") == 2
     assert "Limit samples, real: the plainest that are missed" in page
-    assert page.count("<figure>") == 5 + 8 + 6 + 6
+    hits = [g["defects"] for g in card[0]["groups"].values()]
+    missed = [round(h["count"] * (1 - h["value"])) for h in hits]
+    shown = sum(min(8, m) + min(8, h["count"] - m) for m, h in zip(missed, hits, strict=True))
+    assert page.count("<figure>") == shown > 12
 
 
 def test_too_few_good_pictures_for_a_rate(data, tmp_path):
@@ -184,10 +191,10 @@ def test_the_command(data, tmp_path):
     done = command_line(*words)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("threshold ")
-    assert "synthetic found 75.0%" in done.stdout
     assert "note: no real defects are given" in done.stderr
     as_json = command_line(*words, "--json", "--quiet")
-    assert json.loads(as_json.stdout)["groups"]["synthetic"]["defects"]["value"] == 0.75
+    found = json.loads(as_json.stdout)["groups"]["synthetic"]["defects"]["value"]
+    assert f"synthetic found {found:.1%}" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,15 @@ SCORES = np.array([1.0, 2, 3, 4, 5, 6, 7, 8, 9, 10])
 @pytest.mark.parametrize(("allowed", "alarms"), [(0.05, 0), (0.1, 1), (0.29, 2), (0.3, 3)])
 def test_no_more_alarms_than_allowed_and_no_threshold_below(allowed, alarms):
     found = threshold_for(SCORES, allowed)[0]
-    assert (SCORES >= found).sum() == alarms
-    assert (SCORES >= np.nextafter(found, 0)).sum() == alarms + 1
+    assert (found <= SCORES).sum() == alarms
+    assert (found * (1 - 1e-6) <= SCORES).sum() == alarms + 1
+
+
+def test_scores_of_either_precision_do_not_reach_it():
+    scores = np.array([0.1, 0.7, 0.1 + 0.2])
+    found = float(threshold_for(scores, 0.1)[0])
+    assert not (scores >= found).any()
+    assert not (scores.astype(np.float32) >= found).any()
 
 
 def test_ties_raise_fewer_alarms_rather_than_more():
@@ -31,7 +38,7 @@ def test_ties_raise_fewer_alarms_rather_than_more():
 def test_a_weight_counts_as_a_picture():
     weights = np.ones((1, 10))
     weights[0, 9] = 0  # as if the highest were not there
-    assert threshold_for(SCORES, 0.05, weights)[0] == np.nextafter(9.0, np.inf)
+    assert threshold_for(SCORES, 0.05, weights)[0] == np.nextafter(np.float32(9), np.float32(10))
 
 
 def test_the_threshold_that_finds_a_share():
