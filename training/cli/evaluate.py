@@ -33,7 +33,7 @@ _OF_RUN: dict[str, Any] = {
     "batch_size": 4,
     "device": "cpu",
 }
-_OF_DATASET = {"training", "engine", "same", "network", "window", "most", "group", "near"}
+_OF_DATASET = {"training", "engine", "same", "most", "group", "near"}
 
 
 @with_options(PicturesConfig)
@@ -79,8 +79,8 @@ def evaluate(
     OUT gets evaluation.json and report.html. Every figure names the network that it was seen by.
 
     Of a RUN, for every type: the share of samples in which a defect appears, the error outside the
-    mask, how much two results differ, and how near made defects are to real ones. Images that the
-    run, or a run it builds on, has learned from are refused.
+    mask, how much two results differ, and the same figures of crops that it makes, in
+    pictures.json. Images that the run, or a run it builds on, has learned from are refused.
 
     Examples:
 
@@ -119,9 +119,7 @@ def evaluate(
         return
     for note in body["notes"]:
         typer.echo(f"note: {note}", err=True)
-    for network in body["networks"]:
-        typer.echo(f"seen by {network['name']}")
-        console().print(_pictures(body["types"], network["name"]))
+    _tell(body)
     typer.echo(out / "report.html")
 
 
@@ -142,19 +140,28 @@ def _run(
     with requires("train"):
         from ..evaluation.heldout import evaluate as measure
         from ..threads import set_threads
+    with requires("evaluate"):
+        from ..evaluation.networks.opening import open_network
+        from ..evaluation.pictures import evaluate_crops
+
+        how = PicturesConfig(**chosen)
+        for name in how.network:  # before anything is made
+            open_network(name)
     from ..data.dataset import read_dataset
+    from ..data.samples import GOOD, Sample
     from ..data.splits import read_split, samples_of
+    from ..evaluation.material import Compared, as_compared
 
     set_threads(threads)
-    dataset = read_dataset(
-        Path(chosen["real"][0]),
-        chosen.get("layout"),
-        mask_threshold=of_run["mask_threshold"],
-    )
+    dataset = read_dataset(how.real[0], how.layout, mask_threshold=of_run["mask_threshold"])
     own = run / "split.json"
     side = of_run["split"] or (own if own.is_file() else None)
+    learned, types = list[Sample](), dict[str, Compared]()
     if side:
-        samples = samples_of(dataset, read_split(side, dataset), "test")
+        halves = read_split(side, dataset)
+        samples = samples_of(dataset, halves, "test")
+        trained = {e.name for e in halves.train if e.defect_type != GOOD}
+        learned = dataset.read([i for i in dataset.items if i.name in trained])
     else:
         samples = dataset.read(dataset.items)
     result = measure(
@@ -164,17 +171,31 @@ def _run(
         count=of_run["count"],
         steps=of_run["steps"],
         batch_size=of_run["batch_size"],
-        seed=chosen.get("seed", 0),
+        seed=how.seed,
         device=of_run["device"],
         quiet=quiet,
+        learned=learned,
+        compared=lambda name, *cuts: types.__setitem__(name, as_compared(*cuts, name)),
     )
+    folder = out or run / "evaluation"
+    body = evaluate_crops(run, types, how, out=folder, quiet=quiet)
+    for note in body["notes"]:
+        typer.echo(f"note: {note}", err=True)
     for defect_type, reason in result.skipped.items():
         typer.echo(f"note: {defect_type} is not measured: {reason}", err=True)
     if as_json:
-        typer.echo(json.dumps(asdict(result)))
-    else:
-        console().print(_figures(result))
-        typer.echo(out or run / "evaluation")
+        typer.echo(json.dumps(asdict(result) | {"pictures": body}))
+        return
+    console().print(_figures(result))
+    _tell(body)
+    typer.echo(folder)
+
+
+def _tell(body: Mapping[str, Any]) -> None:
+    """A table a network: figures of different ones are never side by side."""
+    for network in body["networks"]:
+        typer.echo(f"seen by {network['name']}")
+        console().print(_pictures(body["types"], network["name"]))
 
 
 def _flags(names: list[str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from itertools import islice
@@ -27,7 +27,7 @@ from .previews import grid
 from .probe import Made, Probe, appearance, outside_error
 from .spread import spread_distance
 
-__all__ = ["FEATURES", "DefectTypeFigures", "Evaluation", "evaluate", "features"]
+__all__ = ["FEATURES", "Cut", "DefectTypeFigures", "Evaluation", "evaluate", "features"]
 
 #: What is compared between real and made defects; see `features`.
 FEATURES = ("contrast", "texture", "edge")
@@ -37,6 +37,9 @@ _TWICE = 4
 #: A crop must not be filled by its defect by more than this, or there is nothing around it to
 #: compare it with; so many places are tried.
 _FILLED, _TRIES = 0.9, 8
+
+#: Crops [B,3,S,S] in about [-1,1], and their masks [B,1,S,S] in {0,1}.
+Cut = tuple[Floats, Floats]
 
 
 @dataclass(frozen=True)
@@ -90,13 +93,17 @@ def evaluate(
     seed: int = 0,
     device: str = "cpu",
     quiet: bool = True,
+    compared: Callable[[str, Cut, Cut, Cut | None], None] | None = None,
+    learned: Sequence[Sample] = (),
 ) -> Evaluation:
     """Measure the model of ``run`` on held-out samples, up to ``count`` masks a defect type.
 
     Defects are made on held-out good images where there are any, else on the defective ones.
     ``out`` (by default ``run/evaluation``) gets evaluation.json and samples.png: original, mask
-    and result. Raises `InputError` if the run, or a run that it builds on, has learned from any
-    of the samples, or if they show no defect type that it knows.
+    and result. ``compared`` is called with every type and its crops: made ones, real ones, and
+    those of ``learned``, which the run has learned from. Raises `InputError` if the run, or a run
+    that it builds on, has learned from any of the samples, or if they show no defect type that it
+    knows.
     """
     refuse_seen(samples, run)
     record = read_record(run)
@@ -136,6 +143,11 @@ def evaluate(
                 probe, *crops, texts[defect_type], batch_size, seed
             )
             columns.append(_shown(crops, made))
+            if compared:
+                own = [s for s in learned if s.defect_type == defect_type]
+                known = _crops(own, (), record, count, seed) if own else None
+                pixels, mask, _ = crops
+                compared(defect_type, (made.after, mask), (pixels, mask), known and known[:2])
             rows += [defect_type] * len(columns[-1][0])
             progress.update(done, defect_type=defect_type, shown=figures[defect_type].shown)
     if not figures:

@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import numpy as np
+
+from defectrt.diffusion.rows import Floats
 from defectrt.engines.manifest import read_manifest
 from defectrt.errors import InputError
 
 from ..data.dataset import read_defects
 from ..data.layouts import GOOD
-from ..data.samples import Sample
+from ..data.samples import Sample, given_defects
 from ..proving.material import read_made
 from ..proving.workpieces import workpieces
 from .config import PicturesConfig
 
-__all__ = ["Compared", "Material", "read_compared"]
+__all__ = ["Compared", "Material", "as_compared", "read_compared"]
 
 T = TypeVar("T")
 
@@ -87,6 +90,24 @@ def read_compared(folder: Path, config: PicturesConfig) -> Material:
             "MADE=REAL\n" + "\n".join(material.notes)
         )
     return material
+
+
+def as_compared(
+    made: tuple[Floats, Floats],
+    real: tuple[Floats, Floats],
+    training: tuple[Floats, Floats] | None,
+    name: str,
+) -> Compared:
+    """Crops [B,3,S,S] in about [-1,1] with their masks [B,1,S,S], as pictures of one type."""
+    sides = [_held(*side, name) for side in (made, real)]
+    pieces = [workpieces(side) for side in sides]
+    return Compared(*sides, *pieces, training=_held(*training, name) if training else None)
+
+
+def _held(pixels: Floats, masks: Floats, name: str) -> list[Sample]:
+    levels: Any = ((pixels.clip(-1, 1) + 1) * 127.5).round().astype(np.uint8)
+    images = levels.transpose(0, 2, 3, 1)
+    return given_defects({name: list(zip(images, masks[:, 0] > 0, strict=True))})
 
 
 def _read(

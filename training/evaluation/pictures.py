@@ -37,9 +37,10 @@ from .pictures_page import Neighbour, write_pictures_page
 from .spread import spread_distance
 from .two_sample import seen, told_apart
 
-__all__ = ["EVALUATION", "evaluate_pictures", "measure"]
+__all__ = ["EVALUATION", "PICTURES", "evaluate_crops", "evaluate_pictures", "measure"]
 
-EVALUATION = "evaluation.json"
+#: What is written of a dataset, and of a run, whose other figures have that name already.
+EVALUATION, PICTURES = "evaluation.json", "pictures.json"
 Floats = NDArray[np.float64]
 
 #: px around a defect that are seen with it; sides of windows are multiples of this.
@@ -64,10 +65,24 @@ def evaluate_pictures(
     """
     networks = [open_network(name) for name in config.network]
     body, neighbours = measure(read_compared(made, config), networks, config, quiet=quiet)
-    body = {"made": str(made)} | body
-    write_whole(out / EVALUATION, (json.dumps(body, indent=1, allow_nan=False) + "\n").encode())
-    write_pictures_page(out / "report.html", body, neighbours)
-    return body
+    return _write(out, EVALUATION, {"made": str(made)} | body, neighbours)
+
+
+def evaluate_crops(
+    run: Path,
+    types: Mapping[str, Compared],
+    config: PicturesConfig,
+    *,
+    out: Path,
+    quiet: bool = True,
+) -> dict[str, Any]:
+    """The same of crops that a run has made, beside its other figures in ``out``/evaluation.json.
+
+    Writes ``out``/pictures.json and ``out``/report.html; returns the former.
+    """
+    networks = [open_network(name) for name in config.network]
+    body, neighbours = measure(Material(dict(types)), networks, config, quiet=quiet)
+    return _write(out, PICTURES, {"made": str(run)} | body, neighbours)
 
 
 def measure(
@@ -101,6 +116,14 @@ def measure(
         "inputs": {name: _hashes(c) for name, c in material.types.items()},
     }
     return body, neighbours
+
+
+def _write(
+    out: Path, name: str, body: dict[str, Any], neighbours: Mapping[str, Sequence[Neighbour]]
+) -> dict[str, Any]:
+    write_whole(out / name, (json.dumps(body, indent=1, allow_nan=False) + "\n").encode())
+    write_pictures_page(out / "report.html", body, neighbours)
+    return body
 
 
 def _notes(material: Material) -> list[str]:

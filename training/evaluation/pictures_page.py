@@ -54,10 +54,7 @@ def leakage(figures: Mapping[str, Any]) -> str:
     near = figures.get("nearest")
     if near is None:
         return "not known"
-    return (
-        f"{near['nearer_than_any_real']:.0%} nearer than any real one; median "
-        f"{near['made'][2]:.3f} (real {near['real'][2]:.3f})"
-    )
+    return f"{near['nearer_than_any_real']:.0%} nearer than any real one"
 
 
 def _parts(body: Mapping[str, Any], neighbours: Mapping[str, Sequence[Neighbour]]) -> Iterator[str]:
@@ -112,7 +109,17 @@ def _seen(figures: Mapping[str, Any]) -> str:
         rows.append(
             ["Diversity within clusters (IC)", _span(figures["diversity_within"]), told, near]
         )
-    return table(["", "made", "real", "near what was learned from"], rows)
+    return table(["", "made", "real", "near what was learned from"], rows) + _near(figures)
+
+
+def _near(figures: Mapping[str, Any]) -> str:
+    near = figures.get("nearest")
+    if near is None:
+        return ""
+    made, real = ([f"{value:.3f}" for value in near[side]] for side in ("made", "real"))
+    rows = [["made", *made], ["real", *real]]
+    head = ["Distance to the nearest that was learned from", "least", "10 %", "median", "90 %"]
+    return table(head, rows)
 
 
 def _span(found: Mapping[str, Any] | None) -> str:
@@ -172,7 +179,7 @@ def _neighbours(found: Sequence[Neighbour], about: Mapping[str, Any]) -> Iterato
         if n.training is not None:
             cells.append(figure(_shown(n.training), "nearest that was learned from"))
         cells.append(figure(_shown(n.real), "nearest real"))
-        yield f"<div>{''.join(cells)}</div>"
+        yield f"<div class=row>{''.join(cells)}</div>"
 
 
 def _shown(cell: Cell) -> Any:

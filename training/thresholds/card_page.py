@@ -56,7 +56,7 @@ def share(found: Mapping[str, Any] | None) -> str:
     """A share with its interval, in per cent."""
     if found is None:
         return "–"
-    return f"{found['value']:.1%} ({found['low']:.1%} to {found['high']:.1%})"
+    return f"{found['value']:.1%} ({100 * found['low']:.1f} to {100 * found['high']:.1f})"
 
 
 def _parts(card: Mapping[str, Any], sightings: Mapping[str, Sequence[Sighting]]) -> Iterator[str]:

@@ -132,3 +132,8 @@ def test_the_command(run, unseen, tmp_path):
     as_json = command_line(*words, *options, "--json")
     figures = json.loads(next(x for x in as_json.stdout.splitlines() if x.startswith("{")))
     assert figures["images"] == len(fold(unseen, 0).test)
+    seen = figures["pictures"]["types"]["spot"]
+    assert seen["made"] == seen["real"] == 2
+    assert "EfficientNet-Lite0 (ImageNet)" in done.stdout
+    assert json.loads((tmp_path / "out" / "pictures.json").read_text()) == figures["pictures"]
+    assert "://" not in (tmp_path / "out" / "report.html").read_text()

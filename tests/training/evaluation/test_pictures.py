@@ -168,9 +168,9 @@ def test_one_message_and_the_right_code(data, tmp_path, monkeypatch, words, code
 
 def test_a_run_knows_other_options(tmp_path):
     (tmp_path / "run.json").write_text("{}")
-    done = command_line("evaluate", tmp_path, "--real", tmp_path, "--network", "vgg")
+    done = command_line("evaluate", tmp_path, "--real", tmp_path, "--most", "3")
     assert done.returncode == 2
-    assert "is a run, for which --network is not" in done.stderr
+    assert "is a run, for which --most is not" in done.stderr
     done = command_line("evaluate", tmp_path)
     assert done.returncode == 2
     assert "--real is needed once" in done.stderr
