@@ -38,12 +38,11 @@ _OF_DATASET = {"training", "engine", "same", "most", "group", "near"}
 
 @with_options(PicturesConfig)
 def evaluate(
-    subject: Annotated[
+    made: Annotated[
         Path,
         typer.Argument(
             help="A dataset of made defects: an output of synthesize, a folder of several, or any "
-            "with masks. Or a run: a folder with run.json.",
-            metavar="DATASET|RUN",
+            "with masks. Or a run, which makes some: a folder with run.json."
         ),
     ],
     out: Annotated[
@@ -100,11 +99,11 @@ def evaluate(
         "device": device,
     }
     chosen = given(options, PicturesConfig)
-    if (subject / "run.json").is_file():
-        _run(subject, out, chosen, of_run, threads, as_json=as_json, quiet=quiet)
+    if (made / "run.json").is_file():
+        _run(made, out, chosen, of_run, threads, as_json=as_json, quiet=quiet)
         return
     if wrong := [name for name, value in of_run.items() if value != _OF_RUN[name]]:
-        raise UsageError(f"{subject}: is no run, for which alone --{_flags(wrong)} is")
+        raise UsageError(f"{made}: is no run, for which alone --{_flags(wrong)} is")
     if out is None:
         raise UsageError("--out is needed: the folder for the figures and the page")
     how = PicturesConfig(**with_file(config, chosen))
@@ -113,7 +112,7 @@ def evaluate(
         from ..threads import set_threads
 
         set_threads(threads)
-        body = evaluate_pictures(subject, how, out=out, quiet=quiet)
+        body = evaluate_pictures(made, how, out=out, quiet=quiet)
     if as_json:
         typer.echo(json.dumps(body))
         return
