@@ -174,7 +174,7 @@ def _run(
         device=of_run["device"],
         quiet=quiet,
         learned=learned,
-        compared=lambda name, *cuts: types.__setitem__(name, as_compared(*cuts, name)),
+        compared=lambda *cut: types.update({cut[0]: as_compared(*cut)}),
     )
     folder = out or run / "evaluation"
     body = evaluate_crops(run, types, how, out=folder, quiet=quiet)

@@ -93,15 +93,15 @@ def read_compared(folder: Path, config: PicturesConfig) -> Material:
 
 
 def as_compared(
+    name: str,
     made: tuple[Floats, Floats],
     real: tuple[Floats, Floats],
     training: tuple[Floats, Floats] | None,
-    name: str,
 ) -> Compared:
     """Crops [B,3,S,S] in about [-1,1] with their masks [B,1,S,S], as pictures of one type."""
-    sides = [_held(*side, name) for side in (made, real)]
-    pieces = [workpieces(side) for side in sides]
-    return Compared(*sides, *pieces, training=_held(*training, name) if training else None)
+    own, others = _held(*made, name), _held(*real, name)
+    learned = _held(*training, name) if training else None
+    return Compared(own, others, workpieces(own), workpieces(others), learned)
 
 
 def _held(pixels: Floats, masks: Floats, name: str) -> list[Sample]:
