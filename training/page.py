@@ -123,9 +123,17 @@ class _Axis:
 
     def marks(self) -> list[float]:
         if not self.logarithmic:
-            return [float(v) for v in np.linspace(self.least, self.most, _MARKS)]
+            return self._even()
         steps = [10.0**e * d for e in range(-3, 9) for d in (1, 2, 5)]
         return [v for v in steps if self.least <= v <= self.most] or [self.least, self.most]
+
+    def _even(self) -> list[float]:
+        """Round numbers, about as many as `_MARKS`."""
+        wide = max(self.most - self.least, 1e-9) / _MARKS
+        power = 10.0 ** np.floor(np.log10(wide))
+        step = next(d * power for d in (1, 2, 5, 10) if d * power >= wide)
+        first, last = np.ceil(self.least / step), np.floor(self.most / step)
+        return [round(float(i * step), 9) for i in np.arange(first, last + 1)]
 
     def _bent(self, value: float) -> Any:
         return np.log(max(value, 1e-12)) if self.logarithmic else value

@@ -96,9 +96,9 @@ def _seen(figures: Mapping[str, Any]) -> str:
     if "kid" in figures:
         k, f = figures["kid"], figures["fid"]
         chance = k["halves_of_real"]
-        shown = "–" if chance is None else f"below {chance:.3f}"
-        rows.append(["KID, the one to read", _span(k), f"{shown}, half of the real ones", near])
-        few = f"of {f['each']} pictures each: only to compare sets of as many"
+        shown = "–" if chance is None else f"halves: below {chance:.3f}"
+        rows.append(["KID, the one to read", _span(k), shown, near])
+        few = f"of {f['each']} each, see above"
         rows.append(["FID", f"{f['value']:.1f}", few, near])
     if "diversity" in figures:
         around = figures["clusters"]
@@ -109,7 +109,7 @@ def _seen(figures: Mapping[str, Any]) -> str:
         rows.append(
             ["Diversity within clusters (IC)", _span(figures["diversity_within"]), told, near]
         )
-    return table(["", "made", "real", "near what was learned from"], rows) + _near(figures)
+    return table(["", "made", "real", "near training"], rows) + _near(figures)
 
 
 def _near(figures: Mapping[str, Any]) -> str:
