@@ -1,4 +1,4 @@
-"""PRO beside anomalib's own; ./check-needs brings anomalib, see tests/runtime/output/test_readers."""
+"""PRO beside anomalib's own, which ./check-needs brings; see test_readers."""
 
 from __future__ import annotations
 
