@@ -21,7 +21,16 @@ LAYERS = {
 #: Rooms, the highest first: what a room imports lies behind it.
 ORDER = {
     "export": ("cli", "tensorrt"),
-    "training": ("cli", "loop", "evaluation", "models", "data", "surfaces"),
+    "training": (
+        "cli",
+        "loop",
+        "evaluation",
+        "thresholds",
+        "proving",
+        "models",
+        "data",
+        "surfaces",
+    ),
     "runtime": (
         "cli",
         "synthesis",

@@ -6,6 +6,7 @@ what they keep for later: a cache or a queue in the home or the temporary folder
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -64,7 +65,8 @@ COMMANDS = {
     "train": "train --defect spot=parts/spot --good good --out out --steps 2 --batch-size 2 "
     "--window 32 --preview-every 2 --preview-steps 2",
     "build-engine": "build-engine run --out out --steps 4",
-    "evaluate": "evaluate run --data parts --out out --count 2 --steps 2",
+    "evaluate": "evaluate run --real parts --out out --count 2 --steps 2",
+    "threshold": "threshold parts --good good --scores scores.json --out out",
     "bench": "bench run --images 1 --steps 2 --rounds 1",
     "learn": "learn parts/spot --good good --model base/model --out out/engine --steps 2 "
     "--preview-every 0",
@@ -92,6 +94,8 @@ def work(tmp_path, run):
         mask[20:30, 20 : 32 + i] = 255
         for part, what in (("images", image), ("masks", mask)):
             save(tmp_path / "work" / "parts" / "spot" / part / f"{i}.png", what)
+    scores = {f"{folder}/{i}.png": i for folder in ("good", "images") for i in range(4)}
+    (tmp_path / "work" / "scores.json").write_text(json.dumps(scores))
     shutil.copytree(run, tmp_path / "work" / "run")
     base = new_model(SIZES["tiny"], prediction_type="v_prediction")
     base.untrained = ()
