@@ -8,6 +8,7 @@ OUT/masks/<defect>/000.png                      where the defects were asked for
                                                 further types in one image 254, 253 …
 OUT/manifest.jsonl                              one line a sample
 OUT/dropped.jsonl                               one line a sample that was made and not kept
+OUT/refused/                                    what a review took out, see `defectrt.output.review`
 OUT/failed.jsonl                                one line a sample that could not be made
 OUT/job.json                                    what was asked for, by all runs
 OUT/job.sqlite                                  the journal, see `defectrt.output.journal`
@@ -35,6 +36,7 @@ from .instances import as_levels
 from .journal import JOURNAL, Journal, JournalEntry
 from .mark import Mark, marked
 from .records import JOB, MANIFEST
+from .refused import write_refused
 
 __all__ = ["DatasetWriter", "split_of_good"]
 
@@ -137,6 +139,7 @@ class DatasetWriter:
         write_whole(self.out / JOB, (json.dumps(self.journal.job, indent=1) + "\n").encode())
         kept = (entry.record for entry in self.journal.entries("kept"))
         write_lines(self.out / MANIFEST, map(_line, kept))
+        write_refused(self.out, self.journal)
         dropped = (e.record | {"reason": e.reason} for e in self.journal.entries("dropped"))
         write_lines(self.out / "dropped.jsonl", map(_line, dropped))
         failed = (

@@ -44,8 +44,9 @@ _TABLES = (
     f"PRAGMA user_version = {_VERSION}",
 )
 
-#: ``kept`` is in the dataset, ``dropped`` was made and is not; ``failed`` could not be made.
-State = Literal["kept", "dropped", "failed"]
+#: ``kept`` is in the dataset, ``dropped`` was made and is not, ``refused`` was taken out of it by
+#: somebody; ``failed`` could not be made.
+State = Literal["kept", "dropped", "refused", "failed"]
 
 
 @dataclass(frozen=True)

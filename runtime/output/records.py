@@ -20,6 +20,7 @@ from .journal import JOURNAL
 __all__ = [
     "JOB",
     "MANIFEST",
+    "REFUSED_LINES",
     "SHARD",
     "FinishedDataset",
     "KeptSample",
@@ -32,6 +33,8 @@ __all__ = [
 
 #: What was asked for, and a line of each sample: together they tell a finished dataset.
 JOB, MANIFEST = "job.json", "manifest.jsonl"
+#: A line of each sample that a review took out.
+REFUSED_LINES = "refused.jsonl"
 #: Of a job that made a part of the images alone, which: I/N.
 SHARD = "shard"
 
@@ -70,6 +73,7 @@ class FinishedDataset:
     defect_types   that its engine makes, in the engine's order
     entries        kept samples, by the paths of their images
     dropped        lines of samples that were made and not kept
+    refused        lines of samples that a review took out
     failed         lines of samples that could not be made
     job            what was asked for
     """
@@ -79,6 +83,7 @@ class FinishedDataset:
     defect_types: list[str]
     entries: list[KeptSample]
     dropped: list[dict[str, Any]]
+    refused: list[dict[str, Any]]
     failed: list[dict[str, Any]]
     job: dict[str, Any]
 
@@ -145,6 +150,7 @@ def read_finished(out: Path) -> FinishedDataset:
         defect_types=job["defect_types"],
         entries=sorted(entries, key=lambda entry: entry.image),
         dropped=[record for _, record in _lines(out / "dropped.jsonl")],
+        refused=[record for _, record in _lines(out / REFUSED_LINES)],
         failed=[record for _, record in _lines(out / "failed.jsonl")],
         job=job,
     )

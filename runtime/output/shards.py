@@ -12,6 +12,7 @@ from ..files import write_whole
 from .dataset import DatasetWriter
 from .journal import ASKED, JOURNAL, JournalEntry, read_entries
 from .records import SHARD, FinishedDataset, leaves, read_output
+from .refused import file_of
 
 __all__ = ["Shards"]
 
@@ -44,7 +45,8 @@ class Shards:
         with writer.journal:
             for entry, folder in self._entries:
                 for name, sha256 in entry.files.items():
-                    _copy(folder / name, out / name, sha256)
+                    place = file_of(entry, name)
+                    _copy(folder / place, out / place, sha256)
             writer.journal.settle(*(entry for entry, _ in self._entries))
             writer.finish()
 

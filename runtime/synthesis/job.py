@@ -72,6 +72,7 @@ class Summary:
     placed      samples for which there was an image and a place for the defect
     generated   samples that went through the engine
     kept        samples that are in the dataset
+    refused     samples that a review took out of it
     made        samples that were generated now, not in an earlier run
     tries       candidates that were generated
     rejected    candidates that were not fit: too small a change, or a leak
@@ -85,6 +86,7 @@ class Summary:
     placed: int = 0
     generated: int = 0
     kept: int = 0
+    refused: int = 0
     made: int = 0
     tries: int = 0
     rejected: int = 0
@@ -95,7 +97,7 @@ class Summary:
 
     def check(self) -> None:
         """Raise `NothingDoneError` or `PartialError` unless everything was made and kept."""
-        if self.kept == self.requested:
+        if self.kept + self.refused == self.requested:
             return
         reasons = "".join(f"\n  {line}" for line in self.failed + self.dropped)
         text = f"{self.kept} of {self.requested} samples were made{reasons}"
@@ -340,7 +342,8 @@ class _Run:
         self.requested = Counter(name for g in self._mine for _, name in samples(g.index))
         self._made = 0
         self.kept = writer.journal.count("kept")
-        self.done = self.kept + writer.journal.count("dropped")
+        self._refused = writer.journal.count("refused")
+        self.done = self.kept + self._refused + writer.journal.count("dropped")
 
     def tasks(self) -> Iterator[Task[JournalEntry]]:
         """A task for every sample that is not settled."""
@@ -372,8 +375,9 @@ class _Run:
         return Summary(
             requested=requested,
             placed=requested - len(failed),
-            generated=self.kept + len(dropped),
+            generated=self.kept + self._refused + len(dropped),
             kept=self.kept,
+            refused=self._refused,
             made=self._made,
             tries=tries,
             rejected=rejected,
@@ -384,13 +388,15 @@ class _Run:
         )
 
     def _by_type(self) -> dict[str, dict[str, int]]:
-        states: tuple[State, ...] = ("kept", "dropped", "failed")
-        kept, dropped, failed = (Counter(self._writer.journal.by_type(state)) for state in states)
+        states: tuple[State, ...] = ("kept", "dropped", "refused", "failed")
+        kept, dropped, refused, failed = (
+            Counter(self._writer.journal.by_type(state)) for state in states
+        )
         return {
             name: {
                 "requested": self.requested[name],
                 "placed": self.requested[name] - failed[name],
-                "generated": kept[name] + dropped[name],
+                "generated": kept[name] + dropped[name] + refused[name],
                 "kept": kept[name],
             }
             for name in (*self._writer.journal.job["defect_types"], COMBINED)
