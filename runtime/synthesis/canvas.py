@@ -51,17 +51,19 @@ class View:
         side: int,
         latent: tuple[int, int],
         wanted: float | None = None,
+        whole: bool = False,
     ) -> None:
         """``side`` of the model's window in px, ``latent`` (h, w) of its latents.
 
-        ``wanted`` is the defect's strength; by default it is as strong as the model paints it.
+        ``wanted`` is the defect's strength; by default it is as strong as the model paints it. A
+        ``whole`` view is of an image fitted into the window.
         """
         window = tile.window
         self.tile, self.image = tile, window.crop(image).copy()
         self.pixels = to_model(self.image, side)
         self.latent_mask = latent_mask(tile.mask, *latent)[None]
         self.weight = feather(tile.mask, config.grow, config.feather)
-        self._config, self._wanted = config, wanted
+        self._config, self._wanted, self._whole = config, wanted, whole
         self._inside = np.zeros(tile.mask.shape, bool)
         height, width = image.shape[:2]
         self._inside[
@@ -96,10 +98,23 @@ class View:
             "latent_outside_error": drift,
         }
         why, worth = fault(config, **figures), score(**figures)
+        if self._whole and not why:
+            change = change - self._fine(label)
         factor, figures["strength"] = self._strengthened(change, label)
         for name in ("visibility", "seam"):
             figures[name] *= factor
         return Candidate(number, np.float32(factor) * change, label, figures, worth, why)
+
+    def _fine(self, label: Mask) -> Pixels:
+        """What of the image is too fine for the model's window, where a defect is: [S,S,3].
+
+        A part that is gone would leave its edges behind, since the model never saw them sharp.
+        """
+        side = self.tile.window.side
+        sharp = from_model(to_model(self.image, side), side)
+        fine = sharp - from_model(self.pixels, side)
+        px = side / self.pixels.shape[-1]
+        return np.asarray(fine * feather(label, px, px)[..., None], np.float32)
 
     @cached_property
     def _levels(self) -> Pixels:
