@@ -115,6 +115,7 @@ public:
         std::copy_n(attention, map.values.size(), map.values.begin());
         out.label = refine(tile.mask, map, amount, settings_.refinement);
         measure(out, amount);
+        if (manifest_.sees_whole() && out.reason.empty()) leave_out_fine(out);
         strengthen(out);
         return out;
     }
@@ -162,6 +163,21 @@ private:
         out.coverage = static_cast<double>(out.area) / static_cast<double>(asked);
         out.score = score(out);
         out.reason = fault(out);
+    }
+
+    /// Leave out what of the image is too fine for the model's window, where a defect is.
+    ///
+    /// A part that is gone would leave its edges behind, since the model never saw them sharp.
+    void leave_out_fine(Candidate &out) const {
+        const std::size_t side = size_of(tile.window.side);
+        const Pixels sharp = from_model(to_model(image, side).data(), side, side, side);
+        const Pixels fine = difference(sharp, shown(pixels.data()));
+        const double px =
+            static_cast<double>(side) / static_cast<double>(manifest_.image.height);
+        const Pixels there = feather(out.label, px, px);
+        for (std::size_t i = 0; i < out.change.values.size(); ++i) {
+            out.change.values[i] -= fine.values[i] * there.values[i / 3];
+        }
     }
 
     /// Give a defect the strength that is wanted; whether it is fit was told before.
@@ -513,13 +529,16 @@ std::size_t Work::tiles() const {
 Work Pipeline::plan(const defectrt_image &image, const std::vector<defectrt_mask> &masks,
                     bool split) const {
     const auto band = static_cast<std::int64_t>(std::ceil(settings_.grow + settings_.feather));
-    const std::int64_t window = manifest().window(), scale = manifest().magnify == 1 ? 2 : 1;
-    const std::int64_t context = std::max(settings_.context / manifest().magnify, band);
+    const bool whole = manifest().sees_whole();
+    const std::int64_t window = manifest().window(image.height, image.width);
+    const std::int64_t scale = manifest().magnify == 1 ? 2 : 1;
+    const std::int64_t context =
+        whole ? 0 : std::max(settings_.context / manifest().magnify, band);
     const std::int64_t gap = std::max(window / 4, 2 * band + 1);
     Work out;
     out.image = image;
     for (std::size_t i = 0; i < masks.size(); ++i) {
-        const auto instances = split ? pieces(image, masks[i], gap, max_instances)
+        const auto instances = split && !whole ? pieces(image, masks[i], gap, max_instances)
                                      : std::vector<Instance>{Instance(image, masks[i])};
         for (const Instance &instance : instances) {
             out.instances.push_back(cut(image, instance, window, context, scale));

@@ -44,7 +44,7 @@ def read_bank(folder: Path, gap: int | None) -> list[BankEntry]:
     """All defects in a folder of masks, by name; images that have a mask there do not count.
 
     Which file is the mask, `defectrt.masks.pairing` says. ``gap`` px and more part one mask into
-    several defects, see `defectrt.masks.pieces.pieces`; None keeps masks whole. Empty masks are left
+    several defects, see `defectrt.masks.pieces.pieces`; None keeps masks whole. Empty ones are left
     out. Raises `InputError` if nothing is left, or for a file that is no mask since it has no
     background.
     """

@@ -56,6 +56,14 @@ CASES_OF_IMAGES = {
     "candidates": ((3, np.uint8), (60, 80), (20, 30, 28, 42), {"candidates": 6}),
     "enlarged": ((3, np.uint8), (60, 80), (20, 30, 24, 34), {"magnify": 2}),
     "enlarged in tiles": ((1, np.uint8), (60, 80), (20, 10, 24, 70), {"magnify": 2}),
+    "whole": ((3, np.uint8), (90, 121), (20, 30, 44, 60), {"magnify": "fit"}),
+    "whole and small": ((4, np.uint16), (21, 15), (4, 6, 12, 15), {"magnify": "fit"}),
+    "whole in two places": (
+        (1, np.uint8),
+        (140, 100),
+        [(5, 8, 30, 38), (90, 10, 132, 94)],
+        {"magnify": "fit", "blend": "decoded", "strength": 0.3},
+    ),
     "in tiles": ((3, np.uint8), (70, 150), (30, 10, 36, 140), {}),
     "two instances": ((3, np.uint8), (60, 90), [(5, 8, 15, 18), (40, 70, 52, 84)], {}),
     "instances beside each other": (
@@ -106,7 +114,7 @@ CASES_OF_IMAGES = {
 
 
 def enlarging(engine, magnify, to):
-    """A copy of an engine that is to have learned from images so many times enlarged."""
+    """A copy of an engine that is to have learned from images so enlarged, or whole."""
     shutil.copytree(engine, to)
     dump(read_manifest(to).model_copy(update={"magnify": magnify}), to)
     return to

@@ -95,7 +95,8 @@ def survey(samples: Sequence[Sample], window: int, cell: int, *, logical: bool =
         for name, own in by_name.items()
         for fault in _faults(name, own, found[name], seen, window / seen)
     ]
-    warnings += _alike(found)
+    if magnify != "fit":  # masks are regions there, all alike
+        warnings += _alike(found)
     good = [s for s in samples if s.defect_type == GOOD]
     directed = is_directed(good or samples)
     return Survey(found, len(good), directed, magnify, why, seen, tuple(warnings))

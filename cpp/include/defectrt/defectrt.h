@@ -113,7 +113,8 @@ typedef struct defectrt_engine_options {
 typedef struct defectrt_engine_info {
     size_t struct_size;
     int32_t format_version;
-    int32_t window;           /* px of the image; the square that the model sees at once */
+    int32_t window;           /* px of the image; the square that the model sees at once; 0 where it
+                                 sees whole images, each mask of which is then one instance */
     int32_t latent_channels;
     int32_t latent_height;
     int32_t latent_width;
