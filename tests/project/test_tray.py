@@ -75,11 +75,8 @@ def half_gone(image, cell):
 def test_what_is_not_right_is_told_from_what_is(tray, tmp_path):
     good, missing = draw_tray(3), draw_tray(3, "missing")
     (cell,) = tray._cells(missing.mask)
-    other = next(
-        c
-        for c in tray._all()
-        if c != cell and LAYOUT[c[0]][c[1]] not in (LAYOUT[cell[0]][cell[1]], ".")
-    )
+    known = (LAYOUT[cell[0]][cell[1]], ".")
+    other = next(c for c in tray._all() if LAYOUT[c[0]][c[1]] not in known)
     elsewhere = np.zeros_like(missing.mask)
     elsewhere[compartment(other)] = True
     both = missing.image.copy()
