@@ -92,7 +92,7 @@ def _masks(folder: Path) -> list[Path]:
     return [folder / name for name in listed if name not in images]
 
 
-def _read(path: Path, folder: Path, gap: int) -> list[BankEntry]:
+def _read(path: Path, folder: Path, gap: int | None) -> list[BankEntry]:
     mask = read_any_mask(path)
     name, sha256 = path.relative_to(folder).as_posix(), sha256_of(path)
     shapes = [piece.shape for piece in pieces(mask, gap or max(mask.shape))] if mask.any() else []
