@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import shutil
 
 import numpy as np
@@ -215,6 +216,30 @@ def test_pieces(library, engine, seed):
     expected, _ = clibrary.in_python(engine, image, instances, seed, config)
     assert split[4].tiles == len(expected.figures["tiles"])
     assert np.abs(split[0].astype(int) - expected.image.astype(int)).max() <= 1
+
+
+def test_an_engine_that_sees_whole_images_has_no_window_and_splits_no_mask(
+    library, engine, tmp_path
+):
+    mask = np.zeros((60, 160), bool)
+    mask[5:15, 5:15] = mask[40:52, 140:152] = True
+    image = image_of((1, np.uint8), mask.shape, np.random.default_rng(0))
+    loose = {"min_change": 1e-3, "refine_min_area": 1, "min_coverage": 0.0, "max_leak": 1e6}
+    tiles = []
+    for directory, window in ((engine, 32), (enlarging(engine, "fit", tmp_path / "engine"), 0)):
+        handle = library.open(directory)
+        info = clibrary.EngineInfo(ctypes.sizeof(clibrary.EngineInfo))
+        library.check(
+            library.c.defectrt_engine_get_info(handle, ctypes.byref(info)), "engine", handle
+        )
+        assert info.window == window
+        session = library.session(handle, defect=b"spot", **loose)
+        try:
+            tiles.append(library.synthesize(session, image, [mask], 1, split=True)[4].tiles)
+        finally:
+            library.c.defectrt_session_destroy(session)
+            library.c.defectrt_engine_destroy(handle)
+    assert tiles == [2, 1]
 
 
 def test_without_a_defect_both_say_so(library, engine):
