@@ -110,12 +110,13 @@ public:
                      const float *attention) const {
         const Pixels result = shown(after), amount = largest(difference(result, shown(origin)));
         Candidate out;
-        out.change = difference(result, shown(settings_.decoded ? pixels.data() : before));
+        const Pixels known = shown(settings_.decoded ? pixels.data() : before);
+        out.change = difference(result, known);
         Pixels map(size_of(manifest_.attention.height), size_of(manifest_.attention.width));
         std::copy_n(attention, map.values.size(), map.values.begin());
         out.label = refine(tile.mask, map, amount, settings_.refinement);
         measure(out, amount);
-        if (manifest_.sees_whole() && out.reason.empty()) leave_out_fine(out);
+        if (manifest_.sees_whole() && out.reason.empty()) leave_out_lost(out, known);
         strengthen(out);
         return out;
     }
@@ -165,18 +166,19 @@ private:
         out.reason = fault(out);
     }
 
-    /// Leave out what of the image is too fine for the model's window, where a defect is.
+    /// Leave out what of the image is not known to the model, where a defect is.
     ///
-    /// A part that is gone would leave its edges behind, since the model never saw them sharp.
-    void leave_out_fine(Candidate &out) const {
+    /// It is too fine for the model's window. Were it left there, a part that is gone would leave
+    /// its edges behind.
+    void leave_out_lost(Candidate &out, const Pixels &known) const {
         const std::size_t side = size_of(tile.window.side);
         const Pixels sharp = from_model(to_model(image, side).data(), side, side, side);
-        const Pixels fine = difference(sharp, shown(pixels.data()));
+        const Pixels lost = difference(sharp, known);
         const double px =
             static_cast<double>(side) / static_cast<double>(manifest_.image.height);
         const Pixels there = feather(out.label, px, px);
         for (std::size_t i = 0; i < out.change.values.size(); ++i) {
-            out.change.values[i] -= fine.values[i] * there.values[i / 3];
+            out.change.values[i] -= lost.values[i] * there.values[i / 3];
         }
     }
 

@@ -88,7 +88,8 @@ class View:
         result = from_model(after, side)
         amount = np.abs(result - from_model(origin, side)).max(axis=2)
         before = self.pixels if config.blend == "decoded" else before
-        change = result - from_model(before, side)
+        known = from_model(before, side)
+        change = result - known
         label = refine(self.tile.mask, attention, amount, config) & self._inside
         fading = (self.weight > 0) & (self.weight < 1) & self._inside
         figures = {
@@ -99,22 +100,22 @@ class View:
         }
         why, worth = fault(config, **figures), score(**figures)
         if self._whole and not why:
-            change = change - self._fine(label)
+            change = change - self._lost(known, label)
         factor, figures["strength"] = self._strengthened(change, label)
         for name in ("visibility", "seam"):
             figures[name] *= factor
         return Candidate(number, np.float32(factor) * change, label, figures, worth, why)
 
-    def _fine(self, label: Mask) -> Pixels:
-        """What of the image is too fine for the model's window, where a defect is: [S,S,3].
+    def _lost(self, known: Pixels, label: Mask) -> Pixels:
+        """What of the image is not ``known`` to the model, where a defect is: [S,S,3].
 
-        A part that is gone would leave its edges behind, since the model never saw them sharp.
+        It is too fine for the model's window. Were it left there, a part that is gone would leave
+        its edges behind.
         """
         side = self.tile.window.side
-        sharp = from_model(to_model(self.image, side), side)
-        fine = sharp - from_model(self.pixels, side)
+        lost = from_model(to_model(self.image, side), side) - known
         px = side / self.pixels.shape[-1]
-        return np.asarray(fine * feather(label, px, px)[..., None], np.float32)
+        return np.asarray(lost * feather(label, px, px)[..., None], np.float32)
 
     @cached_property
     def _levels(self) -> Pixels:

@@ -12,7 +12,11 @@ import numpy as np
 import pytest
 from support.outputs import write_folder
 
+from defectrt.config.synthesis import SynthesisConfig
+from defectrt.engines.loading import BUNDLED_ENGINE, load_engine
 from defectrt.output.records import read_finished
+from defectrt.synthesis.canvas import Canvas, View
+from defectrt.synthesis.tiles import cut
 from defectrt.training.data.dataset import read_dataset
 from defectrt.training.surfaces.tray import ANOMALIES, LAYOUT, compartment, draw_tray
 
@@ -115,3 +119,26 @@ def test_a_line_a_type_is_told(tray, tmp_path, monkeypatch, capsys):
         "dropped": 1,
         "right": 2,
     }
+
+
+@pytest.mark.parametrize("anomaly", ANOMALIES)
+def test_what_a_perfect_model_paints_is_right_at_the_trays_own_resolution(tray, anomaly):
+    """The anomaly itself, as the bundled autoencoder shows it; parts that are gone leave no edge."""
+    config = SynthesisConfig()
+    with load_engine(BUNDLED_ENGINE) as engine:
+        manifest = engine.manifest
+        side, latent = manifest.image.height, (manifest.latent.height, manifest.latent.width)
+        for seed in range(2):
+            good, bad = draw_tray(seed), draw_tray(seed, anomaly)
+            (tile,) = cut(bad.mask, 320, 0)
+            view, wanted = (
+                View(image, tile, config, side=side, latent=latent, whole=True)
+                for image in (good.image, bad.image)
+            )
+            before, after = engine.decode(engine.encode(np.stack([view.pixels, wanted.pixels])))
+            attention = np.ones((8, 8), np.float32)
+            canvas = Canvas(good.image)
+            canvas.paint(view, view.assess(0, before, before, after, attention, 0.0))
+            assert tray.count(canvas.image) == bad.parts
+            assert tray._cells(canvas.label) == tray._cells(bad.mask)
+            assert (canvas.image == good.image)[~canvas.band].all()
