@@ -123,7 +123,7 @@ def test_a_line_a_type_is_told(tray, tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize("anomaly", ANOMALIES)
 def test_what_a_perfect_model_paints_is_right_at_the_trays_own_resolution(tray, anomaly):
-    """The anomaly itself, as the bundled autoencoder shows it; parts that are gone leave no edge."""
+    """The anomaly itself, by the bundled autoencoder; parts that are gone leave no edge."""
     config = SynthesisConfig()
     with load_engine(BUNDLED_ENGINE) as engine:
         manifest = engine.manifest
