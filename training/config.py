@@ -13,9 +13,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from defectrt.config.base import Config, faults, message
+from defectrt.config.engine import Magnify
 from defectrt.config.yaml import read_yaml, write_yaml
 from defectrt.errors import UsageError
-from defectrt.images.window import Magnify
 
 __all__ = ["PRESETS", "RunConfig", "TrainConfig", "dump_config", "load_config"]
 

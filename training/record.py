@@ -8,10 +8,10 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
+from defectrt.config.engine import Magnify
 from defectrt.engines.manifest import DatasetEntry, Prompt
 from defectrt.errors import InputError
 from defectrt.files import read_file
-from defectrt.images.window import Magnify
 
 from .config import TrainConfig
 from .data.samples import GOOD, Sample

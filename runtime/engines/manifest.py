@@ -27,11 +27,11 @@ from pydantic import (
     model_validator,
 )
 
+from ..config.engine import Magnify
 from ..config.names import checked_name
 from ..diffusion.schedule import Schedule, StepRow
 from ..errors import EngineError, UsageError
 from ..files import sha256_of
-from ..images.window import Magnify
 
 __all__ = [
     "FORMAT_VERSION",

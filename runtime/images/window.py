@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,11 +12,7 @@ from numpy.typing import NDArray
 from ..diffusion.rows import Floats
 from .types import Bits, Mask, Pixels, without_alpha
 
-__all__ = ["Magnify", "Window", "from_model", "place_window", "to_model"]
-
-
-#: How many times larger than it is the model sees an image; fit: whole, as it fits its window.
-Magnify: TypeAlias = Literal[1, 2, 4, "fit"]
+__all__ = ["Window", "from_model", "place_window", "to_model"]
 
 
 @dataclass(frozen=True)

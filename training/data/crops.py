@@ -9,9 +9,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from defectrt.config.engine import Magnify
 from defectrt.errors import InputError
 from defectrt.images.types import Mask
-from defectrt.images.window import Magnify, Window, to_model
+from defectrt.images.window import Window, to_model
 from defectrt.masks.resizing import latent_mask
 
 from .layouts import GOOD

@@ -9,9 +9,9 @@ from typing import Literal
 import cv2
 import numpy as np
 
+from defectrt.config.engine import Magnify
 from defectrt.images.contrast import grey, strength_in, surroundings
 from defectrt.images.types import Mask
-from defectrt.images.window import Magnify
 from defectrt.masks.examples import Examples, runs_one_way
 from defectrt.masks.pieces import Piece, pieces
 from defectrt.masks.placement import paste
