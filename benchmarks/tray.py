@@ -9,7 +9,8 @@
 The counter knows nothing of the model: it says what lies in every compartment, and is exact on
 drawn trays (tests/project/test_tray.py). A sample is right where the compartments of its mask hold
 what its type says and all others what they should; its label has to lie in those and in no other.
-``count`` writes a line of JSON a type; ``show`` draws good, mask, made and label beside each other.
+``count`` writes a line of JSON a type; ``show`` draws a mask on its good tray and a label on the made
+one beside each other.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ VALUES = dict(zip(ANOMALIES, (255, 254, 253), strict=True))
 METAL, EMPTY = 1.5, 0.01
 #: Px of metal of either part; red over blue from which it is brass; likeness to a drawn part.
 AREA, BRASS, ALIKE = (950, 1650), 1.5, 0.8
-#: Rows and columns of a picture, and how much larger its images are.
-ROWS, LARGER = 4, 2
+#: Rows of a picture, and how much smaller its images are.
+ROWS, SMALLER = 3, 2
 
 
 def main() -> None:
@@ -140,7 +141,7 @@ def verdict(dataset: FinishedDataset, entry: KeptSample) -> str:
 
 
 def show(dataset: FinishedDataset) -> np.ndarray:
-    """Good, mask, made and label, a row a sample, the types beside each other."""
+    """A mask on its good tray and a label on the made one, a sample a row, the types in columns."""
     columns = []
     for name in sorted({entry.defect for entry in dataset.entries}):
         rows = []
@@ -152,9 +153,11 @@ def show(dataset: FinishedDataset) -> np.ndarray:
             outlined = image.copy()
             edge = label & ~(cv2.erode(label.astype(np.uint8), np.ones((3, 3))) > 0)
             outlined[edge] = (255, 40, 40)
-            rows.append(np.hstack([marked, image, outlined]))
+            rows.append(np.hstack([marked, outlined]))
         columns.append(np.vstack(rows))
-    return np.hstack(columns)
+    sheet = np.hstack(columns)
+    height, width = (side // SMALLER for side in sheet.shape[:2])
+    return cv2.resize(sheet, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def _pictures(

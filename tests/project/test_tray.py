@@ -103,7 +103,7 @@ def test_what_is_not_right_is_told_from_what_is(tray, tmp_path):
     )
     dataset = read_finished(out)
     assert [tray.verdict(dataset, entry) for entry in dataset.entries] == list(cases)
-    assert tray.show(dataset).shape == (4 * 240, 3 * 320, 3)
+    assert tray.show(dataset).shape == (3 * 120, 2 * 160, 3)
 
 
 def test_a_line_a_type_is_told(tray, tmp_path, monkeypatch, capsys):
