@@ -9,8 +9,8 @@
 The counter knows nothing of the model: it says what lies in every compartment, and is exact on
 drawn trays (tests/project/test_tray.py). A sample is right where the compartments of its mask hold
 what its type says and all others what they should; its label has to lie in those and in no other.
-``count`` writes a line of JSON a type; ``show`` draws a mask on its good tray and a label on the made
-one beside each other.
+``count`` writes a line of JSON a type; ``show`` draws a mask on its good tray beside a label on the
+made one.
 """
 
 from __future__ import annotations
