@@ -219,7 +219,9 @@ private:
     std::string fault(const Candidate &c) const {
         const double shown = std::min(c.shown, c.coverage);
         if (shown == 0) return "no defect appeared";
-        if (!manifest_.sees_whole() && shown < settings_.min_coverage) return "it covers too little of its mask";
+        if (!manifest_.sees_whole() && shown < settings_.min_coverage) {
+            return "it covers too little of its mask";
+        }
         if (c.seam > settings_.max_leak * c.visibility &&
             settings_.refinement.method != DEFECTRT_REFINE_NONE) {
             return "it leaks: its border changed more than itself";

@@ -46,7 +46,8 @@ def fault(
 ) -> str | None:
     """Why a candidate is not fit, if so.
 
-    ``fills`` as in `unseen`; ``shown`` is the share of its mask in which it `appeared`, ``coverage`` that which is label.
+    ``fills`` as in `unseen`; ``shown`` is the share of its mask in which it `appeared`,
+    ``coverage`` that which is label.
     """
     if reason := unseen(config, min(shown, coverage), fills=fills):
         return reason
