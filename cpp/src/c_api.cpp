@@ -500,7 +500,7 @@ defectrt_status defectrt_engine_get_info(defectrt_engine *engine, defectrt_engin
         const Manifest &m = open->manifest();
         defectrt_engine_info out = read_output(info, "info");
         out.format_version = format_version;
-        out.window = static_cast<int32_t>(m.window());
+        out.window = static_cast<int32_t>(m.window(0, 0));
         out.latent_channels = static_cast<int32_t>(m.latent.channels);
         out.latent_height = static_cast<int32_t>(m.latent.height);
         out.latent_width = static_cast<int32_t>(m.latent.width);

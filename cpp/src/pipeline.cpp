@@ -111,12 +111,14 @@ public:
                      const float *attention) const {
         const Pixels result = as_shown(after), good = as_shown(origin);
         Candidate out;
-        out.change = difference(result, as_shown(settings_.decoded ? pixels.data() : before));
+        const Pixels known = as_shown(settings_.decoded ? pixels.data() : before);
+        out.change = difference(result, known);
         Pixels map(size_of(manifest_.attention.height), size_of(manifest_.attention.width));
         std::copy_n(attention, map.values.size(), map.values.begin());
         const Mask shown = appeared(tile.mask, good, result, settings_.refinement);
         out.label = refine(tile.mask, map, shown, settings_.refinement);
         measure(out, shown, largest(difference(result, good)));
+        if (manifest_.sees_whole() && out.reason.empty()) leave_out_lost(out, known);
         strengthen(out);
         return out;
     }
@@ -168,6 +170,22 @@ private:
         out.reason = fault(out);
     }
 
+    /// Leave out what of the image is not known to the model, where a defect is.
+    ///
+    /// It is too fine for the model's window. Were it left there, a part that is gone would leave
+    /// its edges behind.
+    void leave_out_lost(Candidate &out, const Pixels &known) const {
+        const std::size_t side = size_of(tile.window.side);
+        const Pixels sharp = from_model(to_model(image, side).data(), side, side, side);
+        const Pixels lost = difference(sharp, known);
+        const double px =
+            static_cast<double>(side) / static_cast<double>(manifest_.image.height);
+        const Pixels there = feather(out.label, px, px);
+        for (std::size_t i = 0; i < out.change.values.size(); ++i) {
+            out.change.values[i] -= lost.values[i] * there.values[i / 3];
+        }
+    }
+
     /// Give a defect the strength that is wanted; whether it is fit was told before.
     void strengthen(Candidate &out) const {
         Pixels moved(weight.height, weight.width);
@@ -201,7 +219,9 @@ private:
     std::string fault(const Candidate &c) const {
         const double shown = std::min(c.shown, c.coverage);
         if (shown == 0) return "no defect appeared";
-        if (shown < settings_.min_coverage) return "it covers too little of its mask";
+        if (!manifest_.sees_whole() && shown < settings_.min_coverage) {
+            return "it covers too little of its mask";
+        }
         if (c.seam > settings_.max_leak * c.visibility &&
             settings_.refinement.method != DEFECTRT_REFINE_NONE) {
             return "it leaks: its border changed more than itself";
@@ -518,13 +538,16 @@ std::size_t Work::tiles() const {
 Work Pipeline::plan(const defectrt_image &image, const std::vector<defectrt_mask> &masks,
                     bool split) const {
     const auto band = static_cast<std::int64_t>(std::ceil(settings_.grow + settings_.feather));
-    const std::int64_t window = manifest().window(), scale = manifest().magnify == 1 ? 2 : 1;
-    const std::int64_t context = std::max(settings_.context / manifest().magnify, band);
+    const bool whole = manifest().sees_whole();
+    const std::int64_t window = manifest().window(image.height, image.width);
+    const std::int64_t scale = manifest().magnify == 1 ? 2 : 1;
+    const std::int64_t context =
+        whole ? 0 : std::max(settings_.context / manifest().magnify, band);
     const std::int64_t gap = std::max(window / 4, 2 * band + 1);
     Work out;
     out.image = image;
     for (std::size_t i = 0; i < masks.size(); ++i) {
-        const auto instances = split ? pieces(image, masks[i], gap, max_instances)
+        const auto instances = split && !whole ? pieces(image, masks[i], gap, max_instances)
                                      : std::vector<Instance>{Instance(image, masks[i])};
         for (const Instance &instance : instances) {
             out.instances.push_back(cut(image, instance, window, context, scale));

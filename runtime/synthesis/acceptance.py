@@ -21,11 +21,15 @@ def score(*, visibility: float, coverage: float, seam: float, **_: float) -> flo
     return strong * covering * (1 - min(1.0, seam / visibility))
 
 
-def unseen(config: SynthesisConfig, shown: float) -> str | None:
-    """Why what `appeared` in a share ``shown`` of a mask is no defect, if so."""
+def unseen(config: SynthesisConfig, shown: float, *, fills: bool = True) -> str | None:
+    """Why what `appeared` in a share ``shown`` of a mask is no defect, if so.
+
+    A mask that says where a defect may be rather than what it ``fills`` is not held to
+    ``min_coverage``.
+    """
     if shown == 0:
         return "no defect appeared"
-    if shown < config.min_coverage:
+    if fills and shown < config.min_coverage:
         return f"it covers only {shown:.1%} of its mask"
     return None
 
@@ -37,13 +41,15 @@ def fault(
     visibility: float,
     coverage: float,
     seam: float,
+    fills: bool = True,
     **_: float,
 ) -> str | None:
     """Why a candidate is not fit, if so.
 
-    ``shown`` is the share of its mask in which it `appeared`, ``coverage`` that which is label.
+    ``fills`` as in `unseen`; ``shown`` is the share of its mask in which it `appeared`,
+    ``coverage`` that which is label.
     """
-    if reason := unseen(config, min(shown, coverage)):
+    if reason := unseen(config, min(shown, coverage), fills=fills):
         return reason
     if seam > config.max_leak * visibility and config.refine != "none":
         return f"it leaks: its border changed by {seam:.3f}, itself by {visibility:.3f}"

@@ -51,17 +51,19 @@ class View:
         side: int,
         latent: tuple[int, int],
         wanted: float | None = None,
+        whole: bool = False,
     ) -> None:
         """``side`` of the model's window in px, ``latent`` (h, w) of its latents.
 
-        ``wanted`` is the defect's strength; by default it is as strong as the model paints it.
+        ``wanted`` is the defect's strength; by default it is as strong as the model paints it. A
+        ``whole`` view is of an image fitted into the window.
         """
         window = tile.window
         self.tile, self.image = tile, window.crop(image).copy()
         self.pixels = to_model(self.image, side)
         self.latent_mask = latent_mask(tile.mask, *latent)[None]
         self.weight = feather(tile.mask, config.grow, config.feather)
-        self._config, self._wanted = config, wanted
+        self._config, self._wanted, self._whole = config, wanted, whole
         self._inside = np.zeros(tile.mask.shape, bool)
         height, width = image.shape[:2]
         self._inside[
@@ -86,7 +88,8 @@ class View:
         result, good = from_model(after, side), from_model(origin, side)
         amount = np.abs(result - good).max(axis=2)
         before = self.pixels if config.blend == "decoded" else before
-        change = result - from_model(before, side)
+        known = from_model(before, side)
+        change = result - known
         shown = appeared(self.tile.mask, good, result, config)
         label = refine(self.tile.mask, attention, shown, config) & self._inside
         asked = (self.tile.mask & self._inside).sum()
@@ -98,11 +101,24 @@ class View:
             "latent_outside_error": drift,
         }
         share = float((shown & self._inside).sum() / asked)
-        why, worth = fault(config, shown=share, **figures), score(**figures)
+        why, worth = fault(config, shown=share, fills=not self._whole, **figures), score(**figures)
+        if self._whole and not why:
+            change = change - self._lost(known, label)
         factor, figures["strength"] = self._strengthened(change, label)
         for name in ("visibility", "seam"):
             figures[name] *= factor
         return Candidate(number, np.float32(factor) * change, label, figures, worth, why)
+
+    def _lost(self, known: Pixels, label: Mask) -> Pixels:
+        """What of the image is not ``known`` to the model, where a defect is: [S,S,3].
+
+        It is too fine for the model's window. Were it left there, a part that is gone would leave
+        its edges behind.
+        """
+        side = self.tile.window.side
+        lost = from_model(to_model(self.image, side), side) - known
+        px = side / self.pixels.shape[-1]
+        return np.asarray(lost * feather(label, px, px)[..., None], np.float32)
 
     @cached_property
     def _levels(self) -> Pixels:

@@ -24,6 +24,15 @@ class EngineOptions(c.Structure):
     _fields_ = [("struct_size", c.c_size_t), ("threads", c.c_int32), ("trust", c.c_char_p)]
 
 
+class EngineInfo(c.Structure):
+    _fields_ = [
+        ("struct_size", c.c_size_t),
+        *[(name, c.c_int32) for name in ("format_version", "window")],
+        *[(f"latent_{name}", c.c_int32) for name in ("channels", "height", "width")],
+        *[(name, c.c_int32) for name in ("defect_types", "default_steps", "schedules")],
+    ]
+
+
 class Options(c.Structure):
     _fields_ = [
         ("struct_size", c.c_size_t),

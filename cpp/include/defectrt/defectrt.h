@@ -113,7 +113,8 @@ typedef struct defectrt_engine_options {
 typedef struct defectrt_engine_info {
     size_t struct_size;
     int32_t format_version;
-    int32_t window;           /* px of the image; the square that the model sees at once */
+    int32_t window;           /* px of the image; the square that the model sees at once; 0 where it
+                                 sees whole images, each mask of which is then one instance */
     int32_t latent_channels;
     int32_t latent_height;
     int32_t latent_width;
@@ -282,7 +283,8 @@ typedef struct defectrt_request {
     int32_t split;                  /* 1: pieces of a mask that lie far apart are a defect each, as
                                        in Python's folder of masks; 0: every mask is one defect. Far
                                        is more than a quarter of the engine's window, and than two
-                                       soft borders; at most 1000 pieces a mask */
+                                       soft borders; at most 1000 pieces a mask. Nothing where the
+                                       engine sees whole images */
     /* revision 3 */
     double strength; /* contrast of the defects to their surroundings: 0.5 half as bright, or half
                         as bright again, 1 black, or twice as bright; at most 10, and as nearly as

@@ -59,6 +59,35 @@ def test_an_engine_for_fine_defects_sees_less_of_the_image_enlarged():
     assert sample.image[mask].mean() < GREY - 20
 
 
+def striped(height, width):
+    """Stripes that are too fine for the model's window, which sees them grey."""
+    image = np.full((height, width, 3), GREY, np.uint8)
+    image[:, ::2] -= 40
+    image[:, 1::2] += 40
+    return image
+
+
+def test_an_engine_that_sees_images_whole_paints_at_their_own_resolution():
+    """What is too fine for it stays as it was, and goes where it painted."""
+    engine = FakeEngine()
+    engine.manifest = engine.manifest.model_copy(update={"magnify": "fit"})
+    image, mask = striped(96, 128), np.zeros((96, 128), bool)
+    mask[30:60, 40:90] = True
+    mask[80:90, 10:20] = True
+    pipeline = Pipeline(engine, SynthesisConfig(grow=1, feather=2))
+    good = SourceImage("part.png", image)
+    (task,) = Scheduler(engine).run([Task(pipeline.sample(good, 0, [mask], 0))])
+    sample = task.result()
+    (tile,) = sample.figures["tiles"]
+    assert tile["window"] == {"y": -16, "x": 0, "side": 128}
+    assert sample.fault is None
+    np.testing.assert_array_equal(sample.image[~sample.band], image[~sample.band])
+    assert (sample.label == mask).mean() > 0.99
+    middle = sample.image[36:54, 48:82].astype(int)
+    assert middle.mean() < GREY - 60
+    assert np.abs(middle[:, 1:] - middle[:, :-1]).max() <= 2
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_the_best_candidate_is_kept_and_the_unfit_are_counted(seed):
     sample = make(Fickle(), [instance(28, 28)], seed, candidates=5)
