@@ -36,7 +36,7 @@ from .instances import as_levels
 from .journal import JOURNAL, Journal, JournalEntry
 from .mark import Mark, marked
 from .records import JOB, MANIFEST
-from .refused import write_refused
+from .refused import set_apart, write_refused
 
 __all__ = ["DatasetWriter", "split_of_good"]
 
@@ -88,6 +88,8 @@ class DatasetWriter:
         self.journal = Journal(out / JOURNAL, job, wait=wait)
         self._written: dict[str, str] = {}
         self._remove_partial_files()
+        for entry in self.journal.entries("refused"):
+            set_apart(out, entry)
         self._forget_what_is_gone()
 
     def add_good(self, index: int, name: str, image: Bits) -> str:

@@ -247,4 +247,5 @@ def read_entries(path: Path) -> list[JournalEntry]:
 
 def _entry(row: Sequence[Any]) -> JournalEntry:
     *values, record, files = row
-    return JournalEntry(*values, dict(parse_json(record)), dict(parse_json(files)))
+    values += dict(parse_json(record)), dict(parse_json(files))
+    return JournalEntry(*values)

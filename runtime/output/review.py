@@ -10,21 +10,19 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..errors import InputError, OutputError, UsageError
+from ..errors import InputError, UsageError
 from ..files import parse_json, read_input
 from .dataset import DatasetWriter
 from .formats import finish, written_formats
 from .journal import ASKED, JOURNAL, JournalEntry
 from .records import read_finished
-from .refused import REFUSED, file_of
+from .refused import bring_back, set_apart
 
 __all__ = ["Decision", "Reviewed", "read_decisions", "review"]
 
 _MAX_BYTES = 64 << 20
 #: Of a name and of a reason, letters.
 _LONG = 200
-#: Files of a sample that move with it.
-_FILES = ("image", "label", "mask")
 
 
 class _Strict(BaseModel):
@@ -110,27 +108,14 @@ def review(
 def _carried_out(
     writer: DatasetWriter, entry: JournalEntry, decision: Decision, by: str
 ) -> str | None:
-    """Move a sample's files, then note it; a move that was made already is not made again."""
+    """Note a decision, then move the files; the next writer moves what a stop left where it was."""
     if decision.keep == (entry.state == "kept"):
         return None
     why = f"refused by {by}" + (f": {decision.reason}" if decision.reason else "")
-    now = (
-        replace(entry, state="kept", reason="")
-        if decision.keep
-        else replace(entry, state="refused", reason=why)
-    )
-    for key in _FILES:
-        if name := entry.record.get(key):
-            _move(writer.out / file_of(entry, name), writer.out / file_of(now, name))
-    writer.journal.settle(now)
-    return "restored" if decision.keep else "refused"
-
-
-def _move(source: Path, target: Path) -> None:
-    if not source.exists() and target.exists():
-        return
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        source.replace(target)
-    except OSError as error:
-        raise OutputError(f"{source}: cannot be moved to {REFUSED} ({error.strerror})") from error
+    if decision.keep:
+        writer.journal.settle(replace(entry, state="kept", reason=""))
+        bring_back(writer.out, entry)
+        return "restored"
+    writer.journal.settle(replace(entry, state="refused", reason=why))
+    set_apart(writer.out, entry)
+    return "refused"

@@ -62,7 +62,7 @@ def remake(
     _check_options(mark, options)
     source = folder if folder.is_file() else folder / mark.source
     _check(path, mark, source, Path(engine) if engine else BUNDLED_ENGINE)
-    config = SynthesizerConfig(**(mark.options | options), engine=engine)
+    config = SynthesizerConfig(**mark.options | options | {"engine": engine})
     defect = None if config.mixed else mark.defect
     with Synthesizer(config) as synthesizer:
         result = synthesizer(source, name=mark.source, number=mark.sample, defect=defect)

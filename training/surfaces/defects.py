@@ -105,7 +105,8 @@ def stain(surface: Surface, form: Field, light: Light, rng: Rng) -> Surface:
     edge = np.clip(form / rng.uniform(1.0, max(1.5, 0.6 * radius)), 0, 1)
     rim = edge * np.exp(-np.square(form / rng.uniform(1.5, 4.5)))
     relief = surface.height - blur(surface.height, 4)
-    patches = rng.uniform(0.05, 0.35) * noise(rng, size, *[rng.uniform(2, 0.8 * radius + 2)] * 2)
+    coarse = rng.uniform(2, 0.8 * radius + 2)
+    patches = rng.uniform(0.05, 0.35) * noise(rng, size, coarse, coarse)
     soaked = np.clip(rng.uniform(0.3, 0.8) - 0.25 * np.tanh(relief) + patches, 0.05, 0.9)
     amount = np.clip(edge * soaked + rng.uniform(0, 0.5) * rim, 0, 0.92)
     seen = [d for d in _DYES if abs(float(np.mean(d)) - _mean(surface)) > _DIFFERENT]

@@ -41,7 +41,8 @@ def test_what_is_refused_leaves_every_format(made):
     for split in ("train", "val"):
         coco = json.loads((out / "coco" / f"instances_{split}.json").read_text())
         assert image not in {entry["file_name"] for entry in coco["images"]}
-    assert not list((out / "yolo").rglob(f"*{name[:-4]}.txt"))
+    assert not list((out / "yolo").rglob(f"spot_{name[:-4]}.*"))
+    assert list((out / "yolo").rglob("spot_*.txt"))
     line = json.loads((out / "refused.jsonl").read_text())
     assert line["image"] == image
     assert line["reason"] == "refused by Ada: blurred"
@@ -81,14 +82,22 @@ def test_the_same_decision_twice_changes_nothing(made):
     assert contents(out) == before
 
 
-def test_stopped_between_a_move_and_its_note_it_goes_on(made):
+def test_stopped_after_the_note_the_next_command_moves_what_is_left(made, go, monkeypatch):
     out, _ = made
     decisions = refusing(out, 0)
-    (out / "refused" / decisions[0].image).parent.mkdir(parents=True)
-    (out / decisions[0].image).replace(out / "refused" / decisions[0].image)
-    # opening a journal forgets samples whose files are gone, so the move alone is undone first
-    with pytest.raises(InputError, match="not a sample of"):
+    monkeypatch.setattr("defectrt.output.review.set_apart", stopped)
+    with pytest.raises(KeyboardInterrupt):
         review(out, decisions, by="Ada")
+    assert (out / decisions[0].image).exists()
+    _, again = go(count=2, formats=("coco", "yolo"))
+    assert (again.made, again.refused) == (0, 1)
+    assert not (out / decisions[0].image).exists()
+    assert (out / "refused" / decisions[0].image).exists()
+    assert decisions[0].image not in {record["image"] for record in records(out)}
+
+
+def stopped(*_):
+    raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("by", ["", "  ", "a" * 201, "a\x1bb"])
