@@ -37,7 +37,7 @@ from ..images.folder import find_files, images_of, left_out_note
 from ..images.given import Picture, read_given
 from ..images.png import encode_png
 from ..images.reading import MAX_BYTES, image_size, read_image
-from ..images.types import Bits, Mask
+from ..images.types import DARK_BITS, Bits, Mask, unused_bits
 from ..masks.source import Placed, digest
 from ..output.dataset import DatasetWriter
 from ..output.formats import finish
@@ -208,6 +208,8 @@ def _synthesize(
                 for task in scheduler.run(run.tasks(), stop):
                     run.settle(task.result())
                     progress.update(run.done, kept=run.kept)
+                if note := _dark_note(run.dark):
+                    print(note, file=sys.stderr)
                 writer.finish()
                 if run.done < requested:
                     raise Cancelled(
@@ -290,6 +292,18 @@ def _said(asked: Sequence[dict[str, int]]) -> str:
     )
 
 
+def _dark_note(names: Sequence[str]) -> str | None:
+    """One line on images that hardly use their bits; None if there are none."""
+    if not names:
+        return None
+    shown = ", ".join(map(_readable, names[:3])) + (", …" if len(names) > 3 else "")
+    return (
+        f"note: {len(names)} images have 16 bits and use the lower {16 - DARK_BITS} of them at "
+        f"most, so they are black to the model: {shown}; scale them to the full range (12 bits: "
+        "times 16)"
+    )
+
+
 def _find_goods(config: JobConfig, files: Sequence[Path]) -> list[_Listed]:
     """The one image, or all among the folder's files but those of masks and results that lie below.
 
@@ -321,6 +335,7 @@ class _Run:
     requested   samples of each type that were asked for
     kept        samples in the dataset
     done        samples that are settled or could not be made
+    dark        images that were read and hardly use their bits
     """
 
     def __init__(
@@ -338,6 +353,7 @@ class _Run:
         self._count, self._makers = config.count, makers
         self._writer, self._goods, self._samples = writer, goods, samples
         self._record = {key: record[key] for key in _RECORDED}
+        self.dark = list[str]()
         self._mine = [listed for listed in goods if config.is_mine(listed.index)]
         self.requested = Counter(name for g in self._mine for _, name in samples(g.index))
         self._made = 0
@@ -445,6 +461,8 @@ class _Run:
                     f"{listed.path}: the name is not UTF-8; rename the file, or set PYTHONUTF8=1"
                 ) from error
             image = read_image(listed.path)
+            if unused_bits(image) >= DARK_BITS:
+                self.dark.append(listed.name)
             record = {"source": listed.name, "source_sha256": sha256_of(listed.path)}
             name = _number(listed.index, len(self._goods))
             record["good"] = self._writer.add_good(listed.index, name, image)

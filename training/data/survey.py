@@ -11,7 +11,7 @@ import numpy as np
 
 from defectrt.config.engine import Magnify
 from defectrt.images.contrast import grey, strength_in, surroundings
-from defectrt.images.types import Mask
+from defectrt.images.types import DARK_BITS, Mask, unused_bits
 from defectrt.masks.examples import Examples, runs_one_way
 from defectrt.masks.pieces import Piece, pieces
 from defectrt.masks.placement import paste
@@ -98,6 +98,12 @@ def survey(samples: Sequence[Sample], window: int, cell: int, *, logical: bool =
     if magnify != "fit":  # masks are regions there, all alike
         warnings += _alike(found)
     good = [s for s in samples if s.defect_type == GOOD]
+    looked_at = [s for own in by_name.values() for s in own] + good[:_LOOKED_AT]
+    if dark := [s.path.name for s in looked_at if unused_bits(s.image) >= DARK_BITS]:
+        warnings.append(
+            f"{len(dark)} images have 16 bits and hardly use them, so they are black to the model "
+            f"({', '.join(dark[:3])}{', …' if len(dark) > 3 else ''}); scale them to the full range"
+        )
     directed = is_directed(good or samples)
     return Survey(found, len(good), directed, magnify, why, seen, tuple(warnings))
 

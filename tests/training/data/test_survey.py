@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -27,6 +28,10 @@ def spot(name="pit", seed=0, height=8, width=8, dark=60):
     mask[40 : 40 + height, 30 : 30 + width] = True
     image[mask] = dark
     return Sample(Path(f"{seed}.png"), name, image, mask)
+
+
+def twelve_bits(sample):
+    return replace(sample, image=sample.image.astype(np.uint16) * 16)
 
 
 def good(image):
@@ -139,6 +144,7 @@ def test_the_examples_say_how_many_there_are_in_a_picture():
         ([spot(seed=i) for i in range(4)], "4 examples; 5 to 10"),
         ([spot(seed=0) for _ in range(5)], "the same picture"),
         ([spot(n, seed=i) for n in ("pit", "hole") for i in range(5)], "look the same"),
+        ([twelve_bits(spot(seed=i)) for i in range(5)], "5 images have 16 bits and hardly use"),
     ],
 )
 def test_what_will_not_work_is_said(samples, said):
