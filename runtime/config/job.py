@@ -28,8 +28,10 @@ Format: TypeAlias = Literal["mvtec", "coco", "yolo"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 
 
-def _part(value: str) -> str:
+def _part(value: str | None) -> str | None:
     """I/N, one of N equal parts."""
+    if value is None:
+        return None
     part, slash, of = value.partition("/")
     if (
         not (slash and part.isdecimal() and of.isdecimal())

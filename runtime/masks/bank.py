@@ -100,14 +100,20 @@ def _read(path: Path, folder: Path, gap: int | None) -> list[BankEntry]:
 
 
 def _resample(shape: Mask, angle: float, scale: float) -> Mask:
-    """Turned by 0 to 90 degrees, counter-clockwise, and scaled; not tight."""
+    """Turned by 0 to 90 degrees, counter-clockwise, and scaled; not tight.
+
+    A shape that is so much smaller that it comes apart whatever counts as covered loses its
+    smallest pieces.
+    """
     coverage = _coverage(shape, angle, scale)
     most = _count(shape)
     for level in _COVERAGE:
         turned = coverage >= level if level else coverage > 0
         if turned.any() and _count(turned) <= most:
-            break
-    return np.asarray(turned)
+            return np.asarray(turned)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(turned.astype(np.uint8), connectivity=8)
+    order = 1 + np.argsort(-stats[1:, cv2.CC_STAT_AREA], kind="stable")
+    return np.asarray(np.isin(labels, order[:most]))
 
 
 def _coverage(shape: Mask, angle: float, scale: float) -> NDArray[np.float32]:
