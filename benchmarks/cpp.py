@@ -47,7 +47,9 @@ class Python:
         from defectrt.synthesis.scheduler import Scheduler, Task
 
         self.engine = load_engine(engine, threads=1)
-        config = SynthesisConfig(defect=defect_type, steps=steps, min_coverage=0, max_leak=1e6)
+        config = SynthesisConfig(
+            defect=defect_type, steps=steps, min_grain=0, min_coverage=0, max_leak=1e6
+        )
         self.pipeline = Pipeline(self.engine, config)
         self.classes = SourceImage, Scheduler, Task
 
@@ -65,7 +67,12 @@ class Cpp:
         self.library = clibrary.Library(clibrary.build())
         handle = self.library.open(engine, threads=1)
         self.session = self.library.session(
-            handle, defect=defect_type.encode(), steps=steps, min_coverage=0.0, max_leak=1e6
+            handle,
+            defect=defect_type.encode(),
+            steps=steps,
+            min_grain=0.0,
+            min_coverage=0.0,
+            max_leak=1e6,
         )
 
     def __call__(self, image, mask, seed):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from defectrt.synthesis.workpiece import Workpiece
 from defectrt.training.bundled import open_base
 from defectrt.training.config import TrainConfig, load_config
 from defectrt.training.data.dataset import read_defects
+from defectrt.training.data.layouts import LOCO, LOCO_CLASSES
 from defectrt.training.data.proposals import propose, proposed_in
 from defectrt.training.data.samples import (
     GOOD,
@@ -48,6 +49,19 @@ _ENOUGH, _SHARE = 6, 4
 _SHOWN = 12
 PLAN, SHEET = "plan.json", "sheet.png"
 _ADVICE = "mend this and run the same command again"
+
+
+@dataclass(frozen=True)
+class _Given:
+    """What there is to learn from.
+
+    remarks   what must be known of each type's masks
+    logical   whether the layout is one of parts that are missing, or in the wrong place
+    """
+
+    samples: list[Sample]
+    remarks: Mapping[str, str] = field(default_factory=dict)
+    logical: bool = False
 
 
 @dataclass(frozen=True)
@@ -103,8 +117,8 @@ def learn(
     run = Path(run or out.with_name(f"{out.name}-run"))
     set_threads(threads)
     base = open_base(model)
-    samples, remarks = _read(defects, good, layout, quiet=quiet)
-    plan = _plan(samples, base, remarks, lora=model is not None, steps=steps, seed=seed)
+    given = _read(defects, good, layout, quiet=quiet)
+    plan = _plan(given, base, lora=model is not None, steps=steps, seed=seed)
     _tell(plan, quiet)
     write_whole(run / PLAN, _text(plan).encode(), advice=_ADVICE)
     if not (run / "model").is_dir():
@@ -123,9 +137,8 @@ def learn(
         )
     if plan.held_out and not quiet:
         print(_curve(run), file=sys.stderr)
-    window = (plan.training.window or base.window) // plan.training.magnify
     examples = {
-        name: examples_of([s for s in samples if s.defect_type == name], window, plan.survey)
+        name: examples_of([s for s in given.samples if s.defect_type == name], plan.survey)
         for name in plan.survey.defect_types
     }
     build(
@@ -137,7 +150,7 @@ def learn(
         overwrite=overwrite,
         quiet=quiet,
     )
-    write_whole(run / SHEET, sheet(_rows(samples, out, seed, remarks)), advice=_ADVICE)
+    write_whole(run / SHEET, sheet(_rows(given, out, seed)), advice=_ADVICE)
     if not quiet:
         print(f"real beside made defects: {run / SHEET}", file=sys.stderr)
     return out
@@ -149,8 +162,8 @@ def _read(
     layout: str | None,
     *,
     quiet: bool,
-) -> tuple[list[Sample], dict[str, str]]:
-    """All samples of what `learn` takes. Also what must be known of each type's masks."""
+) -> _Given:
+    """All samples of what `learn` takes."""
     if good is None:
         samples = []
     elif isinstance(good, str | PathLike):
@@ -161,12 +174,12 @@ def _read(
         return _read_folder(Path(defects), samples, layout, quiet=quiet)
     samples += given_defects(defects)
     _check(samples, "defects")
-    return samples, {}
+    return _Given(samples)
 
 
 def _read_folder(
     defects: Path, samples: list[Sample], layout: str | None, *, quiet: bool
-) -> tuple[list[Sample], dict[str, str]]:
+) -> _Given:
     """All samples of a dataset, or of one folder of images beside masks, and the good images.
 
     Masks are proposed for images that have none.
@@ -183,7 +196,8 @@ def _read_folder(
     found = read_defects(defects, layout)
     samples += found if isinstance(found, list) else found.samples()
     _check(samples, str(defects))
-    return samples, _remarks(samples, proposed_in(defects, layout))
+    logical = not isinstance(found, list) and found.layout in (LOCO, LOCO_CLASSES)
+    return _Given(samples, _remarks(samples, proposed_in(defects, layout)), logical)
 
 
 def _check(samples: Sequence[Sample], what: str) -> None:
@@ -203,17 +217,16 @@ def _remarks(samples: Sequence[Sample], proposed: Collection[Path]) -> dict[str,
 
 
 def _plan(
-    samples: Sequence[Sample],
+    given: _Given,
     base: StableDiffusion,
-    remarks: Mapping[str, str],
     *,
     lora: bool,
     steps: int | None,
     seed: int,
 ) -> Plan:
-    window = base.window
-    found = survey(samples, window, base.downscale)
-    warnings = [f"{name}{remark}; look at them" for name, remark in sorted(remarks.items())]
+    samples, window = given.samples, base.window
+    found = survey(samples, window, base.downscale, logical=given.logical)
+    warnings = [f"{name}{remark}; look at them" for name, remark in sorted(given.remarks.items())]
     found = replace(found, warnings=(*found.warnings, *warnings))
     learned, held_out, reasons = [], list[Sample](), list[str]()
     for name in (*found.defect_types, GOOD):
@@ -230,16 +243,19 @@ def _plan(
                 f"{name}: all {len(own)} are learned from; of {_ENOUGH} or more, "
                 f"one in {_SHARE} would be held back"
             )
-    reasons.append(
-        "crops are mirrored, not turned: the surface has a direction"
-        if found.directed
-        else "crops are mirrored and turned: the surface has no direction"
-    )
-    magnify = found.magnify
-    if magnify > 1:
-        reasons.append(f"images are enlarged {magnify} times: the defects are fine")
+    magnify, whole = found.magnify, found.magnify == "fit"
+    if whole:
+        reasons.append(f"images are seen whole: {found.why}")
+        reasons.append("images are neither mirrored nor turned: what lies where counts")
+    elif found.directed:
+        reasons.append("crops are mirrored, not turned: the surface has a direction")
+    else:
+        reasons.append("crops are mirrored and turned: the surface has no direction")
+    if magnify in (2, 4):
+        reasons.append(f"images are enlarged {magnify} times: {found.why}")
     chosen = {
-        "turn": not found.directed,
+        "flip": "none" if whole else "both",
+        "turn": not (found.directed or whole),
         "seed": seed,
         "window": window,
         "magnify": magnify,
@@ -251,9 +267,8 @@ def _plan(
     )
     if lora:
         training = training.model_copy(update={"prediction": None})
-    reasons.append(
-        f"{training.steps} steps of {training.batch_size} crops of {window // magnify} px"
-    )
+    shown = "whole images" if magnify == "fit" else f"crops of {window // magnify} px"
+    reasons.append(f"{training.steps} steps of {training.batch_size} {shown}")
     return Plan(found, training, tuple(learned), tuple(held_out), tuple(reasons))
 
 
@@ -298,10 +313,9 @@ def _curve(run: Path) -> str:
     return f"loss on what was held back, by step: {text}; the weights of step {best} are taken"
 
 
-def _rows(
-    samples: Sequence[Sample], engine: Path, seed: int, remarks: Mapping[str, str]
-) -> list[Row]:
+def _rows(given: _Given, engine: Path, seed: int) -> list[Row]:
     """Real and made defects of each type, on good images in turn."""
+    samples = given.samples
     good = [sample for sample in samples if sample.defect_type == GOOD][:_SHOWN]
     rows = []
     for name in sorted({sample.defect_type for sample in samples} - {GOOD}):
@@ -313,5 +327,5 @@ def _rows(
         with Synthesizer(config) as synthesizer:
             results = [r for r in synthesizer.run(pieces) if r.fault is None][:_SHOWN]
         made = [(r.image if r.image.ndim == 3 else r.image[..., None], r.label) for r in results]
-        rows.append(Row(name, real, made, remarks.get(name, "")))
+        rows.append(Row(name, real, made, given.remarks.get(name, "")))
     return rows

@@ -15,7 +15,7 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
-from support.built import built
+from support.built import built, built_from
 from support.fake_engine import FakeEngine
 from support.outputs import save
 
@@ -135,7 +135,8 @@ def engine(run, tmp_path_factory):
         with kept(folder / "graphs"):
             build(run, folder / "tiny", steps=(4, 2), quiet=True)
 
-    return built("engine", make, tmp_path_factory.mktemp("engine") / "of") / "tiny"
+    copy = tmp_path_factory.mktemp("engine") / "of"
+    return built("engine", make, copy, of=built_from(run)) / "tiny"
 
 
 @pytest.fixture
@@ -159,7 +160,8 @@ def float16_engine(run, tmp_path_factory):
         with kept(folder / "graphs"):
             build(run, folder / "narrow", Onnx("float16"), steps=(4, 2), quiet=True)
 
-    return built("float16", make, tmp_path_factory.mktemp("float16") / "of") / "narrow"
+    copy = tmp_path_factory.mktemp("float16") / "of"
+    return built("float16", make, copy, of=built_from(run)) / "narrow"
 
 
 @pytest.fixture(scope="session")
@@ -182,7 +184,7 @@ def rtx(run, engine, tmp_path_factory):
         with patch(PLANS, filled(engine.parent / "graphs", AUTOENCODER)):
             build(run, folder / "engine", backend, steps=(4, 2), quiet=True)
 
-    folder = built("rtx", make, tmp_path_factory.mktemp("rtx") / "of")
+    folder = built("rtx", make, tmp_path_factory.mktemp("rtx") / "of", of=built_from(run))
     return folder / "engine", folder / "graphs"
 
 
@@ -232,7 +234,8 @@ def aoti_engine(run, tmp_path_factory):
 
         build(run, folder / "compiled", Aoti(buckets=(2, 5)), steps=(4, 2), quiet=True)
 
-    return built("aoti", make, tmp_path_factory.mktemp("aoti") / "of") / "compiled"
+    copy = tmp_path_factory.mktemp("aoti") / "of"
+    return built("aoti", make, copy, of=built_from(run)) / "compiled"
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from defectrt.config.base import Config, faults, message
+from defectrt.config.engine import Magnify
 from defectrt.config.yaml import read_yaml, write_yaml
 from defectrt.errors import UsageError
 
@@ -127,10 +128,12 @@ class TrainConfig(Config):
         int | None, Field(ge=1, description="Side of the crops in px; by default the model's own.")
     ] = None
     magnify: Annotated[
-        Literal[1, 2, 4],
+        Magnify,
         Field(
             description="Enlarge crops so many times, for defects thinner than a cell of the "
-            "model's latents; the engine then paints at that scale."
+            "model's latents; fit: crops are whole images fitted into the window, for parts that "
+            "are missing, one too many or in the wrong place; take --flip none beside it. The "
+            "engine then paints at that scale."
         ),
     ] = 1
     flip: Annotated[
@@ -150,6 +153,15 @@ class TrainConfig(Config):
     brightness: Annotated[
         float, Field(ge=0, le=1, description="Largest change of a crop's brightness, of the range.")
     ] = 0.025
+    loose: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="Share of the defects whose mask is a box or a broad stroke around them, "
+            "so that such a mask gets a defect somewhere inside and is not filled.",
+        ),
+    ] = 0.0
     prediction: Annotated[
         Literal["epsilon", "v_prediction", "sample"] | None,
         Field(description="What the model must predict; refused if its scheduler says otherwise."),

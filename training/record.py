@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
+from defectrt.config.engine import Magnify
 from defectrt.engines.manifest import DatasetEntry, Prompt
 from defectrt.errors import InputError
 from defectrt.files import read_file
@@ -30,7 +31,7 @@ class RunRecord(BaseModel):
 
     base_sha256   of the part that is trained, before the first step
     image_size    side of the crops, px
-    magnify       px of a crop to one px of the image
+    magnify       px of a crop to one px of the image; fit: a crop is a whole image
     processes     that trained together
     masks_sha256  of the masks of all images in ``dataset``, in their order
     """
@@ -42,7 +43,7 @@ class RunRecord(BaseModel):
     base_model: str = ""
     base_sha256: str = ""
     image_size: Annotated[int, Field(ge=1, le=16384)]
-    magnify: Literal[1, 2, 4] = 1
+    magnify: Magnify = 1
     processes: int = 1
     config: dict[str, JsonValue] = {}
     prompts: list[Prompt]

@@ -39,7 +39,7 @@ _OF_JOBS = {"count"} | {
     key for key, field in keys(FormatConfig, FolderConfig) if not _names_a_path(field.annotation)
 }
 #: What a request may say beside these.
-_OWN = {"name", "number", "engine"}
+_OWN = {"name", "number", "engine", "mark"}
 _FILES = ("image", "mask")
 #: Greatest values of options whose work, or memory, grows with them.
 _MOST = {
@@ -61,6 +61,7 @@ class Asked:
     files    bytes of the image, and of a mask if there is one
     engine   the name of an engine; None for the service's own
     name     decides the noise, with the seed and the number
+    mark     whether the result says in its metadata how it was made
     options  of `SynthesizerConfig`
     """
 
@@ -68,6 +69,7 @@ class Asked:
     engine: str | None
     name: str
     number: int
+    mark: bool
     options: dict[str, Any]
 
 
@@ -112,6 +114,7 @@ def asked(values: Mapping[str, Any], files: Mapping[str, tuple[str, bytes]]) -> 
         None if engine is None else str(engine),
         name,
         _whole(own.get("number", 0)),
+        _truth(own.get("mark", True)),
         values,
     )
 
@@ -145,6 +148,13 @@ def _decoded(key: str, text: Any) -> bytes:
         return base64.b64decode(text, validate=True)
     except (TypeError, ValueError, binascii.Error):
         raise InputError(f"{key}: not base64") from None
+
+
+def _truth(value: Any) -> bool:
+    texts = {"true": True, "1": True, "false": False, "0": False}
+    if (known := texts.get(str(value).lower())) is None:
+        raise UsageError("mark: true or false")
+    return known
 
 
 def _whole(value: Any) -> int:

@@ -34,6 +34,7 @@ from defectrt.errors import (
 )
 from defectrt.images.png import encode_png
 from defectrt.output.instances import as_levels
+from defectrt.output.mark import Mark, marked
 from defectrt.synthesis.scheduler import Task
 from defectrt.synthesis.workpiece import Result
 
@@ -157,7 +158,8 @@ def _add_samples(app: FastAPI, config: ServeConfig, service: Service) -> None:
         metrics.samples.labels("without a defect" if result.fault else "made").inc()
         if result.fault:
             raise InputError(f"no sample: {result.fault}; try another number or seed")
-        return await run_in_threadpool(_answer, request.headers.get("accept", ""), result)
+        mark = line.mark(how, wanted.files, result) if wanted.mark else None
+        return await run_in_threadpool(_answer, request.headers.get("accept", ""), result, mark)
 
     @app.get("/v1/engines")
     async def engines() -> list[dict[str, Any]]:
@@ -305,9 +307,11 @@ async def _patiently(request: Request, ticket: asyncio.Future[Result], seconds: 
         ticket.cancel()
 
 
-def _answer(accept: str, result: Result) -> Response:
+def _answer(accept: str, result: Result, mark: Mark | None) -> Response:
     """A sample in the form that its client wants."""
     image, label = encode_png(result.image), encode_png(as_levels([result.label]))
+    if mark:
+        image = marked(image, mark)
     record = {
         "source": result.name,
         "sample": result.number,

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from functools import lru_cache, partial
 from time import monotonic
 from typing import TypeAlias
 
+from defectrt import __version__
 from defectrt.closing import Closing
 from defectrt.config.job import SynthesizerConfig
-from defectrt.engines.loading import batch_size_of, open_engine
+from defectrt.engines.loading import BUNDLED_ENGINE, batch_size_of, open_engine
+from defectrt.engines.manifest import MANIFEST
 from defectrt.errors import EngineError
+from defectrt.files import sha256_of
+from defectrt.output.mark import Mark
 from defectrt.synthesis.scheduler import Scheduler, Task
 from defectrt.synthesis.workpiece import Checked, Result
 from defectrt.synthesis.workshop import Workshop
@@ -69,6 +74,7 @@ class Line(Closing):
         self.config, self._room = config, room
         self._engine = open_engine(config, room)
         self.manifest, self.provider = self._engine.manifest, self._engine.provider
+        self._sha256 = sha256_of((config.engine or BUNDLED_ENGINE) / MANIFEST)
         self._set_up = lru_cache(maxsize=_SET_UP)(self._workshop)
         self._lock, self._closing, self._closed = threading.Lock(), False, False
         self._waiting = deque[tuple[Task[Result], Ticket]]()
@@ -106,6 +112,21 @@ class Line(Closing):
         """Raise `Busy` or `Stopping`, before anything of a request is read."""
         with self._lock:
             self._check_room()
+
+    def mark(self, config: SynthesizerConfig, files: Mapping[str, bytes], result: Result) -> Mark:
+        """What a result says of how it was made, as `defectrt synthesize` has it."""
+        options, needs = config.remade_by()
+        return Mark(
+            version=__version__,
+            engine=self._sha256,
+            provider=self.provider,
+            source=result.name,
+            source_sha256=hashlib.sha256(files["image"]).hexdigest(),
+            sample=result.number,
+            defect=result.defect,
+            options=options,
+            needs=sorted({*needs, *(["masks"] if "mask" in files else [])}),
+        )
 
     def check(self, config: SynthesizerConfig) -> None:
         """Raise `UsageError` for what the engine cannot do."""

@@ -2,8 +2,8 @@
 
     benchmarks/gpu.sh bundle
 
-The wheels are those of `LACKING` and our own; that nothing else is needed is checked against what
-the machine has (`stack.txt`).
+The wheels are those of `ALONE` and `WHOLE` and our own; that nothing else is needed is checked
+against what the machine has (`stack.txt`).
 """
 
 from __future__ import annotations
@@ -28,14 +28,9 @@ from .conditions import commit
 
 ROOT = Path(__file__).parents[2]
 STACK = Path(__file__).with_name("stack.txt")
-#: What the machine lacks, beside ourselves: name -> whether pip shall bring what it needs too.
-LACKING = {
-    "diffusers": False,
-    "filelock": False,
-    "importlib_metadata": True,
-    "platformdirs": False,
-    "pydantic": True,
-}
+#: What the machine lacks, beside ourselves: without what it needs in turn, and with it.
+ALONE = ("diffusers", "filelock", "platformdirs")
+WHOLE = ("importlib_metadata", "pydantic")
 #: Extras of ours that the stages use.
 EXTRAS = ("train", "export", "gpu")
 #: Folders and files that make our wheel.
@@ -78,10 +73,9 @@ def collect(wheels: Path, python: str) -> None:
     target = ["--only-binary=:all:", "--implementation=cp", f"--python-version={python}"]
     target += [f"--platform={name}" for name in _PLATFORMS]
     pinned = ["--constraint", str(ROOT / "constraints.txt")]
-    for name, whole in LACKING.items():
-        rest = [] if whole else ["--no-deps"]
-        command = [*pip, "download", "--quiet", *pinned, *target, *rest, "--dest", str(wheels)]
-        subprocess.run([*command, name], check=True)
+    command = [*pip, "download", "--quiet", *pinned, *target, "--dest", str(wheels)]
+    subprocess.run([*command, "--no-deps", *ALONE], check=True)
+    subprocess.run([*command, *WHOLE], check=True)
 
 
 def own(wheels: Path, pip: Sequence[str]) -> None:

@@ -111,7 +111,8 @@ class Tiny:
     def _made(self, directory: Path) -> list[Picture]:
         """A picture a workpiece, the model's own pixels under the mask, whatever they show."""
         trust = read_manifest(directory).fingerprint
-        options = {"blend": "decoded", "min_change": 0, "min_coverage": 0, "max_leak": 1e9}
+        options = {"blend": "decoded", "min_change": 0, "min_grain": 0}
+        options |= {"min_coverage": 0, "max_leak": 1e9}
         with Synthesizer(engine=directory, trust=trust, batch_size=8, **options) as synthesizer:
             results = list(synthesizer.run(self.workpieces))
         faults = [result.fault for result in results if result.fault]

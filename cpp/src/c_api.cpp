@@ -134,9 +134,10 @@ defectrt_session_options default_options() {
     out.struct_size = sizeof out;
     out.refine_threshold = 0.5;
     out.min_change = 0.03;
+    out.min_grain = 2;
     out.refine_smooth = 1;
     out.refine_min_area = 4;
-    out.min_coverage = 0.05;
+    out.min_coverage = 0.3;
     out.max_leak = 1;
     out.grow = 2;
     out.feather = 4;
@@ -160,6 +161,7 @@ void check_options(const defectrt_session_options &o) {
          "refine: change, attention, both or none"},
         {outside(o.refine_threshold, 0.0, 1.0), "refine_threshold: 0 to 1"},
         {outside(o.min_change, 0.0, 1.0), "min_change: 0 to 1"},
+        {outside(o.min_grain, 0.0, 1e9), "min_grain: 0 to 1e9"},
         {outside(o.refine_smooth, 0.0, 1000.0), "refine_smooth: 0 to 1000 px"},
         {outside(o.min_coverage, 0.0, 1.0), "min_coverage: 0 to 1"},
         {outside(o.max_leak, 0.0, 1e9), "max_leak: 0 to 1e9"},
@@ -185,7 +187,8 @@ Settings settings_of(const defectrt_session_options &o, const Manifest &manifest
     out.schedule = manifest.steps(o.steps);
     out.dual = o.background == DEFECTRT_DUAL;
     out.decoded = o.blend == DEFECTRT_DECODED;
-    out.refinement = {o.refine, o.refine_threshold, o.min_change, o.refine_smooth, o.refine_min_area};
+    out.refinement = {o.refine,    o.refine_threshold, o.min_change,
+                      o.min_grain, o.refine_smooth,    o.refine_min_area};
     out.min_coverage = o.min_coverage;
     out.max_leak = o.max_leak;
     out.grow = o.grow;
@@ -497,7 +500,7 @@ defectrt_status defectrt_engine_get_info(defectrt_engine *engine, defectrt_engin
         const Manifest &m = open->manifest();
         defectrt_engine_info out = read_output(info, "info");
         out.format_version = format_version;
-        out.window = static_cast<int32_t>(m.window());
+        out.window = static_cast<int32_t>(m.window(0, 0));
         out.latent_channels = static_cast<int32_t>(m.latent.channels);
         out.latent_height = static_cast<int32_t>(m.latent.height);
         out.latent_width = static_cast<int32_t>(m.latent.width);

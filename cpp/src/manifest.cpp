@@ -407,11 +407,16 @@ private:
     void magnify(const Members &top, Manifest &out) {
         const Value *value = find(top, "magnify");
         if (value == nullptr) return;
+        const std::string *word = value->text();
+        if (word != nullptr && *word == "fit") {
+            out.magnify = 0;
+            return;
+        }
         const std::size_t before = faults.size();
         const auto times = integer(*value, "magnify", 1, 4).value_or(1);
         if (faults.size() != before) return;
         if (times == 3) {
-            fault("magnify", "should be 1, 2 or 4");
+            fault("magnify", "should be 1, 2, 4 or fit");
         } else if (out.image.height % times != 0 || out.image.height / times < out.latent.height) {
             fault("magnify", std::to_string(times) + " px are more than a cell of the latents");
         } else {

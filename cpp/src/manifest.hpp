@@ -1,6 +1,7 @@
 // The manifest of an engine directory: guilty until proven innocent (runtime/engines/manifest.py).
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <filesystem>
@@ -61,10 +62,14 @@ struct Manifest {
     std::map<std::int64_t, Schedule> tables;
     std::map<std::string, FileEntry> files;
     std::optional<Target> target;
-    std::int64_t magnify = 1;  ///< px of the model's window to one px of the image
+    /// Px of the model's window to one px of the image; 0: its window shows the whole image.
+    std::int64_t magnify = 1;
 
-    /// Side of the square of an image that the model sees at once, in px of the image.
-    std::int64_t window() const { return image.height / magnify; }
+    bool sees_whole() const { return magnify == 0; }
+    /// Side of the square that the model sees at once of an image, px of the image.
+    std::int64_t window(std::int64_t height, std::int64_t width) const {
+        return sees_whole() ? std::max(height, width) : image.height / magnify;
+    }
     /// Names of the types of defect the engine can make.
     std::vector<std::string> defect_types() const;
     /// Prompts for one type of defect; it may be left out if there is only one. Throws a usage

@@ -83,6 +83,7 @@ struct Candidate {
     Pixels change;
     Mask label;
     double visibility = 0, strength = 0, coverage = 0, seam = 0, drift = 0, score = 0;
+    double shown = 0;
     std::int64_t area = 0;
     std::string reason;
     Floats latent;
@@ -108,13 +109,16 @@ public:
     /// origin, before and after [3,h,w] are decoded, attention is [r,r].
     Candidate assess(const float *origin, const float *before, const float *after,
                      const float *attention) const {
-        const Pixels result = shown(after), amount = largest(difference(result, shown(origin)));
+        const Pixels result = as_shown(after), good = as_shown(origin);
         Candidate out;
-        out.change = difference(result, shown(settings_.decoded ? pixels.data() : before));
+        const Pixels known = as_shown(settings_.decoded ? pixels.data() : before);
+        out.change = difference(result, known);
         Pixels map(size_of(manifest_.attention.height), size_of(manifest_.attention.width));
         std::copy_n(attention, map.values.size(), map.values.begin());
-        out.label = refine(tile.mask, map, amount, settings_.refinement);
-        measure(out, amount);
+        const Mask shown = appeared(tile.mask, good, result, settings_.refinement);
+        out.label = refine(tile.mask, map, shown, settings_.refinement);
+        measure(out, shown, largest(difference(result, good)));
+        if (manifest_.sees_whole() && out.reason.empty()) leave_out_lost(out, known);
         strengthen(out);
         return out;
     }
@@ -134,16 +138,16 @@ public:
     const Pixels weight;
 
 private:
-    Pixels shown(const float *planes) const {
+    Pixels as_shown(const float *planes) const {
         return from_model(planes, size_of(manifest_.image.height), size_of(manifest_.image.width),
                           size_of(tile.window.side));
     }
 
     /// What is mirrored beyond the image counts nowhere.
-    void measure(Candidate &out, const Pixels &amount) const {
+    void measure(Candidate &out, const Mask &shown, const Pixels &amount) const {
         const Pixels changed = largest(out.change);
         Mean visible, fading;
-        std::int64_t asked = 0;
+        std::int64_t asked = 0, seen = 0;
         for (std::size_t y = 0; y < weight.height; ++y) {
             for (std::size_t x = 0; x < weight.width; ++x) {
                 if (!inside_.holds(y, x)) {
@@ -151,6 +155,7 @@ private:
                     continue;
                 }
                 asked += tile.mask.at(y, x);
+                seen += shown.at(y, x);
                 if (out.label.at(y, x) != 0) visible.add(amount.at(y, x));
                 const float w = weight.at(y, x);
                 if (w > 0 && w < 1) fading.add(changed.at(y, x));
@@ -160,8 +165,25 @@ private:
         out.visibility = visible.value();
         out.seam = fading.value();
         out.coverage = static_cast<double>(out.area) / static_cast<double>(asked);
+        out.shown = static_cast<double>(seen) / static_cast<double>(asked);
         out.score = score(out);
         out.reason = fault(out);
+    }
+
+    /// Leave out what of the image is not known to the model, where a defect is.
+    ///
+    /// It is too fine for the model's window. Were it left there, a part that is gone would leave
+    /// its edges behind.
+    void leave_out_lost(Candidate &out, const Pixels &known) const {
+        const std::size_t side = size_of(tile.window.side);
+        const Pixels sharp = from_model(to_model(image, side).data(), side, side, side);
+        const Pixels lost = difference(sharp, known);
+        const double px =
+            static_cast<double>(side) / static_cast<double>(manifest_.image.height);
+        const Pixels there = feather(out.label, px, px);
+        for (std::size_t i = 0; i < out.change.values.size(); ++i) {
+            out.change.values[i] -= lost.values[i] * there.values[i / 3];
+        }
     }
 
     /// Give a defect the strength that is wanted; whether it is fit was told before.
@@ -195,8 +217,11 @@ private:
     }
 
     std::string fault(const Candidate &c) const {
-        if (c.area == 0) return "no defect appeared";
-        if (c.coverage < settings_.min_coverage) return "it covers too little of its mask";
+        const double shown = std::min(c.shown, c.coverage);
+        if (shown == 0) return "no defect appeared";
+        if (!manifest_.sees_whole() && shown < settings_.min_coverage) {
+            return "it covers too little of its mask";
+        }
         if (c.seam > settings_.max_leak * c.visibility &&
             settings_.refinement.method != DEFECTRT_REFINE_NONE) {
             return "it leaks: its border changed more than itself";
@@ -513,13 +538,16 @@ std::size_t Work::tiles() const {
 Work Pipeline::plan(const defectrt_image &image, const std::vector<defectrt_mask> &masks,
                     bool split) const {
     const auto band = static_cast<std::int64_t>(std::ceil(settings_.grow + settings_.feather));
-    const std::int64_t window = manifest().window(), scale = manifest().magnify == 1 ? 2 : 1;
-    const std::int64_t context = std::max(settings_.context / manifest().magnify, band);
+    const bool whole = manifest().sees_whole();
+    const std::int64_t window = manifest().window(image.height, image.width);
+    const std::int64_t scale = manifest().magnify == 1 ? 2 : 1;
+    const std::int64_t context =
+        whole ? 0 : std::max(settings_.context / manifest().magnify, band);
     const std::int64_t gap = std::max(window / 4, 2 * band + 1);
     Work out;
     out.image = image;
     for (std::size_t i = 0; i < masks.size(); ++i) {
-        const auto instances = split ? pieces(image, masks[i], gap, max_instances)
+        const auto instances = split && !whole ? pieces(image, masks[i], gap, max_instances)
                                      : std::vector<Instance>{Instance(image, masks[i])};
         for (const Instance &instance : instances) {
             out.instances.push_back(cut(image, instance, window, context, scale));

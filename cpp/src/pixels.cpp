@@ -113,10 +113,14 @@ Pixels from_model(const float *pixels, std::size_t height, std::size_t width, st
 
 std::vector<float> reduce_mask(const Mask &mask, std::size_t height, std::size_t width) {
     std::vector<float> out(height * width);
-    for (std::size_t y = 0; y < mask.height; ++y) {
-        for (std::size_t x = 0; x < mask.width; ++x) {
-            if (mask.at(y, x) == 0) continue;
-            out[y * height / mask.height * width + x * width / mask.width] = 1;
+    // where cells are smaller than px, each px is so many
+    const std::size_t down = (height + mask.height - 1) / mask.height;
+    const std::size_t right = (width + mask.width - 1) / mask.width;
+    const std::size_t rows = mask.height * down, columns = mask.width * right;
+    for (std::size_t y = 0; y < rows; ++y) {
+        for (std::size_t x = 0; x < columns; ++x) {
+            if (mask.at(y / down, x / right) == 0) continue;
+            out[y * height / rows * width + x * width / columns] = 1;
         }
     }
     return out;

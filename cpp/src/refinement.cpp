@@ -1,12 +1,16 @@
 #include "refinement.hpp"
 
 #include <algorithm>
+#include <cmath>
 
 #include "defectrt/defectrt.h"
 #include "filters.hpp"
 
 namespace defectrt::internal {
 namespace {
+
+// Standard deviation in px of the blur that leaves a surface's light and tone, without its grain.
+constexpr double even = 8.0;
 
 /// The attention map, resized, at least `threshold` of its maximum in the mask.
 void keep_attended(Mask &refined, const Mask &mask, const Pixels &attention, double threshold) {
@@ -21,26 +25,64 @@ void keep_attended(Mask &refined, const Mask &mask, const Pixels &attention, dou
     }
 }
 
-/// Where the difference, a little smoothed against grain, is at least `min_change`.
-void keep_changed(Mask &refined, const Pixels &change, double min_change, double smooth) {
-    const Pixels smoothed = smooth > 0 ? blur(change, smooth) : change;
-    const auto least = static_cast<float>(min_change);
-    for (std::size_t i = 0; i < refined.values.size(); ++i) {
-        if (!(smoothed.values[i] >= least)) refined.values[i] = 0;
+Pixels smoothed(const Pixels &in, double sigma) { return sigma > 0 ? blur(in, sigma) : in; }
+
+/// The standard deviation of the channel with the largest, without what varies slowly.
+double grain(const Pixels &image, double smooth) {
+    const Pixels fine = smoothed(image, smooth), slow = blur(image, even);
+    const std::size_t count = image.height * image.width;
+    double most = 0;
+    for (std::size_t c = 0; c < image.channels; ++c) {
+        double sum = 0, squares = 0;
+        for (std::size_t i = c; i < fine.values.size(); i += image.channels) {
+            const auto value = static_cast<double>(fine.values[i] - slow.values[i]);
+            sum += value, squares += value * value;
+        }
+        const double mean = sum / static_cast<double>(count);
+        most = std::max(most, squares / static_cast<double>(count) - mean * mean);
     }
+    return std::sqrt(most);
+}
+
+/// What changed, where the mask is.
+Pixels change_in(const Mask &mask, const Pixels &before, const Pixels &after) {
+    Pixels out(after.height, after.width, after.channels);
+    for (std::size_t i = 0; i < out.values.size(); ++i) {
+        if (mask.values[i / out.channels] != 0) out.values[i] = after.values[i] - before.values[i];
+    }
+    return out;
+}
+
+Pixels as_pixels(const Mask &mask) {
+    Pixels out(mask.height, mask.width);
+    std::transform(mask.values.begin(), mask.values.end(), out.values.begin(),
+                   [](std::uint8_t m) { return m != 0 ? 1.0F : 0.0F; });
+    return out;
 }
 
 }  // namespace
 
-Mask refine(const Mask &mask, const Pixels &attention, const Pixels &change,
-            const Refinement &how) {
-    if (how.method == DEFECTRT_REFINE_NONE) return mask;
-    Mask refined = mask;
-    if (how.method != DEFECTRT_REFINE_CHANGE) {
-        keep_attended(refined, mask, attention, how.threshold);
+Mask appeared(const Mask &mask, const Pixels &before, const Pixels &after, const Refinement &how) {
+    const auto least =
+        static_cast<float>(how.min_change + how.min_grain * grain(before, how.smooth));
+    const Pixels share = smoothed(as_pixels(mask), how.smooth);
+    const Pixels change = smoothed(change_in(mask, before, after), how.smooth);
+    Mask out = mask;
+    for (std::size_t i = 0; i < out.values.size(); ++i) {
+        const float *c = change.values.data() + i * change.channels;
+        const float most = std::max({std::abs(c[0]), std::abs(c[1]), std::abs(c[2])});
+        if (!(most >= least * std::max(share.values[i], 1e-6F))) out.values[i] = 0;
     }
-    if (how.method != DEFECTRT_REFINE_ATTENTION) {
-        keep_changed(refined, change, how.min_change, how.smooth);
+    return without_specks(out, how.min_area);
+}
+
+Mask refine(const Mask &mask, const Pixels &attention, const Mask &shown, const Refinement &how) {
+    if (how.method == DEFECTRT_REFINE_NONE) return mask;
+    if (how.method == DEFECTRT_REFINE_CHANGE) return shown;
+    Mask refined = mask;
+    keep_attended(refined, mask, attention, how.threshold);
+    if (how.method == DEFECTRT_REFINE_BOTH) {
+        for (std::size_t i = 0; i < refined.values.size(); ++i) refined.values[i] &= shown.values[i];
     }
     return without_specks(refined, how.min_area);
 }

@@ -23,7 +23,16 @@ LAYERS = {
 ORDER = {
     "apps": ("cli", "service"),
     "export": ("cli", "tensorrt"),
-    "training": ("cli", "loop", "evaluation", "models", "data", "surfaces"),
+    "training": (
+        "cli",
+        "loop",
+        "evaluation",
+        "thresholds",
+        "proving",
+        "models",
+        "data",
+        "surfaces",
+    ),
     "runtime": (
         "cli",
         "synthesis",

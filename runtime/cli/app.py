@@ -17,7 +17,10 @@ from ..errors import Cancelled, DefectRTError, InputError, NoMemoryError, UsageE
 from ..files import ADVICE
 from .doctor import doctor
 from .info import info
+from .inspect import inspect
 from .merge import merge
+from .remake import remake
+from .review import review
 from .series import series
 from .streams import open_streams, written_output
 from .synthesize import synthesize
@@ -60,7 +63,7 @@ def command_line() -> Any:
         pretty_exceptions_enable=False,
         help="Realistic, labelled defects in photographs of good workpieces, on your own machines.",
     )
-    for command in (synthesize, series, merge, doctor, info, verify):
+    for command in (synthesize, series, merge, review, inspect, remake, doctor, info, verify):
         app.command()(command)
     for entry in sorted(entry_points(group="defectrt.commands"), key=lambda e: e.name):
         command = entry.load()

@@ -60,7 +60,7 @@ def _rows(directory: Path, manifest: Manifest) -> list[tuple[str, str]]:
         ("fingerprint", manifest.fingerprint),
         *_target(manifest),
         ("window", f"{image.width}x{image.height} px"),
-        *([("magnify", f"{manifest.magnify} times")] if manifest.magnify > 1 else []),
+        *_magnify(manifest),
         ("latents", f"{latent.channels} x {latent.height} x {latent.width}"),
         ("attention", f"{manifest.attention.height} x {manifest.attention.width}"),
     ]
@@ -80,6 +80,13 @@ def _rows(directory: Path, manifest: Manifest) -> list[tuple[str, str]]:
         for i, (name, entry) in enumerate(sorted(manifest.files.items()))
     ]
     return rows
+
+
+def _magnify(manifest: Manifest) -> list[tuple[str, str]]:
+    """What the window shows of an image, unless that is as much as it is large."""
+    if manifest.magnify == "fit":
+        return [("magnify", "fit: the window shows the whole image")]
+    return [("magnify", f"{manifest.magnify} times")] if manifest.magnify > 1 else []
 
 
 def _target(manifest: Manifest) -> list[tuple[str, str]]:

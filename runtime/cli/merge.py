@@ -25,7 +25,8 @@ def merge(
     """Join finished datasets to a new one.
 
     Samples and good images are numbered anew, what is there twice is taken once, and COCO and YOLO
-    are written again; the folders themselves stay as they are. To add a type of defect to a
+    are written again; the folders themselves stay as they are. All shards of one job become what it
+    would have made in one run, byte for byte. To add a type of defect to a
     dataset, run `defectrt synthesize` on it with that type instead.
 
     Examples:
@@ -33,6 +34,8 @@ def merge(
       defectrt merge data/line1 data/line2 --out data/both
 
       defectrt merge cracks holes --out both --format coco,yolo
+
+      defectrt merge data-1 data-2 data-3 --out data
     """
     config = FormatConfig(**given(options, FormatConfig))
 

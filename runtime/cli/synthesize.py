@@ -56,6 +56,8 @@ def synthesize(
       defectrt synthesize --images good --golden one.png --legal region.png --out data
 
       defectrt synthesize --images good --defect crack --out data --format coco,yolo
+
+      defectrt synthesize --images good --shard 2/8 --out data-2
     """
     job = JobConfig(**with_file(config, given(options, *AREAS)))
 

@@ -9,12 +9,16 @@ from pydantic import Field
 
 from .base import Config
 
-__all__ = ["BATCH_SIZE", "CARD_BATCH_SIZE", "EngineConfig", "ProviderName"]
+__all__ = ["BATCH_SIZE", "CARD_BATCH_SIZE", "EngineConfig", "Magnify", "ProviderName"]
 
 #: Rows in the engine at once, unless said otherwise: on a CPU, and what keeps a card busy.
 BATCH_SIZE, CARD_BATCH_SIZE = 4, 16
 #: What an ONNX engine may run on; written out, so that a help text needs no ONNX Runtime.
 ProviderName: TypeAlias = Literal["cpu", "cuda", "tensorrt", "tensorrt-rtx", "openvino", "auto"]
+
+
+#: How many times larger than it is the model sees an image; fit: whole, as it fits its window.
+Magnify: TypeAlias = Literal[1, 2, 4, "fit"]
 
 
 class EngineConfig(Config):

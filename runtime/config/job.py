@@ -28,6 +28,19 @@ Format: TypeAlias = Literal["mvtec", "coco", "yolo"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 
 
+def _part(value: str | None) -> str | None:
+    """I/N, one of N equal parts."""
+    if value is None:
+        return None
+    part, slash, of = value.partition("/")
+    if (
+        not (slash and part.isdecimal() and of.isdecimal())
+        or not 1 <= int(part) <= int(of) <= 10**6
+    ):
+        raise ValueError(f"write I/N, as in 1/4 up to 4/4, not {value!r}")
+    return f"{int(part)}/{int(of)}"
+
+
 def _named(value: Any) -> Any:
     """Formats as names in their own order, also from texts with commas."""
     given = (value,) if isinstance(value, str) else value
@@ -56,6 +69,28 @@ class FolderConfig(Config):
         Field(description="Name of the workpiece, a folder in OUT."),
     ] = "parts"
 
+    mark: Annotated[
+        bool,
+        Field(
+            description="Say in each made picture's metadata that it is made, and of what, for "
+            "`defectrt inspect` and `remake`; its pixels are the same either way."
+        ),
+    ] = True
+    shard: Annotated[
+        str | None,
+        AfterValidator(_part),
+        Field(
+            description="Only every N-th image, beginning with the I-th, as in 2/8: for as many "
+            "processes or machines, each with an OUT of its own; `defectrt merge` joins them.",
+            json_schema_extra={"metavar": "<i/n>"},
+        ),
+    ] = None
+
+    def is_mine(self, index: int) -> bool:
+        """Whether this job is to make the samples of an image, by its place in the folder."""
+        part, of = map(int, (self.shard or "1/1").split("/"))
+        return index % of == part - 1
+
     @property
     def dataset(self) -> Path:
         """Where the dataset goes: ``out``, or beside the images."""
@@ -65,7 +100,8 @@ class FolderConfig(Config):
         name = images.stem if images.is_file() else images.name
         if not name:
             raise UsageError(f"{images}: nothing lies beside it; give --out")
-        return images.with_name(f"{name}-defects")
+        part = f"-{self.shard.replace('/', 'of')}" if self.shard else ""
+        return images.with_name(f"{name}-defects{part}")
 
 
 class FormatConfig(Config):
@@ -83,6 +119,18 @@ class FormatConfig(Config):
 
 class SynthesizerConfig(SynthesisConfig, MaskConfig, EngineConfig):
     """What to make, where, and on what: all that a `defectrt.Synthesizer` needs."""
+
+    def remade_by(self) -> tuple[dict[str, Any], list[str]]:
+        """What makes a sample again, beside its image, number, type and engine.
+
+        The options that were given, as a file has them, without those that name files; and the
+        keys of these.
+        """
+        areas = SynthesisConfig.model_fields | MaskConfig.model_fields
+        own = {*areas} - {"count"} - ({"defect"} if not self.mixed else set())
+        given = self.model_dump(mode="json", include=own & self.model_fields_set, by_alias=True)
+        paths = [key for key in given if isinstance(getattr(self, key, None), Path)]
+        return {key: value for key, value in given.items() if key not in paths}, sorted(paths)
 
 
 class JobConfig(SynthesizerConfig, FormatConfig, FolderConfig):

@@ -29,6 +29,8 @@ _OWN = frozenset(
         "job.sqlite-wal",
         "manifest.jsonl",
         "masks",
+        "refused",
+        "refused.jsonl",
         "report.html",
         "yolo",
     }

@@ -146,10 +146,18 @@ class SynthesisConfig(Config):
         float,
         Field(ge=0, le=1, description="Smallest change that counts as defect, share of the range."),
     ] = 0.03
+    min_grain: Annotated[
+        float,
+        Field(
+            ge=0,
+            description="What it has to exceed that by, in units of the surface's own variation: "
+            "a good surface that is painted anew changes too.",
+        ),
+    ] = 2.0
     min_coverage: Annotated[
         float,
         Field(ge=0, le=1, description="Share of the mask that must change; less is no defect."),
-    ] = 0.05
+    ] = 0.3
     max_leak: Annotated[
         float,
         Field(

@@ -18,7 +18,7 @@ from ..errors import InputError
 from .rows import Floats, Ints, Prompts, Rows, Step
 from .schedule import Schedule, StepRow
 
-__all__ = ["Generated", "Steps", "generate", "invert", "repeat", "run"]
+__all__ = ["Generated", "Steps", "denoise", "generate", "invert", "repeat", "run"]
 
 T = TypeVar("T")
 #: Yields rows, is sent (z' [B,C,h,w], attention [B,1,r,r]) for each, returns a T.
@@ -44,12 +44,10 @@ def invert(z0: Floats, mask: Floats, prompts: Prompts, schedule: Schedule) -> St
 
     z0 [B,C,h,w] float32; mask [B,1,h,w] in {0,1}. Returns z̃^m_0 … z̃^m_T, each [B,C,h,w].
     """
-    outside = 1 - mask
-    z = outside * z0
-    nothing = np.zeros_like(z)
+    z = (1 - mask) * z0
     path = [z]
     for row in schedule.inversion:
-        z, _ = yield _rows(z, row, mask, prompts.masked, prompts.background, outside, nothing)
+        z = yield from _background(z, row, mask, prompts)
         path.append(z)
     return path
 
@@ -74,18 +72,35 @@ def generate(
         raise InputError(f"{len(path)} latents do not fit a schedule of {len(schedule)} steps")
     z_m = path[-1]
     z = z_m + mask * noise
-    outside, nothing = 1 - mask, np.zeros_like(z)
     attention: Floats | float = 0.0
     for row, stored in zip(schedule.generation, path[-2::-1], strict=True):
-        if background == "replay":
-            z_m = stored
-        else:
-            z_m, _ = yield _rows(
-                z_m, row, mask, prompts.masked, prompts.background, outside, nothing
-            )
+        z_m = (
+            stored if background == "replay" else (yield from _background(z_m, row, mask, prompts))
+        )
         z, seen = yield _rows(z, row, mask, prompts.defect, prompts.background, mask, z_m)
         attention = attention + seen
     return Generated(z, z_m, np.asarray(attention / np.float32(len(schedule)), np.float32))
+
+
+def denoise(
+    path: list[Floats], mask: Floats, prompts: Prompts, schedule: Schedule
+) -> Steps[Floats]:
+    """Denoise an inverted background again, the background branch of Eq. 9 alone: z^m_0 [B,C,h,w].
+
+    path as `invert` returns it. How far the result is from ``path[0]`` is the drift of ``dual``.
+    """
+    z_m = path[-1]
+    for row in schedule.generation:
+        z_m = yield from _background(z_m, row, mask, prompts)
+    return z_m
+
+
+def _background(z_m: Floats, row: StepRow, mask: Floats, prompts: Prompts) -> Steps[Floats]:
+    """One step of z^m, which is 0 under the mask."""
+    z, _ = yield _rows(
+        z_m, row, mask, prompts.masked, prompts.background, 1 - mask, np.zeros_like(z_m)
+    )
+    return z
 
 
 def run(step: Step, steps: Steps[T]) -> T:

@@ -27,6 +27,7 @@ from pydantic import (
     model_validator,
 )
 
+from ..config.engine import Magnify
 from ..config.names import checked_name
 from ..diffusion.schedule import Schedule, StepRow
 from ..errors import EngineError, UsageError
@@ -215,8 +216,9 @@ class Manifest(_Strict):
     provenance: Provenance
     files: Annotated[dict[str, FileEntry], Field(min_length=1)]
     target: Target | None = None
-    #: Px of the model's window to one px of the image: fine defects are painted enlarged.
-    magnify: Literal[1, 2, 4] = 1
+    #: Px of the model's window to one px of the image: fine defects are painted enlarged. fit: the
+    #: model sees the whole image, fitted into its window.
+    magnify: Magnify = 1
     _fingerprint: str = PrivateAttr("")
 
     @field_validator("format_version")
@@ -228,7 +230,12 @@ class Manifest(_Strict):
 
     @model_validator(mode="after")
     def _enlarges_to_a_cell_at_most(self) -> Manifest:
-        if self.image.height % self.magnify or self.window < self.latent.height:
+        if self.magnify == "fit":
+            return self
+        if (
+            self.image.height % self.magnify
+            or self.image.height // self.magnify < self.latent.height
+        ):
             raise ValueError(f"magnify: {self.magnify} px are more than a cell of the latents")
         return self
 
@@ -248,9 +255,9 @@ class Manifest(_Strict):
         return self._fingerprint
 
     @property
-    def window(self) -> int:
-        """Side of the square of an image that the model sees at once, in px of the image."""
-        return self.image.height // self.magnify
+    def window(self) -> int | None:
+        """Side of the square of an image that the model sees at once, in px; None: of all of it."""
+        return None if self.magnify == "fit" else self.image.height // self.magnify
 
     @property
     def defect_types(self) -> list[str]:

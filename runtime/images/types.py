@@ -5,7 +5,17 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MAX_PIXELS", "Bits", "Mask", "Pixels", "brightness", "has_alpha", "without_alpha"]
+__all__ = [
+    "DARK_BITS",
+    "MAX_PIXELS",
+    "Bits",
+    "Mask",
+    "Pixels",
+    "brightness",
+    "has_alpha",
+    "unused_bits",
+    "without_alpha",
+]
 
 #: [H,W], True is defect.
 Mask = NDArray[np.bool_]
@@ -16,6 +26,10 @@ Pixels = NDArray[np.float32]
 
 #: Larger images are refused before they are decoded.
 MAX_PIXELS = 100_000_000
+
+
+#: Highest bits that no px of an image uses, from which on it is black to the model.
+DARK_BITS = 3
 
 
 def has_alpha(image: Bits) -> bool:
@@ -31,3 +45,10 @@ def without_alpha(image: Bits) -> Bits:
 def brightness(image: Bits) -> Pixels:
     """[H,W,C] -> [H,W] float32: the mean of the colours, in the image's own units."""
     return np.asarray(without_alpha(image).astype(np.float32).mean(axis=2), np.float32)
+
+
+def unused_bits(image: Bits) -> int:
+    """Highest bits of [H,W,C] uint16 that no px uses; 0 for uint8, whose bits cameras fill."""
+    if image.dtype != np.uint16:
+        return 0
+    return 16 - int(without_alpha(image).max()).bit_length()

@@ -40,12 +40,13 @@ class BankEntry:
     piece: int
 
 
-def read_bank(folder: Path, gap: int) -> list[BankEntry]:
+def read_bank(folder: Path, gap: int | None) -> list[BankEntry]:
     """All defects in a folder of masks, by name; images that have a mask there do not count.
 
     Which file is the mask, `defectrt.masks.pairing` says. ``gap`` px and more part one mask into
-    several defects, see `defectrt.masks.pieces.pieces`. Empty masks are left out. Raises
-    `InputError` if nothing is left, or for a file that is no mask since it has no background.
+    several defects, see `defectrt.masks.pieces.pieces`; None keeps masks whole. Empty ones are left
+    out. Raises `InputError` if nothing is left, or for a file that is no mask since it has no
+    background.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder of masks")
@@ -91,22 +92,28 @@ def _masks(folder: Path) -> list[Path]:
     return [folder / name for name in listed if name not in images]
 
 
-def _read(path: Path, folder: Path, gap: int) -> list[BankEntry]:
+def _read(path: Path, folder: Path, gap: int | None) -> list[BankEntry]:
     mask = read_any_mask(path)
     name, sha256 = path.relative_to(folder).as_posix(), sha256_of(path)
-    shapes = [piece.shape for piece in pieces(mask, gap)] if mask.any() else []
+    shapes = [piece.shape for piece in pieces(mask, gap or max(mask.shape))] if mask.any() else []
     return [BankEntry(shape, name, sha256, i) for i, shape in enumerate(shapes)]
 
 
 def _resample(shape: Mask, angle: float, scale: float) -> Mask:
-    """Turned by 0 to 90 degrees, counter-clockwise, and scaled; not tight."""
+    """Turned by 0 to 90 degrees, counter-clockwise, and scaled; not tight.
+
+    A shape that is so much smaller that it comes apart whatever counts as covered loses its
+    smallest pieces.
+    """
     coverage = _coverage(shape, angle, scale)
     most = _count(shape)
     for level in _COVERAGE:
         turned = coverage >= level if level else coverage > 0
         if turned.any() and _count(turned) <= most:
-            break
-    return np.asarray(turned)
+            return np.asarray(turned)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(turned.astype(np.uint8), connectivity=8)
+    order = 1 + np.argsort(-stats[1:, cv2.CC_STAT_AREA], kind="stable")
+    return np.asarray(np.isin(labels, order[:most]))
 
 
 def _coverage(shape: Mask, angle: float, scale: float) -> NDArray[np.float32]:

@@ -24,9 +24,11 @@ from ..files import read_file
 from ..images.types import Mask
 from .pieces import tight
 from .places import Places
+from .resizing import reduce_mask
 
 __all__ = [
     "SHAPES_FILE",
+    "ExampleRegions",
     "ExampleShapes",
     "Examples",
     "bent",
@@ -53,6 +55,8 @@ _BEND = 0.18
 _LONG, _FEW, _BY_CHANCE = 2.5, 4, 0.02
 #: Samples a px, each way, while an outline is bent; px over which it is moved one way.
 _FINE, _SMOOTH = 3, 10.0
+#: Longest side in px of a region of a whole image: finer than any model sees it.
+_REGION = 512
 
 
 _Strength = Annotated[float, Field(ge=0, le=1000)]
@@ -94,6 +98,7 @@ class Examples(BaseModel):
     directed   whether they run one way, so that shapes are not turned
     places     where they lie
     instances  how many each of the examples' images shows
+    whole      whether shapes are as large as their images, and stay where they are in them
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -106,6 +111,7 @@ class Examples(BaseModel):
         list[Annotated[int, Field(ge=1, le=MOST_INSTANCES)]],
         Field(min_length=1, max_length=10_000),
     ]
+    whole: bool = False
 
     @classmethod
     def of(
@@ -116,6 +122,7 @@ class Examples(BaseModel):
         directed: bool,
         places: Places,
         instances: Sequence[int],
+        whole: bool = False,
     ) -> Examples:
         """From masks [h,w] that are not empty; more ``instances`` than possible are fewer."""
         shapes = [
@@ -124,7 +131,7 @@ class Examples(BaseModel):
                 width=mask.shape[1],
                 bits=base64.b64encode(np.packbits(mask).tobytes()).decode(),
             )
-            for mask in map(tight, masks)
+            for mask in map(_reduced if whole else tight, masks)
         ]
         return cls(
             shapes=shapes,
@@ -132,10 +139,11 @@ class Examples(BaseModel):
             directed=directed,
             places=places,
             instances=[min(count, MOST_INSTANCES) for count in instances],
+            whole=whole,
         )
 
     def masks(self) -> list[Mask]:
-        """Each tight [h,w]."""
+        """Each [h,w], tight unless it is ``whole``."""
         return [shape.mask() for shape in self.shapes]
 
 
@@ -208,6 +216,35 @@ class ExampleShapes:
         if self._directed:
             return float(rng.uniform(-_LEAN, _LEAN) + 180 * rng.integers(2))
         return float(rng.uniform(0, 360))
+
+
+class ExampleRegions:
+    """The masks of the examples of one type where they lie: regions in which it may happen."""
+
+    def __init__(self, masks: Sequence[Mask]) -> None:
+        """``masks`` are as large as their images, or smaller alike, and not empty."""
+        self._masks = masks
+
+    def __call__(
+        self, rng: Rng, size: tuple[int, int]
+    ) -> Callable[[float], tuple[Mask, dict[str, Any]]]:
+        """Any of them as large as the image; where it has no room, another, no smaller one."""
+
+        def make(scale: float) -> tuple[Mask, dict[str, Any]]:
+            number = int(rng.integers(len(self._masks)))
+            return reduce_mask(self._masks[number], *size), {"from": "examples", "example": number}
+
+        return make
+
+    def record(self) -> dict[str, Any]:
+        """The engine, which is recorded as a whole, decides the regions."""
+        return {"from": "examples"}
+
+
+def _reduced(mask: Mask) -> Mask:
+    """[H,W] -> [h,w] of at most `_REGION` px."""
+    times = max(1.0, max(mask.shape) / _REGION)
+    return reduce_mask(mask, *(max(1, round(side / times)) for side in mask.shape))
 
 
 def warp(

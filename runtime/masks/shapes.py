@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +14,9 @@ from .pieces import largest, tight
 
 __all__ = [
     "LINES",
+    "USUAL",
+    "WIDE",
+    "Sizes",
     "blob",
     "draw_shape",
     "line",
@@ -32,20 +38,46 @@ Points = NDArray[np.float64]
 LINES = {"scratch": (0.025, 0.02), "crack": (0.12, 0.55)}
 
 
-#: Kinds of spots: smallest and largest radius as a share of the model's window, and how ragged.
-_SPOTS = {
-    "dent": (0.14, 0.22, 0.06),
-    "hole": (0.07, 0.13, 0.14),
-    "particle": (0.07, 0.13, 0.22),
-    "stain": (0.14, 0.26, 0.30),
-}
+@dataclass(frozen=True)
+class Sizes:
+    """How large shapes are drawn.
+
+    spots   of a type, the smallest and largest radius as a share of the model's window, and how
+            ragged; ``spot`` of any other type
+    length  of a line, as a share of the window
+    width   of a line, in px
+    """
+
+    spots: Mapping[str, tuple[float, float, float]]
+    spot: tuple[float, float, float]
+    length: tuple[float, float]
+    width: tuple[float, float]
 
 
-_SPOT = (0.09, 0.17, 0.15)
-
-
-#: Length of a line as a share of the window, and its width in px.
-_LENGTH, _WIDTH = (0.4, 0.85), (1.8, 3.4)
+#: What the bundled engine learned to paint.
+USUAL = Sizes(
+    spots={
+        "dent": (0.14, 0.22, 0.06),
+        "hole": (0.07, 0.13, 0.14),
+        "particle": (0.07, 0.13, 0.22),
+        "stain": (0.14, 0.26, 0.30),
+    },
+    spot=(0.09, 0.17, 0.15),
+    length=(0.4, 0.85),
+    width=(1.8, 3.4),
+)
+#: What real defects come in: for training.
+WIDE = Sizes(
+    spots={
+        "dent": (0.07, 0.25, 0.08),
+        "hole": (0.03, 0.16, 0.18),
+        "particle": (0.035, 0.15, 0.22),
+        "stain": (0.06, 0.30, 0.30),
+    },
+    spot=(0.03, 0.25, 0.15),
+    length=(0.2, 0.85),
+    width=(1.5, 4.2),
+)
 
 
 #: Side branches of a crack, at most.
@@ -90,19 +122,24 @@ def blob(rng: Rng, centre: Points, shape: tuple[int, int], radius: float, rough:
 
 
 def profile(
-    defect_type: str, shape: tuple[int, int], centre: Points, window: int, rng: Rng
+    defect_type: str,
+    shape: tuple[int, int],
+    centre: Points,
+    window: int,
+    rng: Rng,
+    sizes: Sizes = USUAL,
 ) -> Field:
     """The form of a defect around ``centre`` (y, x): [H,W], 0 outside.
 
     A line is 1 along its middle and falls to its sides, a spot is its depth in px. ``window`` is
-    the side that the model sees, in px; it sets the scale.
+    the side that the model sees, in px; it sets the scale. Small spots are as frequent as large.
     """
     if defect_type not in LINES:
-        low, high, rough = _SPOTS.get(defect_type, _SPOT)
-        radius = rng.uniform(low, high) * window
+        low, high, rough = sizes.spots.get(defect_type, sizes.spot)
+        radius = np.exp(rng.uniform(np.log(low), np.log(high))) * window
         return np.maximum(blob(rng, centre, shape, radius, rough), 0)
-    path = line(rng, centre, rng.uniform(*_LENGTH) * window, *LINES[defect_type])
-    width = rng.uniform(*_WIDTH)
+    path = line(rng, centre, rng.uniform(*sizes.length) * window, *LINES[defect_type])
+    width = rng.uniform(*sizes.width)
     form = stroke(path, shape, width)
     for _ in range(rng.integers(_BRANCHES + 1) if defect_type == "crack" else 0):
         start, length = path[rng.integers(len(path))], rng.uniform(0.1, 0.3) * window
@@ -132,7 +169,7 @@ def draw_shape(defect_type: str, window: int, rng: Rng) -> Mask:
 
 def _lobes(window: int, rng: Rng) -> Mask:
     """Three to five rounded shapes that overlap the first, [window,window]."""
-    centre, radius = np.array([window / 2, window / 2]), rng.uniform(*_SPOT[:2]) * window
+    centre, radius = np.array([window / 2, window / 2]), rng.uniform(*USUAL.spot[:2]) * window
     depth = blob(rng, centre, (window, window), radius, 0.15)
     for _ in range(rng.integers(2, 5)):
         other = rng.uniform(0.5, 0.9) * radius
@@ -146,7 +183,7 @@ def _patch(window: int, rng: Rng) -> Mask:
     """A patch of Perlin's noise, ragged and maybe with holes, [window,window]."""
     cell = max(2.0, rng.uniform(0.06, 0.15) * window)
     noise = sum(perlin(rng, (window, window), cell / 2**k) / 2**k for k in range(3))
-    radius = rng.uniform(1.0, 1.6) * rng.uniform(*_SPOT[:2]) * window
+    radius = rng.uniform(1.0, 1.6) * rng.uniform(*USUAL.spot[:2]) * window
     centre = np.array([window / 2, window / 2])
     depth = blob(rng, centre, (window, window), radius, 0.15) / radius
     return largest((depth > 0) & (depth + noise > 0.2) | (depth >= depth.max()))

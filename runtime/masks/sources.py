@@ -13,10 +13,10 @@ import numpy as np
 
 from ..config.masks import ANYWHERE, FOREGROUND, MaskConfig
 from ..diffusion.seeds import sample_seed
-from ..errors import InputError
+from ..errors import InputError, UsageError
 from ..images.types import Bits, Mask
 from .bank import BankEntry, read_bank, transplant
-from .examples import Examples, ExampleShapes
+from .examples import ExampleRegions, Examples, ExampleShapes
 from .folder import MaskFolder
 from .placement import TRIES, grow, paste, place
 from .places import LikeExamples
@@ -58,25 +58,31 @@ def open_masks(
     config: MaskConfig,
     defect_type: str,
     *,
-    window: int,
+    window: int | None,
     seed: int,
     band: int,
     examples: Examples | None = None,
 ) -> MaskSource:
     """The source for a type of defect.
 
-    ``window`` is the side that the model sees, in px; ``band`` is the width of the soft border
-    around a mask; ``examples`` are those that the engine was learned from, whose shapes are the
-    first choice. Each type draws shapes and places of its own from one ``seed``. Raises
-    `InputError` for folders and files that cannot be used.
+    ``window`` is the side that the model sees, in px, None for all of an image: then a mask is one
+    instance, whatever its pieces. ``band`` is the width of the soft border around a mask;
+    ``examples`` are those that the engine was learned from, whose shapes are the first choice. Each
+    type draws shapes and places of its own from one ``seed``. Raises `InputError` for folders and
+    files that cannot be used, `UsageError` for a size of masks that stay as they are.
     """
-    gap = max(window // 4, 2 * band + 1)
+    gap = max(window // 4, 2 * band + 1) if window else None
     if config.masks:
         regions = _open_regions(config, examples)
         folder = MaskFolder(config.masks, gap)
         return folder if isinstance(regions, Everywhere) else LimitedMasks(folder, regions)
     shapes = _open_shapes(config, defect_type, window=window, gap=gap, examples=examples)
     if config.size:
+        if isinstance(shapes, ExampleRegions):
+            raise UsageError(
+                "size: masks of this engine are regions of the whole image, where its examples "
+                "have them; leave it out, or choose a shape"
+            )
         shapes = SizedShapes(shapes, config.size)
     return place_shapes(shapes, config, defect_type, seed=seed, band=band, examples=examples)
 
@@ -104,12 +110,19 @@ def place_shapes(
 
 
 def _open_shapes(
-    config: MaskConfig, defect_type: str, *, window: int, gap: int, examples: Examples | None
+    config: MaskConfig,
+    defect_type: str,
+    *,
+    window: int | None,
+    gap: int | None,
+    examples: Examples | None,
 ) -> Shapes:
     if config.mask_bank:
         bank = read_bank(config.mask_bank, gap)
         return BankShapes(bank, config.mask_scale, config.mask_min_area)
     if examples and not config.shape:
+        if examples.whole:
+            return ExampleRegions(examples.masks())
         return ExampleShapes(examples.masks(), directed=examples.directed)
     return DrawnShapes(config.shape or defect_type, window)
 
@@ -117,7 +130,7 @@ def _open_shapes(
 def _open_regions(config: MaskConfig, examples: Examples | None) -> RegionSource:
     if config.golden:
         return Golden(config.golden, config.legal, config.forbidden)
-    if config.within is None and examples and not config.masks:
+    if config.within is None and examples and not (config.masks or examples.whole):
         return LikeExamples(examples.places)
     if config.within in (None, ANYWHERE):
         return Everywhere()
@@ -139,13 +152,13 @@ class Shapes(Protocol):
 class DrawnShapes:
     """Shapes that are drawn (see `defectrt.masks.shapes`)."""
 
-    def __init__(self, defect_type: str, window: int) -> None:
-        """``window`` is the side that the model sees, in px: it sets the scale."""
+    def __init__(self, defect_type: str, window: int | None) -> None:
+        """``window`` is the side that the model sees, in px: it sets the scale; None: all."""
         self._defect_type, self._window = defect_type, window
 
     def __call__(self, rng: Rng, size: Size) -> Make:
         """Another one at every scale; `draw_shape` draws it again from its size and seed."""
-        side = min(self._window, *size)
+        side = min(self._window or max(size), *size)
 
         def make(scale: float) -> tuple[Mask, dict[str, Any]]:
             size, seed = max(1, round(scale * side)), int(rng.integers(2**53))

@@ -8,6 +8,7 @@ OUT/masks/<defect>/000.png                      where the defects were asked for
                                                 further types in one image 254, 253 …
 OUT/manifest.jsonl                              one line a sample
 OUT/dropped.jsonl                               one line a sample that was made and not kept
+OUT/refused/                                    what a review took out, see `defectrt.output.review`
 OUT/failed.jsonl                                one line a sample that could not be made
 OUT/job.json                                    what was asked for, by all runs
 OUT/job.sqlite                                  the journal, see `defectrt.output.journal`
@@ -33,7 +34,9 @@ from ..images.png import encode_png
 from ..images.types import Bits, Mask
 from .instances import as_levels
 from .journal import JOURNAL, Journal, JournalEntry
+from .mark import Mark, marked
 from .records import JOB, MANIFEST
+from .refused import set_apart, write_refused
 
 __all__ = ["DatasetWriter", "split_of_good"]
 
@@ -85,6 +88,8 @@ class DatasetWriter:
         self.journal = Journal(out / JOURNAL, job, wait=wait)
         self._written: dict[str, str] = {}
         self._remove_partial_files()
+        for entry in self.journal.entries("refused"):
+            set_apart(out, entry)
         self._forget_what_is_gone()
 
     def add_good(self, index: int, name: str, image: Bits) -> str:
@@ -93,12 +98,18 @@ class DatasetWriter:
         return self._write(path, image)
 
     def write(
-        self, name: str, defect: str, image: Bits, label: Mask, masks: Iterable[Mask]
+        self,
+        name: str,
+        defect: str,
+        image: Bits,
+        label: Mask,
+        masks: Iterable[Mask],
+        mark: Mark | None = None,
     ) -> dict[str, str]:
         """Write a sample's image [H,W,C], label [H,W] and masks [H,W]; returns paths in OUT.
 
-        There is a mask for each type of defect in the image. The sample counts once it is in the
-        journal.
+        There is a mask for each type of defect in the image, which carries the ``mark``. The sample
+        counts once it is in the journal.
         """
         paths = {
             "image": self._base / "test" / defect / f"{name}.png",
@@ -107,7 +118,7 @@ class DatasetWriter:
         }
         contents = image, as_levels([label]), as_levels(masks)
         return {
-            kind: self._write(path, bits)
+            kind: self._write(path, bits, mark if kind == "image" else None)
             for (kind, path), bits in zip(paths.items(), contents, strict=True)
         }
 
@@ -130,6 +141,7 @@ class DatasetWriter:
         write_whole(self.out / JOB, (json.dumps(self.journal.job, indent=1) + "\n").encode())
         kept = (entry.record for entry in self.journal.entries("kept"))
         write_lines(self.out / MANIFEST, map(_line, kept))
+        write_refused(self.out, self.journal)
         dropped = (e.record | {"reason": e.reason} for e in self.journal.entries("dropped"))
         write_lines(self.out / "dropped.jsonl", map(_line, dropped))
         failed = (
@@ -140,10 +152,12 @@ class DatasetWriter:
         for folder in (self.out, *(path for path in self.out.rglob("*") if path.is_dir())):
             sync_folder(folder)
 
-    def _write(self, path: Path, bits: Bits) -> str:
+    def _write(self, path: Path, bits: Bits, mark: Mark | None = None) -> str:
         """Write a PNG and keep its hash; returns its path in OUT."""
         self.journal.check()
         data, name = encode_png(bits), path.relative_to(self.out).as_posix()
+        if mark:
+            data = marked(data, mark)
         try:
             write_whole(path, data)
         except OutputError:

@@ -25,11 +25,18 @@ from ..config.job import Format
 from .anomalib import write_folder_yaml
 from .coco import write_coco
 from .report import write_report
+from .written import WRITTEN
 from .yolo import write_yolo
 
-__all__ = ["finish"]
+__all__ = ["finish", "written_formats"]
 
 _WRITERS: dict[Format, Callable[[Path], None]] = {"coco": write_coco, "yolo": write_yolo}
+
+
+def written_formats(out: Path) -> tuple[Format, ...]:
+    """The formats that a finished folder is written in already."""
+    files: dict[Format, Path] = {"coco": out / "coco", "yolo": out / "yolo" / WRITTEN}
+    return ("mvtec", *(name for name, path in files.items() if path.exists()))
 
 
 def finish(out: str | Path, formats: Sequence[Format] = ("mvtec",)) -> None:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import astuple, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +20,7 @@ from ..closing import Closing
 from ..errors import InputError, OutputError
 from ..files import ADVICE, parse_json
 
-__all__ = ["ASKED", "JOURNAL", "Journal", "JournalEntry", "State"]
+__all__ = ["ASKED", "JOURNAL", "Journal", "JournalEntry", "State", "read_entries"]
 
 JOURNAL = "job.sqlite"
 #: What of a job may grow: the shares of the types of defect that each run asked for, a list.
@@ -44,8 +44,9 @@ _TABLES = (
     f"PRAGMA user_version = {_VERSION}",
 )
 
-#: ``kept`` is in the dataset, ``dropped`` was made and is not; ``failed`` could not be made.
-State = Literal["kept", "dropped", "failed"]
+#: ``kept`` is in the dataset, ``dropped`` was made and is not, ``refused`` was taken out of it by
+#: somebody; ``failed`` could not be made.
+State = Literal["kept", "dropped", "refused", "failed"]
 
 
 @dataclass(frozen=True)
@@ -113,12 +114,15 @@ class Journal(Closing):
         query = "SELECT number, defect FROM sample WHERE image = ? AND state != 'failed'"
         return set(self._run(query, image))
 
-    def settle(self, entry: JournalEntry) -> None:
-        """Note what became of a sample; on disk when this returns."""
-        *values, record, files = astuple(entry)
-        marks = ", ".join("?" * (len(values) + 2))
-        query = f"REPLACE INTO sample ({_COLUMNS}) VALUES ({marks})"
-        self._run(query, *values, json.dumps(record), json.dumps(files))
+    def settle(self, *entries: JournalEntry) -> None:
+        """Note what became of samples; on disk when this returns."""
+        self._run("BEGIN")
+        for entry in entries:
+            *values, record, files = astuple(entry)
+            marks = ", ".join("?" * (len(values) + 2))
+            query = f"REPLACE INTO sample ({_COLUMNS}) VALUES ({marks})"
+            self._run(query, *values, json.dumps(record), json.dumps(files))
+        self._run("COMMIT")
 
     def check(self) -> None:
         """Raise `OutputError` if the file was removed or replaced since it was opened.
@@ -144,9 +148,7 @@ class Journal(Closing):
         """All samples of a state, in order."""
         query = f"SELECT {_COLUMNS} FROM sample WHERE state = ? ORDER BY image, number, defect"
         with self._faults():
-            for *values, record, files in self._db.execute(query, (state,)):
-                values += dict(parse_json(record)), dict(parse_json(files))
-                yield JournalEntry(*values)
+            yield from map(_entry, self._db.execute(query, (state,)))
 
     def count(self, state: State) -> int:
         """Samples in a state."""
@@ -228,3 +230,22 @@ class Journal(Closing):
             raise OutputError(f"{self._path}: cannot be written ({error}); {ADVICE}") from error
         except (sqlite3.DatabaseError, ValueError, TypeError) as error:
             raise InputError(f"{self._path}: damaged ({error}); choose another --out") from error
+
+
+def read_entries(path: Path) -> list[JournalEntry]:
+    """All samples of a journal that nobody writes to, in order; the file stays as it is.
+
+    Raises `InputError` if it cannot be read.
+    """
+    query = f"SELECT {_COLUMNS} FROM sample ORDER BY image, number, defect"
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
+            return list(map(_entry, db.execute(query)))
+    except (sqlite3.Error, ValueError, TypeError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); run its command again") from error
+
+
+def _entry(row: Sequence[Any]) -> JournalEntry:
+    *values, record, files = row
+    values += dict(parse_json(record)), dict(parse_json(files))
+    return JournalEntry(*values)

@@ -11,12 +11,20 @@ from typing import Any
 
 from ..config.job import Format
 from ..config.names import checked_category
-from ..errors import InputError, OutputError, UsageError
-from ..files import read_file, write_directory, write_lines, write_whole
-from ..images.reading import MAX_BYTES
+from ..errors import OutputError, UsageError
+from ..files import write_directory, write_lines, write_whole
 from .dataset import split_of_good
 from .formats import finish
-from .records import JOB, MANIFEST, FinishedDataset, KeptSample, read_finished
+from .records import (
+    JOB,
+    MANIFEST,
+    SHARD,
+    FinishedDataset,
+    KeptSample,
+    read_finished,
+    read_output,
+)
+from .shards import Shards
 
 __all__ = ["merge"]
 
@@ -38,25 +46,31 @@ def merge(
     ``category`` is needed if the folders' differ. ``out`` is there whole or not at all; to go on
     with a job, go on in its own folder.
 
+    All shards of one job become what that job would have made in one run, byte for byte; it can go
+    on there.
+
     Raises `UsageError` for less than two folders or one given twice, and for a category that is
-    not possible; `InputError` for folders that are no finished datasets, or not whole;
-    `OutputError` if ``out`` is not empty or cannot be written.
+    not possible; `InputError` for folders that are no finished datasets, or not whole, and for
+    shards of which one is missing; `OutputError` if ``out`` is not empty or cannot be written.
     """
     paths, out = [Path(folder) for folder in folders], Path(out)
     if len({path.resolve() for path in paths}) < max(2, len(paths)):
         raise UsageError("give two or more folders, each once")
     datasets = [read_finished(path) for path in paths]
+    shards = any(SHARD in dataset.job for dataset in datasets)
+    if shards and category:
+        raise UsageError("category: shards have theirs")
     category = _category(datasets, category)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise OutputError(f"{out}: not empty; choose another --out")
-    merged = _Merged(datasets, category)
+    merged = Shards(datasets) if shards else _Merged(datasets, category)
 
     def write(partial: Path) -> None:
         merged.write(partial)
         finish(partial, formats)
 
     write_directory(out, write, advice=_ADVICE)
-    return len(merged.lines)
+    return merged.kept
 
 
 def _category(datasets: Sequence[FinishedDataset], wanted: str | None) -> str:
@@ -85,10 +99,15 @@ class _Merged:
         for dataset, entry in samples:
             self.lines.append(self._add(dataset, entry))
 
+    @property
+    def kept(self) -> int:
+        """Samples in the new folder."""
+        return len(self.lines)
+
     def write(self, out: Path) -> None:
         """Copy the files, and write the lines and the job."""
         for name, path in self._files.items():
-            write_whole(out / name, _bytes(path), advice=_ADVICE)
+            write_whole(out / name, read_output(path), advice=_ADVICE)
         types = dict.fromkeys(t for dataset in self._datasets for t in dataset.defect_types)
         job = {
             "category": self._category,
@@ -139,13 +158,4 @@ def _distinct(datasets: Sequence[FinishedDataset]) -> list[tuple[FinishedDataset
 
 
 def _sha256(path: Path) -> str:
-    return hashlib.sha256(_bytes(path)).hexdigest()
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return read_file(path, MAX_BYTES)
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read ({error.strerror}); run the command that made it again"
-        ) from error
+    return hashlib.sha256(read_output(path)).hexdigest()

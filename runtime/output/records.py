@@ -11,6 +11,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..files import open_file, parse_json, read_file
+from ..images.reading import MAX_BYTES
 from ..images.types import Mask
 from ..masks.reading import mask_values, read_any_mask
 from .instances import instances, with_level
@@ -19,15 +20,23 @@ from .journal import JOURNAL
 __all__ = [
     "JOB",
     "MANIFEST",
+    "REFUSED_LINES",
+    "SHARD",
     "FinishedDataset",
     "KeptSample",
     "find_datasets",
+    "leaves",
     "read_finished",
+    "read_output",
 ]
 
 
 #: What was asked for, and a line of each sample: together they tell a finished dataset.
 JOB, MANIFEST = "job.json", "manifest.jsonl"
+#: A line of each sample that a review took out.
+REFUSED_LINES = "refused.jsonl"
+#: Of a job that made a part of the images alone, which: I/N.
+SHARD = "shard"
 
 #: Of the job, and of a line.
 _MAX_BYTES = 16 << 20
@@ -64,6 +73,7 @@ class FinishedDataset:
     defect_types   that its engine makes, in the engine's order
     entries        kept samples, by the paths of their images
     dropped        lines of samples that were made and not kept
+    refused        lines of samples that a review took out
     failed         lines of samples that could not be made
     job            what was asked for
     """
@@ -73,6 +83,7 @@ class FinishedDataset:
     defect_types: list[str]
     entries: list[KeptSample]
     dropped: list[dict[str, Any]]
+    refused: list[dict[str, Any]]
     failed: list[dict[str, Any]]
     job: dict[str, Any]
 
@@ -108,6 +119,16 @@ class FinishedDataset:
         return read_any_mask(self.out / entry.label)
 
 
+def read_output(path: Path) -> bytes:
+    """A file that a job wrote. Raises `InputError` if it is not there any more."""
+    try:
+        return read_file(path, MAX_BYTES)
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}); run the command that made it again"
+        ) from error
+
+
 def find_datasets(files: Iterable[Path]) -> set[Path]:
     """Folders that hold a dataset of this program, finished or begun, by files that are there."""
     holding: dict[str, set[Path]] = {JOURNAL: set(), JOB: set(), MANIFEST: set()}
@@ -129,6 +150,7 @@ def read_finished(out: Path) -> FinishedDataset:
         defect_types=job["defect_types"],
         entries=sorted(entries, key=lambda entry: entry.image),
         dropped=[record for _, record in _lines(out / "dropped.jsonl")],
+        refused=[record for _, record in _lines(out / REFUSED_LINES)],
         failed=[record for _, record in _lines(out / "failed.jsonl")],
         job=job,
     )
@@ -169,11 +191,16 @@ def _entry(record: dict[str, Any], where: str) -> KeptSample:
     if mask is not None and not isinstance(mask, str):
         raise InputError(f"{where}: mask is not a path")
     for key in ("image", "label", "good", "mask"):
-        path = PurePosixPath(str(record.get(key, "")))
-        if path.is_absolute() or ".." in path.parts or {"\\", ":"} & set(str(path)):
+        if leaves(str(record.get(key, ""))):
             raise InputError(f"{where}: {key} leaves the folder")
     paths = {key: str(value) for key, value in texts.items()}
     return KeptSample(**paths, defects=_defects(record, where), mask=mask, record=record)
+
+
+def leaves(name: str) -> bool:
+    """Whether a file's name, as a dataset has it, leads out of the dataset."""
+    path = PurePosixPath(name)
+    return path.is_absolute() or ".." in path.parts or bool({"\\", ":"} & set(name))
 
 
 def _defects(record: dict[str, Any], where: str) -> tuple[str, ...]:

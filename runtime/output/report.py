@@ -36,6 +36,8 @@ __all__ = ["MAX_EMBEDDED", "write_report"]
 MAX_EMBEDDED = 500
 #: px a side of an embedded image.
 _SIDE = 240
+#: px of the longer side of the whole image, behind where the cut-out lies.
+_OVERVIEW = 96
 #: px of a cut-out: at least, and beyond the defect on each side.
 _LEAST, _CONTEXT = 96, 24
 #: How many times stronger a difference is shown.
@@ -71,21 +73,24 @@ def write_report(out: Path) -> None:
 
 
 def _counts(folder: FinishedDataset) -> dict[str, int]:
-    kept, dropped, failed = len(folder.entries), len(folder.dropped), len(folder.failed)
-    return {
-        "requested": kept + dropped + failed,
-        "placed": kept + dropped,
-        "generated": kept + dropped,
+    kept, failed, refused = len(folder.entries), len(folder.failed), len(folder.refused)
+    made = kept + len(folder.dropped) + refused
+    counts = {
+        "requested": made + failed,
+        "placed": made,
+        "generated": made,
         "kept": kept,
         "failed": failed,
     }
+    return counts | ({"refused": refused} if refused else {})
 
 
 def _types(folder: FinishedDataset) -> list[dict[str, Any]]:
     """What became of each type that was asked for, and the medians of its figures."""
     kept = Counter(entry.defect for entry in folder.entries)
+    lost = [*folder.dropped, *folder.refused]
     dropped, failed = (
-        Counter(str(r.get("defect")) for r in lines) for lines in (folder.dropped, folder.failed)
+        Counter(str(r.get("defect")) for r in lines) for lines in (lost, folder.failed)
     )
     return [
         {
@@ -114,7 +119,8 @@ def _medians(records: Iterable[dict[str, Any]]) -> dict[str, float | None]:
 def _reasons(folder: FinishedDataset) -> list[dict[str, Any]]:
     """What is not in the dataset and why, type by type; the most frequent reason first."""
     told: dict[tuple[str, str, str], list[Any]] = {}
-    for what, lines in (("not kept", folder.dropped), ("failed", folder.failed)):
+    taken = ("", folder.refused)  # its reason says by whom
+    for what, lines in (("not kept", folder.dropped), taken, ("failed", folder.failed)):
         for line in lines:
             key = what, str(line.get("defect")), str(line.get("reason"))
             told.setdefault(key, []).append([str(line.get("source")), line.get("sample")])
@@ -155,6 +161,7 @@ def _images(folder: FinishedDataset, entry: KeptSample) -> dict[str, Any]:
         "good": _webp(resized(before, _SIDE)),
         "image": _webp(resized(after, _SIDE)),
         "difference": _webp(resized(_difference(good[box], image[box]), _SIDE)),
+        "all": _webp(resized(shown(good, good), _OVERVIEW)),
         "mask": _png(_resized_mask(mask[box])),
         "label": _png(_resized_mask(label[box])),
     }

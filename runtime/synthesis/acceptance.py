@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..config.synthesis import SynthesisConfig
 
-__all__ = ["fault", "score"]
+__all__ = ["fault", "score", "unseen"]
 
 #: A defect this strong, or covering this much of its mask, counts in full.
 _STRONG, _COVERING = 0.2, 0.5
@@ -21,14 +21,36 @@ def score(*, visibility: float, coverage: float, seam: float, **_: float) -> flo
     return strong * covering * (1 - min(1.0, seam / visibility))
 
 
-def fault(
-    config: SynthesisConfig, *, visibility: float, coverage: float, seam: float, **_: float
-) -> str | None:
-    """Why a candidate is not fit, if so."""
-    if coverage == 0:
+def unseen(config: SynthesisConfig, shown: float, *, fills: bool = True) -> str | None:
+    """Why what `appeared` in a share ``shown`` of a mask is no defect, if so.
+
+    A mask that says where a defect may be rather than what it ``fills`` is not held to
+    ``min_coverage``.
+    """
+    if shown == 0:
         return "no defect appeared"
-    if coverage < config.min_coverage:
-        return f"it covers only {coverage:.1%} of its mask"
+    if fills and shown < config.min_coverage:
+        return f"it covers only {shown:.1%} of its mask"
+    return None
+
+
+def fault(
+    config: SynthesisConfig,
+    *,
+    shown: float,
+    visibility: float,
+    coverage: float,
+    seam: float,
+    fills: bool = True,
+    **_: float,
+) -> str | None:
+    """Why a candidate is not fit, if so.
+
+    ``fills`` as in `unseen`; ``shown`` is the share of its mask in which it `appeared`,
+    ``coverage`` that which is label.
+    """
+    if reason := unseen(config, min(shown, coverage), fills=fills):
+        return reason
     if seam > config.max_leak * visibility and config.refine != "none":
         return f"it leaks: its border changed by {seam:.3f}, itself by {visibility:.3f}"
     return None

@@ -17,7 +17,7 @@ from ..images.types import Bits, Mask, Pixels
 from ..images.window import Window, from_model, to_model
 from ..masks.resizing import latent_mask
 from .acceptance import fault, score
-from .refinement import refine
+from .refinement import appeared, refine
 from .strength import brightness_around, strengthened
 from .tiles import Tile
 
@@ -51,17 +51,19 @@ class View:
         side: int,
         latent: tuple[int, int],
         wanted: float | None = None,
+        whole: bool = False,
     ) -> None:
         """``side`` of the model's window in px, ``latent`` (h, w) of its latents.
 
-        ``wanted`` is the defect's strength; by default it is as strong as the model paints it.
+        ``wanted`` is the defect's strength; by default it is as strong as the model paints it. A
+        ``whole`` view is of an image fitted into the window.
         """
         window = tile.window
         self.tile, self.image = tile, window.crop(image).copy()
         self.pixels = to_model(self.image, side)
         self.latent_mask = latent_mask(tile.mask, *latent)[None]
         self.weight = feather(tile.mask, config.grow, config.feather)
-        self._config, self._wanted = config, wanted
+        self._config, self._wanted, self._whole = config, wanted, whole
         self._inside = np.zeros(tile.mask.shape, bool)
         height, width = image.shape[:2]
         self._inside[
@@ -83,23 +85,40 @@ class View:
         is in neither the change nor the label.
         """
         side, config = self.tile.window.side, self._config
-        result = from_model(after, side)
-        amount = np.abs(result - from_model(origin, side)).max(axis=2)
+        result, good = from_model(after, side), from_model(origin, side)
+        amount = np.abs(result - good).max(axis=2)
         before = self.pixels if config.blend == "decoded" else before
-        change = result - from_model(before, side)
-        label = refine(self.tile.mask, attention, amount, config) & self._inside
+        known = from_model(before, side)
+        change = result - known
+        shown = appeared(self.tile.mask, good, result, config)
+        label = refine(self.tile.mask, attention, shown, config) & self._inside
+        asked = (self.tile.mask & self._inside).sum()
         fading = (self.weight > 0) & (self.weight < 1) & self._inside
         figures = {
             "visibility": _mean(amount[label]),
-            "coverage": float(label.sum() / (self.tile.mask & self._inside).sum()),
+            "coverage": float(label.sum() / asked),
             "seam": _mean(np.abs(change).max(axis=2)[fading]),
             "latent_outside_error": drift,
         }
-        why, worth = fault(config, **figures), score(**figures)
+        share = float((shown & self._inside).sum() / asked)
+        why, worth = fault(config, shown=share, fills=not self._whole, **figures), score(**figures)
+        if self._whole and not why:
+            change = change - self._lost(known, label)
         factor, figures["strength"] = self._strengthened(change, label)
         for name in ("visibility", "seam"):
             figures[name] *= factor
         return Candidate(number, np.float32(factor) * change, label, figures, worth, why)
+
+    def _lost(self, known: Pixels, label: Mask) -> Pixels:
+        """What of the image is not ``known`` to the model, where a defect is: [S,S,3].
+
+        It is too fine for the model's window. Were it left there, a part that is gone would leave
+        its edges behind.
+        """
+        side = self.tile.window.side
+        lost = from_model(to_model(self.image, side), side) - known
+        px = side / self.pixels.shape[-1]
+        return np.asarray(lost * feather(label, px, px)[..., None], np.float32)
 
     @cached_property
     def _levels(self) -> Pixels:

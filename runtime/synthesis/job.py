@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from PIL import Image
 
+from .. import __version__
 from ..config.job import JobConfig
 from ..config.names import COMBINED
 from ..engines.engine import Engine
@@ -36,12 +37,13 @@ from ..images.folder import find_files, images_of, left_out_note
 from ..images.given import Picture, read_given
 from ..images.png import encode_png
 from ..images.reading import MAX_BYTES, image_size, read_image
-from ..images.types import Bits, Mask
+from ..images.types import DARK_BITS, Bits, Mask, unused_bits
 from ..masks.source import Placed, digest
 from ..output.dataset import DatasetWriter
 from ..output.formats import finish
 from ..output.journal import ASKED, JournalEntry, State
-from ..output.records import find_datasets
+from ..output.mark import Mark
+from ..output.records import SHARD, find_datasets
 from ..progress import Progress
 from ..stopping import asked_to_stop
 from .changes import check_unchanged
@@ -70,6 +72,7 @@ class Summary:
     placed      samples for which there was an image and a place for the defect
     generated   samples that went through the engine
     kept        samples that are in the dataset
+    refused     samples that a review took out of it
     made        samples that were generated now, not in an earlier run
     tries       candidates that were generated
     rejected    candidates that were not fit: too small a change, or a leak
@@ -83,6 +86,7 @@ class Summary:
     placed: int = 0
     generated: int = 0
     kept: int = 0
+    refused: int = 0
     made: int = 0
     tries: int = 0
     rejected: int = 0
@@ -93,7 +97,7 @@ class Summary:
 
     def check(self) -> None:
         """Raise `NothingDoneError` or `PartialError` unless everything was made and kept."""
-        if self.kept == self.requested:
+        if self.kept + self.refused == self.requested:
             return
         reasons = "".join(f"\n  {line}" for line in self.failed + self.dropped)
         text = f"{self.kept} of {self.requested} samples were made{reasons}"
@@ -227,6 +231,8 @@ def _synthesize(
                     run.settle(task.result())
                     progress.update(run.done, kept=run.kept)
                     tell(JobState(run.done, requested, run.kept))
+                if note := _dark_note(run.dark):
+                    print(note, file=sys.stderr)
                 writer.finish()
                 if run.done < requested:
                     raise Cancelled(
@@ -270,17 +276,23 @@ def _record(
     goods: Sequence[_Listed],
 ) -> dict[str, Any]:
     """All that decides a job's samples; but for `ASKED` the same whatever the types."""
-    return config.record() | {
-        ASKED: [shares],
-        "batch_size": batch_size_of(config, engine),
-        "steps": maker.steps,
-        "category": config.category,
-        "engine": sha256_of((config.engine or BUNDLED_ENGINE) / MANIFEST),
-        "provider": engine.provider,
-        "defect_types": types,
-        "images": digest(listed.name for listed in goods),
-        "masks": maker.masks.record() | {"shape": config.shape},
-    }
+    shard = {SHARD: config.shard} if config.shard else {}
+    return (
+        config.record()
+        | shard
+        | {
+            ASKED: [shares],
+            "batch_size": batch_size_of(config, engine),
+            "steps": maker.steps,
+            "category": config.category,
+            "mark": config.mark,
+            "engine": sha256_of((config.engine or BUNDLED_ENGINE) / MANIFEST),
+            "provider": engine.provider,
+            "defect_types": types,
+            "images": digest(listed.name for listed in goods),
+            "masks": maker.masks.record() | {"shape": config.shape},
+        }
+    )
 
 
 def _samples(
@@ -300,6 +312,18 @@ def _said(asked: Sequence[dict[str, int]]) -> str:
     return " and ".join(
         ",".join(name if share == 1 else f"{name}={share}" for name, share in shares.items())
         for shares in asked
+    )
+
+
+def _dark_note(names: Sequence[str]) -> str | None:
+    """One line on images that hardly use their bits; None if there are none."""
+    if not names:
+        return None
+    shown = ", ".join(map(_readable, names[:3])) + (", …" if len(names) > 3 else "")
+    return (
+        f"note: {len(names)} images have 16 bits and use the lower {16 - DARK_BITS} of them at "
+        f"most, so they are black to the model: {shown}; scale them to the full range (12 bits: "
+        "times 16)"
     )
 
 
@@ -334,6 +358,7 @@ class _Run:
     requested   samples of each type that were asked for
     kept        samples in the dataset
     done        samples that are settled or could not be made
+    dark        images that were read and hardly use their bits
     """
 
     def __init__(
@@ -347,17 +372,21 @@ class _Run:
         hidden: Path | None = None,
     ) -> None:
         self._hidden = f"{hidden}{os.sep}" if hidden else ""
+        self._marking = config.remade_by() if config.mark else None
         self._count, self._makers = config.count, makers
         self._writer, self._goods, self._samples = writer, goods, samples
         self._record = {key: record[key] for key in _RECORDED}
-        self.requested = Counter(name for g in goods for _, name in samples(g.index))
+        self.dark = list[str]()
+        self._mine = [listed for listed in goods if config.is_mine(listed.index)]
+        self.requested = Counter(name for g in self._mine for _, name in samples(g.index))
         self._made = 0
         self.kept = writer.journal.count("kept")
-        self.done = self.kept + writer.journal.count("dropped")
+        self._refused = writer.journal.count("refused")
+        self.done = self.kept + self._refused + writer.journal.count("dropped")
 
     def tasks(self) -> Iterator[Task[JournalEntry]]:
         """A task for every sample that is not settled."""
-        for listed in self._goods:
+        for listed in self._mine:
             settled = self._writer.journal.settled(listed.index)
             left = [sample for sample in self._samples(listed.index) if sample not in settled]
             reading = Task(self._read(listed))
@@ -385,8 +414,9 @@ class _Run:
         return Summary(
             requested=requested,
             placed=requested - len(failed),
-            generated=self.kept + len(dropped),
+            generated=self.kept + self._refused + len(dropped),
             kept=self.kept,
+            refused=self._refused,
             made=self._made,
             tries=tries,
             rejected=rejected,
@@ -397,13 +427,15 @@ class _Run:
         )
 
     def _by_type(self) -> dict[str, dict[str, int]]:
-        states: tuple[State, ...] = ("kept", "dropped", "failed")
-        kept, dropped, failed = (Counter(self._writer.journal.by_type(state)) for state in states)
+        states: tuple[State, ...] = ("kept", "dropped", "refused", "failed")
+        kept, dropped, refused, failed = (
+            Counter(self._writer.journal.by_type(state)) for state in states
+        )
         return {
             name: {
                 "requested": self.requested[name],
                 "placed": self.requested[name] - failed[name],
-                "generated": kept[name] + dropped[name],
+                "generated": kept[name] + dropped[name] + refused[name],
                 "kept": kept[name],
             }
             for name in (*self._writer.journal.job["defect_types"], COMBINED)
@@ -452,6 +484,8 @@ class _Run:
                     f"{listed.path}: the name is not UTF-8; rename the file, or set PYTHONUTF8=1"
                 ) from error
             image = read_image(listed.path)
+            if unused_bits(image) >= DARK_BITS:
+                self.dark.append(listed.name)
             record = {"source": listed.name, "source_sha256": sha256_of(listed.path)}
             name = _number(listed.index, len(self._goods))
             record["good"] = self._writer.add_good(listed.index, name, image)
@@ -478,9 +512,18 @@ class _Run:
             return record
         name = _number(listed.index * self._count + sample.number, len(self._goods) * self._count)
         masks = _by_type(placed, defect).values()
-        paths = self._writer.write(name, defect, sample.image, sample.label, masks)
+        mark = self._mark(record)
+        paths = self._writer.write(name, defect, sample.image, sample.label, masks, mark)
         _check(self._writer.out / paths["image"], sample)
         return paths | record
+
+    def _mark(self, record: dict[str, Any]) -> Mark | None:
+        if self._marking is None:
+            return None
+        options, needs = self._marking
+        keys = ("engine", "provider", "source", "source_sha256", "sample", "defect")
+        known = {key: record[key] for key in keys}
+        return Mark(version=__version__, options=options, needs=needs, **known)
 
 
 def _by_type(placed: Sequence[Placed], defect: str) -> dict[str, Mask]:

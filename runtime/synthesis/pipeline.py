@@ -101,7 +101,7 @@ class _Inverted:
 class Pipeline:
     """An engine set up for what is to be made.
 
-    window  side that the model sees, in px of the image
+    window  side that the model sees, in px of the image; None: all of it
     band    width of the soft border around a mask, in px
     defect  the type that is made
     """
@@ -118,7 +118,9 @@ class Pipeline:
         self._side, self._scale = manifest.image.height, 2 if manifest.magnify == 1 else 1
         self.latent = manifest.latent
         self.band = math.ceil(config.grow + config.feather)
-        self._context = max(config.context // manifest.magnify, self.band)
+        self._context = (
+            0 if manifest.magnify == "fit" else max(config.context // manifest.magnify, self.band)
+        )
         if defect is None and len(config.defect) == 1:
             defect = config.defect[0].defect_type
         self._manifest = manifest
@@ -162,7 +164,8 @@ class Pipeline:
         for instance, defect, wanted in zip(
             instances, defects or unsaid, strengths or unsaid, strict=True
         ):
-            for tile in cut(instance, self.window, self._context, self._scale):
+            side = self.window or max(instance.shape)
+            for tile in cut(instance, side, self._context, self._scale):
                 view, candidates = yield from self._tile(
                     source, canvas, tile, seed, self._prompts(defect), wanted
                 )
@@ -218,7 +221,15 @@ class Pipeline:
 
     def _view(self, image: Bits, tile: Tile, wanted: float | None = None) -> View:
         latent = self.latent.height, self.latent.width
-        return View(image, tile, self.config, side=self._side, latent=latent, wanted=wanted)
+        return View(
+            image,
+            tile,
+            self.config,
+            side=self._side,
+            latent=latent,
+            wanted=wanted,
+            whole=self.window is None,
+        )
 
     def _prompts(self, defect: str | None) -> Prompts:
         indices = self._manifest.prompt_indices(defect or self.defect)

@@ -4,7 +4,9 @@ Two witnesses. *Attention* is the paper's: where the latent attended to the word
 The paper leaves the average and the norm open (its softmax sums to 1 over the tokens, so a bare
 ½ depends on their number); here the map is the mean over heads, layers and steps of the
 attention to the prompt's content tokens, divided by its maximum inside the mask. *Change* is
-ours: the background is known, so the difference to the good image shows where something is.
+ours: the background is known, so the difference to the good image shows where something is. What
+healthy paint does is not something: it has a grain of its own, so a surface that is painted anew
+changes as much as it varies (``docs/decisions/0023-shown.md``).
 """
 
 from __future__ import annotations
@@ -16,22 +18,47 @@ from ..config.synthesis import SynthesisConfig
 from ..diffusion.rows import Floats
 from ..images.types import Mask, Pixels
 
-__all__ = ["attention_witness", "change_witness", "refine"]
+__all__ = ["appeared", "attention_witness", "grain", "refine"]
+
+#: Standard deviation in px of the blur that leaves a surface's light and tone, without its grain.
+_EVEN = 8.0
 
 
-def refine(mask: Mask, attention: Floats, change: Pixels, config: SynthesisConfig) -> Mask:
-    """The part of ``mask`` [H,W] in which the defect appeared, maybe none of it.
+def appeared(mask: Mask, before: Pixels, after: Pixels, config: SynthesisConfig) -> Mask:
+    """The part of ``mask`` [H,W] in which more changed than where a good surface is painted anew.
 
-    attention [r,r] over the same window; change [H,W] in [0,1], the absolute difference.
-    What counts is in the configuration's ``refine``, ``refine_*`` and ``min_change``.
+    before, after [H,W,3] in [0,1], the good image and the result, both decoded. Smoothed against
+    grain within the mask, so that nothing beside it counts, the change is at least ``min_change``
+    and ``min_grain`` times the `grain` together.
+    """
+    least = config.min_change + config.min_grain * grain(before, config.refine_smooth)
+    inside = mask.astype(np.float32)
+    share = np.maximum(_smoothed(inside, config.refine_smooth), np.float32(1e-6))
+    change = np.abs(_smoothed((after - before) * inside[..., None], config.refine_smooth))
+    return _without_specks(mask & (change.max(axis=2) >= least * share), config.refine_min_area)
+
+
+def grain(image: Pixels, smooth: float) -> float:
+    """How much a surface varies by itself: image [H,W,3] in [0,1], smoothed by so many px.
+
+    The standard deviation of the channel with the largest, without what varies slowly.
+    """
+    fine = _smoothed(image, smooth) - _smoothed(image, _EVEN)
+    return float(fine.std(axis=(0, 1)).max())
+
+
+def refine(mask: Mask, attention: Floats, shown: Mask, config: SynthesisConfig) -> Mask:
+    """The label: the part of ``mask`` [H,W] in which the defect appeared, maybe none of it.
+
+    attention [r,r] over the same window; ``shown`` [H,W] is what `appeared`.
     """
     if config.refine == "none":
         return mask.copy()
-    refined = mask.copy()
-    if config.refine in ("attention", "both"):
-        refined &= attention_witness(mask, attention, config.refine_threshold)
-    if config.refine in ("change", "both"):
-        refined &= change_witness(change, config.min_change, config.refine_smooth)
+    if config.refine == "change":
+        return shown
+    refined = mask & attention_witness(mask, attention, config.refine_threshold)
+    if config.refine == "both":
+        refined &= shown
     return _without_specks(refined, config.refine_min_area)
 
 
@@ -43,10 +70,8 @@ def attention_witness(mask: Mask, attention: Floats, threshold: float) -> Mask:
     return np.asarray(inside >= threshold * top) if top > 0 else np.zeros_like(mask)
 
 
-def change_witness(change: Pixels, min_change: float, smooth: float) -> Mask:
-    """Where the difference, a little smoothed against grain, is at least ``min_change``."""
-    smoothed = cv2.GaussianBlur(change, (0, 0), smooth) if smooth > 0 else change
-    return np.asarray(smoothed >= min_change)
+def _smoothed(values: Pixels, sigma: float) -> Pixels:
+    return np.asarray(cv2.GaussianBlur(values, (0, 0), sigma)) if sigma > 0 else values
 
 
 def _without_specks(mask: Mask, min_area: int) -> Mask:

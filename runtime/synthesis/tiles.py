@@ -1,7 +1,8 @@
 """An instance in the tiles that paint it: each fits the window that the model sees.
 
 An instance that fits with context is one tile at the resolution that the model learned, and so is
-one of up to twice that size, scaled, unless the engine enlarges what is fine. A larger one, a
+one of up to twice that size, scaled, unless the engine enlarges what is fine; an engine that sees
+images whole paints any in one tile. A larger one, a
 scratch of 3,000 px say, is cut into pieces, and each piece is painted on a background that shows
 the ones before it.
 """

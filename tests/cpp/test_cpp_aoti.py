@@ -29,7 +29,7 @@ pytestmark = [
         not LIBRARY, reason="set DEFECTRT_TORCH_LIBRARY to a libdefectrt with torch"
     ),
 ]
-LOOSE = {"min_coverage": 0.0, "max_leak": 1e6}
+LOOSE = {"min_grain": 0.0, "min_coverage": 0.0, "max_leak": 1e6}
 
 #: In a process of its own, in which nobody else has loaded libtorch.
 PROGRAM = """
@@ -38,7 +38,8 @@ from support import clibrary
 library, engine, trust, given, out = sys.argv[1:]
 library, data = clibrary.Library(library), np.load(given)
 handle = library.open(engine, 1, trust)
-loose = {"min_change": 1e-3, "refine_min_area": 1, "min_coverage": 0.0, "max_leak": 1e6}
+loose = {"min_change": 1e-3, "min_grain": 0.0, "refine_min_area": 1}
+loose |= {"min_coverage": 0.0, "max_leak": 1e6}
 session = library.session(handle, defect=b"spot", background=int(data["dual"]), **loose)
 size, candidates = int(data["latent"]), int(data["candidates"])
 made = library.synthesize(session, data["image"], [data["mask"]], 5, candidates, size)

@@ -9,10 +9,12 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 from PIL import Image
+from support.datasets import loco
 from support.outputs import records, save
 from support.program import command_line
 
 import defectrt
+from defectrt.engines.manifest import read_manifest
 from defectrt.errors import InputError
 from defectrt.export import learn as module
 from defectrt.export.learn import PLAN, SHEET, learn
@@ -53,6 +55,7 @@ def small(filled_graphs, monkeypatch, tmp_path_factory):
     model.untrained = ()
     model.save(base / "model")
     monkeypatch.setattr("defectrt.training.bundled.BUNDLED_RUN", base)
+    monkeypatch.setattr(module, "_SHOWN", 3)
 
 
 def test_an_engine_a_plan_and_a_sheet(data, tmp_path, capfd):
@@ -92,8 +95,8 @@ def test_the_same_call_goes_on_after_a_stop(data, tmp_path, monkeypatch):
 
 
 def test_one_folder_of_images_beside_masks_is_one_type(data, tmp_path):
-    samples, _ = module._read(data / "defects" / "pit", data / "good", None, quiet=True)
-    assert {sample.defect_type for sample in samples} == {"pit", "good"}
+    given = module._read(data / "defects" / "pit", data / "good", None, quiet=True)
+    assert {sample.defect_type for sample in given.samples} == {"pit", "good"}
 
 
 def test_masks_that_are_missing_are_proposed_and_said(data, tmp_path):
@@ -101,12 +104,40 @@ def test_masks_that_are_missing_are_proposed_and_said(data, tmp_path):
     masks = [p for p in (tmp_path / "pit").iterdir() if p.name.endswith("_mask.png")]
     for mask in masks[1:]:
         mask.unlink()
-    samples, remarks = module._read(tmp_path, data / "good", None, quiet=True)
-    assert remarks == {"pit": f", {len(masks) - 1} of {len(masks)} masks are proposed"}
-    plan = module._plan(samples, open_base(None), remarks, lora=False, steps=2, seed=0)
+    given = module._read(tmp_path, data / "good", None, quiet=True)
+    assert given.remarks == {"pit": f", {len(masks) - 1} of {len(masks)} masks are proposed"}
+    plan = module._plan(given, open_base(None), lora=False, steps=2, seed=0)
     assert f"pit, {len(masks) - 1} of {len(masks)} masks are proposed; look at them" in (
         plan.survey.warnings
     )
+
+
+@pytest.mark.parametrize("layout", [None, "loco-classes"])
+def test_logical_anomalies_are_learned_from_whole_images(tmp_path, capfd, layout):
+    root = loco(tmp_path / "loco")
+    out = learn(root, layout=layout, out=tmp_path / "e", steps=2, preview_every=0)
+    told = capfd.readouterr().err
+    assert "images are seen whole: what is missing or in the wrong place shows in no part" in told
+    assert "images are neither mirrored nor turned: what lies where counts" in told
+    assert "2 steps of 8 whole images" in told
+    plan = json.loads((tmp_path / "e-run" / PLAN).read_text())
+    assert plan["magnify"] == "fit"
+    config = json.loads((tmp_path / "e-run" / "run.json").read_text())["config"]
+    assert (config["magnify"], config["flip"], config["turn"]) == ("fit", "none", False)
+    assert read_manifest(out).magnify == "fit"
+    types = (
+        ["logical_anomalies", "structural_anomalies"]
+        if layout is None
+        else ["broken_cable", "combined", "missing_cable"]
+    )
+    examples = read_examples(out)
+    assert sorted(examples) == types
+    assert all(own.whole and not own.strengths for own in examples.values())
+    words = ["synthesize", "--images", root / "train" / "good", "--engine", out, "--refine", "none"]
+    made = command_line(*words, "--min-change", "0.0001", "--out", tmp_path / "d")
+    assert made.returncode in (0, 7), made.stderr
+    for record in records(tmp_path / "d"):
+        assert [tile["window"] for tile in record["tiles"]] == [{"y": -5, "x": 0, "side": 50}]
 
 
 def read(path):
@@ -125,8 +156,8 @@ def test_arrays_pictures_and_paths_are_learned_from_as_a_folder_is(data, tmp_pat
     ]
     goods = [data / "good" / "0.png", read(data / "good" / "1.png"), surface(102)]
     options = {"steps": 2, "preview_every": 0, "quiet": True, "device": "cpu"}
-    whole, _ = module._read(folder, data / "good", None, quiet=True)
-    given, _ = module._read({"line": lines, "pit": pits}, goods, None, quiet=True)
+    whole = module._read(folder, data / "good", None, quiet=True).samples
+    given = module._read({"line": lines, "pit": pits}, goods, None, quiet=True).samples
     for one, other in zip(sorted(whole, key=of_type), sorted(given, key=of_type), strict=True):
         assert one.defect_type == other.defect_type
         np.testing.assert_array_equal(one.image, other.image)
@@ -148,10 +179,10 @@ def of_type(sample):
 
 def test_examples_without_a_type_are_called_defect(data):
     folder = data / "defects" / "pit"
-    samples, _ = module._read(
+    given = module._read(
         [(folder / "0.png", folder / "0_mask.png")], data / "good", None, quiet=True
     )
-    assert {sample.defect_type for sample in samples} == {"defect", "good"}
+    assert {sample.defect_type for sample in given.samples} == {"defect", "good"}
 
 
 PICTURE, MASK = np.zeros((8, 8), np.uint8), np.eye(8, dtype=bool)

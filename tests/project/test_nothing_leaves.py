@@ -6,16 +6,18 @@ what they keep for later: a cache or a queue in the home or the temporary folder
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from support.outputs import save
 
-from defectrt.training.bundled import BUNDLED_RUN
+from defectrt.training.models.stable_diffusion import SIZES, new_model
 
 pytestmark = pytest.mark.slow
 
@@ -36,15 +38,22 @@ def watch(event, given):
         os._exit(99)
 
 sys.addaudithook(watch)
+if graphs := os.environ.get("GRAPHS"):
+    from pathlib import Path
+    from unittest.mock import patch
+    from support.graphs import EXPORT, filled
+    patch(EXPORT, filled(Path(graphs))).start()
 sys.argv = ["defectrt", *words]
 from defectrt.__main__ import main
 main()
 """
-RUN = f"{BUNDLED_RUN}"
+TESTS = Path(__file__).parents[1]
 #: They import PyTorch and its libraries.
 PROBING = {"new-model", "train", "build-engine", "evaluate", "bench", "learn"}
+#: They fill graphs instead of exporting them again, which build-engine does.
+FILLING = {"bench", "learn"}
 COMMANDS = {
-    "synthesize": "synthesize --images good --out out --steps 10 --format coco,yolo",
+    "synthesize": "synthesize --images few --out out --steps 10 --format coco,yolo",
     "series": "series --image good/0.png --defect hole --strengths 0.3 --steps 10 --out out",
     "merge": "merge one two --out out",
     "doctor": "doctor",
@@ -55,10 +64,12 @@ COMMANDS = {
     "new-model": "new-model --size tiny --out out",
     "train": "train --defect spot=parts/spot --good good --out out --steps 2 --batch-size 2 "
     "--window 32 --preview-every 2 --preview-steps 2",
-    "build-engine": f"build-engine {RUN} --out out --steps 4",
-    "evaluate": "evaluate run --data parts --out out --count 2 --steps 2",
-    "bench": "bench --size tiny --images 1 --steps 2 --rounds 1",
-    "learn": "learn parts/spot --good good --out out/engine --steps 2 --preview-every 0",
+    "build-engine": "build-engine run --out out --steps 4",
+    "evaluate": "evaluate run --real parts --out out --count 2 --steps 2",
+    "threshold": "threshold parts --good good --scores scores.json --out out",
+    "bench": "bench run --images 1 --steps 2 --rounds 1",
+    "learn": "learn parts/spot --good good --model base/model --out out/engine --steps 2 "
+    "--preview-every 0",
 }
 
 
@@ -72,23 +83,29 @@ def lonely():
 
 @pytest.fixture
 def work(tmp_path, run):
-    """Good images, defects, datasets to merge, and a run."""
+    """Good images, few and more, defects, a run, and a base to learn from."""
     rng = np.random.default_rng(0)
     for i in range(4):
         image = rng.normal(150, 8, (64, 64, 3)).clip(0, 255).astype(np.uint8)
-        save(tmp_path / "work" / "good" / f"{i}.png", image)
+        for folder in ("good", *["few"] * (i < 2)):
+            save(tmp_path / "work" / folder / f"{i}.png", image)
         image[20:30, 20 : 32 + i] = 40
         mask = np.zeros((64, 64), np.uint8)
         mask[20:30, 20 : 32 + i] = 255
         for part, what in (("images", image), ("masks", mask)):
             save(tmp_path / "work" / "parts" / "spot" / part / f"{i}.png", what)
+    scores = {f"{folder}/{i}.png": i for folder in ("good", "images") for i in range(4)}
+    (tmp_path / "work" / "scores.json").write_text(json.dumps(scores))
     shutil.copytree(run, tmp_path / "work" / "run")
+    base = new_model(SIZES["tiny"], prediction_type="v_prediction")
+    base.untrained = ()
+    base.save(tmp_path / "work" / "base" / "model")
     for name in ("home", "temporary"):
         (tmp_path / name).mkdir()
     return tmp_path / "work"
 
 
-def asked(work, words, lonely):
+def asked(work, words, lonely, graphs=None):
     """The program with the watch, in a home and a temporary folder of its own."""
     environment = {
         "PATH": os.environ["PATH"],
@@ -99,6 +116,8 @@ def asked(work, words, lonely):
     }
     if words.split()[0] in PROBING:
         environment["PROBES"] = "1"
+    if graphs:
+        environment |= {"GRAPHS": str(graphs), "PYTHONPATH": str(TESTS)}
     command = [*lonely, sys.executable, "-B", "-c", WATCH, *words.split()]
     return subprocess.run(
         command, cwd=work, env=environment, capture_output=True, text=True, timeout=600, check=False
@@ -106,13 +125,14 @@ def asked(work, words, lonely):
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_command_opens_no_socket_and_writes_nowhere_else(name, work, lonely):
+def test_a_command_opens_no_socket_and_writes_nowhere_else(name, work, lonely, engine):
     if name == "merge":
         for folder in ("one", "two"):
-            given = f"synthesize --images good --out {folder} --steps 10 --seed {len(folder)}"
+            given = f"synthesize --images few --out {folder} --steps 10 --seed {len(folder)}"
             assert asked(work, given, lonely).returncode == 0
     before = {path for path in work.rglob("*") if path.is_file()}
-    ended = asked(work, COMMANDS[name], lonely)
+    graphs = engine.parent / "graphs" if name in FILLING else None
+    ended = asked(work, COMMANDS[name], lonely, graphs)
     assert ended.returncode == 0, ended.stderr[-2000:]
     written = {path for path in work.rglob("*") if path.is_file()} - before
     assert all(work / "out" in path.parents or path == work / "out" for path in written)

@@ -43,7 +43,7 @@ def test_it_finds_what_differs_and_only_that(module, tmp_path, monkeypatch, caps
         "faint": dataset(tmp_path / "faint", 2, depth=25),
         "blurred": dataset(tmp_path / "blurred", 3, depth=60, blurred=True),
     }
-    monkeypatch.setattr(module, "DRAWS", 5)
+    monkeypatch.setattr("defectrt.training.evaluation.two_sample._DRAWS", 5)
     monkeypatch.setattr(sys, "argv", ["real_or_made.py", str(real), *map(str, sets.values())])
     module.main()
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]

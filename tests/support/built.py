@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
+import inspect
 import platform
 import shutil
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,29 +17,31 @@ from filelock import FileLock
 
 ROOT = Path(__file__).parents[2]
 HOME = ROOT / ".cache" / "tests"
-#: What runs and engines are made by.
-_SOURCES = (
-    "runtime/config",
-    "runtime/diffusion",
-    "runtime/engines",
-    "runtime/images",
-    "kernels",
-    "training",
-    "export",
-)
-_TESTS = ("tests/conftest.py", "tests/support/built.py", "tests/support/graphs.py")
+#: Where modules lie, by the beginnings of their names.
+_FOLDERS = {
+    "support": "tests/support",
+    "defectrt.kernels": "kernels",
+    "defectrt.training": "training",
+    "defectrt.export": "export",
+    "defectrt": "runtime",
+}
+#: It only names what lies in the rooms.
+_FRONT_DOOR = "defectrt"
 #: What else decides the bytes.
 _PACKAGES = ("torch", "diffusers", "transformers", "onnx", "onnxscript", "tensorrt-rtx-cu13-libs")
 
 
-def built(name: str, make: Callable[[Path], object], copy: Path) -> Path:
+def built(
+    name: str, make: Callable[[Path], object], copy: Path, *, of: Iterable[Path] = ()
+) -> Path:
     """A folder as ``make`` fills it, at ``copy``: a test that changes it changes its own.
 
-    It is made once from the same sources on the same kind of machine; older ones are removed.
+    It is made once by the same sources from the same files ``of`` which it is made, on the same
+    kind of machine; older ones are removed. ``make`` imports what it uses.
     """
     home = HOME / name
     home.mkdir(parents=True, exist_ok=True)
-    whole = home / key()
+    whole = home / key(make, of)
     with FileLock(home / "lock"):
         if not whole.is_dir():
             for other in [path for path in home.iterdir() if path.is_dir()]:
@@ -49,22 +54,75 @@ def built(name: str, make: Callable[[Path], object], copy: Path) -> Path:
     return copy
 
 
+def built_from(run: Path) -> tuple[Path, Path]:
+    """What a build reads of a run; what its training wrote beside is not the same twice."""
+    return run / "model", run / "run.json"
+
+
+def key(make: Callable[[Path], object], of: Iterable[Path] = ()) -> str:
+    """Of a function, all sources of the project that it imports, these files, and the machine."""
+    text = textwrap.dedent(inspect.getsource(make))
+    digest = hashlib.sha256((text + _machine()).encode())
+    for module in sorted(_needed(_imports(text, ""))):
+        digest.update(f"{module}\0".encode() + _path(module).read_bytes())
+    for folder in of:
+        for path in sorted(p for p in (folder, *folder.rglob("*")) if p.is_file()):
+            digest.update(f"{path.relative_to(folder.parent)}\0".encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _needed(names: Iterable[str]) -> set[str]:
+    """The modules of the project that are loaded with these, lazily or not."""
+    found: set[str] = set()
+    new = set(names)
+    while new:
+        parts = new.pop().split(".")
+        for module in (".".join(parts[: i + 1]) for i in range(len(parts))):
+            path = _path(module)
+            if path and module not in found:
+                found.add(module)
+                package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+                if module != _FRONT_DOOR:
+                    new.update(_imports(path.read_text(encoding="utf-8"), package))
+    return found
+
+
+def _path(module: str) -> Path | None:
+    """The file of a module of the project; none if it is another's, or no module."""
+    for prefix, folder in _FOLDERS.items():
+        if module == prefix or module.startswith(prefix + "."):
+            path = ROOT.joinpath(folder, *module.removeprefix(prefix).split(".")[1:])
+            return next(
+                (p for p in (path / "__init__.py", Path(f"{path}.py")) if p.is_file()), None
+            )
+    return None
+
+
 @cache
-def key() -> str:
-    """Of the sources that runs and engines are made by, the packages below and the processor."""
-    digest = hashlib.sha256()
-    sources = [path for place in _SOURCES for path in (ROOT / place).rglob("*.py")]
-    for path in sorted([*sources, *(ROOT / name for name in _TESTS)]):
-        digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
+def _imports(text: str, package: str) -> frozenset[str]:
+    """Absolute names of everything that a text imports."""
+    return frozenset(_imported(ast.parse(text), package))
+
+
+def _imported(tree: ast.AST, package: str) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: 1 - node.level or None] if node.level else []
+            module = ".".join([*above, *([node.module] if node.module else [])])
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+@cache
+def _machine() -> str:
+    """The packages, the system and the processor."""
+    found = [f"{platform.platform()} {platform.python_version()}"]
     for name in _PACKAGES:
         try:
-            digest.update(f"{name} {version(name)}\n".encode())
+            found.append(f"{name} {version(name)}")
         except PackageNotFoundError:
-            digest.update(f"{name} missing\n".encode())
-    digest.update(f"{platform.platform()} {platform.python_version()}".encode())
+            found.append(f"{name} missing")
     cpu = Path("/proc/cpuinfo")
-    flags = (
-        [s for s in cpu.read_text().splitlines() if s.startswith("flags")] if cpu.exists() else []
-    )
-    digest.update("".join(flags[:1]).encode())
-    return digest.hexdigest()[:16]
+    lines = cpu.read_text().splitlines() if cpu.exists() else []
+    return "\n".join([*found, *[line for line in lines if line.startswith("flags")][:1]])

@@ -24,12 +24,24 @@ class EngineOptions(c.Structure):
     _fields_ = [("struct_size", c.c_size_t), ("threads", c.c_int32), ("trust", c.c_char_p)]
 
 
+class EngineInfo(c.Structure):
+    _fields_ = [
+        ("struct_size", c.c_size_t),
+        *[(name, c.c_int32) for name in ("format_version", "window")],
+        *[(f"latent_{name}", c.c_int32) for name in ("channels", "height", "width")],
+        *[(name, c.c_int32) for name in ("defect_types", "default_steps", "schedules")],
+    ]
+
+
 class Options(c.Structure):
     _fields_ = [
         ("struct_size", c.c_size_t),
         ("defect", c.c_char_p),
         *[(name, c.c_int32) for name in ("steps", "background", "blend", "refine")],
-        *[(name, c.c_double) for name in ("refine_threshold", "min_change", "refine_smooth")],
+        *[
+            (name, c.c_double)
+            for name in ("refine_threshold", "min_change", "min_grain", "refine_smooth")
+        ],
         ("refine_min_area", c.c_int32),
         *[(name, c.c_double) for name in ("min_coverage", "max_leak", "grow", "feather")],
         *[(name, c.c_int32) for name in ("context", "batch_size", "workers", "queue")],

@@ -9,11 +9,14 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from defectrt.config.engine import Magnify
 from defectrt.errors import InputError
 from defectrt.images.types import Mask
 from defectrt.images.window import Window, to_model
+from defectrt.masks.resizing import latent_mask
 
 from .layouts import GOOD
+from .loosening import loosened
 from .samples import Sample
 
 __all__ = ["Augmentation", "Batch", "Crops"]
@@ -27,19 +30,22 @@ class Augmentation:
     turn        quarter turns too; not for surfaces with a direction, such as brushed metal
     contrast    largest change of the contrast, as a share of it
     brightness  largest change of the brightness, as a share of the full range
+    loose       share of the defects whose mask is a box or a broad stroke around them
     """
 
     flip: Literal["both", "horizontal", "vertical", "none"] = "both"
     turn: bool = False
     contrast: float = 0.1
     brightness: float = 0.025
+    loose: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse impossible values."""
         if self.flip not in _AXES:
             raise InputError(f"flip {self.flip!r}: one of {', '.join(_AXES)}")
-        if not (0 <= self.contrast < 1 and 0 <= self.brightness <= 1):
-            raise InputError("augmentation: contrast and brightness are shares from 0 to 1")
+        shares = self.contrast, self.brightness, self.loose
+        if not (self.contrast < 1 and all(0 <= share <= 1 for share in shares)):
+            raise InputError("augmentation: contrast, brightness and loose are shares from 0 to 1")
 
 
 _AXES: dict[str, tuple[int, ...]] = {
@@ -64,8 +70,8 @@ class Crops:
 
     A share ``good`` of every batch comes from good images, from anywhere in them; the rest
     shows the types of defect equally often, with at least one defect pixel in view. Crops are of
-    the image's own resolution, or enlarged ``magnify`` times; images smaller than what a crop shows
-    are extended by reflection.
+    the image's own resolution, or enlarged ``magnify`` times, or (fit) they are whole images;
+    images smaller than what a crop shows are extended by reflection.
     """
 
     def __init__(
@@ -75,12 +81,12 @@ class Crops:
         *,
         good: float = 0.5,
         seed: int = 0,
-        magnify: int = 1,
+        magnify: Magnify = 1,
         augmentation: Augmentation | None = None,
     ) -> None:
         """Take samples of any type; ``good`` in [0,1] counts only when both sorts are there."""
-        self._window, self._seed, self._magnify = window, seed, magnify
-        self._side = window // magnify
+        self._window, self._seed = window, seed
+        self._side = None if magnify == "fit" else window // magnify
         self._vary = augmentation or Augmentation()
         self._good = [s for s in samples if s.defect_type == GOOD]
         defect_types = sorted({s.defect_type for s in samples} - {GOOD})
@@ -106,7 +112,10 @@ class Crops:
         window = self._place(mask, rng)
         view: Any = window.crop(image)
         pixels = to_model(view, self._window)
-        inside = _enlarged(window.crop(mask), self._magnify)[None]
+        asked: Any = window.crop(mask)
+        if vary.loose and rng.random() < vary.loose:
+            asked = loosened(asked, rng)
+        inside = latent_mask(asked, self._window, self._window)
         gain = rng.uniform(1 - vary.contrast, 1 + vary.contrast)
         shift = rng.uniform(-2 * vary.brightness, 2 * vary.brightness)
         pixels = np.clip(pixels * gain + shift, -1, 1)
@@ -126,19 +135,15 @@ class Crops:
 
     def _place(self, mask: Mask, rng: np.random.Generator) -> Window:
         """Anywhere in a good image; else around a random defect pixel."""
-        room = np.array(mask.shape) - self._side
+        side = self._side or max(mask.shape)
+        room = np.array(mask.shape) - side
         limit = np.maximum(room, 0)
         if mask.any():
             ys, xs = np.nonzero(mask)
-            i, inset = rng.integers(len(ys)), self._side // 8
-            offset = rng.integers(inset, self._side - inset, size=2)
+            i, inset = rng.integers(len(ys)), side // 8
+            offset = rng.integers(inset, side - inset, size=2)
             corner = np.clip(np.array([ys[i], xs[i]]) - offset, 0, limit)
         else:
             corner = rng.integers(limit + 1)
         y, x = np.where(room < 0, -(-room // 2), corner)
-        return Window(int(y), int(x), self._side)
-
-
-def _enlarged(mask: Mask, times: int) -> NDArray[np.float32]:
-    """[h,w] -> [times·h,times·w] in {0,1}."""
-    return mask.repeat(times, 0).repeat(times, 1).astype(np.float32)
+        return Window(int(y), int(x), side)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import cv2
 import numpy as np
 
+from defectrt.config.engine import Magnify
 from defectrt.images.contrast import grey, strength_in, surroundings
-from defectrt.images.types import Mask
+from defectrt.images.types import DARK_BITS, Mask, unused_bits
 from defectrt.masks.examples import Examples, runs_one_way
 from defectrt.masks.pieces import Piece, pieces
 from defectrt.masks.placement import paste
@@ -29,6 +30,8 @@ _LOOKED_AT = 16
 _ALIKE = 0.15
 #: Thickness in px of the model's window below which a defect comes out softer than it is.
 _FINE = 3.0
+#: Windows that a defect may take; it is painted scaled, unless images are enlarged.
+_SCALED = 2
 
 #: Share of a defect's own contrast from which a px counts as thick; samples a px to measure it.
 _HALF, _FINER = 0.5, 3
@@ -60,49 +63,76 @@ class TypeSurvey:
 class Survey:
     """All types by name, the number of good images, whether the surface has a direction.
 
-    magnify   how many times the images should be enlarged for the finest type, 1, 2 or 4
+    magnify   how many times the images should be enlarged for the finest type, 1, 2 or 4; or that
+              they should be seen whole, and ``why``
+    seen      side in px of what is seen of them at once
     """
 
     defect_types: dict[str, TypeSurvey]
     good: int
     directed: bool
-    magnify: Literal[1, 2, 4]
+    magnify: Magnify
+    why: str
+    seen: int
     warnings: tuple[str, ...]
 
 
-def survey(samples: Sequence[Sample], window: int, cell: int) -> Survey:
+def survey(samples: Sequence[Sample], window: int, cell: int, *, logical: bool = False) -> Survey:
     """Look at samples that a model is to learn from.
 
-    ``window`` is the side that it sees, ``cell`` that of a cell of its latents, in px.
+    ``window`` is the side that it sees, ``cell`` that of a cell of its latents, in px. Anomalies
+    that are ``logical``, as parts in the wrong place are, show in whole images alone.
     """
     names = sorted({s.defect_type for s in samples} - {GOOD})
     by_name = {name: [s for s in samples if s.defect_type == name] for name in names}
     found = {name: _look(own, window) for name, own in by_name.items()}
-    magnify = _magnify(found.values(), cell)
+    sides = [max(s.mask.shape) for own in by_name.values() for s in own]
+    side = int(np.median(sides or [window]))
+    magnify, why = _magnify(found, window, cell, side, logical=logical)
+    seen = side if magnify == "fit" else window // magnify
     warnings = [
         fault
         for name, own in by_name.items()
-        for fault in _faults(name, own, found[name], window, magnify)
+        for fault in _faults(name, own, found[name], seen, window / seen)
     ]
-    warnings += _alike(found)
+    if magnify != "fit":  # masks are regions there, all alike
+        warnings += _alike(found)
     good = [s for s in samples if s.defect_type == GOOD]
-    return Survey(found, len(good), is_directed(good or samples), magnify, tuple(warnings))
+    looked_at = [s for own in by_name.values() for s in own] + good[:_LOOKED_AT]
+    if dark := [s.path.name for s in looked_at if unused_bits(s.image) >= DARK_BITS]:
+        warnings.append(
+            f"{len(dark)} images have 16 bits and hardly use them, so they are black to the model "
+            f"({', '.join(dark[:3])}{', …' if len(dark) > 3 else ''}); scale them to the full range"
+        )
+    directed = is_directed(good or samples)
+    return Survey(found, len(good), directed, magnify, why, seen, tuple(warnings))
 
 
-def _magnify(found: Iterable[TypeSurvey], cell: int) -> Literal[1, 2, 4]:
-    """The least at which the finest type is no thinner than can be painted well."""
-    finest = min((one.thickness for one in found), default=_FINE)
+def _magnify(
+    found: Mapping[str, TypeSurvey], window: int, cell: int, side: int, *, logical: bool
+) -> tuple[Magnify, str]:
+    """Images of ``side`` px whole, or else the least at which the finest type is painted well."""
+    if logical:
+        return "fit", "what is missing or in the wrong place shows in no part of them"
+    finest = min((one.thickness for one in found.values()), default=_FINE)
+    large = [name for name, one in found.items() if one.longest > _SCALED * window]
+    if large and finest * window / side >= _FINE:
+        return "fit", f"{', '.join(large)}: too large for any part that is seen at once"
     possible: tuple[Literal[1, 2, 4], ...] = (1, 2, 4)
     possible = tuple(times for times in possible if times <= cell)
-    return next((times for times in possible if times * finest >= _FINE), possible[-1])
+    least = next((times for times in possible if times * finest >= _FINE), possible[-1])
+    return least, "the defects are fine" if least > 1 else ""
 
 
-def examples_of(samples: Sequence[Sample], window: int, found: Survey) -> Examples:
+def examples_of(samples: Sequence[Sample], found: Survey) -> Examples:
     """What the samples of one type say of the masks that are to be drawn for it.
 
-    They are not turned if the surface has a direction, nor if they themselves run one way.
+    They are not turned if the surface has a direction, nor if they themselves run one way. Where
+    images are seen whole they stay in their places, and say of no strength: half a missing part is
+    none.
     """
-    found_in = [_instances(sample, window) for sample in samples]
+    whole = found.magnify == "fit"
+    found_in = [[Piece(s.mask, (0, 0))] if whole else _instances(s, found.seen) for s in samples]
     masks = [piece.shape for own in found_in for piece in own]
     strengths = [
         strength_in(sample.image, paste(piece.shape, piece.corner, sample.mask.shape))
@@ -111,10 +141,11 @@ def examples_of(samples: Sequence[Sample], window: int, found: Survey) -> Exampl
     ]
     return Examples.of(
         masks,
-        [one for one in strengths if one is not None],
+        [one for one in strengths if one is not None and not whole],
         directed=found.directed or runs_one_way(masks),
         places=look((sample.image, sample.mask) for sample in samples),
         instances=[len(own) for own in found_in],
+        whole=whole,
     )
 
 
@@ -137,25 +168,28 @@ def _look(samples: Sequence[Sample], window: int) -> TypeSurvey:
 
 
 def _faults(
-    defect_type: str, samples: Sequence[Sample], found: TypeSurvey, window: int, magnify: int
+    defect_type: str, samples: Sequence[Sample], found: TypeSurvey, seen: int, scale: float
 ) -> Iterator[str]:
-    """What a quality engineer should know before time is spent."""
+    """What a quality engineer should know before time is spent.
+
+    The model sees ``seen`` px at once, ``scale`` px of its window to one of them.
+    """
     wide = [s.path.name for s in samples if s.mask.mean() > 0.5]
     if wide:
         yield (
             f"{defect_type}: the mask of {wide[0]} covers more than half of the picture; a mask "
             "marks the defect alone"
         )
-    if magnify * found.thickness < _FINE:
+    if scale * found.thickness < _FINE:
         yield (
             f"{defect_type}: the defects are {found.thickness:.1f} px thin and will come out "
-            "softer than they are; pictures at a higher resolution help"
+            "softer than they are; "
+            + ("pictures at a higher resolution help" if scale >= 1 else "they are seen smaller")
         )
-    seen = 2 * window if magnify == 1 else window // magnify
-    if found.longest > seen:
+    if found.longest > (_SCALED if scale == 1 else 1) * seen:
         yield (
             f"{defect_type}: the defects are {found.longest:.0f} px long, and the model sees "
-            f"{window // magnify} px at once; they are painted in tiles, and large forms are not "
+            f"{seen} px at once; they are painted in tiles, and large forms are not "
             "learned"
         )
     if found.images < 5:

@@ -1,1 +1,1 @@
-"""What a model can do, measured on images: probes, previews, held-out figures."""
+"""What a model makes, measured: probes, previews, and figures beside held-out real defects."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from itertools import islice
@@ -25,8 +25,9 @@ from ..models.stable_diffusion import open_model
 from ..record import RunRecord, read_record, refuse_seen
 from .previews import grid
 from .probe import Made, Probe, appearance, outside_error
+from .spread import spread_distance
 
-__all__ = ["FEATURES", "DefectTypeFigures", "Evaluation", "evaluate", "features", "spread_distance"]
+__all__ = ["FEATURES", "Cut", "DefectTypeFigures", "Evaluation", "evaluate", "features"]
 
 #: What is compared between real and made defects; see `features`.
 FEATURES = ("contrast", "texture", "edge")
@@ -36,6 +37,9 @@ _TWICE = 4
 #: A crop must not be filled by its defect by more than this, or there is nothing around it to
 #: compare it with; so many places are tried.
 _FILLED, _TRIES = 0.9, 8
+
+#: Crops [B,3,S,S] in about [-1,1], and their masks [B,1,S,S] in {0,1}.
+Cut = tuple[Floats, Floats]
 
 
 @dataclass(frozen=True)
@@ -89,13 +93,17 @@ def evaluate(
     seed: int = 0,
     device: str = "cpu",
     quiet: bool = True,
+    compared: Callable[[str, Cut, Cut, Cut | None], None] | None = None,
+    learned: Sequence[Sample] = (),
 ) -> Evaluation:
     """Measure the model of ``run`` on held-out samples, up to ``count`` masks a defect type.
 
     Defects are made on held-out good images where there are any, else on the defective ones.
     ``out`` (by default ``run/evaluation``) gets evaluation.json and samples.png: original, mask
-    and result. Raises `InputError` if the run, or a run that it builds on, has learned from any
-    of the samples, or if they show no defect type that it knows.
+    and result. ``compared`` is called with every type and its crops: made ones, real ones, and
+    those of ``learned``, which the run has learned from. Raises `InputError` if the run, or a run
+    that it builds on, has learned from any of the samples, or if they show no defect type that it
+    knows.
     """
     refuse_seen(samples, run)
     record = read_record(run)
@@ -135,6 +143,11 @@ def evaluate(
                 probe, *crops, texts[defect_type], batch_size, seed
             )
             columns.append(_shown(crops, made))
+            if compared:
+                own = [s for s in learned if s.defect_type == defect_type]
+                known = _crops(own, (), record, count, seed) if own else None
+                pixels, mask, _ = crops
+                compared(defect_type, (made.after, mask), (pixels, mask), known and known[:2])
             rows += [defect_type] * len(columns[-1][0])
             progress.update(done, defect_type=defect_type, shown=figures[defect_type].shown)
     if not figures:
@@ -154,16 +167,6 @@ def features(pixels: Floats, mask: Floats) -> NDArray[np.float64]:
     the mask's border.
     """
     return np.array([_features(*row) for row in zip(pixels, mask[:, 0], strict=True)])
-
-
-def spread_distance(real: NDArray[np.float64], made: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Wasserstein-1 distance of each column, in units of the real values' standard deviation.
-
-    real [N,F], made [M,F]. 0 is the same distribution; 1 is as far as values usually are apart.
-    """
-    quantiles = (np.arange(200) + 0.5) / 200
-    between = np.abs(np.quantile(real, quantiles, 0) - np.quantile(made, quantiles, 0)).mean(0)
-    return between / np.maximum(real.std(0), 1e-6)
 
 
 _Crops = tuple[Floats, Floats, Floats]

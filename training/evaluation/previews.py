@@ -61,7 +61,7 @@ class Previews:
 
         outside_error  how far the background is from itself after inversion and generation:
                        root mean square in the latent, outside the mask
-        defects_shown  share of samples in which a defect appears, as a label would have it
+        defects_shown  share of samples in which a defect appears, as `synthesize` would keep them
 
         For a VAE or its decoder there is only ``error``, the root mean square of pixels in [-1,1].
         """

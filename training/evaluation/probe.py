@@ -21,10 +21,12 @@ from torch import Tensor, nn
 from defectrt.config.synthesis import SynthesisConfig
 from defectrt.diffusion.noise import normal
 from defectrt.diffusion.rows import Floats, Prompts, Rows
-from defectrt.diffusion.sampler import generate, invert, run
-from defectrt.diffusion.schedule import Convention, to_epsilon
+from defectrt.diffusion.sampler import denoise, generate, invert, run
+from defectrt.diffusion.schedule import to_epsilon
+from defectrt.images.types import Mask
 from defectrt.images.window import from_model
-from defectrt.synthesis.refinement import refine
+from defectrt.synthesis.acceptance import unseen
+from defectrt.synthesis.refinement import appeared
 
 from ..models.stable_diffusion import MaskedUNet, StableDiffusion
 
@@ -38,7 +40,8 @@ class Made:
     """Defects that a model made in B crops.
 
     before        [B,3,S,S]: the crops through the autoencoder, in about [-1,1]
-    after         [B,3,S,S]: the same with a defect under the mask
+    after         [B,3,S,S]: the same with a defect under the mask, as an engine makes it by
+                  default (``replay``)
     latent_error  [B]: root mean square, outside the mask, of z^m_0 denoised from its own
                   inversion (Eqs. 8 and 9, ``dual``) against z_0; latents have unit variance
     """
@@ -62,12 +65,11 @@ class Probe:
         background_prompt: str = "good surface",
         masked_prompt: str = "",
         steps: int = 20,
-        convention: Convention = "diffusers",
         device: str = "cpu",
     ) -> None:
         """``defect_types`` are the defects' prompts, ``steps`` the DDIM steps each way.
 
-        ``convention`` is that of inversion, by default the one engines are built with.
+        Inversion follows the convention that engines are built with by default.
         """
         self._model, self._device = model, device
         self._net = MaskedUNet(model.unet.to(device))
@@ -77,7 +79,7 @@ class Probe:
         self._index = {defect_type: i for i, defect_type in enumerate(defect_types, start=2)}
         schedule = model.noise_schedule
         self._alphas = torch.tensor(schedule.alphas_cumprod, dtype=torch.float32, device=device)
-        self._schedule = schedule.tables(steps, convention)
+        self._schedule = schedule.tables(steps)
 
     @torch.no_grad()
     def make(
@@ -101,9 +103,10 @@ class Probe:
         prompts = self._prompts(defect_types)
         path = run(self.step, invert(z0, m, prompts, self._schedule))
         noise = np.stack([normal(seed, number, 0, z0.shape[1:]) for number in numbers])
-        made = run(self.step, generate(path, m, noise, prompts, self._schedule, "dual"))
+        made = run(self.step, generate(path, m, noise, prompts, self._schedule, "replay"))
+        again = run(self.step, denoise(path, m, prompts, self._schedule))
         before, after = self._decode(z0), self._decode(made.latent)
-        return Made(before, after, outside_error(made.background, z0, m))
+        return Made(before, after, outside_error(again, z0, m))
 
     def restore(self, pixels: Floats) -> Floats:
         """pixels [B,3,S,S] in [-1,1] through the autoencoder and back."""
@@ -153,19 +156,18 @@ def appearance(
 ) -> Flags:
     """Whether a defect can be seen under each mask, [B].
 
-    before, after [B,3,S,S] in about [-1,1]; mask [B,1,S,S] in {0,1}. The measure is the label's:
-    a sample shows a defect if the part of the mask that changed is not empty, as `SynthesisConfig`
-    (by default that of ``defectrt synthesize``) has it. Changes elsewhere do not count, and values
-    that are not finite show nothing.
+    before, after [B,3,S,S] in about [-1,1]; mask [B,1,S,S] in {0,1}. The test is that of
+    ``defectrt synthesize``: more changed than where a good surface is painted anew, in enough of
+    the mask, as `SynthesisConfig` (by default its own) has it. Changes elsewhere do not count, and
+    values that are not finite show nothing.
     """
-    rows = zip(before, after, mask[:, 0], strict=True)
+    rows = zip(before, after, mask[:, 0] > 0, strict=True)
     return np.array([_appears(*row, how or SynthesisConfig()) for row in rows])
 
 
-def _appears(before: Floats, after: Floats, mask: Floats, how: SynthesisConfig) -> bool:
+def _appears(before: Floats, after: Floats, mask: Mask, how: SynthesisConfig) -> bool:
     if not (np.isfinite(before).all() and np.isfinite(after).all()):
         return False
-    side = mask.shape[0]
-    change = mask * np.abs(from_model(after, side) - from_model(before, side)).max(axis=2)
-    no_map = np.ones((1, 1), np.float32)
-    return bool(refine(mask > 0, no_map, change, how).any())
+    good, result = (from_model(pixels, len(mask)) for pixels in (before, after))
+    shown = appeared(mask, good, result, how)
+    return unseen(how, float(shown.sum() / mask.sum())) is None

@@ -183,7 +183,9 @@ def _prepare(
         good=config.good,
         seed=config.seed,
         magnify=config.magnify,
-        augmentation=Augmentation(config.flip, config.turn, config.contrast, config.brightness),
+        augmentation=Augmentation(
+            config.flip, config.turn, config.contrast, config.brightness, config.loose
+        ),
     )
     stage = make_stage(model, samples, config, accelerator.device)
     own = _optimizer(stage.module, config)
@@ -394,7 +396,7 @@ def _fit(model: StableDiffusion, config: TrainConfig) -> TrainConfig:
             f"a window of {window} px does not divide by {factor}, which this model "
             f"needs; take {max(1, round(window / factor)) * factor}"
         )
-    if config.magnify > model.downscale:
+    if config.magnify != "fit" and config.magnify > model.downscale:
         raise InputError(
             f"magnify: {config.magnify} px are more than the {model.downscale} px of a cell of "
             "this model's latents; nothing finer can be painted"

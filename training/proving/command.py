@@ -34,7 +34,7 @@ from ..data.layouts import GOOD
 from ..data.samples import Sample
 from .figures import TOP
 
-__all__ = ["parts_of", "scored"]
+__all__ = ["answers", "parts_of", "scored"]
 
 #: Seconds between looks whether to stop; lines of what a command said last.
 _LOOK, _LINES = 1.0, 5
@@ -57,6 +57,23 @@ def scored(
 ) -> list[NDArray[np.float32]]:
     """What a command says of each test picture, [H,W], brought into the range of logits.
 
+    Raises as `answers` does.
+    """
+    found = answers(command, train, test, seed, stopped)
+    low, high = (float(f([f(scores) for scores in found])) for f in (np.min, np.max))
+    scale = 2 * TOP / max(high - low, 1e-12)
+    return [np.asarray((scores - low) * scale - TOP, np.float32) for scores in found]
+
+
+def answers(
+    command: str,
+    train: Sequence[Sample],
+    test: Sequence[Sample],
+    seed: int,
+    stopped: Callable[[], bool],
+) -> list[NDArray[np.float64]]:
+    """What a command says of each test picture, [H,W], as it says it.
+
     ``train`` are real and made pictures and good ones; {seed} in the command is ``seed``. Raises
     `TrainingError` if the command fails, `InputError` if its answer is not as it should be.
     """
@@ -66,10 +83,7 @@ def scored(
         out.parent.mkdir()
         places = {"{data}": str(data), "{out}": str(out), "{seed}": str(seed)}
         _run([_filled(word, places) for word in parts_of(command)], stopped)
-        found = list(_answers(out, test))
-    low, high = (float(f([f(scores) for scores in found])) for f in (np.min, np.max))
-    scale = 2 * TOP / max(high - low, 1e-12)
-    return [np.asarray((scores - low) * scale - TOP, np.float32) for scores in found]
+        return list(_answers(out, test))
 
 
 def _filled(word: str, places: dict[str, str]) -> str:

@@ -25,13 +25,15 @@ __all__ = [
     "TOP",
     "Tally",
     "TestSet",
+    "auroc",
     "average_precision",
     "best_f1",
     "errors",
     "figures",
     "histograms",
-    "image_auroc",
+    "image_levels",
     "level_of",
+    "pieces_of",
     "precision_recall",
     "pro",
     "tally_of",
@@ -96,7 +98,7 @@ def test_set(samples: Sequence[Sample], workpieces: Sequence[int]) -> TestSet:
     found = [
         (i, float(piece.sum()), strength_in(sample.image, piece) or 0.0)
         for i, sample in enumerate(samples)
-        for piece in _pieces(sample.mask)
+        for piece in pieces_of(sample.mask)
     ]
     columns = list(zip(*found, strict=True)) or [(), (), ()]
     return TestSet(
@@ -128,7 +130,7 @@ def tally_of(samples: Sequence[Sample], scores: Iterable[NDArray[np.float32]]) -
     image, negative, positive = [], [], list[NDArray[np.int64]]()
     for sample, logits in zip(samples, scores, strict=True):
         negative.append(histograms(logits, sample.mask)[1])
-        positive += [histograms(logits, piece)[0] for piece in _pieces(sample.mask)]
+        positive += [histograms(logits, piece)[0] for piece in pieces_of(sample.mask)]
         image.append(float(cv2.blur(logits, (_SMOOTH, _SMOOTH)).max()))
     return Tally(
         np.array(image), np.stack(negative), np.array(positive, np.int64).reshape(-1, LEVELS)
@@ -166,34 +168,45 @@ def pro(overlap: Floats, negative: Floats) -> Floats:
     return np.array([_area(x, y) for x, y in zip(false, covered, strict=True)])
 
 
-def image_auroc(score: Floats, defective: NDArray[np.bool_], weights: Floats) -> Floats:
-    """[B]: the chance that a defective picture scores above a good one, ties counting half.
+def auroc(positive: Floats, negative: Floats) -> Floats:
+    """[B]: the chance that a defect's pixel scores above a sound one, ties counting half."""
+    below = np.cumsum(negative, axis=1, dtype=float) - negative / 2
+    with np.errstate(invalid="ignore"):
+        return (positive * below).sum(axis=1) / (positive.sum(axis=1) * negative.sum(axis=1))
+
+
+def image_levels(
+    score: Floats, defective: NDArray[np.bool_], weights: Floats
+) -> tuple[Floats, Floats]:
+    """How many defective, and how many good pictures are of each score: two of [B,K], rising.
 
     score, defective [N]; weights [B,N].
     """
     values, level = np.unique(score, return_inverse=True)
     of_level = np.eye(len(values))[level]
-    bad, good = (weights * side @ of_level for side in (defective, ~defective))
-    below = np.cumsum(good, axis=1) - good / 2
-    with np.errstate(invalid="ignore"):
-        return (bad * below).sum(axis=1) / (bad.sum(axis=1) * good.sum(axis=1))
+    return (weights * defective) @ of_level, (weights * ~defective) @ of_level
 
 
 def figures(test: TestSet, tally: Tally, weights: Floats) -> dict[str, Floats]:
     """All figures [B] by name, for weights [B,N] of the pictures.
 
-    ``pixel_ap``, ``pixel_f1``, ``pro`` and ``image_auroc`` of all; ``pixel_ap TYPE`` of a type and
-    the good pictures; ``pixel_ap size small`` and so on of a third of the defects, with the sound
+    ``pixel_ap``, ``pixel_f1``, ``pixel_auroc`` and ``pro`` of all pixels; ``image_auroc``,
+    ``image_ap`` and ``image_f1`` of the pictures; ``pixel_ap TYPE`` of a type and the good ones;
+    ``pixel_ap size small`` and so on of a third of the defects, with the sound
     pixels of all pictures.
     """
     of_piece = weights[:, test.picture]
     positive, negative = of_piece @ tally.positive, weights @ tally.negative
     share = tally.positive / np.maximum(test.area, 1)[:, None]
+    of_images = image_levels(tally.image, test.types != GOOD, weights)
     found = {
         "pixel_ap": average_precision(positive, negative),
         "pixel_f1": best_f1(positive, negative),
         "pro": pro(of_piece @ share, negative),
-        "image_auroc": image_auroc(tally.image, test.types != GOOD, weights),
+        "pixel_auroc": auroc(positive, negative),
+        "image_auroc": auroc(*of_images),
+        "image_ap": average_precision(*of_images),
+        "image_f1": best_f1(*of_images),
     }
     for name in sorted(set(test.types.tolist()) - {GOOD}):
         shown = (test.types == name) | (test.types == GOOD)
@@ -228,7 +241,8 @@ def errors(test: TestSet, tally: Tally) -> dict[str, float]:
     }
 
 
-def _pieces(mask: Mask) -> list[Mask]:
+def pieces_of(mask: Mask) -> list[Mask]:
+    """The defects of a label [H,W] that lie apart: connected areas, 8 neighbours."""
     count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
     return [labels == i for i in range(1, count)]
 

@@ -8,43 +8,39 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from defectrt.files import write_whole
+from ..page import COLOURS, Line, bullets, curves, table, write_page
 
 __all__ = ["write_report"]
 
-_TEMPLATE = Path(__file__).with_name("report.html")
-_BODY = "<!--BODY-->"
+_TITLE = "Do made defects help a detector?"
 #: px of a plot, and of its margins.
 _WIDTH, _ROW, _LEFT, _RIGHT = 760, 26, 250, 70
-_SQUARE = 340
-#: Colours of the arms, readable on light and on dark.
-_COLOURS = ("#6b7785", "#c77700", "#0b72d0", "#1b8a4b", "#a33bc2", "#c2343b", "#008c95", "#7a5c00")
 _MAIN = {
     "pixel_ap": "pixel AP",
     "pixel_f1": "pixel F1, best",
     "pro": "PRO, to 30 %",
     "image_auroc": "image AUROC",
 }
+_BESIDE = {"pixel_auroc": "pixel AUROC", "image_ap": "image AP", "image_f1": "image F1, best"}
 
 
 def write_report(out: Path, proof: Mapping[str, Any]) -> None:
     """Write the page of a certificate. Raises `OutputError`."""
-    page = _TEMPLATE.read_text(encoding="utf-8")
-    write_whole(out / "report.html", page.replace(_BODY, "\n".join(_body(proof)), 1).encode())
+    write_page(out / "report.html", _TITLE, _body(proof))
 
 
 def _body(proof: Mapping[str, Any]) -> Iterable[str]:
     for said in proof["verdicts"]:
         mark = {"helps": "good", "does not help": "bad"}.get(said["verdict"], "open")
         yield f'<section class="verdict {mark}"><h2>{escape(said["sentence"])}</h2>'
-        yield _list([*said["leakage_unknown"], *said["why"]]) + "</section>"
-    yield f"<p>{escape(_tested(proof))}</p>" + _list(proof["notes"])
+        yield bullets([*said["leakage_unknown"], *said["why"]]) + "</section>"
+    yield f"<p>{escape(_tested(proof))}</p>" + bullets(proof["notes"])
     yield "<h2>Gain over real alone</h2>" + "".join(
         f"<h3>{label}</h3>" + _bars(proof, name) for name, label in _MAIN.items()
     )
-    yield "<h2>Figures</h2>" + _table(proof, _MAIN)
+    yield "<h2>Figures</h2>" + _table(proof, _MAIN) + _table(proof, _BESIDE)
     yield "<h2>Precision and recall of pixels</h2>" + _curves(proof)
-    rest = [n for n in next(iter(proof["arms"].values()))["figures"] if n not in _MAIN]
+    rest = [n for n in next(iter(proof["arms"].values()))["figures"] if n not in _MAIN | _BESIDE]
     yield "<h2>Errors at the best pixel F1</h2>" + _errors(proof)
     yield "<h2>By type, size and contrast: pixel AP</h2>" + _table(
         proof, {name: name.removeprefix("pixel_ap ") for name in rest}
@@ -63,11 +59,6 @@ def _tested(proof: Mapping[str, Any]) -> str:
     ]
     done = f"{proof['rounds']} of {proof['rounds_wanted']} rounds of all arms are finished."
     return f"Tested on {'; '.join(tests)}. {done} No workpiece is on both sides."
-
-
-def _list(texts: Iterable[str]) -> str:
-    items = "".join(f"<li>{escape(text)}</li>" for text in texts)
-    return f"<ul>{items}</ul>" if items else ""
 
 
 def _bars(proof: Mapping[str, Any], figure: str) -> str:
@@ -103,25 +94,8 @@ def _bars(proof: Mapping[str, Any], figure: str) -> str:
 
 
 def _curves(proof: Mapping[str, Any]) -> str:
-    lines, names = [], []
-    for i, (name, arm) in enumerate(proof["arms"].items()):
-        points = " ".join(
-            f"{30 + r * (_SQUARE - 40):.1f},{10 + (1 - p) * (_SQUARE - 40):.1f}"
-            for r, p in arm["curve"]
-        )
-        colour = _colour(proof, name)
-        lines.append(f'<polyline points="{points}" fill="none" stroke="{colour}"/>')
-        names.append(
-            f'<text x="{_SQUARE + 20}" y="{30 + 20 * i}" fill="{colour}">{escape(name)}</text>'
-        )
-    frame = f'<path d="M30 10V{_SQUARE - 30}H{_SQUARE - 10}" class="zero"/>'
-    axes = (
-        f'<text x="{_SQUARE / 2}" y="{_SQUARE - 10}" text-anchor="middle">recall, 0 to 1</text>'
-        f'<text x="-{_SQUARE / 2}" y="20" text-anchor="middle" '
-        'transform="rotate(-90)">precision, 0 to 1</text>'
-    )
-    parts = "".join([frame, axes, *lines, *names])
-    return f'<svg viewBox="0 0 {_WIDTH} {_SQUARE}" role="img">{parts}</svg>'
+    lines = [Line(name, arm["curve"], _colour(proof, name)) for name, arm in proof["arms"].items()]
+    return curves(lines, "recall", "precision")
 
 
 def _table(proof: Mapping[str, Any], labels: Mapping[str, str]) -> str:
@@ -144,14 +118,8 @@ def _by_arm(
     told: Callable[[Mapping[str, Any], str], str],
 ) -> str:
     """A row an arm, a column a label."""
-    head = "".join(f"<th>{escape(label)}</th>" for label in labels.values())
-    rows = "".join(
-        f"<tr><th>{escape(name)}</th>"
-        + "".join(f"<td>{told(arm, key)}</td>" for key in labels)
-        + "</tr>"
-        for name, arm in proof["arms"].items()
-    )
-    return f"<div class=wide><table><tr><th></th>{head}</tr>{rows}</table></div>"
+    rows = ([name, *(told(arm, key) for key in labels)] for name, arm in proof["arms"].items())
+    return table(["", *labels.values()], rows)
 
 
 def _value(found: Mapping[str, Any] | None) -> str:
@@ -165,21 +133,16 @@ def _value(found: Mapping[str, Any] | None) -> str:
 def _looks(groups: Mapping[str, Any]) -> str:
     """10th, 50th and 90th percentile of each measure."""
     rows = [
-        f"<tr><th>{escape(group)}</th><th>{escape(kind)}</th>"
-        + "".join(
-            f"<td>{' / '.join(f'{q:.3g}' for q in seen[m])}</td>"
-            for m in ("area", "contrast", "halo")
-        )
-        + "</tr>"
+        [
+            f"{group}, {kind}",
+            *(" / ".join(f"{q:.3g}" for q in seen[m]) for m in ("area", "contrast", "halo")),
+        ]
         for group, kinds in groups.items()
         for kind, seen in kinds.items()
         if isinstance(seen, Mapping)
     ]
-    head = (
-        "<tr><th></th><th></th><th>area, px</th><th>contrast</th><th>left outside label</th></tr>"
-    )
-    return f"<div class=wide><table>{head}{''.join(rows)}</table></div>"
+    return table(["", "area, px", "contrast", "left outside label"], rows)
 
 
 def _colour(proof: Mapping[str, Any], arm: str) -> str:
-    return _COLOURS[list(proof["arms"]).index(arm) % len(_COLOURS)]
+    return COLOURS[list(proof["arms"]).index(arm) % len(COLOURS)]

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from defectrt.masks.shapes import profile
+from defectrt.masks.shapes import WIDE, profile
 
 from .light import Field, Light, Rng, Surface, blur, noise
 
@@ -41,15 +41,26 @@ def scratch(surface: Surface, form: Field, light: Light, rng: Rng) -> Surface:
 
 
 def crack(surface: Surface, form: Field, light: Light, rng: Rng) -> Surface:
-    """An open joint, deeper than wide: black, whatever the surface."""
-    open_ = np.clip(1.8 * form, 0, 1)
-    colour = surface.colour * (1 - 0.92 * open_)[..., None]
+    """An open joint, deeper than wide: black, whatever the surface; or filled with pale dust.
+
+    It is wide here and narrow there, and may close for a while.
+    """
+    closed = rng.uniform(0, 0.5) * (1 + noise(rng, len(form), 6, 6))
+    open_ = np.clip(1.8 * form - np.clip(closed, 0, 0.9), 0, 1)
+    if rng.random() < _FILLED:
+        colour = _dyed(surface, 0.9 * open_, np.clip(surface.core + 0.2, 0, 1))
+    else:
+        colour = surface.colour * (1 - 0.92 * open_)[..., None]
     return replace(
         surface,
-        height=surface.height - 1.6 * form,
+        height=surface.height - 1.6 * open_ * form,
         colour=colour,
         gloss=surface.gloss * (1 - open_),
     )
+
+
+#: Share of the cracks that are brighter than what is around them.
+_FILLED = 0.15
 
 
 def dent(surface: Surface, form: Field, light: Light, rng: Rng) -> Surface:
@@ -65,36 +76,52 @@ def dent(surface: Surface, form: Field, light: Light, rng: Rng) -> Surface:
 
 
 def hole(surface: Surface, form: Field, light: Light, rng: Rng) -> Surface:
-    """Through the skin: a broken rim of bare core, and the dark."""
-    wall = np.clip((form - 1.2) / 1.6, 0, 1)
-    rim = np.clip(form / 1.0, 0, 1) * (1 - wall)
-    colour = _dyed(surface, 0.8 * rim, surface.core)
-    colour = colour * (1 - 0.93 * wall)[..., None]
+    """Through the skin: maybe a broken rim of bare core, and a floor that is seldom quite dark.
+
+    The floor is rough, and lies deep in one and shallow in the next; light falls on its far side.
+    """
+    size, radius = len(form), max(float(form.max()), 1.0)
+    rim_wide, slope = rng.uniform(0, 1.4), rng.uniform(0.8, max(1.0, 0.7 * radius))
+    wall = np.clip((form - rim_wide) / slope, 0, 1)
+    rim = rng.uniform(0, 0.8) * np.clip(form / 1.0, 0, 1) * (1 - wall)
+    dark = np.clip(rng.uniform(0.35, 0.95) + 0.12 * noise(rng, size, 2.5, 2.5), 0.1, 0.97)
+    colour = _dyed(surface, rim, surface.core)
+    colour = colour * (1 - dark * wall)[..., None]
+    rough = rng.uniform(0, 0.8) * noise(rng, size, 1.6, 1.6)
     return replace(
         surface,
-        height=surface.height - 3.0 * wall,
+        height=surface.height * (1 - wall) + (rough - rng.uniform(1.0, 3.5)) * wall,
         colour=colour,
         gloss=surface.gloss * (1 - np.maximum(wall, rim)),
     )
 
 
 def stain(surface: Surface, form: Field, light: Light, rng: Rng) -> Surface:
-    """Something spilt and dried: it soaks into the hollows, with a darker rim; the relief stays."""
-    size = len(form)
-    edge = np.clip(form / 2.5, 0, 1)
-    rim = edge * np.exp(-np.square(form / 3.5))
+    """Something spilt and dried: it soaks into the hollows, here more than there; the relief stays.
+
+    A darker rim, or hardly more than a rim, or none.
+    """
+    size, radius = len(form), max(float(form.max()), 1.0)
+    edge = np.clip(form / rng.uniform(1.0, max(1.5, 0.6 * radius)), 0, 1)
+    rim = edge * np.exp(-np.square(form / rng.uniform(1.5, 4.5)))
     relief = surface.height - blur(surface.height, 4)
-    soaked = np.clip(0.72 - 0.25 * np.tanh(relief) + 0.07 * noise(rng, size, 5, 5), 0.45, 0.9)
-    amount = np.clip(edge * soaked + 0.25 * rim, 0, 0.92)
-    dyes = _DYES if _mean(surface) > 0.25 else _DYES[:2] + _PALE
-    dye = np.array(dyes[rng.integers(len(dyes))], np.float32)
+    coarse = rng.uniform(2, 0.8 * radius + 2)
+    patches = rng.uniform(0.05, 0.35) * noise(rng, size, coarse, coarse)
+    soaked = np.clip(rng.uniform(0.3, 0.8) - 0.25 * np.tanh(relief) + patches, 0.05, 0.9)
+    amount = np.clip(edge * soaked + rng.uniform(0, 0.5) * rim, 0, 0.92)
+    seen = [d for d in _DYES if abs(float(np.mean(d)) - _mean(surface)) > _DIFFERENT]
+    dye = np.array(seen[rng.integers(len(seen))], np.float32)
     dyed = _dyed(surface, amount, 0.25 * surface.colour + 0.75 * dye)
     return replace(surface, colour=dyed, gloss=surface.gloss * (1 - 0.6 * edge))
 
 
-#: Rust, coffee, oil, soot; and lime on what is dark already.
-_DYES = ((0.45, 0.20, 0.06), (0.30, 0.17, 0.08), (0.13, 0.12, 0.07), (0.08, 0.08, 0.09))
-_PALE = ((0.75, 0.74, 0.70), (0.62, 0.60, 0.52))
+#: Rust, coffee, oil, soot, lime and clay.
+_DYES = (
+    (0.45, 0.20, 0.06), (0.30, 0.17, 0.08), (0.13, 0.12, 0.07), (0.08, 0.08, 0.09),
+    (0.75, 0.74, 0.70), (0.62, 0.60, 0.52),
+)  # fmt: skip
+#: What is spilt is brighter or darker than its surface by more than this.
+_DIFFERENT = 0.12
 
 
 def particle(surface: Surface, form: Field, light: Light, rng: Rng) -> Surface:
@@ -147,4 +174,4 @@ def outline(defect_type: str, size: int, window: int, rng: Rng) -> Field:
     """Form [S,S] of a defect of ``defect_type`` somewhere in the middle of an image."""
     low, high = (0.5 * window, size - 0.5 * window) if size > window else (0.35 * size, 0.65 * size)
     centre = rng.uniform(low, high, 2)
-    return profile(defect_type, (size, size), centre, window, rng).astype(np.float32)
+    return profile(defect_type, (size, size), centre, window, rng, WIDE).astype(np.float32)

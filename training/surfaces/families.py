@@ -307,6 +307,61 @@ def printed_board(rng: Rng, size: int) -> Surface:
     )
 
 
+def solar_cell(rng: Rng, size: int) -> Surface:
+    """Crystals of silicon under fine fingers, and a busbar across them."""
+    tone = _tone(rng, *_SILICON[rng.integers(len(_SILICON))], tint=0.015)
+    level = 1 + 0.02 * noise(rng, size, 30, 30)
+    if rng.random() < 0.6:  # many crystals, each of its own tone
+        level = level * blur(_cells(rng, size, rng.uniform(10, 30), 0.22), 0.5)
+    pitch, place = rng.uniform(6, 14), rng.uniform(0, 1)
+    y, x = np.mgrid[:size, :size].astype(np.float32)
+    finger = np.clip(1.2 - np.abs((y + place * pitch) % pitch - pitch / 2), 0, 1)
+    apart, wide = rng.uniform(0.6, 1.6) * size, rng.uniform(1.5, 4)
+    bar = np.clip(wide - np.abs((x + place * apart) % apart - apart / 2), 0, 1)
+    metal = np.maximum(rng.uniform(0.2, 0.6) * finger, 0.9 * bar)
+    if rng.random() < 0.5:
+        level, metal = level.T, metal.T
+    metal = np.ascontiguousarray(metal, np.float32)
+    silver = _grey(rng, 0.5, 0.8)
+    colour = _painted(tone, level)
+    return Surface(
+        0.5 * metal + 0.05 * noise(rng, size, 1, 1),
+        (colour + metal[..., None] * (silver - colour)).astype(np.float32),
+        (0.5 * (1 - metal)).astype(np.float32),
+        _grey(rng, 0.4, 0.6),
+    )
+
+
+_SILICON = ((0.10, 0.14, 0.30), (0.08, 0.09, 0.12), (0.30, 0.30, 0.31), (0.16, 0.20, 0.36))
+
+
+def asphalt(rng: Rng, size: int) -> Surface:
+    """Stones of several sizes and tones in dark binder, worn flat."""
+    stones = _cells(rng, size, rng.uniform(2.5, 5.5), 0.35)
+    grit = noise(rng, size, 0.9, 0.9)
+    worn = np.clip(1 + 0.12 * noise(rng, size, 30, 30), 0.7, 1.3)
+    height = blur(1.6 * (stones - 1), 0.8) + rng.uniform(0.15, 0.4) * grit
+    level = worn * blur(stones, 0.5) * (1 + 0.08 * grit)
+    return Surface(
+        height.astype(np.float32),
+        _painted(_grey(rng, 0.22, 0.5), level),
+        _even(size, 0.08),
+        _grey(rng, 0.12, 0.25),
+    )
+
+
+def _cells(rng: Rng, size: int, cell: float, spread: float) -> Field:
+    """Voronoi's cells of about ``cell`` px, each of a level about 1 that varies by ``spread``."""
+    seeds = np.full((size, size), 255, np.uint8)
+    count = max(2, int((size / cell) ** 2))
+    seeds[tuple(rng.integers(0, size, (2, count)))] = 0
+    label = cv2.distanceTransformWithLabels(
+        seeds, cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
+    )[1]
+    levels = 1 + spread * rng.uniform(-1, 1, int(label.max()) + 1)
+    return np.asarray(levels[label], np.float32)
+
+
 Drawing = NDArray[np.uint8]
 
 
@@ -343,6 +398,6 @@ FAMILIES: dict[str, Callable[[Rng, int], Surface]] = {
     f.__name__: f
     for f in (
         brushed_metal, ground_metal, cast_metal, painted_metal, plastic, concrete, stone,
-        ceramic_tile, leather, wood, fabric, printed_board,
+        ceramic_tile, leather, wood, fabric, printed_board, solar_cell, asphalt,
     )
 }  # fmt: skip

@@ -113,7 +113,8 @@ typedef struct defectrt_engine_options {
 typedef struct defectrt_engine_info {
     size_t struct_size;
     int32_t format_version;
-    int32_t window;           /* px of the image; the square that the model sees at once */
+    int32_t window;           /* px of the image; the square that the model sees at once; 0 where it
+                                 sees whole images, each mask of which is then one instance */
     int32_t latent_channels;
     int32_t latent_height;
     int32_t latent_width;
@@ -192,9 +193,10 @@ typedef struct defectrt_session_options {
     int32_t refine;          /* DEFECTRT_REFINE_... */
     double refine_threshold; /* of the attention, 0 to 1 of its maximum; 0.5 */
     double min_change;       /* of the difference, 0 to 1 of the full range; 0.03 */
+    double min_grain;        /* above that, times the surface's own variation, 0 to 1e9; 2 */
     double refine_smooth;    /* px; blur of the difference, 0 to 1000; 1 */
     int32_t refine_min_area; /* px; smaller specks are noise; 4 */
-    double min_coverage;     /* share of the mask that has to become defect, 0 to 1; 0.05 */
+    double min_coverage;     /* share of the mask that has to become defect, 0 to 1; 0.3 */
     double max_leak;         /* change of the border allowed, in units of the defect's; 1 */
     double grow;             /* px beyond the mask in which the result counts fully; 2 */
     double feather;          /* px over which it then fades; beyond, no bit is changed; 4 */
@@ -281,7 +283,8 @@ typedef struct defectrt_request {
     int32_t split;                  /* 1: pieces of a mask that lie far apart are a defect each, as
                                        in Python's folder of masks; 0: every mask is one defect. Far
                                        is more than a quarter of the engine's window, and than two
-                                       soft borders; at most 1000 pieces a mask */
+                                       soft borders; at most 1000 pieces a mask. Nothing where the
+                                       engine sees whole images */
     /* revision 3 */
     double strength; /* contrast of the defects to their surroundings: 0.5 half as bright, or half
                         as bright again, 1 black, or twice as bright; at most 10, and as nearly as

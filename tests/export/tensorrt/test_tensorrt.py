@@ -11,6 +11,7 @@ import subprocess
 import sys
 from dataclasses import fields
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import onnx_ir as ir
@@ -18,7 +19,7 @@ import onnxruntime as ort
 import pytest
 import torch
 from onnx import TensorProto, checker, helper, numpy_helper, save
-from support.graphs import AUTOENCODER, PLANS, filled
+from support.built import built, built_from
 from support.pretended_card import pretended_card
 from support.program import command_line
 from support.rows import random_rows
@@ -477,29 +478,49 @@ def test_tensorrt_builds_for_the_card_that_is_there(tmp_path, monkeypatch):
         TensorRT().check()
 
 
+@pytest.fixture
+def handed(run, engine, tmp_path):
+    """An engine of TensorRT without TensorRT: plans are the kinds of the nodes they are made of."""
+
+    def make(folder):
+        from support.graphs import AUTOENCODER, PLANS, filled
+        from support.pretended_card import pretended_card
+
+        from defectrt.export.build import build
+        from defectrt.export.tensorrt import plans
+        from defectrt.export.tensorrt.tensorrt import TensorRT
+
+        def hand(graph, out, plan, phase):
+            out.write_text(" ".join(node.op_type for node in ir.load(graph).graph.all_nodes()))
+
+        with (
+            pretended_card(folder / "cache", capability=90) as (_, trt),
+            patch(PLANS, filled(engine.parent / "graphs", AUTOENCODER)),
+            patch.object(plans, "build_apart", hand),
+            patch.object(plans, "library", lambda backend: trt),
+            patch("defectrt.export.tensorrt.tensorrt.library", lambda backend: None),
+        ):
+            build(run, folder / "engine", TensorRT("bfloat16"), steps=(4,), quiet=True)
+
+    return built("tensorrt", make, tmp_path / "of", of=built_from(run))
+
+
 @pytest.mark.slow
-def test_all_of_tensorrts_build_but_tensorrt_itself(run, engine, tmp_path, monkeypatch):
+def test_all_of_tensorrts_build_but_tensorrt_itself(handed):
     """What the builder would be handed names the plugin; what is checked does not."""
-    monkeypatch.setattr(PLANS, filled(engine.parent / "graphs", AUTOENCODER))
-    handed = {}
-
-    def hand(graph, out, plan, phase):
-        nodes = [node.op_type for node in ir.load(graph).graph.all_nodes()]
-        handed[graph.stem] = nodes.count("TableAttention"), nodes.count("MaskedCrossAttention")
-        out.write_bytes(b"plan")
-
-    monkeypatch.setattr(plans, "build_apart", hand)
-    monkeypatch.setattr("defectrt.export.tensorrt.tensorrt.library", lambda backend: None)
-    with pretended_card(tmp_path / "cache", capability=90) as (_, trt):
-        monkeypatch.setattr(plans, "library", lambda backend: trt)
-        out = build(run, tmp_path / "engine", TensorRT("bfloat16"), steps=(4,), quiet=True)
-    assert handed == {"encoder": (0, 0), "decoder": (0, 0), "denoiser": (10, 0)}
+    out = handed / "engine"
+    nodes = {path.stem: path.read_text().split() for path in out.glob("*.plan")}
+    attentions = {
+        name: (kinds.count("TableAttention"), kinds.count("MaskedCrossAttention"))
+        for name, kinds in nodes.items()
+    }
+    assert attentions == {"encoder": (0, 0), "decoder": (0, 0), "denoiser": (10, 0)}
     manifest = verify(out)
     assert manifest.backend == "tensorrt"
     assert manifest.target.capabilities == ["90"]
     assert set(manifest.files) == {"encoder.plan", "denoiser.plan", "decoder.plan"}
     assert "never run" in manifest.provenance.tools["checked"]
-    assert [path.name for path in tmp_path.iterdir()] == ["engine"]
+    assert [path.name for path in handed.iterdir()] == ["engine"]
 
 
 @pytest.mark.slow

@@ -8,9 +8,12 @@ import sys
 
 import pytest
 from support.datasets import mvtec
+from support.fake_engine import FakeEngine
 from support.program import command_line
 
+from defectrt.cli.info import info
 from defectrt.cli.streams import Escaping
+from defectrt.engines.manifest import dump
 from defectrt.errors import NoMemoryError
 from defectrt.progress import Progress
 
@@ -82,3 +85,14 @@ def test_what_the_machine_lacks_is_no_fault_of_ours(error, said, monkeypatch):
 
 def test_json_is_json():
     assert json.loads(command_line("verify", "--json").stdout)["intact"]
+
+
+@pytest.mark.parametrize(
+    ("magnify", "said"),
+    [(1, None), (2, "2 times"), ("fit", "fit: the window shows the whole image")],
+)
+def test_info_tells_how_large_the_model_sees_an_image(tmp_path, capsys, magnify, said):
+    dump(FakeEngine().manifest.model_copy(update={"magnify": magnify}), tmp_path)
+    info(tmp_path)
+    lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert lines.get("magnify") == said

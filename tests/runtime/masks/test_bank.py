@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.outputs import save
 
@@ -33,6 +33,7 @@ def walk(rng, n):
 
 
 @settings(max_examples=150, deadline=None)
+@example(seed=949, angle=0.0, scale=0.201171875, mirror=True, area=1)
 @given(
     seed=st.integers(0, 2**32 - 1),
     angle=st.floats(-400, 400),

@@ -7,11 +7,14 @@ import json
 import cv2
 import numpy as np
 import pytest
-from support.outputs import records
+from support.outputs import records, save
 
 from defectrt.errors import EngineError, UsageError
+from defectrt.images.reading import read_image
+from defectrt.masks.bank import read_bank
 from defectrt.masks.examples import (
     SHAPES_FILE,
+    ExampleRegions,
     Examples,
     ExampleShapes,
     read_examples,
@@ -163,6 +166,101 @@ def test_an_engine_that_has_examples_draws_its_masks_from_them(parts, fake_engin
     assert {r["masks"][0]["from"] for r in records(tmp_path / "a")} == {"examples"}
     synthesize(parts[0], tmp_path / "b", shape="blob", **options)
     assert {r["masks"][0]["from"] for r in records(tmp_path / "b")} == {"drawn"}
+
+
+@pytest.fixture
+def whole(fake_engine, tmp_path):
+    """Give an engine that sees images whole the masks that it learned from; some images for it."""
+    directory, engine = fake_engine
+    engine.manifest = engine.manifest.model_copy(update={"magnify": "fit"})
+    for i in range(3):
+        save(tmp_path / "good" / f"{i}.png", np.full((60, 80, 3), 153, np.uint8))
+
+    def learned(*masks):
+        own = Examples.of(masks, [], directed=False, places=ANY, instances=[1], whole=True)
+        write_examples(directory, {"spot": own})
+        return tmp_path / "good", {"engine": directory, "quiet": True}
+
+    return learned
+
+
+def box(*parts, size=(60, 80)):
+    mask = np.zeros(size, bool)
+    for part in parts:
+        mask[part] = True
+    return mask
+
+
+def test_regions_stay_where_they_are_in_images_of_any_size(tmp_path):
+    own = box(np.s_[10:20, 40:80], np.s_[40:44, :10])
+    write_examples(
+        tmp_path,
+        {"a": Examples.of([own], [], directed=False, places=ANY, instances=[1], whole=True)},
+    )
+    (read,) = read_examples(tmp_path)["a"].masks()
+    np.testing.assert_array_equal(read, own)
+    shapes = ExampleRegions([read])
+    for scale in (1, 2, 3):
+        made, record = shapes(np.random.default_rng(0), (60 * scale, 80 * scale))(1.0)
+        np.testing.assert_array_equal(made, own.repeat(scale, 0).repeat(scale, 1))
+        assert record == {"from": "examples", "example": 0}
+    made, _ = shapes(np.random.default_rng(0), (30, 40))(0.5)
+    np.testing.assert_array_equal(made, own[::2, ::2])
+
+
+def test_a_large_region_is_kept_as_finely_as_any_model_sees_it():
+    own = box(np.s_[1000, 2000], size=(1500, 4096))
+    (mask,) = Examples.of([own], [], directed=False, places=ANY, instances=[1], whole=True).masks()
+    assert mask.shape == (188, 512)
+    assert list(zip(*np.nonzero(mask), strict=True)) == [(125, 250)]
+
+
+#: One region in two places, and another.
+TWO, ONE = box(np.s_[4:10, 4:12], np.s_[46:56, 60:74]), box(np.s_[40:50, 20:30])
+
+
+def test_an_engine_that_sees_whole_images_paints_one_region_at_once(whole, tmp_path):
+    images, options = whole(TWO, ONE)
+    synthesize(images, tmp_path / "a", count=4, **options)
+    made = records(tmp_path / "a")
+    assert len(made) == 12
+    assert {r["masks"][0]["example"] for r in made} == {0, 1}
+    for record in made:
+        (mask,) = record["masks"]
+        (tile,) = record["tiles"]
+        assert tile["window"] == {"y": -10, "x": 0, "side": 80}
+        asked = read_image(tmp_path / "a" / record["mask"])[..., 0] > 0
+        np.testing.assert_array_equal(asked, (TWO, ONE)[mask["example"]])
+
+
+def test_masks_of_a_folder_stay_one_instance_in_whole_images(whole, fake, tmp_path):
+    images, options = whole(TWO)
+    for i in range(3):
+        save(tmp_path / "masks" / f"{i}.png", np.uint8(255) * TWO)
+    options |= {"masks": tmp_path / "masks"}
+    synthesize(images, tmp_path / "whole", **options)
+    assert {len(r["masks"]) for r in records(tmp_path / "whole")} == {1}
+    fake.manifest = fake.manifest.model_copy(update={"magnify": 1})
+    synthesize(images, tmp_path / "crops", **options)
+    assert {len(r["masks"]) for r in records(tmp_path / "crops")} == {2}
+
+
+def test_a_bank_for_whole_images_keeps_its_masks_in_one_piece(tmp_path):
+    save(tmp_path / "a.png", np.uint8(255) * TWO)
+    assert len(read_bank(tmp_path, 16)) == 2
+    (entry,) = read_bank(tmp_path, None)
+    np.testing.assert_array_equal(entry.shape, tight(TWO))
+
+
+def test_regions_lie_within_what_is_legal_and_have_no_size(whole, tmp_path):
+    images, options = whole(TWO, ONE)
+    save(tmp_path / "legal.png", np.uint8(255) * box(np.s_[30:, :40]))
+    synthesize(images, tmp_path / "a", within=tmp_path / "legal.png", count=3, **options)
+    assert {r["masks"][0]["example"] for r in records(tmp_path / "a")} == {1}
+    with pytest.raises(UsageError, match="size: masks of this engine are regions"):
+        synthesize(images, tmp_path / "b", size=(7, 12), **options)
+    synthesize(images, tmp_path / "c", shape="blob", size=(7, 12), **options)
+    assert {r["masks"][0]["from"] for r in records(tmp_path / "c")} == {"drawn"}
 
 
 @pytest.mark.parametrize("source", ["drawn", "bank", "examples"])

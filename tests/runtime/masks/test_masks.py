@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import PurePath
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -16,7 +17,8 @@ from defectrt.errors import InputError, UsageError
 from defectrt.masks.folder import MaskFolder
 from defectrt.masks.reading import read_mask
 from defectrt.masks.resizing import latent_mask, reduce_mask
-from defectrt.synthesis.refinement import attention_witness, change_witness, refine
+from defectrt.synthesis.acceptance import unseen
+from defectrt.synthesis.refinement import appeared, attention_witness, grain, refine
 
 
 def folder(root, *names):
@@ -119,15 +121,23 @@ def square(y=8, x=8, size=16, side=32):
     return mask
 
 
+def flat(side=32):
+    return np.full((side, side, 3), 0.5, np.float32)
+
+
 def maps():
     """Attention on the left half of the mask, change on its upper half."""
     attention = np.full((8, 8), 0.05, np.float32)
     attention[2:6, 2:4] = 0.3
     attention[0, 0] = 1.0  # outside the mask; must not set the scale
-    change = np.zeros((32, 32), np.float32)
-    change[8:16, 8:24] = 0.5
-    change[0:4, 0:4] = 0.5  # outside the mask
-    return attention, change
+    after = flat()
+    after[8:16, 8:24] += 0.4
+    after[0:4, 0:4] += 0.4  # outside the mask
+    return attention, after
+
+
+def refined(mask, attention, after, config):
+    return refine(mask, attention, appeared(mask, flat(), after, config), config)
 
 
 @pytest.mark.parametrize(
@@ -141,11 +151,11 @@ def maps():
 )
 def test_each_witness_sees_its_part(method, y, x):
     mask = square()
-    refined = refine(mask, *maps(), SynthesisConfig(refine=method))
+    label = refined(mask, *maps(), SynthesisConfig(refine=method))
     expected = np.zeros_like(mask)
     expected[y, x] = True
-    assert not refined[~mask].any()
-    overlap = (refined & expected).sum() / (refined | expected).sum()
+    assert not label[~mask].any()
+    overlap = (label & expected).sum() / (label | expected).sum()
     assert overlap > 0.85
 
 
@@ -154,9 +164,8 @@ def test_a_refined_mask_never_leaves_the_mask(seed, method):
     rng = np.random.default_rng(seed)
     mask = rng.random((32, 32)) < 0.5
     attention = rng.random((8, 8)).astype(np.float32)
-    change = rng.random((32, 32)).astype(np.float32)
-    refined = refine(mask, attention, change, SynthesisConfig(refine=method))
-    assert not refined[~mask].any()
+    after = rng.random((32, 32, 3)).astype(np.float32)
+    assert not refined(mask, attention, after, SynthesisConfig(refine=method))[~mask].any()
 
 
 def test_the_attention_counts_relative_to_its_maximum_in_the_mask():
@@ -167,20 +176,101 @@ def test_the_attention_counts_relative_to_its_maximum_in_the_mask():
 
 
 def test_nothing_changed_means_an_empty_label():
-    attention, change = maps()
+    attention, _ = maps()
     for method in ("change", "both"):
-        assert not refine(square(), attention, change * 0, SynthesisConfig(refine=method)).any()
+        assert not refined(square(), attention, flat(), SynthesisConfig(refine=method)).any()
 
 
 def test_levels_and_specks():
-    change = np.full((32, 32), 0.05, np.float32)
-    assert change_witness(change, 0.04, 1.0).all()
-    assert not change_witness(change, 0.06, 1.0).any()
-    speck = np.zeros((32, 32), np.float32)
+    mask, after = square(), flat() - np.float32(0.05)
+    for level, seen in ((0.04, 256), (0.06, 0)):
+        assert appeared(mask, flat(), after, SynthesisConfig(min_change=level)).sum() == seen
+    speck = flat()
     speck[16, 16] = 1
-    how = SynthesisConfig(refine_smooth=0.0)
-    assert not refine(square(), maps()[0], speck, how).any()
-    assert refine(square(), maps()[0], speck, how.replace(refine_min_area=1)).sum() == 1
+    how = SynthesisConfig(refine_smooth=0)
+    assert not appeared(mask, flat(), speck, how).any()
+    assert appeared(mask, flat(), speck, how.replace(refine_min_area=1)).sum() == 1
+
+
+# ---- what a good surface does when it is painted anew -------------------------------------------
+
+
+def surface(seed, strength, smooth, side=96):
+    """Grain of a standard deviation on a slope of light."""
+    rng = np.random.default_rng(seed)
+    grain = cv2.GaussianBlur(rng.normal(size=(side, side)), (0, 0), smooth)
+    level = np.linspace(0.4, 0.6, side) + strength * grain / grain.std()
+    return np.repeat(level[..., None], 3, axis=2).astype(np.float32)
+
+
+def painted_anew(seed, strength, smooth, mask):
+    before = surface(seed, strength, smooth)
+    return before, np.where(mask[..., None], surface(seed + 1000, strength, smooth), before)
+
+
+def disc(radius=9, side=96):
+    y, x = np.mgrid[:side, :side] - side / 2
+    return y**2 + x**2 <= radius**2
+
+
+def share(before, after, mask, **options):
+    config = SynthesisConfig(**options)
+    return unseen(config, float(appeared(mask, before, after, config).sum() / mask.sum())) is None
+
+
+GRAINS = [(0.02, 0.7), (0.05, 0.7), (0.05, 1.5), (0.08, 1.0)]
+
+
+@pytest.mark.parametrize(("strength", "smooth"), GRAINS)
+def test_a_good_surface_that_is_painted_anew_shows_no_defect(strength, smooth):
+    mask = disc()
+    parts = [painted_anew(seed, strength, smooth, mask) for seed in range(40)]
+    assert sum(share(*part, mask) for part in parts) <= 2
+    if strength >= 0.05:
+        assert sum(share(*part, mask, min_grain=0) for part in parts) > 20
+
+
+@pytest.mark.parametrize(("strength", "smooth"), GRAINS)
+def test_a_faint_defect_on_a_surface_that_is_painted_anew_is_seen(strength, smooth):
+    mask, contrast = disc(), max(0.3, 5 * strength)
+    for seed in range(40):
+        before, after = painted_anew(seed, strength, smooth, mask)
+        assert share(
+            before, np.where(mask[..., None], after * np.float32(1 - contrast), after), mask
+        )
+
+
+def test_what_changed_beside_a_mask_does_not_count():
+    mask = disc()
+    after = np.where(mask[..., None], flat(96), np.float32(0))
+    assert not appeared(mask, flat(96), after, SynthesisConfig()).any()
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(1, 3), st.floats(0, 4))
+def test_more_of_the_same_change_never_shows_less_and_more_to_exceed_never_more(seed, more, grain):
+    rng = np.random.default_rng(seed)
+    before, mask = surface(seed, 0.04, 1.0, 32), rng.random((32, 32)) < 0.7
+    change = cv2.GaussianBlur(rng.normal(0, 0.5, (32, 32, 3)).astype(np.float32), (0, 0), 2)
+    config = SynthesisConfig(refine_min_area=0)
+    weak, strong = (
+        appeared(mask, before, before + np.float32(f) * change, config) for f in (1, more)
+    )
+    assert not (weak & ~strong).any()
+    stricter = config.replace(min_grain=config.min_grain + grain)
+    assert not (appeared(mask, before, before + change, stricter) & ~weak).any()
+
+
+def test_the_grain_of_a_surface_is_what_varies_over_few_px():
+    assert grain(flat(), 1) == 0
+    slope = np.linspace(0.3, 0.7, 96, dtype=np.float32)
+    slope = np.broadcast_to(slope[:, None, None], (96, 96, 3))
+    assert grain(slope, 1) < 0.02
+    fine, coarse = (grain(surface(0, s, 1.0), 0) for s in (0.03, 0.06))
+    assert fine == pytest.approx(0.03, rel=0.1)
+    assert coarse == pytest.approx(0.06, rel=0.1)
+    one = flat(96)
+    one[..., 1] += np.random.default_rng(0).normal(0, 0.05, (96, 96)).astype(np.float32)
+    assert grain(one, 0) == pytest.approx(0.05, rel=0.05)
 
 
 def test_impossible_settings():

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 from html.parser import HTMLParser
+from time import monotonic, sleep
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from PIL import Image
 from support.outputs import write_folder
 
 from defectrt.output import report
+from defectrt.output.records import read_finished
 from defectrt.output.report import write_report
 
 DEFECT_TYPES = ["crack", "stain"]
@@ -268,7 +270,7 @@ class Opened:
     def key(self, *keys):
         from selenium.webdriver import ActionChains, Keys
 
-        ActionChains(self.driver).send_keys(*(getattr(Keys, k) for k in keys)).perform()
+        ActionChains(self.driver).send_keys(*(getattr(Keys, k, k) for k in keys)).perform()
 
 
 @pytest.mark.slow
@@ -334,7 +336,7 @@ def test_the_keyboard_does_it_all(browser, tmp_path):
     page.key("TAB")
     page.key("ENTER")
     assert page.texts("dialog h2") == ["crack 000"]
-    assert len(page.all("dialog img")) == 5
+    assert len(page.all("dialog img")) == 6
     page.js("document.querySelector('dialog button:not(:disabled)').focus()")
     page.key("ARROW_RIGHT")
     assert page.texts("dialog h2") == ["crack 002"]
@@ -384,3 +386,33 @@ def test_ten_thousand_samples(browser, tmp_path):
     assert "not in this page" in page.texts(".card")[0]
     assert (out / "report.html").stat().st_size < 30_000_000
     assert browser.get_log("browser") == []
+
+
+@pytest.mark.slow
+def test_samples_are_refused_and_the_decisions_saved(browser, tmp_path):
+    from defectrt.output.review import read_decisions
+
+    page = Opened(browser, make_folder(tmp_path / "out"))
+    allow = {"behavior": "allow", "downloadPath": str(tmp_path)}
+    browser.execute_cdp_cmd("Browser.setDownloadBehavior", allow)
+    assert page.js("return document.getElementById('decided').hidden")
+    page.js("document.querySelectorAll('.card [aria-pressed]')[1].click()")
+    page.js("document.querySelectorAll('.card h2 button')[0].click()")
+    page.key("r")
+    page.js("document.getElementById('dialog').close()")
+    assert page.js("return document.querySelectorAll('.card.refused').length") == 2
+    assert "2 refused" in page.js("return document.getElementById('refused').textContent")
+    page.js("document.getElementById('by').value = 'Ada'")
+    page.js("document.querySelector('#decided button[type=submit]').click()")
+    saved = tmp_path / "decisions.json"
+    deadline = monotonic() + 20
+    while not saved.exists() and monotonic() < deadline:
+        sleep(0.1)
+    by, decisions = read_decisions(saved)
+    assert by == "Ada"
+    assert sorted(d.image for d in decisions) == sorted(
+        entry.image for entry in read_finished(tmp_path / "out").entries[:2]
+    )
+    assert not any(d.keep for d in decisions)
+    page.js("document.getElementById('undo').click()")
+    assert page.js("return document.querySelectorAll('.card.refused').length") == 0

@@ -17,6 +17,7 @@ from defectrt.errors import (
     PartialError,
     UsageError,
 )
+from defectrt.images.png import encode_png
 from defectrt.synthesis.job import synthesize
 
 
@@ -189,3 +190,13 @@ def test_a_bad_file_of_a_list_is_told_by_its_name_alone(fake_engine, tmp_path):
     summary = synthesize(given, tmp_path / "out", engine=fake_engine[0], quiet=True)
     (reason,) = summary.failed
     assert reason.startswith("bad.png: not an image")
+
+
+@pytest.mark.parametrize(("top", "told"), [(4095, True), (65535, False)])
+def test_twelve_bits_in_sixteen_are_told(go, parts, capsys, top, told):
+    image = np.random.default_rng(0).integers(0, top + 1, (60, 80), dtype=np.uint16)
+    (parts[0] / "0.png").write_bytes(encode_png(image))
+    go()
+    note = capsys.readouterr().err
+    assert ("1 images have 16 bits and use the lower 13 of them at most" in note) == told
+    assert ("0.png; scale them" in note) == told

@@ -59,6 +59,35 @@ def test_an_engine_for_fine_defects_sees_less_of_the_image_enlarged():
     assert sample.image[mask].mean() < GREY - 20
 
 
+def striped(height, width):
+    """Stripes that are too fine for the model's window, which sees them grey."""
+    image = np.full((height, width, 3), GREY, np.uint8)
+    image[:, ::2] -= 40
+    image[:, 1::2] += 40
+    return image
+
+
+def test_an_engine_that_sees_images_whole_paints_at_their_own_resolution():
+    """What is too fine for it stays as it was, and goes where it painted."""
+    engine = FakeEngine()
+    engine.manifest = engine.manifest.model_copy(update={"magnify": "fit"})
+    image, mask = striped(96, 128), np.zeros((96, 128), bool)
+    mask[30:60, 40:90] = True
+    mask[80:90, 10:20] = True
+    pipeline = Pipeline(engine, SynthesisConfig(grow=1, feather=2))
+    good = SourceImage("part.png", image)
+    (task,) = Scheduler(engine).run([Task(pipeline.sample(good, 0, [mask], 0))])
+    sample = task.result()
+    (tile,) = sample.figures["tiles"]
+    assert tile["window"] == {"y": -16, "x": 0, "side": 128}
+    assert sample.fault is None
+    np.testing.assert_array_equal(sample.image[~sample.band], image[~sample.band])
+    assert (sample.label == mask).mean() > 0.99
+    middle = sample.image[36:54, 48:82].astype(int)
+    assert middle.mean() < GREY - 60
+    assert np.abs(middle[:, 1:] - middle[:, :-1]).max() <= 2
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_the_best_candidate_is_kept_and_the_unfit_are_counted(seed):
     sample = make(Fickle(), [instance(28, 28)], seed, candidates=5)
@@ -81,12 +110,14 @@ def test_a_sample_with_one_instance_missing_is_not_a_sample():
 
 def test_too_small_a_change_and_a_leak_are_faults():
     job = SynthesisConfig(min_coverage=0.1, max_leak=0.5)
-    assert fault(job, visibility=0.2, coverage=0.1, seam=0.1) is None
-    assert "no defect" in fault(job, visibility=0.0, coverage=0.0, seam=0.0)
-    assert "only 9.9%" in fault(job, visibility=0.2, coverage=0.099, seam=0.0)
-    assert "leaks" in fault(job, visibility=0.2, coverage=0.5, seam=0.101)
-    blind = SynthesisConfig(max_leak=0.5, refine="none")
-    assert fault(blind, visibility=0.2, coverage=1.0, seam=0.3) is None
+    assert fault(job, shown=0.1, visibility=0.2, coverage=0.1, seam=0.1) is None
+    assert "no defect" in fault(job, shown=0.0, visibility=0.0, coverage=0.0, seam=0.0)
+    assert "only 9.9%" in fault(job, shown=0.099, visibility=0.2, coverage=0.099, seam=0.0)
+    assert "leaks" in fault(job, shown=0.5, visibility=0.2, coverage=0.5, seam=0.101)
+    blind = SynthesisConfig(min_coverage=0.1, max_leak=0.5, refine="none")
+    assert fault(blind, shown=0.2, visibility=0.2, coverage=1.0, seam=0.3) is None
+    assert "only 9.0%" in fault(blind, shown=0.09, visibility=0.2, coverage=1.0, seam=0.0)
+    assert "no defect" in fault(blind, shown=0.0, visibility=0.0, coverage=1.0, seam=0.0)
 
 
 def test_the_score_wants_strength_and_cover_and_no_leak():

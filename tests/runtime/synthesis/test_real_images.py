@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,13 +15,18 @@ import pytest
 import yaml
 from support.outputs import records
 
-from defectrt.engines.loading import BUNDLED_ENGINE
+from defectrt.config.job import SynthesizerConfig
+from defectrt.engines.loading import BUNDLED_ENGINE, load_engine
 from defectrt.engines.manifest import verify
 from defectrt.images.compositing import feather
 from defectrt.images.reading import read_image
 from defectrt.masks.reading import read_mask
 from defectrt.synthesis.job import synthesize
+from defectrt.synthesis.maker import open_makers
+from defectrt.synthesis.pipeline import SourceImage
+from defectrt.synthesis.scheduler import Scheduler, Task
 from defectrt.training.surfaces import DEFECT_TYPES as DEFECTS
+from defectrt.training.surfaces import FAMILIES, draw
 
 ROOT = Path(__file__).parents[3]
 RECIPE = ROOT / "examples" / "bundled_engine" / "cpu"
@@ -50,6 +56,40 @@ def test_the_bundled_engine_makes_defects_on_the_examples(tmp_path, defect):
     assert summary.requested == 12
     assert summary.kept >= 11
     assert np.median([r["visibility"] for r in records(tmp_path / "out")]) > 0.06
+
+
+class PaintsHealthy:
+    """An engine that paints the good surface wherever it is asked for a defect."""
+
+    def __init__(self, engine):
+        self._engine = engine
+        self._defects = [engine.manifest.prompt_indices(n).defect for n in DEFECTS]
+
+    def __getattr__(self, name):
+        return getattr(self._engine, name)
+
+    def step(self, rows):
+        inside = np.where(np.isin(rows.inside, self._defects), rows.outside, rows.inside)
+        return self._engine.step(replace(rows, inside=inside))
+
+
+def kept(engine, surfaces):
+    """How many of the drawn surfaces show a defect, the types in turn."""
+    config = SynthesizerConfig(steps=10)
+    makers = open_makers(engine, config, sorted(DEFECTS))
+    tasks = []
+    for i, family in enumerate(surfaces):
+        source = SourceImage(family, draw(7, family, 160)[0])
+        maker = makers[sorted(DEFECTS)[i % len(DEFECTS)]]
+        tasks.append(Task(maker.paint(source, 0, maker.places(source, 0))))
+    return sum(task.result().fault is None for task in Scheduler(engine).run(tasks))
+
+
+@pytest.mark.slow
+def test_the_good_surface_painted_by_the_bundled_engine_is_no_defect():
+    with load_engine(BUNDLED_ENGINE, threads=1) as engine:
+        assert kept(engine, sorted(FAMILIES)) >= 9
+        assert kept(PaintsHealthy(engine), sorted(FAMILIES)) <= 1
 
 
 def load(name):

@@ -78,6 +78,26 @@ def test_classes_of_loco_have_to_be_named(tmp_path):
     assert dataset.listing.classes[0].defect_name == "missing_cable"
 
 
+def test_classes_of_loco_say_how_much_of_them_is_enough(tmp_path):
+    assert [tuple(vars(c).values()) for c in read_dataset(loco(tmp_path)).listing.classes] == [
+        ("missing_cable", 255, 1.0, True),
+        ("extra_cable", 254, 300.0, False),
+        ("broken_cable", 239, 0.5, True),
+    ]
+
+
+def test_masks_of_loco_may_lie_over_each_other_and_names_begin_with_digits(tmp_path):
+    """As 1_additional_pushpin, whose region is one of two masks that share a part."""
+    path = loco(tmp_path) / "defects_config.json"
+    path.write_text(path.read_text().replace("extra_cable", "1_additional_cable"))
+    folder = tmp_path / "ground_truth/logical_anomalies/000"
+    write(folder / "000.png", mask(254))
+    write(folder / "001.png", mask(254, x=24))
+    samples = read_dataset(tmp_path, "loco-classes").samples()
+    (sample,) = [s for s in samples if s.defect_type == "1_additional_cable"]
+    np.testing.assert_array_equal(sample.mask, mask(1, w=12) > 0)
+
+
 def test_a_value_that_loco_does_not_explain_is_a_fault(tmp_path):
     write(loco(tmp_path) / "ground_truth/logical_anomalies/000/000.png", mask(127))
     with pytest.raises(InputError, match=r"000\.png: holds the values 127, which defects_config"):

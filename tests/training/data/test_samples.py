@@ -139,6 +139,25 @@ def test_enlarged_crops_show_less_and_keep_the_mask_exact(magnify):
     assert (batch.pixels[0, 0][outside] < 0).all()
 
 
+@pytest.mark.parametrize("size", [(64, 48), (50, 130), (32, 32), (20, 14)])
+def test_whole_images_are_fitted_and_no_px_of_their_masks_is_lost(size):
+    still = Augmentation("none", contrast=0, brightness=0)
+    sample = marked(*size, seed=3)
+    batch = Crops([sample], 32, magnify="fit", augmentation=still).batch(0, 2)
+    assert batch.pixels.shape == (2, 3, 32, 32)
+    np.testing.assert_array_equal(batch.pixels[0], batch.pixels[1])
+    scale, inside = 32 / max(size), batch.mask[0, 0]
+    ys, xs = (
+        (32 / 2 + scale * (at + 0.5 - side / 2)).astype(int)
+        for at, side in zip(np.nonzero(sample.mask), size, strict=True)
+    )
+    assert inside[ys, xs].all()
+    around = inside[ys.min() - 1 : ys.max() + 2, xs.min() - 1 : xs.max() + 2]
+    assert around.sum() <= (5 * scale + 2) * (4 * scale + 2)
+    assert batch.pixels[0, 0][inside > 0].max() > -0.2
+    assert (batch.pixels[0, 0][cv2.dilate(inside, np.ones((5, 5))) == 0] < 0).all()
+
+
 def test_crops_are_a_function_of_seed_and_step():
     samples = [marked(64, 64, seed=s) for s in range(5)]
     a, b, c = Crops(samples, 32, seed=1), Crops(samples, 32, seed=1), Crops(samples, 32, seed=2)

@@ -14,7 +14,8 @@ from support.program import command_line
 from defectrt.errors import InputError
 from defectrt.training.data.dataset import read_dataset
 from defectrt.training.data.samples import Sample
-from defectrt.training.evaluation.heldout import FEATURES, evaluate, features, spread_distance
+from defectrt.training.evaluation.heldout import FEATURES, evaluate, features
+from defectrt.training.evaluation.spread import spread_distance
 
 #: Importing diffusers and opening models takes seconds.
 pytestmark = pytest.mark.slow
@@ -122,7 +123,7 @@ def test_the_command(run, unseen, tmp_path):
 
     split = tmp_path / "split.json"
     write_split(fold(unseen, 0), split)
-    words = ["evaluate", run, "--data", unseen.root, "--split", split, "--out", tmp_path / "out"]
+    words = ["evaluate", run, "--real", unseen.root, "--split", split, "--out", tmp_path / "out"]
     options = ["--count", 2, "--steps", 2, "--quiet"]
     done = command_line(*words, *options)
     assert done.returncode == 0, done.stderr
@@ -131,3 +132,8 @@ def test_the_command(run, unseen, tmp_path):
     as_json = command_line(*words, *options, "--json")
     figures = json.loads(next(x for x in as_json.stdout.splitlines() if x.startswith("{")))
     assert figures["images"] == len(fold(unseen, 0).test)
+    seen = figures["pictures"]["types"]["spot"]
+    assert seen["made"] == seen["real"] == 2
+    assert "EfficientNet-Lite0 (ImageNet)" in done.stdout
+    assert json.loads((tmp_path / "out" / "pictures.json").read_text()) == figures["pictures"]
+    assert "://" not in (tmp_path / "out" / "report.html").read_text()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from defectrt.config.synthesis import SynthesisConfig
 from defectrt.training.evaluation.probe import Probe, appearance, outside_error
 from defectrt.training.models.stable_diffusion import SIZES, new_model
 
@@ -41,6 +42,18 @@ def test_a_defect_appears_if_it_can_be_seen_under_the_mask():
     after[3] += 0.5 * (1 - mask[3])  # next to the mask
     after[4] = np.nan
     assert appearance(before, after, mask).tolist() == [False, True, False, False, False]
+
+
+def test_a_good_surface_that_is_painted_anew_is_no_defect():
+    """The test by which samples are kept, not another."""
+    rng = np.random.default_rng(1)
+    grain = rng.normal(0, 0.3, (2, 20, 1, 32, 32)).astype(np.float32)
+    before, anew = grain.repeat(3, axis=2)
+    _, mask = crops(20)
+    after = np.where(mask > 0, anew, before)
+    assert appearance(before, after, mask).sum() <= 1
+    assert appearance(before, after, mask, SynthesisConfig(min_grain=0)).sum() >= 10
+    assert appearance(before, after - 0.6 * mask, mask).all()
 
 
 def test_what_is_made_is_a_function_of_seed_and_number(probe):

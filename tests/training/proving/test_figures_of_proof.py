@@ -43,8 +43,9 @@ def test_pro_counts_a_small_region_as_much_as_a_large_one():
 
 def test_image_auroc_counts_ties_half():
     score, bad = np.array([1.0, 2, 2, 3]), np.array([False, False, True, True])
-    assert f.image_auroc(score, bad, np.ones((1, 4))) == pytest.approx(3.5 / 4)
-    assert f.image_auroc(score, bad, np.array([[1.0, 0, 1, 1]])) == pytest.approx(1)
+    assert f.auroc(*f.image_levels(score, bad, np.ones((1, 4)))) == pytest.approx(3.5 / 4)
+    without = np.array([[1.0, 0, 1, 1]])
+    assert f.auroc(*f.image_levels(score, bad, without)) == pytest.approx(1)
 
 
 def test_levels_keep_the_order_and_the_ends():

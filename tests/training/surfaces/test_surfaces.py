@@ -31,7 +31,7 @@ def test_a_defect_changes_its_mask_and_no_more(family, defect_type):
     assert 10 < mask.sum() < 0.3 * mask.size
     moved = np.abs(bad.astype(int) - good).max(axis=2)
     assert moved[~mask].max() == 0
-    assert moved[mask].mean() > 4
+    assert np.percentile(moved[mask], 90) > 15
 
 
 def dented(azimuth, colour=0.5):
@@ -134,4 +134,4 @@ def test_a_stain_soaks_into_the_hollows():
         dyed = DEFECT_TYPES["stain"](surface, form, Light(0.0, 0.9), rng).colour.mean(axis=2)
         differences.append(float(dyed[8:56, 8:56][height[8:56, 8:56] > 0].mean()))
         differences[-1] -= float(dyed[8:56, 8:56][height[8:56, 8:56] < 0].mean())
-    assert min(differences) > 0.02
+    assert np.median(differences) > 0.02

@@ -28,7 +28,18 @@ from .mvtec import LOCO, LOCO_CLASSES, MVTEC
 from .pairs import FOLDERS, PAIRS
 from .visa import VISA
 
-__all__ = ["GOOD", "LAYOUTS", "DefectClass", "Item", "Layout", "Listing", "Tree", "find_layout"]
+__all__ = [
+    "GOOD",
+    "LAYOUTS",
+    "LOCO",
+    "LOCO_CLASSES",
+    "DefectClass",
+    "Item",
+    "Layout",
+    "Listing",
+    "Tree",
+    "find_layout",
+]
 
 #: All layouts by name.
 LAYOUTS = {layout.name: layout for layout in (MVTEC, LOCO, LOCO_CLASSES, VISA, PAIRS, FOLDERS)}

@@ -1,0 +1,121 @@
+"""What people decide about a finished dataset: samples that leave it, and such that come back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from os import PathLike
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ..errors import InputError, UsageError
+from ..files import parse_json, read_input
+from .dataset import DatasetWriter
+from .formats import finish, written_formats
+from .journal import ASKED, JOURNAL, JournalEntry
+from .records import read_finished
+from .refused import bring_back, set_apart
+
+__all__ = ["Decision", "Reviewed", "read_decisions", "review"]
+
+_MAX_BYTES = 64 << 20
+#: Of a name and of a reason, letters.
+_LONG = 200
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Decision(_Strict):
+    """One sample, by the path of its image in OUT: whether it stays, and why."""
+
+    image: str
+    keep: bool
+    reason: Annotated[str, Field(max_length=_LONG)] = ""
+
+
+class _Decisions(_Strict):
+    by: Annotated[str, Field(max_length=_LONG)] = ""
+    decisions: tuple[Decision, ...]
+
+
+@dataclass(frozen=True)
+class Reviewed:
+    """What a review did: samples that it took out, that came back, and that are in the dataset."""
+
+    refused: int
+    restored: int
+    kept: int
+
+
+def read_decisions(path: Path) -> tuple[str, tuple[Decision, ...]]:
+    """A file of decisions, as the report saves it: who decided, and what.
+
+    Raises `InputError` for a file that is none.
+    """
+    try:
+        found = _Decisions(**parse_json(read_input(path, _MAX_BYTES)))
+    except (ValueError, TypeError, ValidationError) as error:
+        said = str(error).splitlines()[0]
+        raise InputError(f"{path}: not a file of decisions ({said})") from None
+    return found.by, found.decisions
+
+
+def review(
+    out: str | PathLike[str], decisions: Iterable[Decision], *, by: str, wait: bool = False
+) -> Reviewed:
+    """Carry out decisions about the samples of a finished dataset.
+
+    What is refused leaves the dataset, is in no format and is never made again; its files go to
+    ``OUT/refused``. What is to be kept and was refused comes back. Journal and ``refused.jsonl``
+    hold who decided: ``by``, a name of theirs. Stopped at any moment, the same call goes on.
+
+    Raises `UsageError` without a name, `InputError` for a folder that is no finished dataset of a
+    job and for a sample that it does not hold, before anything is changed; `OutputError` if another
+    process is writing there, unless told to ``wait``, or if something cannot be moved.
+    """
+    out, name = Path(out), by.strip()
+    if not name or len(name) > _LONG or not name.isprintable():
+        raise UsageError("by: whose decisions are these? give a name with --by")
+    dataset = read_finished(out)
+    if not (out / JOURNAL).is_file():
+        raise InputError(f"{out}: without a journal; review the datasets that it was merged from")
+    formats = written_formats(out)
+    types = {defect for shares in dataset.job[ASKED] for defect in shares}
+    writer = DatasetWriter(out, dataset.category, types, dataset.job, wait=wait)
+    with writer.journal:
+        entries = {
+            entry.record["image"]: entry
+            for state in ("kept", "refused")
+            for entry in writer.journal.entries(state)
+        }
+        wanted = {decision.image: decision for decision in decisions}
+        if strange := sorted(wanted.keys() - entries.keys()):
+            raise InputError(f"{strange[0]}: not a sample of {out}")
+        counts = {"refused": 0, "restored": 0}
+        for image, decision in wanted.items():
+            if done := _carried_out(writer, entries[image], decision, name):
+                counts[done] += 1
+        writer.finish()
+        kept = writer.journal.count("kept")
+        finish(out, formats)
+    return Reviewed(kept=kept, **counts)
+
+
+def _carried_out(
+    writer: DatasetWriter, entry: JournalEntry, decision: Decision, by: str
+) -> str | None:
+    """Note a decision, then move the files; the next writer moves what a stop left where it was."""
+    if decision.keep == (entry.state == "kept"):
+        return None
+    why = f"refused by {by}" + (f": {decision.reason}" if decision.reason else "")
+    if decision.keep:
+        writer.journal.settle(replace(entry, state="kept", reason=""))
+        bring_back(writer.out, entry)
+        return "restored"
+    writer.journal.settle(replace(entry, state="refused", reason=why))
+    set_apart(writer.out, entry)
+    return "refused"

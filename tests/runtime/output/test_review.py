@@ -1,0 +1,172 @@
+"""Reviews: what is refused leaves the dataset whole, stays out, and comes back as it was."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+from support.outputs import records, tree
+from support.program import command_line
+
+from defectrt.errors import InputError, UsageError
+from defectrt.output.journal import JOURNAL, Journal
+from defectrt.output.merge import merge
+from defectrt.output.review import Decision, read_decisions, review
+
+
+def contents(folder):
+    return {name: data for name, data in tree(folder).items() if name != JOURNAL}
+
+
+def refusing(folder, *places, keep=False, reason=""):
+    lines = records(folder)
+    return [Decision(image=lines[i]["image"], keep=keep, reason=reason) for i in places]
+
+
+@pytest.fixture
+def made(go):
+    return go(count=2, formats=("coco", "yolo"))
+
+
+def test_what_is_refused_leaves_every_format(made):
+    out, before = made
+    (image,) = [d.image for d in refusing(out, 1)]
+    name = image.split("/")[-1]
+    done = review(out, refusing(out, 1, reason="blurred"), by="Ada")
+    assert (done.refused, done.restored, done.kept) == (1, 0, before.kept - 1)
+    assert image not in {record["image"] for record in records(out)}
+    assert not (out / image).exists()
+    assert (out / "refused" / image).is_file()
+    for split in ("train", "val"):
+        coco = json.loads((out / "coco" / f"instances_{split}.json").read_text())
+        assert image not in {entry["file_name"] for entry in coco["images"]}
+    assert not list((out / "yolo").rglob(f"spot_{name[:-4]}.*"))
+    assert list((out / "yolo").rglob("spot_*.txt"))
+    line = json.loads((out / "refused.jsonl").read_text())
+    assert line["image"] == image
+    assert line["reason"] == "refused by Ada: blurred"
+    page = (out / "report.html").read_text()
+    assert '"refused":1' in page
+    assert "refused by Ada" in page
+
+
+def test_it_is_never_made_again(made, go):
+    out, before = made
+    review(out, refusing(out, 0, 2), by="Ada")
+    after = contents(out)
+    _, again = go(count=2, formats=("coco", "yolo"))
+    assert again.made == 0
+    assert again.refused == 2
+    assert again.kept == before.kept - 2
+    again.check()
+    assert contents(out) == after
+
+
+def test_what_is_kept_again_is_as_it_was(made):
+    out, _ = made
+    before = contents(out)
+    decisions = refusing(out, 0, 1)
+    review(out, decisions, by="Ada")
+    back = [Decision(image=d.image, keep=True) for d in decisions]
+    assert review(out, back, by="Bo").restored == 2
+    assert contents(out) == before
+
+
+def test_the_same_decision_twice_changes_nothing(made):
+    out, _ = made
+    decisions = refusing(out, 0)
+    review(out, decisions, by="Ada")
+    before = contents(out)
+    assert review(out, decisions, by="Bo").refused == 0
+    assert contents(out) == before
+
+
+def test_stopped_after_the_note_the_next_command_moves_what_is_left(made, go, monkeypatch):
+    out, _ = made
+    decisions = refusing(out, 0)
+    monkeypatch.setattr("defectrt.output.review.set_apart", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        review(out, decisions, by="Ada")
+    assert (out / decisions[0].image).exists()
+    _, again = go(count=2, formats=("coco", "yolo"))
+    assert (again.made, again.refused) == (0, 1)
+    assert not (out / decisions[0].image).exists()
+    assert (out / "refused" / decisions[0].image).exists()
+    assert decisions[0].image not in {record["image"] for record in records(out)}
+
+
+def stopped(*_):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("by", ["", "  ", "a" * 201, "a\x1bb"])
+def test_without_a_name_nobody_decided(made, by):
+    with pytest.raises(UsageError, match="give a name with --by"):
+        review(made[0], refusing(made[0], 0), by=by)
+
+
+def test_one_that_is_not_there_stops_all_of_it(made):
+    out, _ = made
+    before = contents(out)
+    decisions = [*refusing(out, 0), Decision(image="../x.png", keep=False)]
+    with pytest.raises(InputError, match="not a sample of"):
+        review(out, decisions, by="Ada")
+    assert contents(out) == before
+
+
+def test_a_merged_dataset_has_no_journal_to_write_in(made, go, tmp_path):
+    other, _ = go("other", count=1, seed=3)
+    merge([made[0], other], tmp_path / "both")
+    with pytest.raises(InputError, match="without a journal"):
+        review(tmp_path / "both", [], by="Ada")
+
+
+def test_refused_ones_stay_so_in_joined_shards(go, tmp_path):
+    shards = [go(f"s{part}", shard=f"{part}/2", count=2)[0] for part in (1, 2)]
+    decisions = refusing(shards[0], 0)
+    review(shards[0], decisions, by="Ada")
+    merge(shards, tmp_path / "joined")
+    assert (tmp_path / "joined" / "refused" / decisions[0].image).is_file()
+    _, summary = go("joined", count=2)
+    assert (summary.made, summary.refused) == (0, 1)
+
+
+def test_the_journal_says_who(made):
+    out, _ = made
+    review(out, refusing(out, 0), by="Ada Löwe")
+    job = json.loads((out / "job.json").read_text())
+    with Journal(out / JOURNAL, job) as journal:
+        (entry,) = journal.entries("refused")
+    assert entry.reason == "refused by Ada Löwe"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        '{"decisions": [{"image": "a", "keep": "perhaps"}]}',
+        '{"decisions": [{"image": "a", "keep": true, "more": 1}]}',
+        '{"decisions": ' + "[" * 100_000,
+    ],
+)
+def test_what_is_no_file_of_decisions_is_refused(tmp_path, text):
+    path = tmp_path / "decisions.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match="not a file of decisions"):
+        read_decisions(path)
+
+
+def test_the_command_carries_out_what_the_report_saved(made, tmp_path):
+    out, before = made
+    image = refusing(out, 0)[0].image
+    saved = {"by": "Ada", "decisions": [{"image": image, "keep": False}]}
+    path = tmp_path / "decisions.json"
+    path.write_text(json.dumps(saved))
+    result = command_line("review", out, path)
+    assert result.returncode == 0, result.stderr
+    assert f"1 refused, 0 restored, {before.kept - 1} kept" in result.stdout
+    assert "refused by Ada" in (out / "refused.jsonl").read_text()
+    shutil.rmtree(out)
+    assert command_line("review", out, path).returncode == 3

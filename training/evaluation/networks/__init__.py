@@ -1,0 +1,1 @@
+"""Networks that see pictures: features for FID and KID, maps for perceptual distances."""

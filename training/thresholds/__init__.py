@@ -1,0 +1,1 @@
+"""The threshold of a detector: for a false-alarm rate, and what is found at it."""
