@@ -10,7 +10,7 @@ import stat
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from io import BufferedReader
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from .errors import InputError, OutputError
@@ -179,3 +179,9 @@ def _sync(path: Path, flags: int) -> None:
 def unwritable(path: Path, error: OSError, advice: str = ADVICE) -> OutputError:
     """What to say when a file cannot be written."""
     return OutputError(f"{path}: cannot be written ({error.strerror or error}); {advice}")
+
+
+def leaves(name: str) -> bool:
+    """Whether a file's name, as a dataset has it, leads out of the folder that it is in."""
+    path = PurePosixPath(name)
+    return path.is_absolute() or ".." in path.parts or bool({"\\", ":"} & set(name))

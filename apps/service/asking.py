@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, get_args
+from typing import Any
 
+from defectrt.config.base import names_a_path
 from defectrt.config.command_line import keys
 from defectrt.config.job import FolderConfig, FormatConfig, SynthesizerConfig
 from defectrt.config.masks import MaskConfig
@@ -24,19 +25,15 @@ from .errors import TooLargeError, without_paths
 __all__ = ["Asked", "asked", "checked", "job_options", "parsed", "read_workpiece"]
 
 
-def _names_a_path(kind: Any) -> bool:
-    return kind is Path or any(map(_names_a_path, get_args(kind)))
-
-
 #: What a request may say of how samples are made: everything that names no file of the server.
 _OPTIONS = {
     key
     for key, field in keys(SynthesisConfig, MaskConfig)
-    if key != "count" and not _names_a_path(field.annotation)
+    if key != "count" and not names_a_path(field.annotation)
 }
 #: What a job may say besides.
 _OF_JOBS = {"count"} | {
-    key for key, field in keys(FormatConfig, FolderConfig) if not _names_a_path(field.annotation)
+    key for key, field in keys(FormatConfig, FolderConfig) if not names_a_path(field.annotation)
 }
 #: What a request may say beside these.
 _OWN = {"name", "number", "engine", "mark"}

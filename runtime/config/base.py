@@ -19,7 +19,7 @@ from pydantic import (
 
 from ..errors import UsageError
 
-__all__ = ["Config", "Interval", "WholeInterval", "faults", "message", "parts"]
+__all__ = ["Config", "Interval", "WholeInterval", "faults", "message", "names_a_path", "parts"]
 
 
 def parts(value: Any) -> Any:
@@ -55,6 +55,11 @@ def _whole_interval(value: Any) -> Any:
 Interval: TypeAlias = Annotated[tuple[float, float], BeforeValidator(_interval)]
 #: Whole numbers from low to high; as a text LOW,HIGH, or one number for both.
 WholeInterval: TypeAlias = Annotated[tuple[int, int], BeforeValidator(_whole_interval)]
+
+
+def names_a_path(kind: Any) -> bool:
+    """Whether a field of that type may name a file."""
+    return kind is Path or any(map(names_a_path, get_args(kind)))
 
 
 class Config(BaseModel):

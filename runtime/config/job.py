@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeAlias, get_args
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from ..errors import UsageError
-from .base import Config
+from .base import Config, names_a_path
 from .engine import EngineConfig
 from .masks import MaskConfig
 from .names import checked_category
@@ -126,11 +126,21 @@ class SynthesizerConfig(SynthesisConfig, MaskConfig, EngineConfig):
         The options that were given, as a file has them, without those that name files; and the
         keys of these.
         """
-        areas = SynthesisConfig.model_fields | MaskConfig.model_fields
-        own = {*areas} - {"count"} - ({"defect"} if not self.mixed else set())
-        given = self.model_dump(mode="json", include=own & self.model_fields_set, by_alias=True)
-        paths = [key for key in given if isinstance(getattr(self, key, None), Path)]
-        return {key: value for key, value in given.items() if key not in paths}, sorted(paths)
+        own = REMADE_BY | NAMING_FILES if self.mixed else (REMADE_BY | NAMING_FILES) - {"defect"}
+        given = self.model_dump(mode="json", include=own & self.model_fields_set)
+        given = {key: value for key, value in given.items() if value is not None}
+        said = {key: value for key, value in given.items() if key in REMADE_BY}
+        return said, sorted(given.keys() - said.keys())
+
+
+#: Options that decide a sample, and are not the hardware's: those that name files, and the others.
+NAMING_FILES = {
+    key
+    for area in (SynthesisConfig, MaskConfig)
+    for key, field in area.model_fields.items()
+    if names_a_path(field.annotation)
+}
+REMADE_BY = {*SynthesisConfig.model_fields, *MaskConfig.model_fields} - NAMING_FILES - {"count"}
 
 
 class JobConfig(SynthesizerConfig, FormatConfig, FolderConfig):

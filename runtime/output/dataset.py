@@ -33,15 +33,13 @@ from ..files import PARTIAL, sha256_of, sync_folder, write_lines, write_whole
 from ..images.png import encode_png
 from ..images.types import Bits, Mask
 from .instances import as_levels
-from .journal import JOURNAL, Journal, JournalEntry
+from .journal import FILES, JOURNAL, Journal, JournalEntry
 from .mark import Mark, marked
-from .records import JOB, MANIFEST
+from .records import JOB, MANIFEST, REQUESTED
 from .refused import set_apart, write_refused
 
 __all__ = ["DatasetWriter", "split_of_good"]
 
-#: Files of a sample, by their names in its line of the manifest.
-_FILES = ("image", "label", "mask", "good")
 #: One good image in so many is for the test: without any, a detector cannot be told from one
 #: that calls everything defective.
 _TEST_SHARE = 5
@@ -124,7 +122,7 @@ class DatasetWriter:
 
     def settle(self, entry: JournalEntry) -> None:
         """Take down what became of a sample, whose files are written."""
-        names = [entry.record[key] for key in _FILES if key in entry.record]
+        names = [entry.record[key] for key in FILES if key in entry.record]
         self.journal.settle(replace(entry, files={name: self._written[name] for name in names}))
         for key in ("image", "label", "mask"):
             self._written.pop(entry.record.get(key, ""), None)
@@ -136,9 +134,13 @@ class DatasetWriter:
                 (self.out / entry.record[key]).unlink(missing_ok=True)
         self.journal.forget(entry)
 
-    def finish(self) -> None:
-        """Write the manifest and what is beside it, and have all names on disk."""
-        write_whole(self.out / JOB, (json.dumps(self.journal.job, indent=1) + "\n").encode())
+    def finish(self, requested: int | None = None) -> None:
+        """Write the manifest and what is beside it, and have all names on disk.
+
+        A shard says how many samples were ``requested`` of it.
+        """
+        job = self.journal.job | ({} if requested is None else {REQUESTED: requested})
+        write_whole(self.out / JOB, (json.dumps(job, indent=1) + "\n").encode())
         kept = (entry.record for entry in self.journal.entries("kept"))
         write_lines(self.out / MANIFEST, map(_line, kept))
         write_refused(self.out, self.journal)

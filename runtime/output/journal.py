@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import astuple, dataclass, field, fields
 from pathlib import Path
@@ -18,13 +18,24 @@ from typing import Any, Literal
 
 from ..closing import Closing
 from ..errors import InputError, OutputError
-from ..files import ADVICE, parse_json
+from ..files import ADVICE, leaves, parse_json
 
-__all__ = ["ASKED", "JOURNAL", "Journal", "JournalEntry", "State", "read_entries"]
+__all__ = [
+    "ASKED",
+    "FILES",
+    "JOURNAL",
+    "Journal",
+    "JournalEntry",
+    "State",
+    "asked_types",
+    "read_entries",
+]
 
 JOURNAL = "job.sqlite"
 #: What of a job may grow: the shares of the types of defect that each run asked for, a list.
 ASKED = "defect"
+#: Files of a sample, by their keys in its record.
+FILES = ("image", "label", "mask", "good")
 #: Of the table; another one is refused.
 _VERSION = 3
 #: "dfrt": for programs that tell files by their content.
@@ -235,11 +246,14 @@ class Journal(Closing):
 def read_entries(path: Path) -> list[JournalEntry]:
     """All samples of a journal that nobody writes to, in order; the file stays as it is.
 
-    Raises `InputError` if it cannot be read.
+    Raises `InputError` if it cannot be read, or if whoever wrote to it was killed.
     """
+    rest = path.with_name(f"{path.name}-wal")
+    if rest.exists() and rest.stat().st_size:
+        raise InputError(f"{path.parent}: its job was killed; run its command again")
     query = f"SELECT {_COLUMNS} FROM sample ORDER BY image, number, defect"
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)) as db:
             return list(map(_entry, db.execute(query)))
     except (sqlite3.Error, ValueError, TypeError) as error:
         raise InputError(f"{path}: cannot be read ({error}); run its command again") from error
@@ -248,4 +262,16 @@ def read_entries(path: Path) -> list[JournalEntry]:
 def _entry(row: Sequence[Any]) -> JournalEntry:
     *values, record, files = row
     values += dict(parse_json(record)), dict(parse_json(files))
-    return JournalEntry(*values)
+    entry = JournalEntry(*values)
+    names = [*entry.files, *(entry.record.get(key, "") for key in FILES)]
+    if strange := [name for name in names if leaves(str(name))]:
+        raise InputError(f"a journal has {strange[0]!r}, which leads out of the dataset")
+    return entry
+
+
+def asked_types(job: Mapping[str, Any], out: Path) -> set[str]:
+    """The types of defect that a job's runs asked for. Raises `InputError` if it does not say."""
+    try:
+        return {str(name) for shares in job[ASKED] for name in dict(shares)}
+    except (KeyError, TypeError, ValueError):
+        raise InputError(f"{out}: what was asked for is damaged in its job.json") from None

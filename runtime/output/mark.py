@@ -1,9 +1,9 @@
 """What a made image says of itself: that it is made, and of what, so that it can be made again.
 
 An XMP packet in the PNG, apart from its pixels. ``DigitalSourceType`` is IPTC's term for a
-photograph of which a part was made by a trained model; programs that look for made pictures, and
-the EU's AI Act (Art. 50 (2)), read that. What is needed to make the image again stands beside it
-as JSON, in a namespace of our own. Nothing in it is a path of the machine.
+photograph of which a part was made by a trained model, which programs that look for made pictures
+read; the EU's AI Act (Art. 50 (2)) asks for such a mark. What is needed to make the image again
+stands beside it as JSON, in a namespace of our own. Nothing in it is a path of the machine.
 """
 
 from __future__ import annotations
@@ -110,9 +110,10 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 def _parsed(packet: bytes, path: Path) -> Mark:
     try:
-        if len(packet) > _MAX_PACKET or b"<!" in packet:
+        text_of_packet = packet.decode()
+        if len(packet) > _MAX_PACKET or "<!" in text_of_packet:
             raise ValueError
-        found = fromstring(packet).find(f".//{{{_RDF}}}Description")
+        found = fromstring(text_of_packet.encode()).find(f".//{{{_RDF}}}Description")
         text = None if found is None else found.get(f"{{{_OURS}}}made")
         if text is None:
             raise ValueError

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import InputError
-from ..files import open_file, parse_json, read_file
+from ..files import leaves, open_file, parse_json, read_file
 from ..images.reading import MAX_BYTES
 from ..images.types import Mask
 from ..masks.reading import mask_values, read_any_mask
@@ -21,11 +21,11 @@ __all__ = [
     "JOB",
     "MANIFEST",
     "REFUSED_LINES",
+    "REQUESTED",
     "SHARD",
     "FinishedDataset",
     "KeptSample",
     "find_datasets",
-    "leaves",
     "read_finished",
     "read_output",
 ]
@@ -33,6 +33,8 @@ __all__ = [
 
 #: What was asked for, and a line of each sample: together they tell a finished dataset.
 JOB, MANIFEST = "job.json", "manifest.jsonl"
+#: Of such a job, the samples that were asked for: it is finished once it has as many.
+REQUESTED = "requested"
 #: A line of each sample that a review took out.
 REFUSED_LINES = "refused.jsonl"
 #: Of a job that made a part of the images alone, which: I/N.
@@ -195,12 +197,6 @@ def _entry(record: dict[str, Any], where: str) -> KeptSample:
             raise InputError(f"{where}: {key} leaves the folder")
     paths = {key: str(value) for key, value in texts.items()}
     return KeptSample(**paths, defects=_defects(record, where), mask=mask, record=record)
-
-
-def leaves(name: str) -> bool:
-    """Whether a file's name, as a dataset has it, leads out of the dataset."""
-    path = PurePosixPath(name)
-    return path.is_absolute() or ".." in path.parts or bool({"\\", ":"} & set(name))
 
 
 def _defects(record: dict[str, Any], where: str) -> tuple[str, ...]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ..errors import OutputError
+from ..errors import InputError, OutputError
 from ..files import write_lines
 from .journal import Journal, JournalEntry
 from .records import REFUSED_LINES
 
-__all__ = ["bring_back", "file_of", "set_apart", "write_refused"]
+__all__ = ["bring_back", "check_there", "file_of", "set_apart", "write_refused"]
 
 #: The folder in OUT that holds them, under the paths that they had.
 REFUSED = "refused"
@@ -36,6 +36,14 @@ def bring_back(out: Path, entry: JournalEntry) -> None:
     for key in _FILES:
         if name := entry.record.get(key):
             _move(out / REFUSED / name, out / name)
+
+
+def check_there(out: Path, entry: JournalEntry) -> None:
+    """Raise `InputError` if files of a sample are gone, so that it cannot come back."""
+    for key in _FILES:
+        name = entry.record.get(key)
+        if name and not any((out / place).is_file() for place in (name, f"{REFUSED}/{name}")):
+            raise InputError(f"{out / REFUSED / name}: gone, so the sample cannot come back")
 
 
 def _move(source: Path, target: Path) -> None:

@@ -11,12 +11,12 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..errors import InputError, UsageError
-from ..files import parse_json, read_input
+from ..files import parse_json, read_input, sha256_of
 from .dataset import DatasetWriter
 from .formats import finish, written_formats
-from .journal import ASKED, JOURNAL, JournalEntry
-from .records import read_finished
-from .refused import bring_back, set_apart
+from .journal import JOURNAL, JournalEntry, asked_types, read_entries
+from .records import REQUESTED, read_finished
+from .refused import bring_back, check_there, set_apart
 
 __all__ = ["Decision", "Reviewed", "read_decisions", "review"]
 
@@ -84,8 +84,10 @@ def review(
     if not (out / JOURNAL).is_file():
         raise InputError(f"{out}: without a journal; review the datasets that it was merged from")
     formats = written_formats(out)
-    types = {defect for shares in dataset.job[ASKED] for defect in shares}
-    writer = DatasetWriter(out, dataset.category, types, dataset.job, wait=wait)
+    types = asked_types(dataset.job, out)
+    _check_whole(out)
+    job = {key: value for key, value in dataset.job.items() if key != REQUESTED}
+    writer = DatasetWriter(out, dataset.category, types, job, wait=wait)
     with writer.journal:
         entries = {
             entry.record["image"]: entry
@@ -95,26 +97,42 @@ def review(
         wanted = {decision.image: decision for decision in decisions}
         if strange := sorted(wanted.keys() - entries.keys()):
             raise InputError(f"{strange[0]}: not a sample of {out}")
+        for image, decision in wanted.items():
+            if decision.keep:
+                check_there(out, entries[image])
         counts = {"refused": 0, "restored": 0}
         for image, decision in wanted.items():
             if done := _carried_out(writer, entries[image], decision, name):
                 counts[done] += 1
-        writer.finish()
+        writer.finish(dataset.job.get(REQUESTED))
         kept = writer.journal.count("kept")
         finish(out, formats)
     return Reviewed(kept=kept, **counts)
 
 
+def _check_whole(out: Path) -> None:
+    """Raise `InputError` if a sample is not as it was made: only its job makes it again."""
+    for entry in read_entries(out / JOURNAL):
+        for name, sha256 in entry.files.items() if entry.state == "kept" else ():
+            if not (out / name).is_file() or sha256_of(out / name) != sha256:
+                raise InputError(
+                    f"{out / name}: was changed or removed since it was made; run the job's "
+                    "command again first"
+                )
+
+
 def _carried_out(
     writer: DatasetWriter, entry: JournalEntry, decision: Decision, by: str
 ) -> str | None:
-    """Note a decision, then move the files; the next writer moves what a stop left where it was."""
+    """Carry one decision out. While a sample is noted as refused, every writer sets it apart anew,
+    so a stop in between leaves it refused and whole.
+    """
     if decision.keep == (entry.state == "kept"):
         return None
     why = f"refused by {by}" + (f": {decision.reason}" if decision.reason else "")
     if decision.keep:
-        writer.journal.settle(replace(entry, state="kept", reason=""))
         bring_back(writer.out, entry)
+        writer.journal.settle(replace(entry, state="kept", reason=""))
         return "restored"
     writer.journal.settle(replace(entry, state="refused", reason=why))
     set_apart(writer.out, entry)

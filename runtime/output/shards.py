@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,13 @@ from typing import Any
 from ..errors import InputError
 from ..files import write_whole
 from .dataset import DatasetWriter
-from .journal import ASKED, JOURNAL, JournalEntry, read_entries
-from .records import SHARD, FinishedDataset, leaves, read_output
+from .journal import JOURNAL, JournalEntry, asked_types, read_entries
+from .records import REQUESTED, SHARD, FinishedDataset, read_output
 from .refused import file_of
 
 __all__ = ["Shards"]
+
+_SHARD = re.compile(r"([0-9]{1,7})/([0-9]{1,7})")
 
 
 class Shards:
@@ -40,12 +43,14 @@ class Shards:
 
     def write(self, out: Path) -> None:
         """Copy the files, and write the journal and what follows from it."""
-        types = {name for shares in self._job[ASKED] for name in shares}
+        types = asked_types(self._job, out)
         writer = DatasetWriter(out, self._job["category"], types, self._job)
         with writer.journal:
             for entry, folder in self._entries:
                 for name, sha256 in entry.files.items():
                     place = file_of(entry, name)
+                    if entry.state == "refused" and not (folder / place).exists():
+                        continue  # nobody needs it
                     _copy(folder / place, out / place, sha256)
             writer.journal.settle(*(entry for entry, _ in self._entries))
             writer.finish()
@@ -53,7 +58,8 @@ class Shards:
 
 def _one_job(datasets: Sequence[FinishedDataset]) -> dict[str, Any]:
     """What all of them say of their job, but for the shard."""
-    first, *others = ({k: v for k, v in d.job.items() if k != SHARD} for d in datasets)
+    own = (SHARD, REQUESTED)
+    first, *others = ({k: v for k, v in d.job.items() if k not in own} for d in datasets)
     for dataset, other in zip(datasets[1:], others, strict=True):
         differs = sorted(k for k in first.keys() | other.keys() if first.get(k) != other.get(k))
         if differs:
@@ -65,31 +71,36 @@ def _one_job(datasets: Sequence[FinishedDataset]) -> dict[str, Any]:
 
 
 def _check_complete(datasets: Sequence[FinishedDataset]) -> None:
-    found: dict[str, Path] = {}
+    found: dict[tuple[int, int], Path] = {}
     for dataset in datasets:
-        shard = dataset.job.get(SHARD)
-        if shard is None:
-            raise InputError(f"{dataset.out}: not a shard, but others are; merge these first")
+        shard = _shard_of(dataset)
         if shard in found:
-            raise InputError(f"{dataset.out} and {found[shard]}: both are shard {shard}")
+            said = "/".join(map(str, shard))
+            raise InputError(f"{dataset.out} and {found[shard]}: both are shard {said}")
         found[shard] = dataset.out
-    total = int(next(iter(found)).partition("/")[2])
-    wanted = [f"{part}/{total}" for part in range(1, total + 1)]
-    if missing := [shard for shard in wanted if shard not in found]:
+    (_, total), *_ = found
+    if strange := [out for (_, of), out in found.items() if of != total]:
+        raise InputError(f"{strange[0]}: not of {total} shards, as {datasets[0].out} is")
+    missing = [f"{part}/{total}" for part in range(1, total + 1) if (part, total) not in found]
+    if missing:
         raise InputError(f"shard {', '.join(missing)}: missing; make it, or give its folder too")
-    if strange := sorted(set(found) - set(wanted)):
-        raise InputError(f"shard {', '.join(strange)}: not of {total} shards, as the others are")
+
+
+def _shard_of(dataset: FinishedDataset) -> tuple[int, int]:
+    shard = dataset.job.get(SHARD)
+    if shard is None:
+        raise InputError(f"{dataset.out}: not a shard, but others are; merge these first")
+    found = _SHARD.fullmatch(str(shard))
+    if not found or not 1 <= int(found[1]) <= int(found[2]):
+        raise InputError(f"{dataset.out}: says that it is shard {shard!r}, which is none")
+    return int(found[1]), int(found[2])
 
 
 def _entries(dataset: FinishedDataset) -> list[JournalEntry]:
     entries = read_entries(dataset.out / JOURNAL)
-    if sum(entry.state == "kept" for entry in entries) != len(dataset.entries):
+    kept = sum(entry.state == "kept" for entry in entries)
+    if kept != len(dataset.entries) or len(entries) != dataset.job.get(REQUESTED):
         raise InputError(f"{dataset.out}: not finished; run its command again")
-    for name in (name for entry in entries for name in entry.files):
-        if leaves(name):
-            raise InputError(
-                f"{dataset.out}: its journal has {name!r}, which leads out of the dataset"
-            )
     return entries
 
 

@@ -6,11 +6,11 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TypeAlias
 
 from ..errors import InputError, OutputError
-from ..files import parse_json, read_file, unwritable, write_whole
+from ..files import leaves, parse_json, read_file, unwritable, write_whole
 
 __all__ = ["WRITTEN", "Content", "write_folder"]
 
@@ -50,16 +50,12 @@ def _read(path: Path) -> set[str]:
         return set()
     try:
         names = parse_json(read_file(path, _MAX_BYTES))["files"]
-        inside = [n for n in names if not _leaves(PurePosixPath(n))]
+        inside = [n for n in names if not leaves(n)]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: damaged ({error}); remove it and what it lists") from error
     if len(inside) < len(names):
         raise InputError(f"{path}: lists files outside its folder; remove it")
     return set(inside)
-
-
-def _leaves(name: PurePosixPath) -> bool:
-    return name.is_absolute() or ".." in name.parts or bool({"\\", ":"} & set(str(name)))
 
 
 def _list(folder: Path, names: set[str]) -> None:

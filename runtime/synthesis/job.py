@@ -233,7 +233,7 @@ def _synthesize(
                     tell(JobState(run.done, requested, run.kept))
                 if note := _dark_note(run.dark):
                     print(note, file=sys.stderr)
-                writer.finish()
+                writer.finish(requested if config.shard else None)
                 if run.done < requested:
                     raise Cancelled(
                         f"stopped after {run.done} of {requested} samples; "
@@ -451,13 +451,15 @@ class _Run:
     ) -> Work[JournalEntry]:
         """One sample, from reading its image to writing its files."""
         start, maker = monotonic(), self._makers[defect]
+        record: dict[str, Any] = {}
         try:
             ((source, record),) = yield (reading,)
             placed = yield Call("masks", lambda: maker.places(source, number))
         except InputError as fault:
             told = str(fault).replace(self._hidden, "")
             name, reason = (_readable(text) for text in (listed.name, told))
-            return JournalEntry(listed.index, number, defect, name, "failed", reason)
+            good = {key: record[key] for key in ("good",) if key in record}
+            return JournalEntry(listed.index, number, defect, name, "failed", reason, record=good)
         sample = yield from maker.paint(source, number, placed)
         record = yield Call("write", lambda: self._write(listed, defect, sample, placed, record))
         return JournalEntry(

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from ..config.job import SynthesizerConfig
+from ..config.job import REMADE_BY, SynthesizerConfig
 from ..engines.loading import BUNDLED_ENGINE
 from ..engines.manifest import MANIFEST
 from ..errors import InputError, UsageError
-from ..files import sha256_of
+from ..files import leaves, sha256_of
 from ..images.given import in_channels
 from ..images.png import encode_png
 from ..images.reading import read_image
@@ -59,6 +59,8 @@ def remake(
     """
     path, folder = Path(image), Path(images)
     mark = read_mark(path)
+    if leaves(mark.source) or mark.options.keys() - REMADE_BY:
+        raise InputError(f"{path}: what it says of how it was made cannot be used")
     _check_options(mark, options)
     source = folder if folder.is_file() else folder / mark.source
     _check(path, mark, source, Path(engine) if engine else BUNDLED_ENGINE)

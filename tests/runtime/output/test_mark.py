@@ -166,3 +166,33 @@ def test_the_commands_say_the_same(go, parts, fake_engine):
     assert (out / "again.png").read_bytes() == path.read_bytes()
     path.write_bytes(encode_png(read_image(path)))
     assert command_line("inspect", path).returncode == 3
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"options": {"trust": "ab"}},
+        {"options": {"masks": "/etc"}},
+        {"options": {"threads": 1}},
+        {"source": "../secret.png"},
+    ],
+    ids=lambda change: str(change),
+)
+def test_a_picture_decides_nothing_but_the_sample(go, parts, fake_engine, change):
+    """Neither what code is trusted nor what is read."""
+    out, _ = go()
+    path = made_image(out)
+    mark = read_mark(path).model_copy(update=change)
+    path.write_bytes(marked(encode_png(read_image(path)), mark))
+    with pytest.raises(InputError, match="cannot be used"):
+        remake(path, parts[0], engine=fake_engine[0], masks=parts[1])
+
+
+def test_an_entity_in_another_encoding_is_refused(tmp_path):
+    text = '<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>'.encode("utf-16")
+    data = b"XML:com.adobe.xmp\0\0\0\0\0" + text
+    png = encode_png(BITS[0])
+    chunk = struct.pack(">L", len(data)) + b"iTXt" + data + bytes(4)
+    (tmp_path / "a.png").write_bytes(png[:33] + chunk + png[33:])
+    with pytest.raises(InputError, match="cannot be read"):
+        read_mark(tmp_path / "a.png")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
+from contextlib import closing
 
 import pytest
 from support.outputs import records, tree
@@ -170,3 +172,48 @@ def test_the_command_carries_out_what_the_report_saved(made, tmp_path):
     assert "refused by Ada" in (out / "refused.jsonl").read_text()
     shutil.rmtree(out)
     assert command_line("review", out, path).returncode == 3
+
+
+def test_stopped_while_it_brings_one_back_it_stays_refused_and_whole(made, monkeypatch):
+    out, _ = made
+    before = contents(out)
+    (decision,) = refusing(out, 0)
+    review(out, [decision], by="Ada")
+    back = [Decision(image=decision.image, keep=True)]
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "settle", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            review(out, back, by="Bo")
+    assert review(out, back, by="Bo").restored == 1
+    assert contents(out) == before
+
+
+def test_what_was_changed_meanwhile_stops_it(made):
+    out, before = made
+    good = out / records(out)[0]["good"]
+    good.write_bytes(good.read_bytes() + b"more")
+    with pytest.raises(InputError, match="was changed or removed since it was made"):
+        review(out, refusing(out, 0), by="Ada")
+    assert len(records(out)) == before.kept
+
+
+def test_files_that_are_gone_cannot_come_back(made):
+    out, _ = made
+    (decision,) = refusing(out, 0)
+    review(out, [decision], by="Ada")
+    shutil.rmtree(out / "refused")
+    with pytest.raises(InputError, match="gone, so the sample cannot come back"):
+        review(out, [Decision(image=decision.image, keep=True)], by="Ada")
+
+
+def test_a_journal_moves_nothing_from_elsewhere(made, tmp_path):
+    out, _ = made
+    victim = tmp_path / "victim.txt"
+    victim.write_text("mine")
+    with closing(sqlite3.connect(out / JOURNAL)) as db:
+        record = json.dumps({"image": "../victim.txt"})
+        db.execute("UPDATE sample SET state = 'refused', record = ?", (record,))
+        db.commit()
+    with pytest.raises(InputError, match="leads out of the dataset"):
+        review(out, [], by="Ada")
+    assert victim.read_text() == "mine"

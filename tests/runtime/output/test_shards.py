@@ -154,3 +154,29 @@ def test_what_is_no_shard_is_refused(tmp_path, text):
 def test_without_out_each_has_a_folder_of_its_own(tmp_path):
     config = JobConfig(images=tmp_path / "good", shard="2/4")
     assert config.dataset.name == "good-defects-2of4"
+
+
+def test_one_that_was_asked_to_stop_is_not_finished(go, made, tmp_path):
+    """After Ctrl-C the manifest is whole, of what there is."""
+    shards = made(2)
+    job = json.loads((shards[0] / "job.json").read_text())
+    assert job["requested"] > 0
+    (shards[0] / "job.json").write_text(json.dumps(job | {"requested": job["requested"] + 1}))
+    with pytest.raises(InputError, match="not finished; run its command again"):
+        merge(shards, tmp_path / "joined")
+
+
+def test_a_good_image_of_which_nothing_was_made_is_there_too(go, made, parts, tmp_path):
+    (parts[1] / "1_mask.png").write_bytes(b"no mask")
+    whole, _ = go("whole", count=2)
+    merge(made(2), tmp_path / "joined")
+    assert contents(tmp_path / "joined") == contents(whole)
+
+
+@pytest.mark.parametrize("shard", [["1/2"], 5, "x/y", "3/2", "1/99999999999"])
+def test_a_damaged_job_is_refused(made, tmp_path, shard):
+    shards = made(2)
+    job = json.loads((shards[0] / "job.json").read_text())
+    (shards[0] / "job.json").write_text(json.dumps(job | {"shard": shard}))
+    with pytest.raises(InputError, match="which is none"):
+        merge(shards, tmp_path / "joined")
