@@ -159,7 +159,8 @@ class TrainConfig(Config):
             ge=0,
             le=1,
             description="Share of the defects whose mask is a box or a broad stroke around them, "
-            "so that such a mask gets a defect somewhere inside and is not filled.",
+            "so that such a mask gets a defect somewhere inside and is not filled; give its engine "
+            "a lower --min-coverage.",
         ),
     ] = 0.0
     prediction: Annotated[

@@ -139,8 +139,9 @@ def evaluate(
             if crops is None:
                 skipped[defect_type] = f"its defects fill the window of {record.image_size} px"
                 continue
+            fills = record.magnify != "fit"
             figures[defect_type], made = _measure(
-                probe, *crops, texts[defect_type], batch_size, seed
+                probe, *crops, texts[defect_type], batch_size, seed, fills=fills
             )
             columns.append(_shown(crops, made))
             if compared:
@@ -200,7 +201,15 @@ def _crop(crops: Crops) -> Batch | None:
 
 
 def _measure(
-    probe: Probe, real: Floats, mask: Floats, canvas: Floats, text: str, batch_size: int, seed: int
+    probe: Probe,
+    real: Floats,
+    mask: Floats,
+    canvas: Floats,
+    text: str,
+    batch_size: int,
+    seed: int,
+    *,
+    fills: bool,
 ) -> tuple[DefectTypeFigures, Made]:
     made = _make(probe, canvas, mask, text, batch_size, seed)
     few = slice(0, _TWICE)
@@ -210,7 +219,7 @@ def _measure(
     of_real, of_made = features(probe.restore(real), mask), features(made.after, mask)
     return DefectTypeFigures(
         samples=len(real),
-        shown=float(appearance(made.before, made.after, mask).mean()),
+        shown=float(appearance(made.before, made.after, mask, fills=fills).mean()),
         latent_error=float(made.latent_error.mean()),
         outside=127.5 * float(outside_error(made.after, canvas, mask).mean()),
         autoencoder=127.5 * float(outside_error(made.before, canvas, mask).mean()),

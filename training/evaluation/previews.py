@@ -21,7 +21,7 @@ from ..data.crops import Batch, Crops
 from ..data.samples import GOOD, Sample
 from ..models.stable_diffusion import StableDiffusion
 from ..record import RESUME, prompt_of
-from .probe import Made, Probe, appearance, outside_error
+from .probe import Flags, Made, Probe, appearance, outside_error
 
 __all__ = ["Previews", "grid"]
 
@@ -85,10 +85,13 @@ class Previews:
         made = self._made()
         figures = {
             "outside_error": round(float(made.latent_error.mean()), 4),
-            "defects_shown": round(float(appearance(made.before, made.after, mask).mean()), 3),
+            "defects_shown": round(float(self._shown(made, mask).mean()), 3),
         }
         white = (2 * mask - 1).repeat(3, axis=1)
         return figures, [pixels, white, made.after]
+
+    def _shown(self, made: Made, mask: Floats) -> Flags:
+        return appearance(made.before, made.after, mask, fills=self._config.magnify != "fit")
 
     def _made(self) -> Made:
         """A defect under each mask, as many at once as the training has crops at once."""

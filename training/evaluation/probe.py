@@ -30,7 +30,7 @@ from defectrt.synthesis.refinement import appeared
 
 from ..models.stable_diffusion import MaskedUNet, StableDiffusion
 
-__all__ = ["Made", "Probe", "appearance", "outside_error"]
+__all__ = ["Flags", "Made", "Probe", "appearance", "outside_error"]
 
 Flags = NDArray[np.bool_]
 
@@ -152,22 +152,27 @@ def outside_error(result: Floats, original: Floats, mask: Floats) -> Floats:
 
 
 def appearance(
-    before: Floats, after: Floats, mask: Floats, how: SynthesisConfig | None = None
+    before: Floats,
+    after: Floats,
+    mask: Floats,
+    how: SynthesisConfig | None = None,
+    *,
+    fills: bool = True,
 ) -> Flags:
     """Whether a defect can be seen under each mask, [B].
 
     before, after [B,3,S,S] in about [-1,1]; mask [B,1,S,S] in {0,1}. The test is that of
     ``defectrt synthesize``: more changed than where a good surface is painted anew, in enough of
-    the mask, as `SynthesisConfig` (by default its own) has it. Changes elsewhere do not count, and
-    values that are not finite show nothing.
+    the mask where that is what a defect ``fills``, as `SynthesisConfig` (by default its own) has
+    it. Changes elsewhere do not count, and values that are not finite show nothing.
     """
     rows = zip(before, after, mask[:, 0] > 0, strict=True)
-    return np.array([_appears(*row, how or SynthesisConfig()) for row in rows])
+    return np.array([_appears(*row, how or SynthesisConfig(), fills) for row in rows])
 
 
-def _appears(before: Floats, after: Floats, mask: Mask, how: SynthesisConfig) -> bool:
+def _appears(before: Floats, after: Floats, mask: Mask, how: SynthesisConfig, fills: bool) -> bool:
     if not (np.isfinite(before).all() and np.isfinite(after).all()):
         return False
     good, result = (from_model(pixels, len(mask)) for pixels in (before, after))
     shown = appeared(mask, good, result, how)
-    return unseen(how, float(shown.sum() / mask.sum())) is None
+    return unseen(how, float(shown.sum() / mask.sum()), fills=fills) is None

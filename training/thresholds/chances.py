@@ -75,14 +75,19 @@ def threshold_for(good: Floats, allowed: float, weights: Floats | None = None) -
     """[B]: the least threshold that at most the ``allowed`` share of good scores [N] reaches.
 
     weights [B,N], by default all once. It lies just above a score, which does not reach it even
-    where both are rounded to float32.
+    where both are rounded to float32, unless scores differ by less than that tells apart.
     """
     weights = np.ones((1, len(good))) if weights is None else weights
     order = np.argsort(-good)
     reached = np.cumsum(weights[:, order], axis=1)
     budget = allowed * reached[:, -1:] + 1e-9
-    last = good[order][np.argmax(reached > budget, axis=1)].astype(np.float32)
-    return np.nextafter(last, np.float32(np.inf)).astype(np.float64)
+    last = good[order][np.argmax(reached > budget, axis=1)]
+    exact = np.nextafter(last.astype(np.float64), np.inf)
+    with np.errstate(over="ignore"):
+        rounded = np.nextafter(last.astype(np.float32), np.float32(np.inf)).astype(np.float64)
+    ordered = np.sort(good)
+    same = np.searchsorted(ordered, rounded) == np.searchsorted(ordered, exact)
+    return np.where(same & np.isfinite(rounded) & (rounded >= exact), rounded, exact)
 
 
 def threshold_finding(scores: Floats, share: float) -> float:

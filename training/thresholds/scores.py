@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import shlex
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from defectrt.errors import InputError
-from defectrt.files import parse_json, read_input, write_whole
+from defectrt.files import parse_json, read_input, sha256_of, write_whole
 from defectrt.images.folder import find_files
 from defectrt.stopping import asked_to_stop
 
@@ -53,9 +54,10 @@ def read_scores(path: Path, samples: Sequence[Sample]) -> Scores:
 def scores_by(command: str, samples: Sequence[Sample], out: Path, seed: int) -> Scores:
     """The maps of a command, kept in ``out``: the same command on the same pictures is not run.
 
-    Raises as `defectrt.training.proving.command.answers` does.
+    It is another command once a file that it names was changed. Raises as
+    `defectrt.training.proving.command.answers` does.
     """
-    parts = [command, str(seed), *(s.sha256() for s in samples)]
+    parts = [command, str(seed), *_files_of(command), *(s.sha256() for s in samples)]
     key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
     kept = out / "scores" / f"{key}.npz"
     if kept.is_file():
@@ -67,6 +69,11 @@ def scores_by(command: str, samples: Sequence[Sample], out: Path, seed: int) -> 
     np.savez_compressed(data := io.BytesIO(), **arrays)
     write_whole(kept, data.getvalue())
     return [a.astype(np.float64) for a in arrays.values()]
+
+
+def _files_of(command: str) -> list[str]:
+    """Hashes of the files that a command names: its program's text, and a model."""
+    return [sha256_of(path) for path in map(Path, shlex.split(command)) if path.is_file()]
 
 
 def _folder(path: Path) -> Said:

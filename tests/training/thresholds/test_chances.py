@@ -107,3 +107,11 @@ def test_no_limit_beyond_what_was_tested():
     found = detection(sizes[small], hits[small], weights[:, small].astype(float), 0.9)
     assert found.limit is None
     assert detection(np.ones(5), np.ones(5, bool), np.ones((3, 5)), 0.9) is None
+
+
+def test_scores_finer_than_float32_keep_their_alarms():
+    good = 0.9 + np.arange(100) * 1e-10
+    (threshold,) = threshold_for(good, 0.1)
+    assert (good >= threshold).sum() == 10
+    (large,) = threshold_for(np.array([1e39, 2e39]), 0.0)
+    assert 2e39 < large < np.inf
