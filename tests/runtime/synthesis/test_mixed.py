@@ -56,7 +56,9 @@ def make(engine, good, tmp_path):
     """Run a mixed job on the good images; returns its folder and its summary."""
 
     def run(name="out", defect="crack,hole", images=good, **options):
-        options = {"size": (6, 10), "refine": "none", "mixed": True, "quiet": True} | options
+        # one type is as bright as the images are
+        anything = {"refine": "none", "min_change": 0.0, "min_grain": 0.0, "min_coverage": 0.0}
+        options = {"size": (6, 10), "mixed": True, "quiet": True} | anything | options
         summary = synthesize(images, tmp_path / name, defect=defect, engine=engine, **options)
         return tmp_path / name, summary
 

@@ -148,6 +148,6 @@ def test_augmentation_reaches_the_crops(blank, bottle, tmp_path, monkeypatch):
     given = []
     real = loop.Crops
     monkeypatch.setattr(loop, "Crops", lambda *a, **k: given.append(k) or real(*a, **k))
-    still = {"flip": "none", "turn": True, "contrast": 0.0, "brightness": 0.0}
+    still = {"flip": "none", "turn": True, "contrast": 0.0, "brightness": 0.0, "loose": 0.25}
     run(blank, tmp_path / "run", TRAINING.model_copy(update=still), data=bottle)
     assert vars(given[0]["augmentation"]) == still
