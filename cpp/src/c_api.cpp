@@ -137,7 +137,7 @@ defectrt_session_options default_options() {
     out.min_grain = 2;
     out.refine_smooth = 1;
     out.refine_min_area = 4;
-    out.min_coverage = 0.3;
+    out.min_coverage = 0.25;
     out.max_leak = 1;
     out.grow = 2;
     out.feather = 4;

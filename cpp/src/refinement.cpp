@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
+#include <vector>
 
 #include "defectrt/defectrt.h"
 #include "filters.hpp"
@@ -11,6 +13,8 @@ namespace {
 
 // Standard deviation in px of the blur that leaves a surface's light and tone, without its grain.
 constexpr double even = 8.0;
+// Share of normal values that lie within one standard deviation.
+constexpr double one_sigma = 0.6827;
 
 /// The attention map, resized, at least `threshold` of its maximum in the mask.
 void keep_attended(Mask &refined, const Mask &mask, const Pixels &attention, double threshold) {
@@ -27,21 +31,23 @@ void keep_attended(Mask &refined, const Mask &mask, const Pixels &attention, dou
 
 Pixels smoothed(const Pixels &in, double sigma) { return sigma > 0 ? blur(in, sigma) : in; }
 
-/// The standard deviation of the channel with the largest, without what varies slowly.
+/// What two thirds of the px stay below, without what varies slowly, in the channel with the most.
 double grain(const Pixels &image, double smooth) {
     const Pixels fine = smoothed(image, smooth), slow = blur(image, even);
     const std::size_t count = image.height * image.width;
-    double most = 0;
+    const auto place = static_cast<std::size_t>(one_sigma * static_cast<double>(count));
+    std::vector<float> amounts(count);
+    float most = 0;
     for (std::size_t c = 0; c < image.channels; ++c) {
-        double sum = 0, squares = 0;
-        for (std::size_t i = c; i < fine.values.size(); i += image.channels) {
-            const auto value = static_cast<double>(fine.values[i] - slow.values[i]);
-            sum += value, squares += value * value;
+        for (std::size_t i = 0; i < count; ++i) {
+            const std::size_t at = i * image.channels + c;
+            amounts[i] = std::abs(fine.values[at] - slow.values[at]);
         }
-        const double mean = sum / static_cast<double>(count);
-        most = std::max(most, squares / static_cast<double>(count) - mean * mean);
+        const auto there = amounts.begin() + static_cast<std::ptrdiff_t>(place);
+        std::nth_element(amounts.begin(), there, amounts.end());
+        most = std::max(most, *there);
     }
-    return std::sqrt(most);
+    return static_cast<double>(most);
 }
 
 /// What changed, where the mask is.

@@ -157,7 +157,7 @@ class SynthesisConfig(Config):
     min_coverage: Annotated[
         float,
         Field(ge=0, le=1, description="Share of the mask that must change; less is no defect."),
-    ] = 0.3
+    ] = 0.25
     max_leak: Annotated[
         float,
         Field(

@@ -20,6 +20,8 @@ from ..images.types import Mask, Pixels
 
 __all__ = ["appeared", "attention_witness", "grain", "refine"]
 
+#: Share of normal values that lie within one standard deviation.
+_ONE_SIGMA = 0.6827
 #: Standard deviation in px of the blur that leaves a surface's light and tone, without its grain.
 _EVEN = 8.0
 
@@ -41,10 +43,13 @@ def appeared(mask: Mask, before: Pixels, after: Pixels, config: SynthesisConfig)
 def grain(image: Pixels, smooth: float) -> float:
     """How much a surface varies by itself: image [H,W,3] in [0,1], smoothed by so many px.
 
-    The standard deviation of the channel with the largest, without what varies slowly.
+    What two thirds of the px stay below, without what varies slowly, in the channel with the most:
+    the standard deviation of a grain alone, and hardly moved by an edge or a print that lies in it.
     """
-    fine = _smoothed(image, smooth) - _smoothed(image, _EVEN)
-    return float(fine.std(axis=(0, 1)).max())
+    fine = np.abs(_smoothed(image, smooth) - _smoothed(image, _EVEN))
+    amounts = fine.reshape(-1, fine.shape[2])
+    place = int(_ONE_SIGMA * len(amounts))
+    return float(np.partition(amounts, place, axis=0)[place].max())
 
 
 def refine(mask: Mask, attention: Floats, shown: Mask, config: SynthesisConfig) -> Mask:

@@ -196,7 +196,7 @@ typedef struct defectrt_session_options {
     double min_grain;        /* above that, times the surface's own variation, 0 to 1e9; 2 */
     double refine_smooth;    /* px; blur of the difference, 0 to 1000; 1 */
     int32_t refine_min_area; /* px; smaller specks are noise; 4 */
-    double min_coverage;     /* share of the mask that has to become defect, 0 to 1; 0.3 */
+    double min_coverage;     /* share of the mask that has to become defect, 0 to 1; 0.25 */
     double max_leak;         /* change of the border allowed, in units of the defect's; 1 */
     double grow;             /* px beyond the mask in which the result counts fully; 2 */
     double feather;          /* px over which it then fades; beyond, no bit is changed; 4 */

@@ -260,8 +260,24 @@ def test_more_of_the_same_change_never_shows_less_and_more_to_exceed_never_more(
     assert not (appeared(mask, before, before + change, stricter) & ~weak).any()
 
 
+def test_an_edge_in_the_window_is_no_grain():
+    """A workpiece that ends there, a busbar, print: a defect elsewhere shows as it did."""
+    rng = np.random.default_rng(0)
+    image = rng.normal(0.6, 0.01, (96, 96, 1)).repeat(3, 2).astype(np.float32)
+    mask = np.zeros((96, 96), bool)
+    mask[60:72, 60:72] = True
+    bordered = image.copy()
+    bordered[:, :12] = 0.05
+    assert grain(bordered, 1) < 2.5 * grain(image, 1)
+    config = SynthesisConfig()
+    for before in (image, bordered):
+        after = before.copy()
+        after[mask] -= 0.12
+        assert appeared(mask, before, after, config).sum() > 0.9 * mask.sum()
+
+
 def test_the_grain_of_a_surface_is_what_varies_over_few_px():
-    assert grain(flat(), 1) == 0
+    assert grain(flat(), 1) == pytest.approx(0, abs=1e-6)
     slope = np.linspace(0.3, 0.7, 96, dtype=np.float32)
     slope = np.broadcast_to(slope[:, None, None], (96, 96, 3))
     assert grain(slope, 1) < 0.02

@@ -54,7 +54,7 @@ def test_the_bundled_engine_makes_defects_on_the_examples(tmp_path, defect):
     images = ROOT / "examples" / "images"
     summary = synthesize(images, tmp_path / "out", defect=defect, steps=10, quiet=True)
     assert summary.requested == 12
-    assert summary.kept >= 10  # on speckled stone a scratch may be taken for its grain
+    assert summary.kept >= 11
     assert np.median([r["visibility"] for r in records(tmp_path / "out")]) > 0.06
 
 
