@@ -34,7 +34,9 @@ WHOLE = ("importlib_metadata", "pydantic")
 #: Extras of ours that the stages use.
 EXTRAS = ("train", "export", "gpu")
 #: Folders and files that make our wheel.
-_SOURCES = ("runtime", "kernels", "training", "export", "pyproject.toml", "README.md", "LICENSE")
+_SOURCES = (
+    "runtime", "kernels", "training", "export", "apps", "pyproject.toml", "README.md", "LICENSE",
+)  # fmt: skip
 _PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 #: Carried files in all must stay under 64 MiB with the checkout.
 MOST_BYTES = 36 << 20
