@@ -9,6 +9,8 @@ from pydantic import BeforeValidator, Field
 
 from defectrt.config.base import Config, parts
 
+from ..data.options import Group, Near
+
 __all__ = ["QUICK", "ProveConfig"]
 
 #: What ``--quick`` says where nothing else was said.
@@ -67,24 +69,8 @@ class ProveConfig(Config):
         str | None,
         Field(description="How DEFECTS is laid out, recognised if left out; see data inspect."),
     ] = None
-    group: Annotated[
-        tuple[str, ...],
-        Field(
-            min_length=1,
-            description="What tells a workpiece: a regular expression on the names, as in "
-            r"'tile(\d+)'; folder: the folder a picture lies in; auto: pictures that look "
-            "nearly the same are of one. Repeat to join by several.",
-            json_schema_extra={"metavar": "REGEX|folder|auto"},
-        ),
-    ] = ("auto",)
-    near: Annotated[
-        int | None,
-        Field(
-            ge=1,
-            description="With a regular expression of a number: numbers that follow on each other "
-            "by less than this are one workpiece.",
-        ),
-    ] = None
+    group: Group = ("auto",)
+    near: Near = None
     share: Annotated[
         tuple[Annotated[float, Field(gt=0, lt=1)], ...],
         BeforeValidator(_numbers),

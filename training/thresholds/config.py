@@ -9,6 +9,8 @@ from pydantic import Field, model_validator
 
 from defectrt.config.base import Config
 
+from ..data.options import Group, Near, Seed
+
 __all__ = ["ThresholdConfig"]
 
 
@@ -61,24 +63,9 @@ class ThresholdConfig(Config):
             json_schema_extra={"metavar": "NAME"},
         ),
     ] = None
-    group: Annotated[
-        tuple[str, ...],
-        Field(
-            min_length=1,
-            description="What one workpiece is, as of defectrt prove: a regular expression on "
-            "pictures' names, folder or auto. Repeat to join by several.",
-            json_schema_extra={"metavar": "REGEX|folder|auto"},
-        ),
-    ] = ("auto",)
-    near: Annotated[
-        int | None,
-        Field(
-            ge=1,
-            description="With a regular expression of a number: numbers that follow on each other "
-            "by less than this are one workpiece.",
-        ),
-    ] = None
-    seed: Annotated[int, Field(ge=0, description="Seed of what is drawn by chance.")] = 0
+    group: Group = ("auto",)
+    near: Near = None
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _one_source(self) -> ThresholdConfig:
