@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TypeVar
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -10,14 +13,22 @@ from .png import encode_png
 from .types import Bits, Mask, without_alpha
 from .window import Window
 
-__all__ = ["Shown", "enlarged", "outlined", "resized", "shown"]
+__all__ = ["Shown", "enlarged", "evenly", "outlined", "resized", "shown"]
 
+T = TypeVar("T")
 #: [H,W] grey or [H,W,C].
 Shown = NDArray[np.uint8]
 
 #: px a side of each half of a preview.
 _SIDE = 480
 _OUTLINE = (255, 64, 0)
+
+
+def evenly(items: Sequence[T], most: int) -> list[T]:
+    """At most so many of the items, evenly spread."""
+    if len(items) <= most:
+        return list(items)
+    return [items[i * len(items) // most] for i in range(most)]
 
 
 def shown(image: Bits, good: Bits) -> Shown:

@@ -13,10 +13,10 @@ import io
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from statistics import median
-from typing import Any, TypeVar
+from typing import Any
 
 import cv2
 import numpy as np
@@ -24,7 +24,7 @@ from PIL import Image
 
 from ..config.names import COMBINED
 from ..files import write_whole
-from ..images.preview import Shown, resized, shown
+from ..images.preview import Shown, evenly, resized, shown
 from ..images.reading import read_image
 from ..images.types import Bits, Mask, without_alpha
 from ..masks.reading import read_region
@@ -46,8 +46,6 @@ _FIGURES = ("visibility", "coverage", "seam", "refined_area", "mask_area", "chan
 _TEMPLATE = Path(__file__).with_name("report.html")
 _PLACE = "/*DATA*/"
 
-T = TypeVar("T")
-
 
 def write_report(out: Path) -> None:
     """Write ``report.html`` from what is in a finished folder.
@@ -55,7 +53,7 @@ def write_report(out: Path) -> None:
     Raises `InputError` if the folder is not a job's, and `OutputError` if it cannot be written.
     """
     folder = read_finished(out)
-    chosen = set(_spread(range(len(folder.entries)), MAX_EMBEDDED))
+    chosen = set(evenly(range(len(folder.entries)), MAX_EMBEDDED))
     samples = [_sample(folder, e, embed=i in chosen) for i, e in enumerate(folder.entries)]
     data = {
         "category": folder.category,
@@ -214,13 +212,6 @@ def _uri(defect_type: str, image: Shown, **options: Any) -> str:
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, defect_type, **options)
     return f"data:image/{defect_type};base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
-def _spread(items: Sequence[T], count: int) -> list[T]:
-    """At most ``count`` of the items, evenly spread."""
-    if len(items) <= count:
-        return list(items)
-    return [items[i * len(items) // count] for i in range(count)]
 
 
 def _script_json(data: dict[str, Any]) -> str:

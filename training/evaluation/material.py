@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from defectrt.diffusion.rows import Floats
 from defectrt.engines.manifest import read_manifest
 from defectrt.errors import InputError
+from defectrt.images.preview import evenly
 
 from ..data.dataset import read_defects
 from ..data.layouts import GOOD
@@ -21,8 +22,6 @@ from ..proving.workpieces import workpieces
 from .config import PicturesConfig
 
 __all__ = ["Compared", "Material", "as_compared", "read_compared"]
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -140,7 +139,7 @@ def _apart(
     found = workpieces([*learned, *others], config.group, config.near)
     taken = set(found[: len(learned)])
     kept = [(s, p) for s, p in zip(others, found[len(learned) :], strict=True) if p not in taken]
-    some, own = _some(kept, config.most), _some(made, config.most)
+    some, own = evenly(kept, config.most), evenly(made, config.most)
     return Compared(
         made=own,
         real=[s for s, _ in some],
@@ -153,10 +152,3 @@ def _apart(
 
 def _learned(engines: Sequence[Path]) -> set[str]:
     return {e.sha256 for path in engines for e in read_manifest(path).provenance.dataset}
-
-
-def _some(items: Sequence[T], most: int) -> list[T]:
-    """At most so many, evenly spread."""
-    if len(items) <= most:
-        return list(items)
-    return [items[i * len(items) // most] for i in range(most)]

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from defectrt import __version__
 from defectrt.files import write_whole
+from defectrt.images.preview import evenly
 from defectrt.images.types import Bits, Mask
 from defectrt.images.window import Window, place_window, to_model
 from defectrt.progress import Progress
@@ -198,7 +199,10 @@ def _seen_by(
     if real is not None and made is not None:
         each = min(len(real), len(made))
         pieces = np.asarray(c.real_pieces, np.int64)
-        found["fid"] = {"value": fid(_even(real, each), _even(made, each)), "each": each}
+        found["fid"] = {
+            "value": fid(*(side[evenly(range(len(side)), each)] for side in (real, made))),
+            "each": each,
+        }
         found["kid"] = asdict(kid(real, made, *drawn)) | {
             "halves_of_real": kid_of_halves(real, pieces, seed)
         }
@@ -361,11 +365,6 @@ def _turned(
 
 def _cell(sample: Sample) -> tuple[Bits, Mask, Window]:
     return sample.image, sample.mask, place_window(sample.mask, _LEAST, _AROUND)
-
-
-def _even(features: Tensor, count: int) -> Tensor:
-    """So many of them, evenly spread."""
-    return features[[i * len(features) // count for i in range(count)]]
 
 
 def _name(sample: Sample) -> str:
