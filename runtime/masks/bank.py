@@ -14,7 +14,7 @@ from ..files import sha256_of
 from ..images.folder import find_images
 from ..images.types import Mask
 from .pairing import Names
-from .pieces import pieces, tight
+from .pieces import largest, pieces, tight
 from .reading import read_any_mask
 
 __all__ = ["BankEntry", "read_bank", "transplant"]
@@ -111,9 +111,7 @@ def _resample(shape: Mask, angle: float, scale: float) -> Mask:
         turned = coverage >= level if level else coverage > 0
         if turned.any() and _count(turned) <= most:
             return np.asarray(turned)
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(turned.astype(np.uint8), connectivity=8)
-    order = 1 + np.argsort(-stats[1:, cv2.CC_STAT_AREA], kind="stable")
-    return np.asarray(np.isin(labels, order[:most]))
+    return largest(turned, most)
 
 
 def _coverage(shape: Mask, angle: float, scale: float) -> NDArray[np.float32]:

@@ -44,10 +44,11 @@ def _piece(mask: Mask, cells: Mask, gap: int) -> Piece:
     return Piece(tight(part), (top + y, left + x))
 
 
-def largest(mask: Mask) -> Mask:
-    """The largest piece of a mask with at least one pixel."""
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
-    return np.asarray(labels == 1 + np.argmax(stats[1:, cv2.CC_STAT_AREA]))
+def largest(mask: Mask, most: int = 1) -> Mask:
+    """The largest piece of a mask, or so many of them; px that touch at a corner hang together."""
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    order = 1 + np.argsort(-stats[1:, cv2.CC_STAT_AREA], kind="stable")
+    return np.asarray(np.isin(labels, order[:most]))
 
 
 def tight(mask: Mask) -> Mask:
