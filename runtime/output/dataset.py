@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config.names import checked_category, is_folder_name
-from ..errors import OutputError, UsageError
+from ..errors import InputError, OutputError, UsageError
 from ..files import PARTIAL, sha256_of, sync_folder, write_lines, write_whole
 from ..images.png import encode_png
 from ..images.types import Bits, Mask
@@ -66,13 +66,15 @@ class DatasetWriter:
         job: dict[str, Any],
         *,
         wait: bool = False,
+        mend: bool = True,
     ) -> None:
         """Open ``out`` for a job: an empty folder, or one in which this very job was begun.
 
         Raises `OutputError` if something else is there, if it cannot be written, or if another
         process is writing there, unless told to ``wait`` for it; `InputError` if ``job`` is not
-        the one that was started or its journal is damaged; `UsageError` if a name cannot be a
-        folder's.
+        the one that was started or its journal is damaged, and, unless what was changed or removed
+        is to be made again (``mend``), for files that are not as they were written; `UsageError` if
+        a name cannot be a folder's.
         """
         _check_names(category, defect_types)
         self.out, self._base = out, out / category
@@ -85,10 +87,14 @@ class DatasetWriter:
             raise OutputError(f"{out}: not empty and not a job's folder; choose another --out")
         self.journal = Journal(out / JOURNAL, job, wait=wait)
         self._written: dict[str, str] = {}
-        self._remove_partial_files()
-        for entry in self.journal.entries("refused"):
-            set_apart(out, entry)
-        self._forget_what_is_gone()
+        try:
+            self._remove_partial_files()
+            self._forget_what_is_gone(mend=mend)
+            for entry in self.journal.entries("refused"):
+                set_apart(out, entry)
+        except BaseException:
+            self.journal.close()
+            raise
 
     def add_good(self, index: int, name: str, image: Bits) -> str:
         """Keep a good image in train/good, every fifth in test/good; returns its path in OUT."""
@@ -172,16 +178,21 @@ class DatasetWriter:
         for path in self.out.rglob(f".*{PARTIAL}"):
             path.unlink()
 
-    def _forget_what_is_gone(self) -> None:
-        """Samples whose files are not there, or are others, will be made again."""
+    def _forget_what_is_gone(self, *, mend: bool) -> None:
+        """Samples whose files are not there, or are others, will be made again, or are refused."""
         is_there = lru_cache(maxsize=1024)(self._is_there)
         for state in ("kept", "dropped"):
             gone = [
-                entry
+                (entry, name)
                 for entry in self.journal.entries(state)
-                if not all(is_there(*file) for file in entry.files.items())
+                if (name := next((n for n, h in entry.files.items() if not is_there(n, h)), None))
             ]
-            for entry in gone:
+            if gone and not mend:
+                raise InputError(
+                    f"{self.out / gone[0][1]}: was changed or removed since it was made; run the "
+                    "job's command again first"
+                )
+            for entry, _ in gone:
                 self.journal.forget(entry)
 
     def _is_there(self, name: str, sha256: str) -> bool:

@@ -11,10 +11,10 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..errors import InputError, UsageError
-from ..files import parse_json, read_input, sha256_of
+from ..files import parse_json, read_input
 from .dataset import DatasetWriter
 from .formats import finish, written_formats
-from .journal import JOURNAL, JournalEntry, asked_types, read_entries
+from .journal import JOURNAL, JournalEntry, asked_types
 from .records import REQUESTED, read_finished
 from .refused import bring_back, check_there, set_apart
 
@@ -74,7 +74,8 @@ def review(
     hold who decided: ``by``, a name of theirs. Stopped at any moment, the same call goes on.
 
     Raises `UsageError` without a name, `InputError` for a folder that is no finished dataset of a
-    job and for a sample that it does not hold, before anything is changed; `OutputError` if another
+    job, for files that are not as they were made, which the job alone makes again, and for a sample
+    that it does not hold, before anything is changed; `OutputError` if another
     process is writing there, unless told to ``wait``, or if something cannot be moved.
     """
     out, name = Path(out), by.strip()
@@ -85,9 +86,8 @@ def review(
         raise InputError(f"{out}: without a journal; review the datasets that it was merged from")
     formats = written_formats(out)
     types = asked_types(dataset.job, out)
-    _check_whole(out)
     job = {key: value for key, value in dataset.job.items() if key != REQUESTED}
-    writer = DatasetWriter(out, dataset.category, types, job, wait=wait)
+    writer = DatasetWriter(out, dataset.category, types, job, wait=wait, mend=False)
     with writer.journal:
         entries = {
             entry.record["image"]: entry
@@ -108,17 +108,6 @@ def review(
         kept = writer.journal.count("kept")
         finish(out, formats)
     return Reviewed(kept=kept, **counts)
-
-
-def _check_whole(out: Path) -> None:
-    """Raise `InputError` if a sample is not as it was made: only its job makes it again."""
-    for entry in read_entries(out / JOURNAL):
-        for name, sha256 in entry.files.items() if entry.state == "kept" else ():
-            if not (out / name).is_file() or sha256_of(out / name) != sha256:
-                raise InputError(
-                    f"{out / name}: was changed or removed since it was made; run the job's "
-                    "command again first"
-                )
 
 
 def _carried_out(
