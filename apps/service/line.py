@@ -12,7 +12,6 @@ from functools import lru_cache, partial
 from time import monotonic
 from typing import TypeAlias
 
-from defectrt import __version__
 from defectrt.closing import Closing
 from defectrt.config.job import SynthesizerConfig
 from defectrt.engines.loading import BUNDLED_ENGINE, batch_size_of, open_engine
@@ -115,18 +114,17 @@ class Line(Closing):
 
     def mark(self, config: SynthesizerConfig, files: Mapping[str, bytes], result: Result) -> Mark:
         """What a result says of how it was made, as `defectrt synthesize` has it."""
-        options, needs = config.remade_by()
-        return Mark(
-            version=__version__,
+        mark = Mark.of(
+            config,
             engine=self._sha256,
             provider=self.provider,
             source=result.name,
             source_sha256=hashlib.sha256(files["image"]).hexdigest(),
             sample=result.number,
             defect=result.defect,
-            options=options,
-            needs=sorted({*needs, *(["masks"] if "mask" in files else [])}),
         )
+        given = {"masks"} if "mask" in files else set()
+        return mark.model_copy(update={"needs": sorted({*mark.needs, *given})})
 
     def check(self, config: SynthesizerConfig) -> None:
         """Raise `UsageError` for what the engine cannot do."""

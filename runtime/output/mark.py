@@ -19,6 +19,8 @@ from xml.sax.saxutils import quoteattr
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from .. import __version__
+from ..config.job import SynthesizerConfig
 from ..errors import InputError
 from ..files import parse_json, read_input
 from ..images.reading import MAX_BYTES
@@ -68,6 +70,12 @@ class Mark(BaseModel):
     defect: str
     options: dict[str, Any]
     needs: list[str]
+
+    @classmethod
+    def of(cls, config: SynthesizerConfig, **made: Any) -> Mark:
+        """Of a sample that was ``made`` as a configuration says; its other fields by name."""
+        options, needs = config.remade_by()
+        return cls(version=__version__, options=options, needs=needs, **made)
 
 
 def marked(png: bytes, mark: Mark) -> bytes:
