@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from io import BufferedReader
 from pathlib import Path, PurePosixPath
@@ -18,6 +18,8 @@ from .errors import InputError, OutputError
 __all__ = [
     "ADVICE",
     "PARTIAL",
+    "first_of",
+    "leaves",
     "open_file",
     "parse_json",
     "read_file",
@@ -179,6 +181,11 @@ def _sync(path: Path, flags: int) -> None:
 def unwritable(path: Path, error: OSError, advice: str = ADVICE) -> OutputError:
     """What to say when a file cannot be written."""
     return OutputError(f"{path}: cannot be written ({error.strerror or error}); {advice}")
+
+
+def first_of(names: Sequence[object]) -> str:
+    """The first names of many, for a message."""
+    return ", ".join(map(str, names[:3])) + (", …" if len(names) > 3 else "")
 
 
 def leaves(name: str) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ..errors import InputError
+from ..files import first_of
 
 __all__ = ["find_files", "find_images", "images_of", "left_out", "left_out_note"]
 
@@ -50,8 +51,8 @@ def left_out_note(files: Iterable[Path]) -> str | None:
     paths = list(dict.fromkeys(left_out(files)))
     if not paths:
         return None
-    shown = ", ".join(map(str, paths[:3])) + (", …" if len(paths) > 3 else "")
-    return f"{len(paths)} files are not read, as they are not PNG, JPEG, TIFF or BMP: {shown}"
+    told = "files are not read, as they are not PNG, JPEG, TIFF or BMP"
+    return f"{len(paths)} {told}: {first_of(paths)}"
 
 
 def _files(folder: Path, above: frozenset[Path]) -> Iterator[Path]:

@@ -17,7 +17,6 @@ from typing import Any, TypeAlias
 import numpy as np
 from PIL import Image
 
-from .. import __version__
 from ..config.job import JobConfig
 from ..config.names import COMBINED
 from ..engines.engine import Engine
@@ -32,7 +31,7 @@ from ..errors import (
     PartialError,
     UsageError,
 )
-from ..files import read_input, sha256_of
+from ..files import first_of, read_input, sha256_of
 from ..images.folder import find_files, images_of, left_out_note
 from ..images.given import Picture, read_given
 from ..images.png import encode_png
@@ -319,7 +318,7 @@ def _dark_note(names: Sequence[str]) -> str | None:
     """One line on images that hardly use their bits; None if there are none."""
     if not names:
         return None
-    shown = ", ".join(map(_readable, names[:3])) + (", …" if len(names) > 3 else "")
+    shown = _readable(first_of(names))
     return (
         f"note: {len(names)} images have 16 bits and use the lower {16 - DARK_BITS} of them at "
         f"most, so they are black to the model: {shown}; scale them to the full range (12 bits: "
@@ -372,7 +371,7 @@ class _Run:
         hidden: Path | None = None,
     ) -> None:
         self._hidden = f"{hidden}{os.sep}" if hidden else ""
-        self._marking = config.remade_by() if config.mark else None
+        self._config = config
         self._count, self._makers = config.count, makers
         self._writer, self._goods, self._samples = writer, goods, samples
         self._record = {key: record[key] for key in _RECORDED}
@@ -520,12 +519,10 @@ class _Run:
         return paths | record
 
     def _mark(self, record: dict[str, Any]) -> Mark | None:
-        if self._marking is None:
+        if not self._config.mark:
             return None
-        options, needs = self._marking
         keys = ("engine", "provider", "source", "source_sha256", "sample", "defect")
-        known = {key: record[key] for key in keys}
-        return Mark(version=__version__, options=options, needs=needs, **known)
+        return Mark.of(self._config, **{key: record[key] for key in keys})
 
 
 def _by_type(placed: Sequence[Placed], defect: str) -> dict[str, Mask]:

@@ -22,6 +22,7 @@ from rich.text import Text
 from defectrt.config.synthesis import SynthesisConfig
 from defectrt.cores import cores
 from defectrt.errors import InputError
+from defectrt.files import first_of
 from defectrt.images.folder import find_files, left_out
 from defectrt.images.reading import read_image
 from defectrt.images.types import Mask
@@ -147,11 +148,11 @@ class Report:
                 f"{c['defect_name']} {c['pixel_value']}" for c in self.classes
             )
         if self.unused:
-            yield f"{len(self.unused)} other images are not used: {_first(self.unused)}"
+            yield f"{len(self.unused)} other images are not used: {first_of(self.unused)}"
         if self.not_read:
             yield (
                 f"{len(self.not_read)} files are not read, as they are not PNG, JPEG, TIFF or BMP: "
-                f"{_first(self.not_read)}"
+                f"{first_of(self.not_read)}"
             )
 
 
@@ -316,7 +317,3 @@ def _figures(defect_type: DefectTypeReport) -> tuple[str, str, str, str]:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.3g} %" if share < 0.1 else f"{100 * share:.0f} %"
-
-
-def _first(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")

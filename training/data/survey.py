@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from defectrt.config.engine import Magnify
+from defectrt.files import first_of
 from defectrt.images.contrast import grey, strength_in, surroundings
 from defectrt.images.types import DARK_BITS, Mask, unused_bits
 from defectrt.masks.examples import Examples, runs_one_way
@@ -102,7 +103,7 @@ def survey(samples: Sequence[Sample], window: int, cell: int, *, logical: bool =
     if dark := [s.path.name for s in looked_at if unused_bits(s.image) >= DARK_BITS]:
         warnings.append(
             f"{len(dark)} images have 16 bits and hardly use them, so they are black to the model "
-            f"({', '.join(dark[:3])}{', …' if len(dark) > 3 else ''}); scale them to the full range"
+            f"({first_of(dark)}); scale them to the full range"
         )
     directed = is_directed(good or samples)
     return Survey(found, len(good), directed, magnify, why, seen, tuple(warnings))
