@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -36,7 +36,9 @@ __all__ = [
     "checked",
     "given_defects",
     "given_good",
+    "hashes_of",
     "mask_of",
+    "names_of",
     "read_good",
     "read_pairs",
     "stored",
@@ -64,6 +66,21 @@ class Sample:
     def sha256(self) -> str:
         """Hash of the image file, for provenance."""
         return sha256_of(self.path)
+
+
+def names_of(samples: Sequence[Sample]) -> list[str]:
+    """TYPE/FILE of each; of several that would be called so, TYPE/PATH."""
+    short = [f"{sample.defect_type}/{sample.path.name}" for sample in samples]
+    count = Counter(short)
+    return [
+        name if count[name] == 1 else f"{sample.defect_type}/{sample.path.as_posix()}"
+        for name, sample in zip(short, samples, strict=True)
+    ]
+
+
+def hashes_of(samples: Sequence[Sample]) -> dict[str, str]:
+    """The hash of each image file, by `names_of`."""
+    return {n: s.sha256() for n, s in zip(names_of(samples), samples, strict=True)}
 
 
 Decoded = tuple[Bits, Mask]

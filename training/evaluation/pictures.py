@@ -26,7 +26,7 @@ from defectrt.images.types import Bits, Mask
 from defectrt.images.window import Window, place_window, to_model
 from defectrt.progress import Progress
 
-from ..data.samples import Sample
+from ..data.samples import Sample, hashes_of, names_of
 from ..proving.hints import Looks, looks
 from ..proving.intervals import resampled
 from .config import PicturesConfig
@@ -246,14 +246,15 @@ def _perceived(
     least, usual = to_made.min(axis=1), to_real.min(axis=1)
     order = np.argsort(least)[:_SHOWN]
     near = to_made.argmin(axis=1) // 8
+    named, known = names_of(c.made), names_of(c.training)
     found["nearest"] = {
         "made": _spread(least),
         "real": _spread(usual),
         "nearer_than_any_real": float((least < usual.min()).mean()),
         "pairs": [
             {
-                "made": _name(c.made[i]),
-                "training": _name(c.training[near[i]]),
+                "made": named[i],
+                "training": known[near[i]],
                 "distance": float(least[i]),
             }
             for i in order
@@ -367,10 +368,6 @@ def _cell(sample: Sample) -> tuple[Bits, Mask, Window]:
     return sample.image, sample.mask, place_window(sample.mask, _LEAST, _AROUND)
 
 
-def _name(sample: Sample) -> str:
-    return f"{sample.defect_type}/{sample.path.name}"
-
-
 def _hashes(c: Compared) -> dict[str, dict[str, str]]:
     sides = {"made": c.made, "real": c.real, "training": c.training or ()}
-    return {side: {_name(s): s.sha256() for s in own} for side, own in sides.items()}
+    return {side: hashes_of(own) for side, own in sides.items()}

@@ -9,7 +9,7 @@ shows them, with the defects at the limit.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from defectrt.progress import Progress
 
 from ..data.dataset import read_defects
 from ..data.layouts import GOOD
-from ..data.samples import Sample, read_good
+from ..data.samples import Sample, hashes_of, read_good
 from ..proving.command import parts_of
 from ..proving.figures import (
     TOP,
@@ -200,7 +200,7 @@ def _card(
         "defectrt": __version__,
         "threshold": {"value": threshold, "low": float(low), "high": float(high)},
         "wanted_false_alarms": config.false_alarms,
-        "false_alarms": asdict(rate(good >= threshold, good_pieces)),  # type: ignore[arg-type]
+        "false_alarms": _share(good >= threshold, good_pieces),
         "scored": "pictures" if said[0].ndim == 0 else "maps",
         "groups": {
             name: _at(group, threshold, config) | {"figures": _figures(group, material, said)}
@@ -211,8 +211,8 @@ def _card(
     body["notes"] = [*material.notes, *_notes(body, good, good_pieces)]
     body["config"] = config.model_dump(mode="json")
     body["inputs"] = {
-        "good": _hashes(material.samples[: material.good]),
-        **{name: _hashes(group.samples) for name, group in groups.items()},
+        "good": hashes_of(material.samples[: material.good]),
+        **{name: hashes_of(group.samples) for name, group in groups.items()},
     }
     return body, {name: _sightings(group, threshold) for name, group in groups.items()}
 
@@ -225,13 +225,19 @@ def _at(group: _Group, threshold: float, config: ThresholdConfig) -> dict[str, A
         "area": detection(test.area, hits, weights, config.found, logarithmic=True),
         "contrast": detection(test.contrast, hits, weights, config.found),
     }
-    thirds = {name: rate(hits[part], group.piece[part]) for name, part in test.thirds().items()}
+    thirds = {name: _share(hits[part], group.piece[part]) for name, part in test.thirds().items()}
     return {
-        "pictures": asdict(rate(group.picture >= threshold, group.pieces)),  # type: ignore[arg-type]
-        "defects": asdict(rate(hits, group.piece)),  # type: ignore[arg-type]
-        "thirds": {name: asdict(found) for name, found in thirds.items() if found},
+        "pictures": _share(group.picture >= threshold, group.pieces),
+        "defects": _share(hits, group.piece),
+        "thirds": {name: found for name, found in thirds.items() if found},
         "detection": {name: asdict(found) for name, found in curves.items() if found},
     }
+
+
+def _share(hits: NDArray[np.bool_], pieces: NDArray[np.int64]) -> dict[str, Any] | None:
+    """A share with its interval, as JSON has it; None of nothing."""
+    found = rate(hits, pieces)
+    return asdict(found) if found else None
 
 
 def _rules(
@@ -250,11 +256,8 @@ def _rules(
                 "rule": rule,
                 "from": name,
                 "threshold": value,
-                "false_alarms": asdict(rate(good >= value, good_pieces)),  # type: ignore[arg-type]
-                "found": {
-                    other: asdict(rate(g.picture >= value, g.pieces))  # type: ignore[arg-type]
-                    for other, g in groups.items()
-                },
+                "false_alarms": _share(good >= value, good_pieces),
+                "found": {o: _share(g.picture >= value, g.pieces) for o, g in groups.items()},
             }
 
 
@@ -353,7 +356,3 @@ def _sightings(group: _Group, threshold: float) -> list[Sighting]:
         )
         for i in (*missed, *found)
     ]
-
-
-def _hashes(samples: Iterable[Sample]) -> dict[str, str]:
-    return {f"{s.defect_type}/{s.path.name}": s.sha256() for s in samples}

@@ -16,7 +16,9 @@ from defectrt.training.data.samples import (
     Cache,
     Sample,
     Stored,
+    hashes_of,
     image_size,
+    names_of,
     read_good,
     read_pairs,
 )
@@ -260,3 +262,16 @@ def test_a_turned_photograph_has_the_size_it_is_seen_in(tmp_path):
     Image.fromarray(image(20, 30)).save(tmp_path / "a.jpg", exif=exif)
     assert image_size(tmp_path / "a.jpg") == (30, 20)
     assert read_good(tmp_path)[0].image.shape == (30, 20, 3)
+
+
+def test_pictures_of_one_name_are_told_apart_and_all_have_their_hash(tmp_path):
+    found = []
+    for place, level in (("line1", 10), ("line2", 20), ("line2", 30)):
+        path = tmp_path / place / ("000.png" if level < 30 else "001.png")
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(bytes([level]))
+        found.append(Sample(path, "hole", np.zeros((4, 4, 3), np.uint8), np.ones((4, 4), bool)))
+    assert names_of(found)[2] == "hole/001.png"
+    assert names_of(found)[0] == f"hole/{tmp_path.as_posix()}/line1/000.png"
+    assert sorted(hashes_of(found).values()) == sorted(sample.sha256() for sample in found)
+    assert len(hashes_of(found)) == 3
