@@ -399,6 +399,8 @@ def test_samples_are_refused_and_the_decisions_saved(browser, tmp_path):
     page.js("document.querySelectorAll('.card [aria-pressed]')[1].click()")
     page.js("document.querySelectorAll('.card h2 button')[0].click()")
     page.key("r")
+    held = "new KeyboardEvent('keydown', {key: 'r', ctrlKey: true, bubbles: true})"  # reloads
+    page.js(f"document.getElementById('dialog').dispatchEvent({held})")
     page.js("document.getElementById('dialog').close()")
     assert page.js("return document.querySelectorAll('.card.refused').length") == 2
     assert "2 refused" in page.js("return document.getElementById('refused').textContent")

@@ -44,6 +44,18 @@ def test_a_defect_appears_if_it_can_be_seen_under_the_mask():
     assert appearance(before, after, mask).tolist() == [False, True, False, False, False]
 
 
+def test_a_region_need_not_be_filled():
+    """Where images are seen whole, a mask says where a part may be missing, not its outline."""
+    before, mask = crops(1)
+    part = np.zeros_like(mask)
+    part[:, :, 8:10, 8:13] = mask[:, :, 8:10, 8:13]
+    assert 0 < part.sum() < 0.2 * mask.sum()
+    after = before + 0.5 * part
+    assert not appearance(before, after, mask).any()
+    assert appearance(before, after, mask, fills=False).all()
+    assert not appearance(before, before, mask, fills=False).any()
+
+
 def test_a_good_surface_that_is_painted_anew_is_no_defect():
     """The test by which samples are kept, not another."""
     rng = np.random.default_rng(1)

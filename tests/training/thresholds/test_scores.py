@@ -129,3 +129,16 @@ def test_a_command_is_not_run_again(tmp_path, monkeypatch):
     assert (tmp_path / "runs.txt").read_text() == 3 * "run\n"
     with pytest.raises(TrainingError):
         scores_by(f"{sys.executable} none.py {{data}} {{out}}", [sample], tmp_path / "out", 0)
+
+
+@pytest.mark.slow
+def test_a_command_whose_file_was_changed_is_another(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "score.py").write_text(COMMAND)
+    (tmp_path / "a.png").write_bytes(b"a")
+    sample = Sample(tmp_path / "a.png", "hole", A.image, A.mask)
+    command = f"{sys.executable} score.py {{data}} {{out}}"
+    first = scores_by(command, [sample], tmp_path / "out", 0)
+    (tmp_path / "score.py").write_text(COMMAND.replace("0.1", "0.2"))
+    second = scores_by(command, [sample], tmp_path / "out", 0)
+    assert float(first[0].max()) < float(second[0].max())
