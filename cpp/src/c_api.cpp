@@ -12,6 +12,7 @@
 #include "defectrt/defectrt.h"
 #include "error.hpp"
 #include "noise.hpp"
+#include "onnxruntime.hpp"
 #include "session.hpp"
 #include "text.hpp"
 #include "view.hpp"
@@ -123,6 +124,18 @@ T read_struct(const T *from, const char *name) {
         throw usage_error(std::string(name) + ": uses what only a later library knows");
     }
     return out;
+}
+
+std::string text_of(const char *text) { return text == nullptr ? "" : text; }
+
+/// The ONNX Runtime that nobody named, or why there is none.
+std::string runtime_text() {
+    try {
+        const OnnxRuntime found = load_onnxruntime("");
+        return "ONNX Runtime " + found.version + " in " + found.file;
+    } catch (const Error &error) {
+        return error.what();
+    }
 }
 
 std::filesystem::path directory_path(const char *directory) {
@@ -448,8 +461,7 @@ size_t defectrt_build_info(char *buffer, size_t size) {
         length = copy_text("defectrt " DEFECTRT_VERSION_TEXT ", api " +
                                std::to_string(DEFECTRT_API_VERSION) + "." +
                                std::to_string(DEFECTRT_API_REVISION) + ", backends " + backends +
-                               ", ONNX Runtime " + onnxruntime_version() +
-                               ", compiler " DEFECTRT_COMPILER_TEXT,
+                               ", " + runtime_text() + ", compiler " DEFECTRT_COMPILER_TEXT,
                            buffer, size);
     });
     return length;
@@ -478,8 +490,9 @@ defectrt_status defectrt_engine_open(defectrt_engine *engine, const char *direct
         if (threads < 0 || threads > 4096) {
             throw usage_error("threads: 1 to 4096, or 0 for all cores");
         }
-        std::shared_ptr<const Engine> opened = load_engine(
-            directory_path(directory), threads, chosen.trust == nullptr ? "" : chosen.trust);
+        std::shared_ptr<const Engine> opened =
+            load_engine(directory_path(directory),
+                        {threads, text_of(chosen.trust), text_of(chosen.onnxruntime)});
         {
             const std::lock_guard<std::mutex> lock(engine->mutex);
             engine->open.swap(opened);

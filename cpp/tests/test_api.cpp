@@ -77,9 +77,9 @@ TEST(Engine, RefusesWrongCalls) {
     EXPECT_EQ(error_of(engine), "directory is NULL");
     EXPECT_EQ(defectrt_engine_open(engine, "/no/such/place", nullptr), DEFECTRT_ENGINE);
     EXPECT_NE(error_of(engine).find("no such engine directory"), std::string::npos);
-    defectrt_engine_options options{sizeof options, -1, nullptr};
+    defectrt_engine_options options{sizeof options, -1, nullptr, nullptr};
     EXPECT_EQ(defectrt_engine_open(engine, directory.c_str(), &options), DEFECTRT_USAGE);
-    options = {3, 0, nullptr};
+    options = {3, 0, nullptr, nullptr};
     EXPECT_EQ(defectrt_engine_open(engine, directory.c_str(), &options), DEFECTRT_USAGE);
     defectrt_engine_info info{};
     info.struct_size = sizeof info;

@@ -105,7 +105,7 @@ defectrt_status everything(const Image &image, const defectrt::Result &into) {
     defectrt_task *task = nullptr;
     defectrt_result result = into;
     defectrt_status status = defectrt_engine_create(&engine);
-    const defectrt_engine_options options{sizeof options, 1, nullptr};
+    const defectrt_engine_options options{sizeof options, 1, nullptr, nullptr};
     if (!status) status = defectrt_engine_open(engine, DEFECTRT_TEST_ENGINE, &options);
     if (!status) status = defectrt_session_create(engine, nullptr, &session);
     if (!status) status = defectrt_synthesize(session, &image.request, &result);
@@ -145,7 +145,7 @@ void queue(const Image &image, const defectrt::Result &into, long n, bool from_t
     defectrt_session_options options;
     defectrt_session_options_init(&options, sizeof options);
     options.workers = 2;
-    const defectrt_engine_options threads{sizeof threads, 1, nullptr};
+    const defectrt_engine_options threads{sizeof threads, 1, nullptr, nullptr};
     if (from_the_start) every = n;
     defectrt_status status = defectrt_engine_create(&engine);
     if (!status) status = defectrt_engine_open(engine, DEFECTRT_TEST_ENGINE, &threads);
@@ -241,7 +241,7 @@ TEST(Memory, StaysFlatOverAThousandSessions) {
     const defectrt::Result into(image.request);
     defectrt_engine *engine = nullptr;
     ASSERT_EQ(defectrt_engine_create(&engine), DEFECTRT_OK);
-    const defectrt_engine_options options{sizeof options, 1, nullptr};
+    const defectrt_engine_options options{sizeof options, 1, nullptr, nullptr};
     long before = 0;
     for (int i = 0; i < 1000; ++i) {
         if (i == 200) before = resident();

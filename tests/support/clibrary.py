@@ -21,7 +21,12 @@ class UnavailableError(Exception):
 
 
 class EngineOptions(c.Structure):
-    _fields_ = [("struct_size", c.c_size_t), ("threads", c.c_int32), ("trust", c.c_char_p)]
+    _fields_ = [
+        ("struct_size", c.c_size_t),
+        ("threads", c.c_int32),
+        ("trust", c.c_char_p),
+        ("onnxruntime", c.c_char_p),
+    ]
 
 
 class EngineInfo(c.Structure):
@@ -108,12 +113,17 @@ class StatusError(Exception):
         self.status = status
 
 
+def onnxruntime_sdk():
+    """Where ONNX Runtime's headers and library are, or are put."""
+    return Path(os.environ.get("ONNXRUNTIME_ROOT", ROOT / ".cache" / "onnxruntime-sdk"))
+
+
 def build():
     """The shared library; DEFECTRT_LIBRARY names one that is there already."""
     if given := os.environ.get("DEFECTRT_LIBRARY"):
         return Path(given)
-    needed = [name for name in ("cmake", "ninja", "c++") if not shutil.which(name)]
-    sdk = Path(os.environ.get("ONNXRUNTIME_ROOT", ROOT / ".cache" / "onnxruntime-sdk"))
+    needed = [name for name in ("cmake", "c++") if not shutil.which(name)]
+    sdk = onnxruntime_sdk()
     if not (sdk / "include" / "onnxruntime_c_api.h").exists() and not shutil.which("npm"):
         needed.append("npm")
     if needed:
@@ -127,8 +137,8 @@ def build():
     if fetch.returncode:
         raise UnavailableError(f"no ONNX Runtime SDK: {fetch.stderr.strip()}")
     out = ROOT / ".cache" / "cpp"
-    options = ["-DDEFECTRT_TESTS=OFF", "-DDEFECTRT_EXAMPLES=OFF", "-DDEFECTRT_STATIC=OFF"]
-    configure = ["cmake", "-S", ROOT, "-B", out, "-G", "Ninja", f"-DONNXRUNTIME_ROOT={sdk}"]
+    options = ["-DDEFECTRT_TESTS=OFF", "-DDEFECTRT_EXAMPLES=OFF", f"-DONNXRUNTIME_ROOT={sdk}"]
+    configure = ["cmake", "-S", ROOT, "-B", out]
     for command in ([*configure, *options], ["cmake", "--build", out, "--parallel", "2"]):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -155,11 +165,12 @@ class Library:
             getattr(self.c, f"defectrt_{kind}_error")(handle, text, c.c_size_t(len(text)))
             raise StatusError(status, text.value.decode())
 
-    def open(self, directory, threads=0, trust=None):
+    def open(self, directory, threads=0, trust=None, onnxruntime=None):
         engine = c.c_void_p()
         assert self.c.defectrt_engine_create(c.byref(engine)) == 0
         try:
             options = EngineOptions(c.sizeof(EngineOptions), threads, (trust or "").encode())
+            options.onnxruntime = str(onnxruntime).encode() if onnxruntime else None
             path = str(directory).encode()
             status = self.c.defectrt_engine_open(engine, path, c.byref(options))
             self.check(status, "engine", engine)

@@ -24,7 +24,9 @@
  *            progress callback. From then on calls that need an engine end as CANCELLED. The shared
  *            library stays in memory after dlclose.
  *
- * Nothing here throws, aborts, prints, exits, installs a signal handler, or reads the environment.
+ * Nothing here throws, aborts, prints, exits, or installs a signal handler. Of the environment it
+ * reads DEFECTRT_ONNXRUNTIME, and sets ORT_DISABLE_TELEMETRY if that is not set. Nothing leaves the
+ * machine, and no file is written.
  */
 #ifndef DEFECTRT_DEFECTRT_H
 #define DEFECTRT_DEFECTRT_H
@@ -49,7 +51,7 @@ extern "C" {
 #endif
 
 #define DEFECTRT_API_VERSION 1
-#define DEFECTRT_API_REVISION 3
+#define DEFECTRT_API_REVISION 4
 
 /* ---- status ------------------------------------------------------------------------------- */
 
@@ -81,7 +83,7 @@ DEFECTRT_API int32_t defectrt_api_version(void);
 
 /*
  * One line on how the library was built and what it runs on: version, compiler, backends, and the
- * version of the ONNX Runtime that is loaded.
+ * ONNX Runtime that an engine is opened with if its options name none, or why there is none.
  *
  * Like all functions of (buffer, size): writes at most size bytes, the last of which is 0, and
  * returns the length of the whole text without it. buffer may be NULL if size is 0.
@@ -108,6 +110,12 @@ typedef struct defectrt_engine_options {
      * `defectrt info`) stands here; several are divided by commas or spaces. NULL: none.
      */
     const char *trust;
+    /*
+     * Since revision 4. The file of ONNX Runtime 1.23 or a later 1.x, UTF-8. NULL: the one that
+     * DEFECTRT_ONNXRUNTIME names, else the one beside this library (or beside the program that it
+     * is part of), else the one that the system finds. It is loaded by the first engine, and stays.
+     */
+    const char *onnxruntime;
 } defectrt_engine_options;
 
 typedef struct defectrt_engine_info {
@@ -135,7 +143,8 @@ DEFECTRT_API defectrt_status defectrt_engine_create(defectrt_engine **engine);
  *
  * directory is UTF-8. options may be NULL. A handle that is open already lets go of its engine if
  * the new one opens; sessions made of the former go on with it.
- * USAGE (NULL, options), ENGINE (with every fault in the text; not trusted), NO_MEMORY.
+ * USAGE (NULL, options), ENGINE (with every fault in the text; not trusted; no ONNX Runtime, or one
+ * that is too old), NO_MEMORY.
  */
 DEFECTRT_API defectrt_status defectrt_engine_open(defectrt_engine *engine, const char *directory,
                                                   const defectrt_engine_options *options);

@@ -100,9 +100,9 @@ private:
 /// An engine directory, verified and opened.
 class Engine {
 public:
-    /// `trust`: see defectrt_engine_options.
+    /// `trust` and `onnxruntime`: see defectrt_engine_options.
     explicit Engine(const std::string &directory, std::int32_t threads = 0,
-                    const std::string &trust = "") {
+                    const std::string &trust = "", const std::string &onnxruntime = "") {
         defectrt_engine *made = nullptr;
         detail::check(defectrt_engine_create(&made), "out of memory");
         handle_.reset(made);
@@ -110,6 +110,7 @@ public:
         options.struct_size = sizeof options;
         options.threads = threads;
         options.trust = trust.c_str();
+        options.onnxruntime = onnxruntime.c_str();
         check(defectrt_engine_open(made, directory.c_str(), &options));
     }
 
