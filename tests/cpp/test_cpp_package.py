@@ -1,0 +1,134 @@
+"""Each way into libdefectrt that the guide has, run as it stands there, as an integrator would.
+
+On an installed tree that was moved, in an environment that has nothing but a PATH.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from support import clibrary
+
+pytestmark = pytest.mark.slow
+ROOT = clibrary.ROOT
+GUIDE = ROOT / "docs" / "integrators-guide.md"
+CONSUMER = ROOT / "cpp" / "examples" / "consumer" / "main.cpp"
+ENGINE = ROOT / "cpp" / "tests" / "engine"
+WITHOUT = 4
+PROJECT = """
+cmake_minimum_required(VERSION 3.22)
+project(app LANGUAGES CXX)
+add_executable(app main.cpp)
+{block}
+"""
+
+
+def blocks(begins):
+    """The guide's indented blocks of "Use" that begin so."""
+    section = GUIDE.read_text(encoding="utf-8").split("\n## Use\n")[1].split("\n##")[0]
+    found = [[]]
+    for line in section.splitlines():
+        if line.startswith("    "):
+            found[-1].append(line[4:])
+        elif found[-1]:
+            found.append([])
+    return ["\n".join(block) for block in found if block and block[0].startswith(begins)]
+
+
+CMAKE, SHELL = blocks(("find_package", "include(FetchContent")), blocks(("export", "c++"))
+
+
+@pytest.fixture(scope="module")
+def prefix(tmp_path_factory):
+    """Where it is installed, after it was moved there."""
+    try:
+        build = clibrary.build().parents[1]
+    except clibrary.UnavailableError as reason:
+        pytest.skip(str(reason))
+    first = tmp_path_factory.mktemp("first") / "prefix"
+    install = ["cmake", "--install", build, "--prefix", first]
+    subprocess.run(install, check=True, capture_output=True)
+    return shutil.move(first, tmp_path_factory.mktemp("moved") / "here")
+
+
+@pytest.fixture
+def desk(tmp_path, prefix):
+    """A folder with a program, and a shell in it."""
+    shutil.copy(CONSUMER, tmp_path)
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path / "home")}
+    environment |= {"SDK": str(clibrary.onnxruntime_sdk()), "PREFIX": str(prefix)}
+
+    def shell(line, **more):
+        return subprocess.run(
+            ["/bin/sh", "-euc", line],
+            cwd=tmp_path,
+            env=environment | more,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return shell
+
+
+def runs(shell, app):
+    """The program opens an engine, with nothing set, and leaves no file behind."""
+    done = shell(f"{app} {ENGINE}; test ! -e home")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[1:] == ["spot"]
+
+
+def test_a_program_starts_without_onnx_runtime_and_says_what_is_missing(desk, prefix):
+    (line,) = (block for block in SHELL if "-ldefectrt" in block)
+    assert desk(line).returncode == 0
+    done = desk(f"./app {ENGINE}")
+    assert done.returncode == WITHOUT
+    assert f"neither libonnxruntime.so.1 in {prefix}/lib nor where the system" in done.stderr
+    assert "there is no ONNX Runtime" in done.stdout
+    runs(desk, "DEFECTRT_ONNXRUNTIME=$SDK/lib/libonnxruntime.so.1 ./app")
+    assert desk("find . -name '*onnxruntime*'").stdout == ""
+
+
+@pytest.fixture(scope="module")
+def beside(prefix):
+    """ONNX Runtime, put where the guide says."""
+    (line,) = blocks("cp")
+    environment = {"PATH": os.environ["PATH"], "PREFIX": str(prefix)}
+    environment["SDK"] = str(clibrary.onnxruntime_sdk())
+    subprocess.run(["/bin/sh", "-euc", line], env=environment, check=True)
+
+
+@pytest.mark.parametrize("block", CMAKE)
+@pytest.mark.usefixtures("beside")
+def test_cmake(desk, tmp_path, block):
+    (tmp_path / "CMakeLists.txt").write_text(PROJECT.format(block=block), encoding="utf-8")
+    options = '-DCMAKE_PREFIX_PATH="$PREFIX"'
+    told = {}
+    if "FetchContent" in block:
+        options = '-DONNXRUNTIME_ROOT="$SDK" -DDEFECTRT_SHARED=OFF'
+        options += " -DCMAKE_CXX_FLAGS_RELEASE=-O0"
+        told = {"DEFECTRT": str(ROOT)}
+        if shutil.which("ccache"):
+            kept = Path(os.environ.get("CCACHE_DIR", Path.home() / ".cache" / "ccache"))
+            told |= {"CMAKE_CXX_COMPILER_LAUNCHER": "ccache", "CCACHE_DIR": str(kept)}
+    built = desk(f"cmake -S . -B build {options} && cmake --build build --parallel 2", **told)
+    assert built.returncode == 0, built.stdout + built.stderr
+    if "shared" not in block and "0.1 REQUIRED)" not in block:
+        assert desk('cp "$SDK/lib/libonnxruntime.so.1" build/').returncode == 0
+    runs(desk, "build/app")
+
+
+@pytest.mark.parametrize("block", SHELL)
+@pytest.mark.usefixtures("beside")
+def test_a_compiler(desk, block):
+    done = desk(block)
+    assert done.returncode == 0, done.stderr
+    runs(desk, "./app")
+
+
+def test_the_guide_has_every_way():
+    assert [len(CMAKE), len(SHELL)] == [4, 3]
