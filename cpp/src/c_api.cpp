@@ -211,40 +211,65 @@ Settings settings_of(const defectrt_session_options &o, const Manifest &manifest
     return out;
 }
 
-/// Masks in the order of painting, once they and the image can be read.
-std::vector<defectrt_mask> masks_of(const defectrt_request &request) {
-    if (request.instance_count >= max_instances) {
+std::size_t row_bytes(const defectrt_image &image) {
+    return image.width * Layout(image.format, image.depth).pixel_bytes;
+}
+
+std::size_t bytes_of(const defectrt_image &image) { return row_bytes(image) * image.height; }
+
+/// A request that was checked: its image, and its masks in the order of painting. No pixel has been
+/// read yet.
+struct Asked {
+    defectrt_request request;
+    std::vector<defectrt_mask> masks;
+};
+
+/// A stride of 0: rows follow each other.
+void pack(std::ptrdiff_t &stride, std::size_t row) {
+    if (stride == 0) stride = static_cast<std::ptrdiff_t>(row);
+}
+
+Asked asked(const defectrt_request *from) {
+    Asked out{read_struct(from, "request"), {}};
+    defectrt_request &r = out.request;
+    if (r.instance_count >= max_instances) {
         throw usage_error("instance_count: less than " + std::to_string(max_instances));
     }
-    if (request.instance_count > 0) given(request.instances, "instances");
-    if (request.split != 0 && request.split != 1) throw usage_error("split: 0 or 1");
-    std::vector<defectrt_mask> out{request.mask};
-    out.insert(out.end(), request.instances, request.instances + request.instance_count);
-    check_view(request.image, out);
+    if (r.instance_count > 0) given(r.instances, "instances");
+    if (r.split != 0 && r.split != 1) throw usage_error("split: 0 or 1");
+    constexpr std::uint32_t most = 10'000;
+    if (r.candidates > most) throw usage_error("candidates: at most 10000");
+    if (!(r.strength >= 0 && r.strength <= 10)) throw usage_error("strength: 0 to 10");
+    pack(r.image.stride, row_bytes(r.image));
+    out.masks.push_back(r.mask);
+    out.masks.insert(out.masks.end(), r.instances, r.instances + r.instance_count);
+    for (defectrt_mask &mask : out.masks) pack(mask.stride, r.image.width);
+    check_view(r.image, out.masks);
     return out;
 }
 
-/// A request that has been checked, and its task without the caller's pixels.
-std::shared_ptr<Task> task_of(const Pipeline &pipeline, const defectrt_request &request) {
-    const std::vector<defectrt_mask> masks = masks_of(request);
-    constexpr std::uint32_t most = 10'000;
-    if (request.candidates > most) throw usage_error("candidates: at most 10000");
-    if (!(request.strength >= 0 && request.strength <= 10)) throw usage_error("strength: 0 to 10");
+/// What is to be done, once the masks have been read. The pixels are the caller's.
+Work work_of(const Pipeline &pipeline, const Asked &asked) {
+    Work out = pipeline.plan(asked.request.image, asked.masks, asked.request.split == 1);
+    out.seed = asked.request.seed;
+    out.candidates = std::max<std::uint32_t>(1, asked.request.candidates);
+    out.strength = asked.request.strength;
+    return out;
+}
+
+std::shared_ptr<Task> task_of(const Pipeline &pipeline, const Asked &asked) {
     auto task = std::make_shared<Task>();
-    task->work = pipeline.plan(request.image, masks, request.split == 1);
-    task->work.seed = request.seed;
-    task->work.candidates = std::max<std::uint32_t>(1, request.candidates);
-    task->work.strength = request.strength;
-    task->progress = request.progress;
-    task->user = request.user;
+    task->work = work_of(pipeline, asked);
+    task->progress = asked.request.progress;
+    task->user = asked.request.user;
     return task;
 }
 
 /// Let a task keep the image itself.
 void keep_image(Task &task) {
     const defectrt_image from = task.work.image;
-    const std::size_t bytes = from.width * Layout(from.format, from.depth).pixel_bytes;
-    task.copy.resize(bytes * from.height);
+    const std::size_t bytes = row_bytes(from);
+    task.copy.resize(bytes_of(from));
     for (std::size_t y = 0; y < from.height; ++y) {
         std::memcpy(task.copy.data() + y * bytes, image_row(from, y), bytes);
     }
@@ -257,7 +282,7 @@ class Delivery {
 public:
     Delivery(const Work &work, const defectrt_result &to)
         : work_(work), image_(work.image), layout_(image_.format, image_.depth), to_(to) {
-        const std::size_t row = image_.width * layout_.pixel_bytes;
+        const std::size_t row = row_bytes(image_);
         to_.image_stride = stride(to.image_stride, row, "image");
         to_.mask_stride = stride(to.mask_stride, image_.width, "mask");
         to_.band_stride = stride(to.band_stride, image_.width, "band");
@@ -608,12 +633,25 @@ void defectrt_session_destroy(defectrt_session *session) {
 defectrt_status defectrt_result_size(const defectrt_request *request, size_t *image_bytes,
                                      size_t *mask_bytes) {
     return guarded(nullptr, [&] {
-        const defectrt_request r = read_struct(request, "request");
-        masks_of(r);
-        const size_t pixels = size_t{r.image.width} * r.image.height;
-        const Layout layout(r.image.format, r.image.depth);
-        if (image_bytes != nullptr) *image_bytes = pixels * layout.pixel_bytes;
-        if (mask_bytes != nullptr) *mask_bytes = pixels;
+        const defectrt_image image = asked(request).request.image;
+        if (image_bytes != nullptr) *image_bytes = bytes_of(image);
+        if (mask_bytes != nullptr) *mask_bytes = size_t{image.width} * image.height;
+    });
+}
+
+defectrt_status defectrt_session_memory(defectrt_session *session,
+                                        const defectrt_request *request,
+                                        defectrt_memory *memory) {
+    return guarded(session == nullptr ? nullptr : &session->error, [&] {
+        const Session &of = *given(session, "session").session;
+        defectrt_memory out = read_output(memory, "memory");
+        const Asked wanted = asked(request);
+        const Memory needed = of.pipeline().memory(work_of(of.pipeline(), wanted));
+        const bool lent = wanted.request.release != nullptr;
+        out.task = needed.kept + (lent ? 0 : bytes_of(wanted.request.image));
+        out.work = needed.working;
+        out.session = of.capacity() * out.task + of.workers() * (out.task + out.work);
+        *memory = out;
     });
 }
 
@@ -623,7 +661,7 @@ defectrt_status defectrt_synthesize(defectrt_session *session, const defectrt_re
                    [&](const defectrt_result &to) {
                        Session &of = *given(session, "session").session;
                        const Pipeline &pipeline = of.pipeline();
-                       const auto task = task_of(pipeline, read_struct(request, "request"));
+                       const auto task = task_of(pipeline, asked(request));
                        Delivery delivery(task->work, to);
                        delivery.check_latent(latent_size(pipeline.manifest()));
                        of.run(*task);
@@ -641,11 +679,14 @@ defectrt_status defectrt_submit(defectrt_session *session, const defectrt_reques
     return guarded(session == nullptr ? nullptr : &session->error, [&] {
         given(task, "task");
         const auto &of = given(session, "session").session;
+        const Asked wanted = asked(request);
         auto handle = std::make_unique<defectrt_task>();
-        handle->task = task_of(of->pipeline(), read_struct(request, "request"));
+        Place place(*of, Deadline(timeout_ms));
+        handle->task = task_of(of->pipeline(), wanted);
         handle->session = of;
-        keep_image(*handle->task);
-        of->submit(handle->task, Deadline(timeout_ms));
+        if (wanted.request.release == nullptr) keep_image(*handle->task);
+        place.fill(handle->task);
+        handle->task->release = wanted.request.release;
         *task = handle.release();
     });
 }

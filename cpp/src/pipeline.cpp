@@ -560,6 +560,37 @@ Work Pipeline::plan(const defectrt_image &image, const std::vector<defectrt_mask
     return out;
 }
 
+Memory Pipeline::memory(const Work &work) const {
+    const Manifest &m = manifest();
+    const auto elements = [](const Shape &s) {
+        return static_cast<std::uint64_t>(s.channels * s.height * s.width);
+    };
+    const std::uint64_t channels = Layout(work.image.format, work.image.depth).channels;
+    const std::uint64_t batch = std::min<std::uint64_t>(settings_.batch_size, work.candidates);
+    const std::uint64_t latent = 4 * elements(m.latent), pixels = 4 * elements(m.image);
+    std::uint64_t side = 0, shown = 0;
+    for (const auto &instance : work.instances) {
+        for (const Tile &tile : instance) {
+            const auto of = static_cast<std::uint64_t>(tile.window.side);
+            side = std::max(side, of);
+            shown += of * of;
+        }
+    }
+    constexpr std::uint64_t small = 1 << 16;
+    // of a px: a mask, then the painted window, its label and its band
+    const std::uint64_t kept = 3 + 2 * channels;
+    // of a px: the window, the change and label of each candidate and the best, what assesses one
+    const std::uint64_t seen = 4 * channels + 13 * (batch + 1) + 110;
+    Memory out;
+    // lists of tiles and patches that grow are up to three times as long for a moment
+    out.kept = shown * kept + 3 * work.tiles() * (sizeof(Tile) + sizeof(Patch)) + latent + small;
+    out.working = side * side * seen + pixels * (batch + 6) +
+                  12 * side * static_cast<std::uint64_t>(m.image.height) +
+                  latent * (settings_.schedule.inversion.size() + 1 + 8 * batch) +
+                  12 * elements(m.attention) * batch + small;
+    return out;
+}
+
 Outcome Pipeline::make(const Work &work, Stop &stop, const Progress &progress) const {
     return Run(*engine_, settings_, work, stop, progress)();
 }

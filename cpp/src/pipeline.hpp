@@ -57,6 +57,12 @@ struct Outcome {
     Figures figures;
 };
 
+/// Bytes, at most: of a request and its result, and what working on it takes besides. The engine's own
+/// are not counted, nor the image.
+struct Memory {
+    std::uint64_t kept = 0, working = 0;
+};
+
 /// Told how many steps of how many are done; throws to stop.
 using Progress = std::function<void(std::uint32_t done, std::uint32_t total)>;
 
@@ -72,6 +78,8 @@ public:
     /// lies far from the others is an instance of its own. Throws an input error if one is empty.
     Work plan(const defectrt_image &image, const std::vector<defectrt_mask> &masks,
               bool split) const;
+
+    Memory memory(const Work &work) const;
 
     /// The best candidate of every tile. Throws Error(DEFECTRT_NOTHING_DONE) if none of an
     /// instance's is fit.

@@ -5,8 +5,9 @@
  *
  * Ownership  Handles belong to the library: what a function creates, its destroy or release frees.
  *            Buffers belong to the caller. No pointer to an image, mask, text or result is kept
- *            after the call that it was given to has returned. The one exception is a request's
- *            `progress` and `user`, which are used until its task has ended.
+ *            after the call that it was given to has returned, but for two of a request: `progress`
+ *            and `user`, which are used until its task has ended, and the pixels of an image that
+ *            was lent by `release`.
  * Threads    Every function may be called from any thread, on the same handle too, unless it says
  *            otherwise. Destroying a handle while another thread is inside a call with it is not
  *            allowed.
@@ -236,7 +237,8 @@ DEFECTRT_API size_t defectrt_session_error(const defectrt_session *session, char
 
 /*
  * Accept nothing more, cancel what waits or runs (CANCELLED), and wait for the workers to end.
- * Calls of defectrt_synthesize on other threads end as CANCELLED too. Tasks stay readable.
+ * Calls of defectrt_synthesize that are under way on other threads end as CANCELLED too, later ones
+ * as CLOSED, like those of defectrt_submit. Tasks stay readable.
  * Not from a progress callback. May be called again. USAGE.
  */
 DEFECTRT_API defectrt_status defectrt_session_shutdown(defectrt_session *session);
@@ -255,8 +257,9 @@ enum {
     DEFECTRT_BGRA = 5
 };
 
-/* Interleaved pixels. stride is in bytes from row to row, negative for bottom-up images (data
- * is the first row shown); rows of 16 bits (native endian) need not be aligned. */
+/* Interleaved pixels. stride is in bytes from row to row, 0 if rows follow each other, negative for
+ * bottom-up images (data is the first row shown); rows of 16 bits (native endian) need not be
+ * aligned. */
 typedef struct defectrt_image {
     const void *data;
     ptrdiff_t stride;
@@ -266,7 +269,7 @@ typedef struct defectrt_image {
     int32_t depth;  /* bits a channel: 8 or 16 */
 } defectrt_image;
 
-/* One byte a pixel, of the image's size; anything but 0 is defect. */
+/* One byte a pixel, of the image's size; anything but 0 is defect. stride as an image's. */
 typedef struct defectrt_mask {
     const uint8_t *data;
     ptrdiff_t stride;
@@ -277,6 +280,13 @@ typedef struct defectrt_mask {
  * anything else to cancel. It may call poll, cancel and error functions.
  */
 typedef int32_t (*defectrt_progress)(void *user, uint32_t done, uint32_t total);
+
+/*
+ * Told once, from any thread, that a lent image is not read any more: its task's handle was given
+ * back and no worker is at it. It may call every function, with other handles too. Not told once
+ * exit() has begun.
+ */
+typedef void (*defectrt_release)(void *user);
 
 typedef struct defectrt_request {
     size_t struct_size;
@@ -298,6 +308,9 @@ typedef struct defectrt_request {
     double strength; /* contrast of the defects to their surroundings: 0.5 half as bright, or half
                         as bright again, 1 black, or twice as bright; at most 10, and as nearly as
                         can be; 0: as strong as the model paints them */
+    /* revision 4 */
+    defectrt_release release; /* for defectrt_submit: the image is lent instead of copied, and stays
+                                 as it is until this is called with `user`; NULL: it is copied */
 } defectrt_request;
 
 #define DEFECTRT_MESSAGE_SIZE 256
@@ -344,6 +357,24 @@ typedef struct defectrt_result {
 DEFECTRT_API defectrt_status defectrt_result_size(const defectrt_request *request,
                                                   size_t *image_bytes, size_t *mask_bytes);
 
+/* Bytes that a session takes, at most. The engine's own come on top: its weights, and what ONNX
+ * Runtime keeps for the largest batch it has seen. */
+typedef struct defectrt_memory {
+    size_t struct_size;
+    uint64_t task;    /* a task, from defectrt_submit until its handle is given back */
+    uint64_t work;    /* a worker or a call of defectrt_synthesize, while it works */
+    uint64_t session; /* with a full queue and all workers at work; tasks that have ended come on
+                         top until their handles are given back */
+} defectrt_memory;
+
+/*
+ * What a session would take if all requests were like this one. Its masks are read, its image is not.
+ * USAGE, INPUT (as defectrt_synthesize), NO_MEMORY.
+ */
+DEFECTRT_API defectrt_status defectrt_session_memory(defectrt_session *session,
+                                                     const defectrt_request *request,
+                                                     defectrt_memory *memory);
+
 /*
  * Make one sample, on the calling thread; any number of threads may do so at once.
  *
@@ -361,8 +392,9 @@ DEFECTRT_API defectrt_status defectrt_synthesize(defectrt_session *session,
 typedef struct defectrt_task defectrt_task;
 
 /*
- * Copy the request, image and masks included, and queue it. Waits up to timeout_ms for room in
- * the queue, without end if negative.
+ * Queue a request. Waits up to timeout_ms for room in the queue, without end if negative; 0 answers
+ * at once. Only then are the masks read and the image is copied, or lent (see `release`); what fails
+ * was not lent. Of masks no more is kept than what lies in the windows to be painted.
  * USAGE, INPUT (layout, size, an empty mask, too many pieces), BUSY (no room), CLOSED, NO_MEMORY.
  */
 DEFECTRT_API defectrt_status defectrt_submit(defectrt_session *session,

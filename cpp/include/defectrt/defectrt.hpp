@@ -191,7 +191,15 @@ public:
         if (status != DEFECTRT_OK) throw Error(status, result.message);
     }
 
-    /// Queue a copy of a request; nothing if the queue stays full for so long.
+    /// What it takes, at most, if all requests are like this one.
+    defectrt_memory memory(const Request &request) {
+        defectrt_memory out{};
+        out.struct_size = sizeof out;
+        check(defectrt_session_memory(get(), &request, &out));
+        return out;
+    }
+
+    /// Queue a request; nothing if the queue stays full for so long.
     std::optional<Task> submit(const Request &request, std::int32_t timeout_ms = -1) {
         defectrt_task *task = nullptr;
         const defectrt_status status = defectrt_submit(get(), &request, timeout_ms, &task);
