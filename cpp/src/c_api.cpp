@@ -239,27 +239,45 @@ Asked asked(const defectrt_request *from) {
     if (r.split != 0 && r.split != 1) throw usage_error("split: 0 or 1");
     constexpr std::uint32_t most = 10'000;
     if (r.candidates > most) throw usage_error("candidates: at most 10000");
-    if (!(r.strength >= 0 && r.strength <= 10)) throw usage_error("strength: 0 to 10");
+    const auto possible = [](double strength) { return strength >= 0 && strength <= 10; };
+    if (!possible(r.strength)) throw usage_error("strength: 0 to 10");
+    for (std::size_t i = 0; r.strengths != nullptr && i <= r.instance_count; ++i) {
+        if (!possible(r.strengths[i])) throw usage_error("strengths: 0 to 10");
+    }
     pack(r.image.stride, row_bytes(r.image));
     out.masks.push_back(r.mask);
     out.masks.insert(out.masks.end(), r.instances, r.instances + r.instance_count);
     for (defectrt_mask &mask : out.masks) pack(mask.stride, r.image.width);
-    check_view(r.image, out.masks);
+    pack(r.within.stride, r.image.width);
+    check_view(r.image, out.masks, r.within);
+    return out;
+}
+
+/// What is wanted under each mask. Throws a usage error for a type that the engine does not make.
+std::vector<Wanted> wanted_of(const Pipeline &pipeline, const defectrt_request &request) {
+    std::vector<Wanted> out;
+    for (std::size_t i = 0; i <= request.instance_count; ++i) {
+        const char *type = request.defects == nullptr ? nullptr : request.defects[i];
+        out.push_back({type == nullptr ? pipeline.settings().prompts
+                                       : pipeline.manifest().prompt_indices(type),
+                       request.strengths == nullptr ? request.strength : request.strengths[i]});
+    }
     return out;
 }
 
 /// What is to be done, once the masks have been read. The pixels are the caller's.
-Work work_of(const Pipeline &pipeline, const Asked &asked) {
-    Work out = pipeline.plan(asked.request.image, asked.masks, asked.request.split == 1);
+Work work_of(const Pipeline &pipeline, const Asked &asked, const std::vector<Wanted> &wanted) {
+    check_within(asked.request.image, asked.masks, asked.request.within);
+    Work out = pipeline.plan(asked.request.image, asked.masks, wanted, asked.request.split == 1);
     out.seed = asked.request.seed;
     out.candidates = std::max<std::uint32_t>(1, asked.request.candidates);
-    out.strength = asked.request.strength;
     return out;
 }
 
-std::shared_ptr<Task> task_of(const Pipeline &pipeline, const Asked &asked) {
+std::shared_ptr<Task> task_of(const Pipeline &pipeline, const Asked &asked,
+                              const std::vector<Wanted> &wanted) {
     auto task = std::make_shared<Task>();
-    task->work = work_of(pipeline, asked);
+    task->work = work_of(pipeline, asked, wanted);
     task->progress = asked.request.progress;
     task->user = asked.request.user;
     return task;
@@ -300,7 +318,7 @@ public:
         write_mask(to_.mask, to_.mask_stride, made, &Patch::label);
         write_mask(to_.band, to_.band_stride, made, &Patch::band);
         if (to_.latent != nullptr) std::copy(made.latent.begin(), made.latent.end(), to_.latent);
-        const Window &window = work_.instances.front().front().window;
+        const Window &window = work_.instances.front().tiles.front().window;
         to_.window_y = window.y;
         to_.window_x = window.x;
         to_.window_side = window.side;
@@ -645,10 +663,12 @@ defectrt_status defectrt_session_memory(defectrt_session *session,
     return guarded(session == nullptr ? nullptr : &session->error, [&] {
         const Session &of = *given(session, "session").session;
         defectrt_memory out = read_output(memory, "memory");
-        const Asked wanted = asked(request);
-        const Memory needed = of.pipeline().memory(work_of(of.pipeline(), wanted));
-        const bool lent = wanted.request.release != nullptr;
-        out.task = needed.kept + (lent ? 0 : bytes_of(wanted.request.image));
+        const Asked what = asked(request);
+        const Pipeline &pipeline = of.pipeline();
+        const Memory needed =
+            pipeline.memory(work_of(pipeline, what, wanted_of(pipeline, what.request)));
+        const bool lent = what.request.release != nullptr;
+        out.task = needed.kept + (lent ? 0 : bytes_of(what.request.image));
         out.work = needed.working;
         out.session = of.capacity() * out.task + of.workers() * (out.task + out.work);
         *memory = out;
@@ -661,7 +681,9 @@ defectrt_status defectrt_synthesize(defectrt_session *session, const defectrt_re
                    [&](const defectrt_result &to) {
                        Session &of = *given(session, "session").session;
                        const Pipeline &pipeline = of.pipeline();
-                       const auto task = task_of(pipeline, asked(request));
+                       const Asked what = asked(request);
+                       const auto task =
+                           task_of(pipeline, what, wanted_of(pipeline, what.request));
                        Delivery delivery(task->work, to);
                        delivery.check_latent(latent_size(pipeline.manifest()));
                        of.run(*task);
@@ -679,14 +701,15 @@ defectrt_status defectrt_submit(defectrt_session *session, const defectrt_reques
     return guarded(session == nullptr ? nullptr : &session->error, [&] {
         given(task, "task");
         const auto &of = given(session, "session").session;
-        const Asked wanted = asked(request);
+        const Asked what = asked(request);
+        const std::vector<Wanted> wanted = wanted_of(of->pipeline(), what.request);
         auto handle = std::make_unique<defectrt_task>();
         Place place(*of, Deadline(timeout_ms));
-        handle->task = task_of(of->pipeline(), wanted);
+        handle->task = task_of(of->pipeline(), what, wanted);
         handle->session = of;
-        if (wanted.request.release == nullptr) keep_image(*handle->task);
+        if (what.request.release == nullptr) keep_image(*handle->task);
         place.fill(handle->task);
-        handle->task->release = wanted.request.release;
+        handle->task->release = what.request.release;
         *task = handle.release();
     });
 }
@@ -725,6 +748,13 @@ size_t defectrt_task_error(const defectrt_task *task, char *buffer, size_t size)
     size_t length = 0;
     if (task == nullptr) return copy_text({}, buffer, size);
     guarded(nullptr, [&] { length = copy_text(task->task->message(), buffer, size); });
+    return length;
+}
+
+size_t defectrt_task_record(const defectrt_task *task, char *buffer, size_t size) {
+    size_t length = 0;
+    if (task == nullptr) return copy_text({}, buffer, size);
+    guarded(nullptr, [&] { length = copy_text(task->task->record(), buffer, size); });
     return length;
 }
 

@@ -5,6 +5,7 @@
 
 #include "error.hpp"
 #include "exit.hpp"
+#include "record.hpp"
 
 namespace defectrt::internal {
 
@@ -40,6 +41,7 @@ void Task::run(const Pipeline &pipeline) noexcept {
     try {
         end.outcome = pipeline.make(
             work, stop, [this](std::uint32_t done, std::uint32_t total) { tell(done, total); });
+        end.record = internal::record(pipeline, work, end.outcome);
         end.status = DEFECTRT_OK;
     } catch (const Error &error) {
         failed(error.status(), error.what());
@@ -105,6 +107,11 @@ std::pair<std::uint32_t, std::uint32_t> Task::steps() const { return {done_, tot
 std::string Task::message() const {
     const std::lock_guard<std::mutex> lock(mutex_);
     return end_.message;
+}
+
+std::string Task::record() const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return end_.record;
 }
 
 Session::Session(Pipeline pipeline, std::size_t queue)

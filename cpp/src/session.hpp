@@ -38,7 +38,7 @@ private:
 /// How a request ended, or DEFECTRT_PENDING.
 struct End {
     defectrt_status status = DEFECTRT_PENDING;
-    std::string message;
+    std::string message, record;
     Outcome outcome;
     double seconds = 0;
 };
@@ -70,6 +70,7 @@ public:
     /// Steps done, of how many.
     std::pair<std::uint32_t, std::uint32_t> steps() const;
     std::string message() const;
+    std::string record() const;
     /// How it ended; only after `status` said that it did. It does not change any more.
     const End &end() const { return end_; }
 

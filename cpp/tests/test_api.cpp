@@ -460,6 +460,7 @@ TEST(Tasks, GiveWhatSynthesizeGives) {
     EXPECT_EQ(result.pixels(), expected.pixels());
     EXPECT_EQ(result.label(), expected.label());
     EXPECT_EQ(task->error(), "");
+    EXPECT_EQ(task->record().rfind("{\"masks\": [{\"defect\": \"spot\"}], \"seed\": 0, ", 0), 0);
 }
 
 TEST(Tasks, WaitInABoundedQueueAndCanBeCancelled) {
@@ -587,6 +588,7 @@ TEST(Tasks, ReturnWhatWasLentWhateverEndsThem) {
         session.shutdown();
         EXPECT_EQ(waiting.returned, 0) << "its handle is still there";
         EXPECT_EQ(first->poll(), DEFECTRT_CANCELLED);
+        EXPECT_EQ(first->record(), "");
     }
     EXPECT_EQ(waiting.returned, 1);
 }
@@ -606,6 +608,50 @@ TEST(Synthesize, TakesAStrideOfNothingForRowsThatFollowEachOther) {
     std::size_t bytes = 0;
     EXPECT_EQ(defectrt_result_size(&image.request, &bytes, nullptr), DEFECTRT_OK);
     EXPECT_EQ(bytes, image.pixels.size());
+}
+
+TEST(Synthesize, TakesATypeAndAStrengthForEachDefect) {
+    const Engine engine(directory, 1);
+    Session session(engine);
+    Image image;
+    std::vector<std::uint8_t> other(image.mask.size());
+    for (std::size_t y = 4; y < 12; ++y) std::memset(&other[y * 50 + 2], 1, 8);
+    const defectrt_mask second{other.data(), 0};
+    image.request.instances = &second;
+    image.request.instance_count = 1;
+    image.request.strength = 0.3;
+    Result expected(image.request), result(image.request);
+    session.synthesize(image.request, expected);
+    const char *defects[] = {nullptr, "spot"};
+    double strengths[] = {0.3, 0.3};
+    image.request.defects = defects;
+    image.request.strengths = strengths;
+    image.request.strength = 0;
+    session.synthesize(image.request, result);
+    EXPECT_EQ(result.pixels(), expected.pixels());
+    strengths[1] = 0.1;
+    session.synthesize(image.request, result);
+    EXPECT_NE(result.pixels(), expected.pixels());
+    strengths[1] = 10.1;
+    EXPECT_THROW(session.synthesize(image.request, result), Error);
+    strengths[1] = 0;
+    defects[1] = "";
+    EXPECT_THROW(session.synthesize(image.request, result), Error);
+}
+
+TEST(Synthesize, RefusesAMaskThatLeavesItsRegion) {
+    const Engine engine(directory, 1);
+    Session session(engine);
+    Image image;
+    Result result(image.request);
+    std::vector<std::uint8_t> legal = image.mask;
+    image.request.within = {legal.data(), 0};
+    session.synthesize(image.request, result);
+    legal[16 * 50 + 20] = 0;
+    EXPECT_EQ(defectrt_synthesize(session.get(), &image.request, &result), DEFECTRT_INPUT);
+    EXPECT_STREQ(result.message, "1 px of the mask lie where no defect may be");
+    image.request.within.stride = 49;
+    EXPECT_EQ(defectrt_synthesize(session.get(), &image.request, &result), DEFECTRT_INPUT);
 }
 
 TEST(Session, TellsWhatItTakesBeforehand) {

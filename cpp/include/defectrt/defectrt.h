@@ -221,7 +221,8 @@ DEFECTRT_API defectrt_status defectrt_session_options_init(defectrt_session_opti
                                                            size_t struct_size);
 
 /*
- * A session makes one type of defect, in one way. Sessions of an engine share its graphs.
+ * A session makes defects of one type, unless a request names others, and in one way. Sessions of an
+ * engine share its graphs.
  *
  * options may be NULL. The text of a failure is the engine's.
  * USAGE (every impossible option in the text), CLOSED (the engine is not open), ENGINE (its window
@@ -311,6 +312,13 @@ typedef struct defectrt_request {
     /* revision 4 */
     defectrt_release release; /* for defectrt_submit: the image is lent instead of copied, and stays
                                  as it is until this is called with `user`; NULL: it is copied */
+    const char *const *defects; /* types of the defects under `mask` and then under `instances`,
+                                   instance_count + 1 of them, UTF-8; NULL, all or one: the
+                                   session's */
+    const double *strengths;    /* of the defects, likewise, each as `strength`; NULL: `strength` is
+                                   everyone's */
+    defectrt_mask within; /* where a defect may be: a mask with a pixel elsewhere is an INPUT error,
+                             nothing is moved; without data: everywhere */
 } defectrt_request;
 
 #define DEFECTRT_MESSAGE_SIZE 256
@@ -420,6 +428,14 @@ DEFECTRT_API defectrt_status defectrt_task_result(const defectrt_task *task,
 
 /* Why it failed, "" if it did not (yet). */
 DEFECTRT_API size_t defectrt_task_error(const defectrt_task *task, char *buffer, size_t size);
+
+/*
+ * Since revision 4. What a line of Python's manifest.jsonl says of a sample, one line of JSON: `masks`
+ * with types and the strengths that were wanted, seed, defect, steps, background, blend, the engine's
+ * fingerprint, its tiles and its figures. Not what the library does not know: files, and where masks
+ * are from. "" unless it ended with OK.
+ */
+DEFECTRT_API size_t defectrt_task_record(const defectrt_task *task, char *buffer, size_t size);
 
 /* Give the handle back; cancels what has not ended. NULL is allowed. */
 DEFECTRT_API void defectrt_task_release(defectrt_task *task);

@@ -170,6 +170,13 @@ public:
         });
     }
 
+    /// One line of JSON, see defectrt_task_record.
+    std::string record() const {
+        return detail::text([&](char *buffer, std::size_t size) {
+            return defectrt_task_record(get(), buffer, size);
+        });
+    }
+
 private:
     defectrt_task *get() const noexcept { return handle_.get(); }
 
