@@ -5,6 +5,7 @@ On an installed tree that was moved, in an environment that has nothing but a PA
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -43,12 +44,17 @@ CMAKE, SHELL = blocks(("find_package", "include(FetchContent")), blocks(("export
 
 
 @pytest.fixture(scope="module")
-def prefix(tmp_path_factory):
-    """Where it is installed, after it was moved there."""
+def build():
+    """The folder of a build."""
     try:
-        build = clibrary.build().parents[1]
+        return clibrary.build().parents[1]
     except clibrary.UnavailableError as reason:
         pytest.skip(str(reason))
+
+
+@pytest.fixture(scope="module")
+def prefix(build, tmp_path_factory):
+    """Where it is installed, after it was moved there."""
     first = tmp_path_factory.mktemp("first") / "prefix"
     install = ["cmake", "--install", build, "--prefix", first]
     subprocess.run(install, check=True, capture_output=True)
@@ -128,6 +134,29 @@ def test_a_compiler(desk, block):
     done = desk(block)
     assert done.returncode == 0, done.stderr
     runs(desk, "./app")
+
+
+@pytest.mark.skipif(not shutil.which("dpkg-deb"), reason="Debian's packages need dpkg")
+def test_a_debian_package(desk, build, tmp_path):
+    pack = ["cpack", "-G", "DEB", "-B", tmp_path, "--config", build / "CPackConfig.cmake"]
+    subprocess.run(pack, check=True, capture_output=True)
+    (package,) = tmp_path.glob("libdefectrt_*.deb")
+    assert "onnxruntime" not in desk(f"dpkg-deb --field {package} Depends").stdout
+    assert desk(f"dpkg-deb --extract {package} system").returncode == 0
+    (line,) = (block for block in SHELL if "-ldefectrt" in block)
+    done = desk(line, PREFIX=str(tmp_path / "system" / "usr"))
+    assert done.returncode == 0, done.stderr
+    runs(desk, "DEFECTRT_ONNXRUNTIME=$SDK/lib/libonnxruntime.so.1 ./app")
+
+
+@pytest.mark.skipif(not (shutil.which("mcs") and shutil.which("mono")), reason="no C# compiler")
+@pytest.mark.usefixtures("beside")
+def test_c_sharp(desk):
+    assert desk(f"mcs -out:once.exe {ROOT / 'cpp' / 'examples' / 'Once.cs'}").returncode == 0
+    done = desk(f'LD_LIBRARY_PATH="$PREFIX/lib" mono once.exe {ENGINE}')
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(done.stdout)["masks"] == [{"defect": "spot"}]
+    assert desk('LD_LIBRARY_PATH="$PREFIX/lib" mono once.exe nowhere').returncode == WITHOUT
 
 
 def test_the_guide_has_every_way():
