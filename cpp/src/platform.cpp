@@ -9,6 +9,7 @@
 #include "error.hpp"
 
 #ifdef _WIN32
+#define NOMINMAX
 #define WIN32_LEAN_AND_MEAN
 #include <windows.h>
 #else

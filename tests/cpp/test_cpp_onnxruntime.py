@@ -94,3 +94,22 @@ def test_what_cannot_be_used_is_an_engine_error(library, tmp_path, source, messa
     with pytest.raises(clibrary.StatusError, match=message) as raised:
         library.open(ENGINE, onnxruntime=other)
     assert raised.value.status == clibrary.CODES["EngineError"]
+
+
+def test_headers_that_are_not_those_they_were_are_not_taken(tmp_path):
+    """A registry that gives another package than the pinned one."""
+    npm = tmp_path / "bin" / "npm"
+    npm.parent.mkdir()
+    npm.write_text("#!/bin/sh\necho another > package.tgz\n", encoding="utf-8")
+    npm.chmod(0o755)
+    script = clibrary.ROOT / "cpp" / "cmake" / "fetch-onnxruntime.sh"
+    done = subprocess.run(
+        [script, tmp_path / "sdk"],
+        env={"PATH": f"{npm.parent}:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "is not the package that it was" in done.stderr
+    assert not (tmp_path / "sdk").exists()

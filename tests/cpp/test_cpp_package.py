@@ -12,7 +12,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from support import clibrary
+from support import clibrary, pages
 
 pytestmark = pytest.mark.slow
 ROOT = clibrary.ROOT
@@ -157,6 +157,53 @@ def test_c_sharp(desk):
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads(done.stdout)["masks"] == [{"defect": "spot"}]
     assert desk('LD_LIBRARY_PATH="$PREFIX/lib" mono once.exe nowhere').returncode == WITHOUT
+
+
+OPENCV = """
+#include <defectrt/defectrt.hpp>
+#include <opencv2/core.hpp>
+{code}
+int main(int, char **argv) {{
+    const defectrt::Engine engine(argv[1], 1);
+    defectrt::Session session(engine);
+    for (const int type : {{CV_8UC1, CV_8UC3, CV_8UC4, CV_16UC1, CV_16UC3, CV_16UC4}}) {{
+        const bool deep = CV_MAT_DEPTH(type) == CV_16U;
+        cv::Mat all(70, 90, type, cv::Scalar::all(deep ? 40000 : 150));
+        cv::Mat marks = cv::Mat::zeros(70, 90, CV_8UC1), made, differ, changed;
+        const cv::Rect part(10, 8, 60, 50), spot(20, 15, 12, 9);
+        marks(part)(spot).setTo(255);
+        paint(session, all(part), marks(part), made);
+        cv::absdiff(made, all(part), differ);
+        changed = differ.reshape(1) > 0;
+        if (cv::countNonZero(changed) == 0) return 1;
+        changed = changed.reshape(CV_MAT_CN(type));
+        changed(spot + cv::Size(14, 14) - cv::Point(7, 7)).setTo(cv::Scalar::all(0));
+        if (cv::countNonZero(changed.reshape(1)) != 0) return 2;
+    }}
+    try {{
+        cv::Mat made;
+        paint(session, cv::Mat::zeros(50, 60, CV_32FC1), cv::Mat::ones(50, 60, CV_8UC1), made);
+    }} catch (const defectrt::Error &error) {{
+        return error.status() == DEFECTRT_INPUT ? 0 : 3;
+    }}
+    return 4;
+}}
+"""
+
+
+@pytest.mark.skipif(
+    not Path("/usr/include/opencv4/opencv2/core.hpp").exists(), reason="OpenCV has no headers here"
+)
+@pytest.mark.usefixtures("beside")
+def test_opencv(desk, tmp_path):
+    page = (ROOT / "docs" / "pictures-of-other-libraries.md").read_text(encoding="utf-8")
+    (code,) = pages.fenced(page, "cpp")
+    (tmp_path / "main.cpp").write_text(OPENCV.format(code=code), encoding="utf-8")
+    (line,) = (block for block in SHELL if "-ldefectrt" in block)
+    done = desk(f"{line} -I/usr/include/opencv4 -lopencv_core -Wall -Wextra -Werror")
+    assert done.returncode == 0, done.stderr
+    done = desk(f"./app {ENGINE}")
+    assert done.returncode == 0, (done.returncode, done.stderr)
 
 
 def test_the_guide_has_every_way():

@@ -285,7 +285,16 @@ class Recorder:
 
 
 def in_python(
-    directory, image, instances, seed, config, *, strength=None, strengths=None, defects=None, **options
+    directory,
+    image,
+    instances,
+    seed,
+    config,
+    *,
+    strength=None,
+    strengths=None,
+    defects=None,
+    **options,
 ):
     """The sample as Python makes it, and all latents that were decoded.
 
