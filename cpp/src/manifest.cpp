@@ -9,13 +9,10 @@
 #include <set>
 #include <stdexcept>
 
-#ifndef _WIN32
-#include <dirent.h>
-#endif
-
 #include "digest.hpp"
 #include "error.hpp"
 #include "json.hpp"
+#include "platform.hpp"
 #include "text.hpp"
 
 namespace defectrt::internal {
@@ -536,31 +533,8 @@ std::string file_fault(const fs::path &directory, const std::string &name,
     return *hash == entry.sha256 ? "" : name + " does not have the hash in the manifest";
 }
 
-/// Names of everything in a directory.
-std::set<std::string> names_in(const fs::path &directory) {
-    std::set<std::string> names;
-#ifdef _WIN32
-    for (const auto &entry : fs::directory_iterator(directory)) {
-        names.insert(entry.path().filename().u8string());
-    }
-#else
-    // libstdc++'s iterator ends the process when memory runs out
-    const std::unique_ptr<DIR, int (*)(DIR *)> open(opendir(directory.c_str()), closedir);
-    errno = open == nullptr ? errno : 0;
-    while (const dirent *entry = open == nullptr ? nullptr : readdir(open.get())) {
-        const std::string name = entry->d_name;
-        if (name != "." && name != "..") names.insert(name);
-        errno = 0;
-    }
-    if (errno != 0) {
-        throw engine_error(directory.u8string() + ": cannot be listed (" + reason() + ")");
-    }
-#endif
-    return names;
-}
-
 std::vector<std::string> unlisted(const fs::path &directory, const Manifest &manifest) {
-    std::set<std::string> names = names_in(directory);
+    std::set<std::string> names = platform::names_in(directory);
     names.erase(manifest_name);
     for (const char *name : litter) names.erase(name);
     for (const auto &file : manifest.files) names.erase(file.first);
