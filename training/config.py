@@ -210,7 +210,7 @@ class RunConfig(Config):
         str | None,
         Field(
             description="How --data is laid out, recognised if left out: mvtec, loco, "
-            "loco-classes, visa, pairs or folders."
+            "loco-classes, visa, pairs, folders, coco, yolo, voc, labelme, cvat or label-studio."
         ),
     ] = None
     split: Annotated[
