@@ -32,10 +32,10 @@ from defectrt.progress import Progress
 from .layouts import GOOD, Item, Tree, find_layout
 from .layouts.items import NO_MASK, SUBSETS, defect_type_of
 from .layouts.mvtec import MVTEC
-from .layouts.noted.notes import proposal_of
-from .layouts.noted.yolo import read_lines
+from .layouts.notes import proposal_of
 from .layouts.pairs import FOLDERS, PAIRS
 from .layouts.shapes import Box
+from .layouts.yolo import read_lines
 from .samples import Sample, drawn_mask
 
 __all__ = ["Proposals", "Proposer", "is_proposed", "propose", "proposed_in"]

@@ -13,7 +13,7 @@ visa          Data/Images/Normal and Anomaly, Data/Masks/Anomaly, image_anno.csv
 pairs         <type>/…/name.jpg beside name.png or name_mask.png (magnetic tiles)
 folders       <type>/images beside <type>/masks, or images/<type> beside masks/<type>
 coco, yolo, voc, labelme, cvat, label-studio
-              images, and files of annotations that name them, see `noted`
+              images, and files of annotations that name them, see `notes`
 
 What is defect in a mask, `defectrt.masks.reading` says, for every layout but MVTec LOCO AD: there
 it is the pixel values of defects_config.json, the masks of an image together.
@@ -26,16 +26,16 @@ from pathlib import Path
 
 from defectrt.errors import InputError
 
+from .coco import COCO
+from .cvat import CVAT
 from .items import GOOD, DefectClass, Item, Layout, Listing, Tree
+from .label_studio import LABEL_STUDIO
+from .labelme import LABELME
 from .mvtec import LOCO, LOCO_CLASSES, MVTEC
-from .noted.coco import COCO
-from .noted.cvat import CVAT
-from .noted.label_studio import LABEL_STUDIO
-from .noted.labelme import LABELME
-from .noted.voc import VOC
-from .noted.yolo import YOLO
 from .pairs import FOLDERS, PAIRS
 from .visa import VISA
+from .voc import VOC
+from .yolo import YOLO
 
 __all__ = [
     "GOOD",

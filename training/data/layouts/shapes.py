@@ -127,7 +127,7 @@ def picture_in(text: str) -> Mask:
             picture = file.convert("LA")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(f"a mask is no PNG in base64 ({error})") from None
-    return np.asarray(picture).all(axis=2)
+    return np.asarray(np.asarray(picture).all(axis=2))
 
 
 def from_run_lengths(counts: NDArray[np.int64], size: Size, *, columns: bool) -> Mask:

@@ -8,18 +8,20 @@ from pathlib import PurePosixPath
 from xml.etree.ElementTree import Element
 
 import numpy as np
+from numpy.typing import NDArray
 
 from defectrt.errors import InputError
 from defectrt.images.types import Mask
 
-from ..items import SUBSETS, Tree
-from ..shapes import Outline, Raster, Shape, Size, around, ellipse, from_run_lengths
+from .items import SUBSETS, Tree
 from .notes import Mark, Note, annotated, holding, number, read_note, xml_of
+from .shapes import Outline, Raster, Shape, Size, around, ellipse, from_run_lengths
 
 __all__ = ["CVAT"]
 
 #: What says something of an image and marks nothing in it.
 _NO_MARKS = frozenset({"tag"})
+_PLACE = ("top", "left", "height", "width")
 
 
 def _read(tree: Tree, files: Sequence[PurePosixPath]) -> Iterator[Note]:
@@ -61,25 +63,21 @@ def _shape(shape: Element) -> Shape:
         return Outline(ellipse(x, y, rx, ry, _number(shape, "rotation", "0")))
     if shape.tag == "mask":
         counts = [int(number(word, "rle")) for word in shape.get("rle", "").split(",")]
-        place = [int(_number(shape, key)) for key in ("top", "left", "height", "width")]
-        return Raster(partial(_placed, np.array(counts, np.int64), *place))
+        top, left, height, width = (int(_number(shape, key)) for key in _PLACE)
+        return Raster(partial(_placed, np.array(counts, np.int64), (top, left), (height, width)))
     raise InputError(
         f"a {shape.tag} has no area; mark it with a polygon, a box, an ellipse or a mask"
     )
 
 
-def _placed(counts: np.ndarray, top: int, left: int, height: int, width: int, size: Size) -> Mask:
-    """Run lengths along the rows of a part of the image."""
-    if (
-        min(top, left) < 0
-        or min(height, width) < 1
-        or top + height > size[0]
-        or left + width > size[1]
-    ):
+def _placed(counts: NDArray[np.int64], at: Size, part: Size, size: Size) -> Mask:
+    """Run lengths along the rows of a part of the image, whose top and left are ``at``."""
+    (top, left), (height, width) = at, part
+    if min(at) < 0 or min(part) < 1 or top + height > size[0] or left + width > size[1]:
         raise InputError("a mask leaves its image")
     mask = np.zeros(size, bool)
-    part = from_run_lengths(counts, (height, width), columns=False)
-    mask[top : top + height, left : left + width] = part
+    rows = from_run_lengths(counts, part, columns=False)
+    mask[top : top + height, left : left + width] = rows
     return mask
 
 

@@ -11,9 +11,9 @@ from defectrt.config.yaml import read_yaml
 from defectrt.errors import InputError
 from defectrt.files import read_input
 
-from ..items import Tree
-from ..shapes import Box, Outline, Shape
+from .items import Tree
 from .notes import Mark, Note, annotated, nearest, pictures
+from .shapes import Box, Outline, Shape
 
 __all__ = ["YOLO", "read_lines"]
 

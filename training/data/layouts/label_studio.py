@@ -16,9 +16,9 @@ from pydantic import Field
 from defectrt.errors import InputError
 from defectrt.images.types import Mask
 
-from ..items import Tree
-from ..shapes import Outline, Raster, Shape, Size, around, ellipse, picture_in
+from .items import Tree
 from .notes import Loose, Mark, Note, annotated, holding, parse, pictures, read_note
+from .shapes import Outline, Raster, Shape, Size, around, ellipse, picture_in
 
 __all__ = ["LABEL_STUDIO"]
 
@@ -106,8 +106,9 @@ def _shape(value: dict[str, Any], size: Size) -> Shape:
         return Raster(partial(_pictured, str(value["imageDataURL"])))
     turned = float(value.get("rotation", 0))
     if "radiusX" in value:
-        x, y, rx, ry = (float(value[key]) for key in ("x", "y", "radiusX", "radiusY"))
-        return Outline(ellipse(*(np.array([x, y, rx, ry]) * np.tile(scale, 2)).tolist(), turned))
+        x, y = np.array([value["x"], value["y"]], float) * scale
+        rx, ry = np.array([value["radiusX"], value["radiusY"]], float) * scale
+        return Outline(ellipse(x, y, rx, ry, turned))
     if "height" in value:
         left, top = np.array([value["x"], value["y"]], float) * scale
         width, height = np.array([value["width"], value["height"]], float) * scale

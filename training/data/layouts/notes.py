@@ -18,7 +18,7 @@ from defectrt.config.names import is_folder_name
 from defectrt.errors import InputError
 from defectrt.files import first_of, leaves, read_input
 
-from ..items import (
+from .items import (
     COMBINED,
     GOOD,
     NO_MASK,
@@ -30,7 +30,7 @@ from ..items import (
     defect_type_of,
     subset_in,
 )
-from ..shapes import Box, Shape
+from .shapes import Box, Shape
 
 __all__ = [
     "PROPOSED",

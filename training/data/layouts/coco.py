@@ -13,9 +13,9 @@ import numpy as np
 from defectrt.errors import InputError
 from defectrt.images.types import Mask
 
-from ..items import SUBSETS, Tree
-from ..shapes import Box, Outline, Raster, Size, from_run_lengths, run_lengths_of
+from .items import SUBSETS, Tree
 from .notes import Loose, Mark, Note, annotated, holding, parse, read_note
+from .shapes import Box, Outline, Raster, Size, from_run_lengths, run_lengths_of
 
 __all__ = ["COCO"]
 

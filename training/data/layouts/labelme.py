@@ -11,9 +11,9 @@ import numpy as np
 from defectrt.errors import InputError
 from defectrt.images.types import Mask
 
-from ..items import Tree
-from ..shapes import Box, Outline, Raster, Shape, Size, ellipse, picture_in
+from .items import Tree
 from .notes import Loose, Mark, Note, annotated, holding, nearest, parse, read_note
+from .shapes import Box, Outline, Raster, Shape, Size, ellipse, picture_in
 
 __all__ = ["LABELME"]
 
@@ -54,7 +54,7 @@ def _shape(shape: _Shape) -> Shape:
             return Box(left, top, right, bottom)
         if kind == "circle":
             radius = float(np.hypot(*(points[1] - points[0])))
-            return Outline(ellipse(*points[0].tolist(), radius, radius))
+            return Outline(ellipse(points[0, 0], points[0, 1], radius, radius))
         if kind == "mask" and shape.mask:
             return Raster(partial(_placed, shape.mask, int(left), int(top)))
     raise InputError(

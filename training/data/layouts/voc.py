@@ -8,9 +8,9 @@ from xml.etree.ElementTree import Element
 
 from defectrt.errors import InputError
 
-from ..items import Tree
-from ..shapes import Box, Size
+from .items import Tree
 from .notes import Mark, Note, annotated, holding, nearest, number, read_note, xml_of
+from .shapes import Box, Size
 
 __all__ = ["VOC"]
 
