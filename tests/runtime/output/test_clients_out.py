@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
 
 import cv2
 import numpy as np
@@ -122,3 +126,64 @@ def test_supervision_reads_coco(folder):
             drawn = detections.mask.any(axis=0)
             assert not (label & ~drawn).any()
             assert (drawn != label).sum() < (1 if name == "coco-rle" else 250)  # draws the border
+
+
+#: Beside a torch from elsewhere torchvision's compiled part does not load; this stands for what of
+#: it is used.
+WITHOUT_COMPILED = """
+import torch
+try:
+    import torchvision
+except RuntimeError:
+    library = torch.library.Library("torchvision", "DEF")
+    for name in ("nms", "qnms"):
+        library.define(name + "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    import torchvision
+    torchvision.extension._has_ops = lambda: True
+
+    def nms(boxes, scores, limit):
+        left, kept = scores.argsort(descending=True), []
+        while len(left):
+            kept.append(left[0])
+            left = left[torchvision.ops.box_iou(boxes[left[:1]], boxes[left])[0] <= limit]
+        return torch.stack(kept) if kept else left
+
+    library.impl("nms", nms, "CPU")
+"""
+ULTRALYTICS = """
+from ultralytics import YOLO
+found = YOLO("yolo11n-seg.yaml").train(
+    data="yolo/data.yaml", epochs=1, imgsz=64, batch=8, workers=0, device="cpu", plots=False,
+    amp=False, project="runs", verbose=False)
+print("trained", len(found.names), found.names[1])
+"""
+ANOMALIB = """
+from anomalib.data import AnomalibDataModule
+from anomalib.engine import Engine
+from anomalib.models import Ganomaly
+module = AnomalibDataModule.from_config("folder.yaml", **{"data.num_workers": 0})
+engine = Engine(max_epochs=1, accelerator="cpu", logger=False, default_root_dir="runs")
+engine.fit(Ganomaly(), datamodule=module)
+print("trained", len(module.train_data), len(module.test_data))
+"""
+
+
+@pytest.mark.parametrize(
+    ("needs", "program", "said"),
+    [
+        (("ultralytics", "polars"), ULTRALYTICS, "trained 2 hole"),
+        (("anomalib", "skimage"), ANOMALIB, "trained 8 6"),
+    ],
+)
+def test_a_folder_trains_as_it_is(folder, needs, program, said):
+    for module in needs:
+        if not find_spec(module):
+            pytest.skip(f"{module} is not installed; it is in the extra [interop]")
+    finish(folder, ["yolo"])
+    env = os.environ | {"YOLO_OFFLINE": "true", "OMP_NUM_THREADS": "1"}
+    words = [sys.executable, "-c", WITHOUT_COMPILED + program]
+    done = subprocess.run(
+        words, cwd=folder, env=env, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert said in done.stdout
