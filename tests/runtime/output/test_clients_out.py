@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 from support.outputs import records, write_folder
+from support.torchvision import WITHOUT_COMPILED
 
 from defectrt.images.reading import read_image
 from defectrt.output.formats import finish
@@ -128,28 +129,6 @@ def test_supervision_reads_coco(folder):
             assert (drawn != label).sum() < (1 if name == "coco-rle" else 250)  # draws the border
 
 
-#: Beside a torch from elsewhere torchvision's compiled part does not load; this stands for what of
-#: it is used.
-WITHOUT_COMPILED = """
-import torch
-try:
-    import torchvision
-except RuntimeError:
-    library = torch.library.Library("torchvision", "DEF")
-    for name in ("nms", "qnms"):
-        library.define(name + "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    import torchvision
-    torchvision.extension._has_ops = lambda: True
-
-    def nms(boxes, scores, limit):
-        left, kept = scores.argsort(descending=True), []
-        while len(left):
-            kept.append(left[0])
-            left = left[torchvision.ops.box_iou(boxes[left[:1]], boxes[left])[0] <= limit]
-        return torch.stack(kept) if kept else left
-
-    library.impl("nms", nms, "CPU")
-"""
 ULTRALYTICS = """
 from ultralytics import YOLO
 found = YOLO("yolo11n-seg.yaml").train(
