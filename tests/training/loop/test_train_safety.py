@@ -317,7 +317,15 @@ def tiny_job(tmp_path):
     ]
 
 
-LAUNCH = ["accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
+#: accelerate starts several processes on one machine as for cards alone; without any, gloo is used.
+LAUNCH = [
+    "accelerate.commands.launch",
+    "--multi_gpu",
+    "--num_processes",
+    "2",
+    "--num_machines",
+    "1",
+]
 LAUNCH += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
 
 
