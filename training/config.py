@@ -264,6 +264,9 @@ class RunConfig(Config):
     tensorboard: Annotated[
         bool, Field(description="Also write OUT/tensorboard, if tensorboard is installed.")
     ] = True
+    mlflow: Annotated[
+        bool, Field(description="Also write to MLflow, where its own settings say.")
+    ] = False
     device: Annotated[
         str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:1, …")
     ] = "auto"

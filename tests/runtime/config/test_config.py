@@ -95,6 +95,7 @@ RUNS = [
             preview_every=0,
             preview_steps=7,
             tensorboard=False,
+            mlflow=True,
             device="cuda:1",
             threads=2,
         ),
