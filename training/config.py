@@ -210,7 +210,7 @@ class RunConfig(Config):
         str | None,
         Field(
             description="How --data is laid out, recognised if left out: mvtec, loco, "
-            "loco-classes, visa, pairs or folders."
+            "loco-classes, visa, pairs, folders, coco, yolo, voc, labelme, cvat or label-studio."
         ),
     ] = None
     split: Annotated[
@@ -264,6 +264,9 @@ class RunConfig(Config):
     tensorboard: Annotated[
         bool, Field(description="Also write OUT/tensorboard, if tensorboard is installed.")
     ] = True
+    mlflow: Annotated[
+        bool, Field(description="Also write to MLflow, where its own settings say.")
+    ] = False
     device: Annotated[
         str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:1, …")
     ] = "auto"
