@@ -27,7 +27,7 @@ from defectrt.images.reading import image_size, read_image
 from defectrt.images.types import Mask
 from defectrt.masks.reading import read_any_mask
 
-__all__ = ["Drawn", "Home"]
+__all__ = ["Drawn", "Home", "drawn_of"]
 
 #: Names that a dropped picture, a set of them and an engine may have.
 _NAME = re.compile(r"[\w][\w .()+-]{0,99}")
@@ -61,6 +61,16 @@ class Drawn:
         mask = np.zeros(size, bool)
         mask[self.y : self.y + height, self.x : self.x + width] = part > 127
         return mask
+
+
+def drawn_of(mask: Mask) -> Drawn | None:
+    """A mask [H,W] as it might have been drawn; None for an empty one."""
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
+        return None
+    y, x = int(rows[0]), int(columns[0])
+    part = mask[y : rows[-1] + 1, x : columns[-1] + 1].astype(np.uint8) * np.uint8(255)
+    return Drawn(x, y, base64.b64encode(encode_png(np.dstack([part] * 4))).decode())
 
 
 class Home:
@@ -195,14 +205,7 @@ class Home:
         path = self.mask_of(folder, name)
         if not path.is_file():
             return None
-        mask = read_any_mask(path)
-        ys, xs = np.nonzero(mask)
-        if not len(ys):
-            return None
-        y, x = int(ys.min()), int(xs.min())
-        part = mask[y : ys.max() + 1, x : xs.max() + 1].astype(np.uint8) * np.uint8(255)
-        clear = np.dstack([part] * 4)
-        return Drawn(x, y, base64.b64encode(encode_png(clear)).decode())
+        return drawn_of(read_any_mask(path))
 
     def _check_size(self, path: Path) -> tuple[int, int]:
         height, width = image_size(path)

@@ -31,6 +31,7 @@ from .begin import LearnAsk, MakeAsk, ProposeAsk, ProveAsk
 from .config import StudioConfig
 from .home import Drawn, Home
 from .preview import GAIN, cut_out, read_workpiece, type_in_job
+from .reviewing import ReviewAsk, carry_out, dataset, label, sample
 from .tasks import Tasks
 
 __all__ = ["make_studio"]
@@ -80,6 +81,7 @@ def make_studio(config: StudioConfig, service: Service, home: Home, tasks: Tasks
     _add_pictures(app, studio)
     _add_samples(app, studio)
     _add_tasks(app, studio)
+    _add_reviews(app)
     return app
 
 
@@ -252,6 +254,29 @@ def _add_tasks(app: FastAPI, studio: _Studio) -> None:
     async def stop(identity: str) -> dict[str, Any]:
         """End a command; what it finished stays."""
         return asdict(await run_in_threadpool(_known, lambda: tasks.stop(identity)))
+
+
+def _add_reviews(app: FastAPI) -> None:
+    @app.get("/v1/studio/dataset")
+    async def all_samples(out: str) -> dict[str, Any]:
+        """The samples of a finished dataset, those that were taken out too."""
+        return await run_in_threadpool(dataset, Path(out))
+
+    @app.get("/v1/studio/sample")
+    async def one_sample(out: str, image: str) -> dict[str, Any]:
+        """The cut-outs of a sample."""
+        return await run_in_threadpool(sample, Path(out), image)
+
+    @app.get("/v1/studio/label")
+    async def one_label(out: str, image: str) -> dict[str, Any]:
+        """The label of a sample."""
+        found = await run_in_threadpool(label, Path(out), image)
+        return asdict(found) if found else {}
+
+    @app.post("/v1/studio/review")
+    async def decide(request: Request) -> dict[str, int]:
+        """Carry out decisions, as `defectrt review` does."""
+        return await run_in_threadpool(carry_out, await _given(request, ReviewAsk))
 
 
 def _known(find: Callable[[], Any]) -> Any:

@@ -392,7 +392,8 @@ export class MaskEditor {
 
 /** A mask of the studio's, {x, y, png}, as a stroke. */
 export async function strokeOf({ x, y, png }) {
-  const mask = await createImageBitmap(await (await fetch(`data:image/png;base64,${png}`)).blob());
+  const bytes = Uint8Array.from(atob(png), (letter) => letter.charCodeAt(0));
+  const mask = await createImageBitmap(new Blob([bytes], { type: "image/png" }));
   const canvas = new OffscreenCanvas(mask.width, mask.height), context = canvas.getContext("2d");
   context.drawImage(mask, 0, 0);
   context.globalCompositeOperation = "source-in";
