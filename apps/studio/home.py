@@ -95,6 +95,10 @@ class Home:
         """What was learned here, by name."""
         return {path.parent.name: path.parent for path in self.folder.glob("engines/*/engine.json")}
 
+    def examples(self) -> list[str]:
+        """Sets of defective pictures, by name."""
+        return sorted(path.name for path in self.folder.glob("examples/*") if path.is_dir())
+
     def add(self, place: Path, name: str, data: bytes) -> str:
         """Put a dropped picture somewhere; returns its name there.
 

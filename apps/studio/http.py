@@ -30,6 +30,7 @@ from ..service.opened import Service
 from .begin import LearnAsk, MakeAsk, ProposeAsk, ProveAsk
 from .config import StudioConfig
 from .home import Drawn, Home
+from .outcome import learning, shown_file
 from .preview import GAIN, cut_out, read_workpiece, type_in_job
 from .reviewing import ReviewAsk, carry_out, dataset, label, sample
 from .tasks import Tasks
@@ -48,6 +49,10 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
 }
+
+
+#: What a command left is shown by a page, and is none itself.
+_LEFT = {"Content-Security-Policy": "default-src 'none'; sandbox", "Cache-Control": "no-store"}
 
 
 class PictureAsk(Config):
@@ -139,6 +144,7 @@ def _add_pictures(app: FastAPI, studio: _Studio) -> None:
             "folder": str(home.folder),
             "start": str(Path.home()),
             "engines": await run_in_threadpool(studio.engines),
+            "examples": home.examples(),
             "learns": find_spec("torch") is not None and find_spec("onnx") is not None,
             "gain": GAIN,
         }
@@ -249,6 +255,19 @@ def _add_tasks(app: FastAPI, studio: _Studio) -> None:
     async def listed() -> list[dict[str, Any]]:
         """Every command that was begun here, the latest first."""
         return [asdict(task) for task in await run_in_threadpool(tasks.all)]
+
+    @app.get("/v1/studio/tasks/{identity}/learning")
+    async def curves(identity: str) -> dict[str, Any]:
+        """How a training does."""
+        return await run_in_threadpool(lambda: learning(_known(lambda: tasks.task(identity))))
+
+    @app.get("/v1/studio/tasks/{identity}/{what}")
+    async def left(identity: str, what: str) -> Response:
+        """A picture or a page that a command left: preview, sheet, report."""
+        data, kind = await run_in_threadpool(
+            lambda: shown_file(_known(lambda: tasks.task(identity)), what)
+        )
+        return Response(data, media_type=kind, headers=_LEFT)
 
     @app.delete("/v1/studio/tasks/{identity}")
     async def stop(identity: str) -> dict[str, Any]:

@@ -41,7 +41,7 @@ Status = Literal["waiting", "running", "done", "partly done", "failed", "stopped
 _STOP = "stop"
 _IDENTITY = re.compile(r"[0-9a-f]{16}")
 #: A line of `defectrt.progress.Progress` where there is no terminal.
-_PROGRESS = re.compile(r"^(?P<what>\S.*?) (?P<done>\d+)/(?P<total>\d+)(?: |$)")
+_PROGRESS = re.compile(r"^(?P<what>\S.*?) (?P<done>\d+)/(?P<total>\d+)(?: (?P<figures>.*))?$")
 #: Seconds between two looks at what runs; letters of the end of what a command said.
 _TICK, _LONGEST = 0.3, 4000
 
@@ -55,7 +55,7 @@ class Task:
     command      as it would be typed
     out          what it writes
     status       what became of it so far
-    stage        what it is at, with ``done`` steps of ``total``
+    stage        what it is at, with ``done`` steps of ``total``, and its ``figures``
     began        seconds since 1970, and how many it has run
     said         the end of its words
     """
@@ -69,6 +69,7 @@ class Task:
     stage: str
     done: int
     total: int
+    figures: str
     began: float
     seconds: float
     said: str
@@ -109,7 +110,7 @@ class Tasks(Closing):
         given = parse_json((place / TASK).read_bytes())
         said = _said(place)
         found = [m for m in map(_PROGRESS.match, said.splitlines()) if m]
-        stage, done, total = found[-1].groups() if found else ("", 0, 0)
+        stage, done, total, figures = found[-1].groups() if found else ("", 0, 0, "")
         until = (place / END).stat().st_mtime if (place / END).exists() else time()
         started = (place / PROCESS).stat().st_mtime if (place / PROCESS).exists() else until
         return Task(
@@ -122,6 +123,7 @@ class Tasks(Closing):
             stage,
             int(done),
             int(total),
+            figures or "",
             given["began"],
             until - started,
             said[-_LONGEST:],

@@ -38,7 +38,10 @@ function clock(seconds) {
   return minutes ? `${minutes} min ${Math.round(seconds % 60)} s` : `${Math.round(seconds)} s`;
 }
 
+/** Time that is left: the command's own word, or by what it took so far. */
 function left(task) {
+  const own = task.figures.match(/\bleft (\d[\d:]*)/);
+  if (own) return `, ${own[1]} left`;
   if (!task.done || task.done >= task.total) return "";
   return `, about ${clock(task.seconds * (task.total - task.done) / task.done)} left`;
 }
@@ -81,7 +84,7 @@ function card(task, more) {
   const status = el("p", { class: "soft" }), bar = el("progress", { max: 1, "aria-label": `${task.title}: progress` });
   const fault = el("p", { class: "error" }), said = el("pre", { tabindex: "0", "aria-label": "What the command said" }), extra = el("div", { class: "column" });
   const stop = button("Stop", () => run(async () => { await api("DELETE", `tasks/${task.id}`); soon(); }), { "aria-label": `Stop ${task.title}` });
-  const element = el("article", { class: "task" }, el("div", { class: "row apart" }, el("h3", {}, task.title), stop),
+  const element = el("article", { class: "task" }, el("div", { class: "row apart" }, el("h3", {}, `${WORDS[task.kind]} ${task.title}`), stop),
     status, bar, fault, extra, error,
     el("details", {}, el("summary", {}, "Command and what it said"), el("code", {}, task.command), said));
   let last = "";
