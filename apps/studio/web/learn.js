@@ -27,8 +27,11 @@ class Learn {
     this.keeper = new Keeper(this.editor, (part) => this.#keep(part), (error) => { this.drawError.textContent = error.message; });
     this.element = el("div", { class: "page" },
       el("div", { class: "column" }, this.#engine(), this.#defective(), this.#goodOnes(), this.#start()),
-      el("div", { class: "column" }, this.editor.element, this.drawError,
+      el("div", { class: "column" },
+        this.hint = el("section", { class: "card empty next" }, el("p", {}, "Name the engine and the type of defect, add pictures that show it, and mark it in each.")),
+        this.editor.element, this.drawError,
         taskList(["learn", "propose"], "Learning", signal, (task, place) => this.#more(task, place))));
+    this.editor.element.classList.add("next");
     this.#enable();
   }
 
@@ -37,7 +40,7 @@ class Learn {
     this.type = el("input", { type: "text", value: "defect", spellcheck: "false" });
     const sets = el("datalist", { id: "sets" }, ...this.state.examples.map((name) => el("option", { value: name })));
     on(this.name, "change", () => this.withPictures(() => this.open()));
-    return el("section", { class: "card", "aria-label": "Engine" }, el("h2", {}, "Engine"),
+    return el("section", { class: "card first", "aria-label": "Engine" }, el("h2", {}, "Engine"),
       field("Its name", this.name), sets, field("Type of defect that you add", this.type));
   }
 
@@ -49,7 +52,7 @@ class Learn {
       await this.open();
     }));
     this.proposeButton = button("Propose masks", () => this.withPictures(() => begin("propose", { examples: this.set, good: this.good })));
-    return el("section", { class: "card", "aria-label": "Defective pictures" }, el("h2", {}, "Defective pictures"),
+    return el("section", { class: "card first", "aria-label": "Defective pictures" }, el("h2", {}, "Defective pictures"),
       dropPlace("Drop five or more pictures with a defect here", (files) => this.withPictures(() => this.#take(files)), this.signal),
       this.pictureError, this.thumbs, this.told, el("div", { class: "row" }, this.proposeButton, this.removeButton));
   }
@@ -119,7 +122,7 @@ class Learn {
     this.drawn = new Set(found.drawn);
     this.buttons = new Map(found.names.map((name) => [name, this.#thumb(name)]));
     this.thumbs.replaceChildren(...this.buttons.values());
-    this.editor.element.hidden = !found.names.length;
+    this.editor.element.hidden = !(this.hint.hidden = found.names.length > 0);
     this.#enable();
     if (found.names.length) await this.#choose(found.names.includes(this.chosen) ? this.chosen : found.names[0]);
   }

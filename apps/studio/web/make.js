@@ -29,8 +29,12 @@ class Make {
     this.soon = later(() => this.preview(), 300);
     this.element = el("div", { class: "page" },
       el("div", { class: "column" }, this.#pictures(), this.#defect(), this.#where(), this.#make()),
-      el("div", { class: "column" }, this.editor.element, this.#previewRow(), this.panes.element,
+      el("div", { class: "column" },
+        this.hint = el("section", { class: "card empty next" }, el("p", {}, "Add a few pictures of good parts to begin. A sample of what will be made is shown at once.")),
+        this.editor.element, this.row = this.#previewRow(), this.panes.element,
         taskList(["make"], "Datasets", signal, doneActions)));
+    for (const one of [this.editor.element, this.row, this.panes.element]) one.classList.add("next");
+    this.editor.element.hidden = this.row.hidden = true;
     this.#showEngine();
     this.#enable();
   }
@@ -38,7 +42,7 @@ class Make {
   #pictures() {
     this.thumbs = el("div", { class: "thumbs", role: "group", "aria-label": "Pictures" });
     this.chosen = el("div");
-    return el("section", { class: "card", "aria-label": "Good pictures" }, el("h2", {}, "Good pictures"),
+    return el("section", { class: "card first", "aria-label": "Good pictures" }, el("h2", {}, "Good pictures"),
       dropPlace("Drop pictures of good parts here", (files) => this.withPictures(() => this.#take(files)), this.signal,
         button("Choose a folder", () => this.withPictures(async () => {
           const path = await chooseFolder("Folder of good pictures", this.folder ?? this.state.start);
@@ -150,6 +154,8 @@ class Make {
     if (!found.total) throw new Error(`${folder}: no PNG, JPEG, TIFF or BMP in it`);
     this.folder = found.folder;
     this.there = found.total;
+    this.hint.hidden = true;
+    this.editor.element.hidden = this.row.hidden = false;
     this.drawn = new Set(found.drawn);
     localStorage.setItem(FOLDER, this.folder);
     this.chosen.replaceChildren(pathText(this.folder), el("p", { class: "soft" }, counted(found.total, "picture")));

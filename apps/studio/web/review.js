@@ -42,7 +42,7 @@ class Review {
 
   #dataset() {
     this.path = el("div");
-    return el("section", { class: "card", "aria-label": "Dataset" }, el("h2", {}, "Dataset"), this.path,
+    return el("section", { class: "card first", "aria-label": "Dataset" }, el("h2", {}, "Dataset"), this.path,
       el("div", { class: "row" }, button("Choose a dataset", () => this.withDataset(async () => {
         const out = await chooseFolder("A finished dataset", this.out ?? `${this.state.folder}/datasets`);
         if (out) await this.open(out);

@@ -2,6 +2,7 @@
 import { api, button, el, errors } from "./common.js";
 
 const SECOND = 1000;
+const TITLES = { make: "", propose: "Masks of ", learn: "Engine ", prove: "Proof of " };
 const WORDS = { make: "Making", propose: "Proposing masks for", learn: "Learning", prove: "Proving" };
 const isOver = (task) => task.status !== "waiting" && task.status !== "running";
 const listeners = new Set();
@@ -84,7 +85,7 @@ function card(task, more) {
   const status = el("p", { class: "soft" }), bar = el("progress", { max: 1, "aria-label": `${task.title}: progress` });
   const fault = el("p", { class: "error" }), said = el("pre", { tabindex: "0", "aria-label": "What the command said" }), extra = el("div", { class: "column" });
   const stop = button("Stop", () => run(async () => { await api("DELETE", `tasks/${task.id}`); soon(); }), { "aria-label": `Stop ${task.title}` });
-  const element = el("article", { class: "task" }, el("div", { class: "row apart" }, el("h3", {}, `${WORDS[task.kind]} ${task.title}`), stop),
+  const element = el("article", { class: "task" }, el("div", { class: "row apart" }, el("h3", {}, `${TITLES[task.kind]}${task.title}`), stop),
     status, bar, fault, extra, error,
     el("details", {}, el("summary", {}, "Command and what it said"), el("code", {}, task.command), said));
   let last = "";

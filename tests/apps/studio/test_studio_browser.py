@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from support.browser import chromium, faint, opened, sideways, unnamed
@@ -20,6 +22,7 @@ from defectrt.synthesis.job import synthesize
 
 pytestmark = pytest.mark.slow
 
+SHEET = Path(__file__).parents[3] / "docs" / "images" / "learned.png"
 PAGES = ("make", "learn", "review", "prove")
 SECONDS = 60_000
 
@@ -62,14 +65,15 @@ def served(tmp_path_factory, material):
 def learned(folder):
     """What `defectrt learn` leaves, in short."""
     for i in range(5):
-        image = surface(10 + i)
-        image[100 : 110 + i, 150:164] = 40
+        image, mask = surface(10 + i), np.zeros((240, 320), np.uint8)
+        cv2.ellipse(mask, (160, 105), (9 + i, 6), 30 * i, 0, 360, 255, -1)
+        image[mask > 0] = 40
+        image = cv2.GaussianBlur(image, (3, 3), 0)
         save(folder / "examples" / "part" / "pit" / f"pit-{i + 1}.png", image)
-        mask = np.zeros_like(image)
-        mask[100 : 110 + i, 150:164] = 255
         save(folder / "examples" / "part" / "pit" / f"pit-{i + 1}_mask.png", mask)
     run = folder / "engines" / "part-run"
-    save(run / "sheet.png", np.tile(surface(3, (96, 96)), (2, 6)))
+    run.mkdir(parents=True)
+    shutil.copy(SHEET, run / "sheet.png")
     lines = [
         {"step": s, "matching": 30 / (60 + s), "prior": 4 / (90 + s)} for s in range(10, 500, 10)
     ]
@@ -103,8 +107,13 @@ def picture(page, name):
 
 def told_nothing(page):
     """Nothing failed in the page, and it asked nobody but the studio."""
-    assert page.told == []
+    assert [text for text in page.told if "status of 422" not in text] == []
     assert all(url.startswith(("http://127.0.0.1:", "blob:", "data:")) for url in page.asked)
+
+
+def fault(page, card):
+    """The error that a card shows."""
+    return page.locator(f"[aria-label='{card}'] .error").inner_text()
 
 
 def drop(page, paths):
@@ -129,21 +138,18 @@ def stroke(page, *points):
     page.mouse.up()
 
 
-def test_from_dropped_pictures_to_the_command_lines_own_dataset(
-    browser, served, material, tmp_path
-):
+def test_from_dropped_pictures_to_the_command_lines_dataset(browser, served, material, tmp_path):
     folder, link = served
     goods = sorted((material / "goods").iterdir())
     with opened(browser, link) as page:
         page.get_by_text("Drop pictures of good parts here").wait_for()
         assert "token" not in page.url
-        drop(page, [*goods, Path(__file__)])
+        drop(page, [Path(__file__)])
+        page.get_by_text("not read; drop PNG").wait_for()
+        drop(page, goods)
         page.get_by_text("3 pictures").wait_for()
-        assert (
-            "not read; drop PNG" in page.locator("[aria-label='Good pictures'] .error").inner_text()
-        )
-        page.get_by_text("As the dataset will have it").wait_for(timeout=SECONDS)
-
+        assert fault(page, "Good pictures") == ""
+        page.get_by_text("Quick sample").wait_for(timeout=SECONDS)
         page.get_by_label("scratch").check()
         page.get_by_role("button", name="Another seed").click()
         stroke(page, (0.42, 0.5), (0.5, 0.46), (0.56, 0.53))
@@ -165,19 +171,18 @@ def test_from_dropped_pictures_to_the_command_lines_own_dataset(
         page.get_by_text("1 of 3 pictures have a mask").wait_for()
         page.get_by_label("Let it be placed").check()
         page.get_by_label("COCO").check()
-        page.get_by_label("Samples of each picture").fill("2")
-        page.get_by_text("6 samples").wait_for()
+        page.get_by_text("3 samples").wait_for()
         page.get_by_role("button", name="Make the dataset").click()
         page.get_by_role("link", name="Review it").wait_for(timeout=SECONDS)
         told_nothing(page)
     (pictures,) = (folder / "pictures").iterdir()
     made = folder / "datasets" / pictures.name
-    options = {"defect": "scratch", "seed": 1, "count": 2, "format": "mvtec,coco"}
+    options = {"defect": "scratch", "seed": 1, "format": "mvtec,coco"}
     synthesize(pictures, tmp_path / "same", quiet=True, **options)
     same, theirs = tree(tmp_path / "same"), tree(made)
     assert same.keys() == theirs.keys()
     names = [name for name in same if name.endswith((".png", ".jsonl")) or name.startswith("coco")]
-    assert len(names) > 20
+    assert len(names) > 10
     assert all(same[name] == theirs[name] for name in names)
 
 
@@ -190,9 +195,8 @@ def test_a_sample_is_refused_and_its_neighbour_gets_another_label(browser, serve
         page.locator(".sample img[src]").nth(2).wait_for()
         page.locator(".sample").first.focus()
         page.keyboard.press("r")
-        assert page.evaluate(
-            "() => document.activeElement === document.querySelectorAll('.sample')[1]"
-        )
+        second = "document.activeElement === document.querySelectorAll('.sample')[1]"
+        assert page.evaluate(f"() => {second}")
         page.keyboard.press("e")
         page.get_by_text("Mask within").wait_for()
         page.locator("dialog canvas").focus()
@@ -202,7 +206,7 @@ def test_a_sample_is_refused_and_its_neighbour_gets_another_label(browser, serve
         page.get_by_text("1 to refuse, 1 to get another label").wait_for()
         picture(page, "review")
         page.get_by_role("button", name="Carry out").click()
-        assert "Give a name" in page.locator("[aria-label=Decisions] .error").inner_text()
+        assert "Give a name" in fault(page, "Decisions")
         page.get_by_label("Decided by").fill("Ada")
         page.get_by_role("button", name="Carry out").click()
         page.get_by_text("Done: 1 refused, 0 brought back, 1 with another label").wait_for()
@@ -237,14 +241,14 @@ def test_masks_curves_and_the_sheet_of_a_learning(browser, served, material):
         page.get_by_role("button", name="Clear").click()
         page.get_by_text("4 of 5 pictures marked").wait_for()
         page.get_by_role("button", name="Box").click()
-        stroke(page, (0.55, 0.5), (0.6, 0.6))
+        stroke(page, (0.482, 0.41), (0.518, 0.466))
         page.get_by_text("5 of 5 pictures marked").wait_for()
         chart = page.get_by_role("img", name="loss at step 490")
         assert "matching" in chart.get_attribute("aria-label")
         sheet = page.get_by_alt_text("Real defects beside made ones")
         sheet.scroll_into_view_if_needed()
         page.wait_for_timeout(300)
-        assert sheet.evaluate("(image) => image.naturalWidth") == 576
+        assert sheet.evaluate("(image) => image.naturalWidth") > 100
         assert unnamed(page) == []
         picture(page, "learn")
         told_nothing(page)
@@ -257,14 +261,10 @@ def test_the_certificate_runs_nothing(browser, served):
     with opened(browser, link) as page:
         page.get_by_role("link", name="Prove").click()
         page.get_by_role("button", name="Prove", exact=True).click()
-        assert (
-            "Choose real defects"
-            in page.locator("[aria-label='What to prove'] .error").inner_text()
-        )
+        assert "Choose real defects" in fault(page, "What to prove")
         page.get_by_role("button", name="Show the certificate").click()
         page.frame_locator("iframe").get_by_text("It cannot be told yet.").wait_for()
         assert unnamed(page) == []
-        picture(page, "prove")
         assert all("script" in text for text in page.told)  # that it was not run, and nothing else
 
 
