@@ -62,7 +62,6 @@ def dataset(out: Path) -> dict[str, Any]:
             "image": str(entry.record["image"]),
             "refused": str(entry.record.get("reason", "")),
             "label_by": str(entry.record.get(LABEL_BY, "")),
-            "strength": entry.record.get("strength"),
         }
         for entry in _all(folder)
     ]

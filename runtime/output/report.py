@@ -41,7 +41,15 @@ _OVERVIEW = 96
 _LEAST, _CONTEXT = 96, 24
 #: How many times stronger a difference is shown.
 _GAIN = 4
-_FIGURES = ("visibility", "coverage", "seam", "refined_area", "mask_area", "changed_area")
+_FIGURES = (
+    "visibility",
+    "coverage",
+    "seam",
+    "strength",
+    "refined_area",
+    "mask_area",
+    "changed_area",
+)
 _TEMPLATE = Path(__file__).with_name("report.html")
 _PLACE = "/*DATA*/"
 

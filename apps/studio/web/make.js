@@ -41,7 +41,7 @@ class Make {
 
   #pictures() {
     this.thumbs = el("div", { class: "thumbs", role: "group", "aria-label": "Pictures" });
-    this.chosen = el("div");
+    this.chosen = el("div", { role: "status" });
     return el("section", { class: "card first", "aria-label": "Good pictures" }, el("h2", {}, "Good pictures"),
       dropPlace("Drop pictures of good parts here", (files) => this.withPictures(() => this.#take(files)), this.signal,
         button("Choose a folder", () => this.withPictures(async () => {
@@ -137,14 +137,15 @@ class Make {
     const faults = [];
     let folder = null;
     for (const [i, file] of files.entries()) {
-      this.pictureError.textContent = files.length > 1 ? `Taking in ${i + 1} of ${files.length} …` : "";
+      this.chosen.textContent = `Taking in ${i + 1} of ${files.length} …`;
       try {
         ({ folder } = await api("POST", "pictures", { query: { place, name: file.name }, body: file }));
       } catch (error) {
         faults.push(error.message);
       }
     }
-    if (folder) await this.open(folder);
+    if (folder || this.folder) await this.open(folder ?? this.folder);
+    else this.chosen.textContent = "";
     this.pictureError.textContent = faults.join("\n");
   }
 

@@ -148,8 +148,8 @@ def test_from_dropped_pictures_to_the_command_lines_dataset(browser, served, mat
         page.get_by_text("not read; drop PNG").wait_for()
         drop(page, goods)
         page.get_by_text("3 pictures").wait_for()
-        assert fault(page, "Good pictures") == ""
         page.get_by_text("Quick sample").wait_for(timeout=SECONDS)
+        assert fault(page, "Good pictures") == ""
         page.get_by_label("scratch").check()
         page.get_by_role("button", name="Another seed").click()
         stroke(page, (0.42, 0.5), (0.5, 0.46), (0.56, 0.53))
