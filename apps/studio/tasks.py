@@ -41,7 +41,9 @@ Status = Literal["waiting", "running", "done", "partly done", "failed", "stopped
 _STOP = "stop"
 _IDENTITY = re.compile(r"[0-9a-f]{16}")
 #: A line of `defectrt.progress.Progress` where there is no terminal.
-_PROGRESS = re.compile(r"^(?P<what>\S.*?) (?P<done>\d+)/(?P<total>\d+)(?: (?P<figures>.*))?$")
+_PROGRESS = re.compile(
+    r"^(?P<what>[a-z][a-z -]*) (?P<done>\d+)/(?P<total>\d+)(?: (?P<figures>.*))?$"
+)
 #: Seconds between two looks at what runs; letters of the end of what a command said.
 _TICK, _LONGEST = 0.3, 4000
 
