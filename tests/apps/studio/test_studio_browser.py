@@ -140,21 +140,21 @@ def stroke(page, *points):
 
 def test_from_dropped_pictures_to_the_command_lines_dataset(browser, served, material, tmp_path):
     folder, link = served
-    goods = sorted((material / "goods").iterdir())
+    goods = sorted((material / "goods").iterdir())[:2]
     with opened(browser, link) as page:
         page.get_by_text("Drop pictures of good parts here").wait_for()
         assert "token" not in page.url
         drop(page, [Path(__file__)])
         page.get_by_text("not read; drop PNG").wait_for()
         drop(page, goods)
-        page.get_by_text("3 pictures").wait_for()
+        page.get_by_text("2 pictures").wait_for()
         page.get_by_text("Quick sample").wait_for(timeout=SECONDS)
         assert fault(page, "Good pictures") == ""
         page.get_by_label("scratch").check()
         page.get_by_role("button", name="Another seed").click()
         stroke(page, (0.42, 0.5), (0.5, 0.46), (0.56, 0.53))
-        page.get_by_text("1 of 3 pictures have a mask").wait_for()
-        page.get_by_text("As the dataset will have it").wait_for(timeout=SECONDS)
+        page.get_by_text("1 of 2 pictures have a mask").wait_for()
+        page.get_by_text("As the dataset will have it,").wait_for(timeout=SECONDS)
         before = page.get_by_alt_text("Result").get_attribute("src")
         page.keyboard.press("f")
         flickered = page.get_by_alt_text("in the place of the result")
@@ -168,10 +168,10 @@ def test_from_dropped_pictures_to_the_command_lines_dataset(browser, served, mat
         page.get_by_text("Draw a mask on a picture").wait_for()
         assert page.get_by_role("button", name="Make the dataset").is_disabled()
         page.keyboard.press("Control+Shift+z")
-        page.get_by_text("1 of 3 pictures have a mask").wait_for()
+        page.get_by_text("1 of 2 pictures have a mask").wait_for()
         page.get_by_label("Let it be placed").check()
         page.get_by_label("COCO").check()
-        page.get_by_text("3 samples").wait_for()
+        page.get_by_text("2 samples").wait_for()
         page.get_by_role("button", name="Make the dataset").click()
         page.get_by_role("link", name="Review it").wait_for(timeout=SECONDS)
         told_nothing(page)
@@ -182,7 +182,7 @@ def test_from_dropped_pictures_to_the_command_lines_dataset(browser, served, mat
     same, theirs = tree(tmp_path / "same"), tree(made)
     assert same.keys() == theirs.keys()
     names = [name for name in same if name.endswith((".png", ".jsonl")) or name.startswith("coco")]
-    assert len(names) > 10
+    assert len(names) >= 10
     assert all(same[name] == theirs[name] for name in names)
 
 
@@ -283,8 +283,6 @@ def test_every_page_is_readable_in_light_and_dark_and_on_a_phone(
             assert faint(page) == [], name
             assert unnamed(page) == [], name
             assert sideways(page) == 0, name
-            if (scheme == "dark") != (size[0] < 500):
-                picture(page, f"{name}-{'dark' if scheme == 'dark' else 'phone'}")
         told_nothing(page)
 
 
