@@ -5,9 +5,9 @@ python benchmarks/line.py [--workers 1,2,4] [--seconds 60] [--share 0.8] [--step
 
 First it finds how many samples a second so many workers make when all of them are always asked,
 then it takes pictures at a ``share`` of that rate, whatever became of the ones before. A queue of 8
-pictures lies between; what finds no room is dropped, as on a line. Latency is from the moment at which
-a picture was due until its result lies in the caller's memory. A thread an evaluation on both sides,
-each side and number of workers in a process of its own. One row each on stdout.
+pictures lies between; what finds no room is dropped, as on a line. Latency is from the moment at
+which a picture was due until its result lies in the caller's memory. A thread an evaluation on both
+sides, each side and number of workers in a process of its own. One row each on stdout.
 """
 
 from __future__ import annotations
