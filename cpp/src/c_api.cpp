@@ -168,7 +168,8 @@ void check_options(const defectrt_session_options &o) {
     };
     const std::pair<bool, const char *> faults[] = {
         {o.steps < 0, "steps: one of the engine's, or 0"},
-        {outside(o.background, DEFECTRT_REPLAY, DEFECTRT_DUAL), "background: replay or dual"},
+        {outside(o.background, DEFECTRT_NOISED, DEFECTRT_DUAL),
+         "background: noised, replay or dual"},
         {outside(o.blend, DEFECTRT_RESIDUAL, DEFECTRT_DECODED), "blend: residual or decoded"},
         {outside(o.refine, DEFECTRT_REFINE_CHANGE, DEFECTRT_REFINE_NONE),
          "refine: change, attention, both or none"},
@@ -199,6 +200,7 @@ Settings settings_of(const defectrt_session_options &o, const Manifest &manifest
         o.defect == nullptr ? std::nullopt : std::optional<std::string>(o.defect));
     out.schedule = manifest.steps(o.steps);
     out.dual = o.background == DEFECTRT_DUAL;
+    out.noised = o.background == DEFECTRT_NOISED;
     out.decoded = o.blend == DEFECTRT_DECODED;
     out.refinement = {o.refine,    o.refine_threshold, o.min_change,
                       o.min_grain, o.refine_smooth,    o.refine_min_area};

@@ -392,7 +392,7 @@ public:
         const Progress &progress)
         : engine_(engine), settings_(settings), work_(work), stop_(stop),
           tick_(progress, work.tiles() * settings.schedule.generation.size() *
-                              (1 + chunks() * (settings.dual ? 2 : 1))),
+                              (!settings.noised + chunks() * (1 + settings.dual))),
           canvas_(work.image) {}
 
     Outcome operator()() {
@@ -478,7 +478,9 @@ private:
     Inverted invert(const Scene &scene, const View &view) {
         Inverted out;
         out.latent = engine_.encode(view.pixels, 1, stop_);
-        out.path = internal::invert(scene, out.latent, stop_, std::ref(tick_));
+        if (!settings_.noised) {
+            out.path = internal::invert(scene, out.latent, stop_, std::ref(tick_));
+        }
         out.decoded = engine_.decode(out.latent, 1, stop_);
         return out;
     }
@@ -492,8 +494,9 @@ private:
             normal(work_.seed, tile, first + static_cast<std::uint32_t>(i),
                    noise.data() + i * size, size);
         }
-        const Generated made = generate(scene, inverted.path, noise, batch_size, settings_.dual,
-                                        stop_, std::ref(tick_));
+        const Generated made = generate(
+            scene, settings_.noised ? noised(scene, inverted.latent, noise) : inverted.path, noise,
+            batch_size, settings_.dual, stop_, std::ref(tick_));
         const Floats after = engine_.decode(made.latent, batch_size, stop_);
         const std::size_t map = made.attention.size() / batch_size;
         std::vector<Candidate> out;

@@ -17,7 +17,7 @@ namespace defectrt::internal {
 struct Settings {
     Prompts prompts{};
     Schedule schedule;
-    bool dual = false, decoded = false;
+    bool dual = false, noised = false, decoded = false;
     Refinement refinement{};
     double min_coverage = 0, max_leak = 0, grow = 0, feather = 0;
     std::int64_t context = 0;

@@ -178,8 +178,10 @@ DEFECTRT_API void defectrt_engine_destroy(defectrt_engine *engine);
 typedef struct defectrt_session defectrt_session;
 
 enum {
-    DEFECTRT_REPLAY = 0, /* the background's latents come from the inversion; exact and faster */
-    DEFECTRT_DUAL = 1    /* the background is denoised again beside the defect, as in the paper */
+    DEFECTRT_NOISED = 0, /* the background's latents are the image's with noise, as in training */
+    DEFECTRT_REPLAY = 1, /* they are the inverted image's: twice the work */
+    DEFECTRT_DUAL = 2    /* they are denoised again beside the defect, as in the paper; with the
+                            others no latent outside the mask changes */
 };
 
 enum {
@@ -198,7 +200,7 @@ typedef struct defectrt_session_options {
     size_t struct_size;
     const char *defect;      /* UTF-8; NULL if the engine makes one type only */
     int32_t steps;           /* DDIM steps, one of the engine's schedules; 0: its default */
-    int32_t background;      /* DEFECTRT_REPLAY or DEFECTRT_DUAL */
+    int32_t background;      /* DEFECTRT_NOISED, _REPLAY or _DUAL */
     int32_t blend;           /* DEFECTRT_RESIDUAL or DEFECTRT_DECODED */
     int32_t refine;          /* DEFECTRT_REFINE_... */
     double refine_threshold; /* of the attention, 0 to 1 of its maximum; 0.5 */
