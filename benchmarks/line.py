@@ -1,6 +1,6 @@
 """A line that waits for nobody: pictures at a fixed rate, to libdefectrt and to Python.
 
-python benchmarks/line.py [--workers 1,2,4] [--seconds 60] [--share 0.8] [--steps 10]
+python benchmarks/line.py [--workers 1,2,4] [--seconds 60] [--share 0.8] [--steps 8]
     >> benchmarks/results/line.csv
 
 First it finds how many samples a second so many workers make when all of them are always asked,
@@ -177,7 +177,7 @@ def main():
     parser.add_argument("--workers", default="1,2,4")
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--share", type=float, default=0.8)
-    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--side", choices=SIDES)
     given = parser.parse_args()
     if given.side:

@@ -20,7 +20,7 @@ from defectrt.synthesis.series import series
 
 pytestmark = pytest.mark.slow
 NAME = "leather.png"
-STEPS = 10
+STEPS = 8
 INPUT, USAGE = 3, 2
 
 
