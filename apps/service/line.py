@@ -131,8 +131,12 @@ class Line(Closing):
         self._set_up(config)
 
     def task(self, config: SynthesizerConfig, workpiece: Checked, number: int) -> Task[Result]:
-        """A sample to submit. Raises `UsageError` for what the engine cannot do."""
-        return self._set_up(config).task(workpiece, number)
+        """A sample to submit. Raises `UsageError` for what the engine cannot do.
+
+        A folder of masks is listed anew: it may have changed.
+        """
+        workshop = self._workshop(config) if config.masks else self._set_up(config)
+        return workshop.task(workpiece, number)
 
     def submit(self, task: Task[Result]) -> Ticket:
         """Take a sample in: its `Result`, when it is ready; cancelled, its rows are freed.

@@ -92,7 +92,7 @@ std::string record(const Pipeline &pipeline, const Work &work, const Outcome &ma
     Members out;
     out.json("masks", array(work.instances, mask));
     out("seed", work.seed)("defect", of_all)("steps", settings.schedule.generation.size());
-    out("background", std::string(settings.noised ? "noised" : settings.dual ? "dual" : "replay"));
+    out("background", std::string(settings.dual ? "dual" : settings.noised ? "noised" : "replay"));
     out("blend", std::string(settings.decoded ? "decoded" : "residual"));
     out("engine", manifest.fingerprint);
     out.json("tiles", array(made.tiles, tile));

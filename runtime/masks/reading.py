@@ -67,8 +67,9 @@ def smeared(stored: MaskValues) -> bool:
     """Stored by a lossy codec, or more than four values besides 0, up to above 32."""
     if stored.lossy:
         return True
-    found = np.unique(stored.values)
-    return bool(found[-1] > _HIGHEST_CLASS and np.count_nonzero(found) > _MOST_CLASSES)
+    if stored.values.max(initial=0) <= _HIGHEST_CLASS:
+        return False
+    return bool(np.count_nonzero(np.unique(stored.values)) > _MOST_CLASSES)
 
 
 def unsmeared(stored: MaskValues) -> Mask:

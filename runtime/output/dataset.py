@@ -9,6 +9,7 @@ OUT/masks/<defect>/000.png                      where the defects were asked for
 OUT/manifest.jsonl                              one line a sample
 OUT/dropped.jsonl                               one line a sample that was made and not kept
 OUT/refused/                                    what a review took out, see `defectrt.output.review`
+OUT/made-labels/                                labels as they were made, of those it corrected
 OUT/failed.jsonl                                one line a sample that could not be made
 OUT/job.json                                    what was asked for, by all runs
 OUT/job.sqlite                                  the journal, see `defectrt.output.journal`
@@ -32,6 +33,7 @@ from ..errors import InputError, OutputError, UsageError
 from ..files import PARTIAL, sha256_of, sync_folder, write_lines, write_whole
 from ..images.png import encode_png
 from ..images.types import Bits, Mask
+from .corrected import put_back
 from .instances import as_levels
 from .journal import FILES, JOURNAL, Journal, JournalEntry
 from .mark import Mark, marked
@@ -89,6 +91,8 @@ class DatasetWriter:
         self._written: dict[str, str] = {}
         try:
             self._remove_partial_files()
+            for entry in self.journal.entries("kept"):
+                put_back(out, entry)
             self._forget_what_is_gone(mend=mend)
             for entry in self.journal.entries("refused"):
                 set_apart(out, entry)
