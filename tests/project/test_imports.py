@@ -49,6 +49,7 @@ PACKAGES_OF_ONE = {
     "tensorrt_engine.py": {"tensorrt", "tensorrt_rtx_bindings", "tensorrt_rtx_libs", "cuda"},
     "ray_cluster.py": {"ray"},
     "sign.py": {"c2pa"},
+    "stores.py": {"fsspec"},
     "tiff.py": {"imagecodecs", "tifffile"},
 }
 RUNTIME_PACKAGES = {
