@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 SHEET = Path(__file__).parents[3] / "docs" / "images" / "learned.png"
 PAGES = ("make", "learn", "review", "prove")
-SECONDS = 60_000
+SECONDS = 180_000
 
 
 def surface(seed, size=(240, 320)):
