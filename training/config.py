@@ -210,7 +210,7 @@ class RunConfig(Config):
         str | None,
         Field(
             description="How --data is laid out, recognised if left out: mvtec, loco, "
-            "loco-classes, visa, pairs or folders."
+            "loco-classes, visa, pairs, folders, coco, yolo, voc, labelme, cvat or label-studio."
         ),
     ] = None
     split: Annotated[
@@ -259,11 +259,14 @@ class RunConfig(Config):
         int, Field(ge=0, description="Steps between images in OUT/previews; 0: none.")
     ] = 100
     preview_steps: Annotated[
-        int, Field(ge=1, le=1000, description="DDIM steps of the previews.")
+        int, Field(ge=1, le=1000, description="Diffusion steps of the previews.")
     ] = 20
     tensorboard: Annotated[
         bool, Field(description="Also write OUT/tensorboard, if tensorboard is installed.")
     ] = True
+    mlflow: Annotated[
+        bool, Field(description="Also write to MLflow, where its own settings say.")
+    ] = False
     device: Annotated[
         str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:1, …")
     ] = "auto"

@@ -22,6 +22,7 @@ from .merge import merge
 from .remake import remake
 from .review import review
 from .series import series
+from .sign import sign
 from .streams import open_streams, written_output
 from .synthesize import synthesize
 from .verify import verify
@@ -63,7 +64,7 @@ def command_line() -> Any:
         pretty_exceptions_enable=False,
         help="Realistic, labelled defects in photographs of good workpieces, on your own machines.",
     )
-    for command in (synthesize, series, merge, review, inspect, remake, doctor, info, verify):
+    for command in (synthesize, series, merge, review, inspect, remake, sign, doctor, info, verify):
         app.command()(command)
     for entry in sorted(entry_points(group="defectrt.commands"), key=lambda e: e.name):
         command = entry.load()

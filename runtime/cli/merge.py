@@ -39,7 +39,10 @@ def merge(
     """
     config = FormatConfig(**given(options, FormatConfig))
 
+    from ..output.formats import splitting_of
     from ..output.merge import merge as run
 
-    kept = run(folders, out, category=category, formats=config.formats)
+    kept = run(
+        folders, out, category=category, formats=config.formats, splitting=splitting_of(config)
+    )
     typer.echo(f"{out}: {kept} samples of {len(folders)} datasets")

@@ -11,6 +11,7 @@ import typer
 
 from ..config.command_line import given, with_file, with_options
 from ..config.job import AREAS, JobConfig
+from ..errors import UsageError
 
 __all__ = ["synthesize"]
 
@@ -26,6 +27,23 @@ def synthesize(
     redo: Annotated[
         bool, typer.Option("--redo", help="Make samples again whose images or masks were changed.")
     ] = False,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            help="Make it on a cluster of Ray at this address; local starts one here. All its "
+            "machines see the images, the engine and OUT under the same paths.",
+            metavar="ADDRESS|local",
+        ),
+    ] = None,
+    actors: Annotated[
+        int | None,
+        typer.Option(
+            help="With --ray: processes that work at once; by default as it has cores.", min=1
+        ),
+    ] = None,
+    gpu_share: Annotated[
+        float, typer.Option(help="With --ray: share of a GPU for each of them.", min=0)
+    ] = 0.0,
     as_json: Annotated[bool, typer.Option("--json", help="The summary as JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
     **options: Any,
@@ -58,12 +76,21 @@ def synthesize(
       defectrt synthesize --images good --defect crack --out data --format coco,yolo
 
       defectrt synthesize --images good --shard 2/8 --out data-2
+
+      defectrt synthesize --images good --out data --ray local --actors 4
     """
     job = JobConfig(**with_file(config, given(options, *AREAS)))
 
-    from ..synthesis.job import synthesize as run
+    if ray:
+        from ..synthesis.ray_cluster import synthesize_on_ray
 
-    summary = run(config=job, wait=wait, redo=redo, quiet=quiet)
+        if wait or redo:
+            raise UsageError("--wait and --redo are not for --ray")
+        summary = synthesize_on_ray(job, ray, actors=actors, gpu_share=gpu_share, quiet=quiet)
+    else:
+        from ..synthesis.job import synthesize as run
+
+        summary = run(config=job, wait=wait, redo=redo, quiet=quiet)
     if as_json:
         typer.echo(json.dumps(asdict(summary)))
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, get_args
 
@@ -24,8 +25,18 @@ __all__ = [
     "SynthesizerConfig",
 ]
 
-Format: TypeAlias = Literal["mvtec", "coco", "yolo"]
+Format: TypeAlias = Literal[
+    "mvtec", "coco", "coco-rle", "yolo", "labelme", "label-studio", "imagefolder"
+]
 FORMATS: tuple[Format, ...] = get_args(Format)
+
+
+def _expression(value: str | None) -> str | None:
+    try:
+        re.compile(value or "")
+    except re.error as error:
+        raise ValueError(f"{value!r} is no regular expression ({error})") from None
+    return value
 
 
 def _part(value: str | None) -> str | None:
@@ -112,9 +123,31 @@ class FormatConfig(Config):
         BeforeValidator(_named),
         Field(
             alias="format",
-            description="What to write, with commas: mvtec (always), coco, yolo; see the docs.",
+            description="What to write, with commas: mvtec (always), coco, coco-rle, yolo, "
+            "labelme, label-studio, imagefolder; see the docs.",
         ),
     ] = ("mvtec",)
+    workpiece: Annotated[
+        str | None,
+        AfterValidator(_expression),
+        Field(
+            description=r"What tells the workpiece in an image's name, as in 'tile(\d+)': all of "
+            "one is on one side of train, val and test. By default every image shows its own.",
+            json_schema_extra={"metavar": "<regex>"},
+        ),
+    ] = None
+    test_share: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=0.8,
+            description="Share of the workpieces that the formats set apart to test on: their good "
+            "images, and no made defects.",
+        ),
+    ] = 0.0
+    synthetic_test: Annotated[
+        bool, Field(description="Test on the made defects of these workpieces, too.")
+    ] = False
 
 
 class SynthesizerConfig(SynthesisConfig, MaskConfig, EngineConfig):

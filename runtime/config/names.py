@@ -20,18 +20,23 @@ _NAME = re.compile(f"[A-Za-z0-9_{_BEYOND_ASCII}][A-Za-z0-9_ .+{_BEYOND_ASCII}-]{
 _OWN = frozenset(
     {
         "coco",
+        "coco-rle",
         "dropped.jsonl",
         "failed.jsonl",
         "folder.yaml",
+        "imagefolder",
         "job.json",
         "job.sqlite",
         "job.sqlite-shm",
         "job.sqlite-wal",
+        "label-studio",
+        "labelme",
         "manifest.jsonl",
         "masks",
         "refused",
         "refused.jsonl",
         "report.html",
+        "split.json",
         "yolo",
     }
 )

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..images.types import Bits, Mask
 
-__all__ = ["MAX_GAP", "as_levels", "instances", "with_level"]
+__all__ = ["MAX_GAP", "as_levels", "instances", "pieces", "with_level"]
 
 #: px without label that an instance may bridge.
 MAX_GAP = 8
@@ -46,3 +46,9 @@ def instances(label: Mask) -> Iterator[Mask]:
         mask = np.zeros_like(label)
         mask[box] = label[box] & (groups == i)
         yield mask
+
+
+def pieces(mask: Mask) -> Iterator[Mask]:
+    """The parts [H,W] of a mask whose px touch, corners too."""
+    count, numbers = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+    return (np.asarray(numbers == i) for i in range(1, count))

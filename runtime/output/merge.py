@@ -25,6 +25,7 @@ from .records import (
     read_output,
 )
 from .shards import Shards
+from .split import Splitting
 
 __all__ = ["merge"]
 
@@ -37,6 +38,7 @@ def merge(
     *,
     category: str | None = None,
     formats: Sequence[Format] = ("mvtec",),
+    splitting: Splitting | None = None,
 ) -> int:
     """Join finished datasets to a new one in ``out``; returns the samples that it holds.
 
@@ -67,7 +69,7 @@ def merge(
 
     def write(partial: Path) -> None:
         merged.write(partial)
-        finish(partial, formats)
+        finish(partial, formats, splitting=splitting)
 
     write_directory(out, write, advice=_ADVICE)
     return merged.kept

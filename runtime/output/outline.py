@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..images.types import Mask
 
-__all__ = ["Points", "outline"]
+__all__ = ["Points", "along_edges", "outline"]
 
 Points = NDArray[np.int64]
 
@@ -41,6 +41,18 @@ def outline(mask: Mask) -> Points:
     before, behind = path - np.roll(path, 1, axis=0), np.roll(path, -1, axis=0) - path
     turns = (before != behind).any(axis=1)  # between two equal steps a point draws nothing
     return np.asarray((path[turns] if turns.any() else path[:1]) + (left, top), np.int64)
+
+
+def along_edges(mask: Mask) -> Points:
+    """One closed polygon [n,2] (x, y) along the edges of the px of a mask in one piece.
+
+    Whoever fills it by the middles of px gets the mask back, holes too. It is the outline through
+    the border of the mask at twice the size, where every edge of a px has px of its own.
+    """
+    points = (outline(mask.repeat(2, axis=0).repeat(2, axis=1)) + 1) // 2
+    points = points[(points != np.roll(points, 1, axis=0)).any(axis=1)]
+    before, behind = points - np.roll(points, 1, axis=0), np.roll(points, -1, axis=0) - points
+    return np.asarray(points[(np.sign(before) != np.sign(behind)).any(axis=1)], np.int64)
 
 
 def _up(points: Points, hole: int, at: Points) -> tuple[int, int]:

@@ -6,13 +6,14 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TypeAlias
 
 from ..errors import InputError, OutputError
 from ..files import leaves, parse_json, read_file, unwritable, write_whole
+from ..images.reading import MAX_BYTES
 
-__all__ = ["WRITTEN", "Content", "write_folder"]
+__all__ = ["WRITTEN", "Content", "copied", "name_of", "write_folder"]
 
 #: The list of what was written, by names in the folder.
 WRITTEN = ".defectrt.json"
@@ -43,6 +44,16 @@ def write_folder(folder: Path, files: Mapping[str, Content]) -> None:
     for name, content in files.items():
         write_whole(folder / name, content())
     _list(folder, set(files))
+
+
+def copied(path: Path) -> bytes:
+    """A copy, and no link: who changes the one shall not change the other."""
+    return read_file(path, MAX_BYTES)
+
+
+def name_of(path: str) -> str:
+    """The name that an image of the dataset has in a folder of all of them: crack_000."""
+    return "_".join(PurePosixPath(path).with_suffix("").parts[-2:])
 
 
 def _read(path: Path) -> set[str]:

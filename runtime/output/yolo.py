@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..config.yaml import write_yaml
-from ..files import read_file
-from ..images.reading import MAX_BYTES
 from .outline import outline
 from .records import FinishedDataset, KeptSample, read_finished
-from .split import split
-from .written import Content, write_folder
+from .split import read_splitting, split
+from .written import Content, copied, name_of, write_folder
 
 __all__ = ["write_yolo"]
 
@@ -28,26 +27,22 @@ def write_yolo(out: Path) -> None:
     """
     folder = read_finished(out)
     files: dict[str, Content] = {}
-    sides = split(folder.entries)
-    for side, entries in sides.items():
-        lines: dict[str, Content] = {entry.good: bytes for entry in entries}
-        lines |= {entry.image: partial(_label, folder, entry) for entry in entries}
+    sides = split(folder.entries, read_splitting(out))
+    for side, found in sides.items():
+        lines: dict[str, Content] = dict.fromkeys(found.goods, bytes)
+        lines |= {entry.image: partial(_label, folder, entry) for entry in found.entries}
         for path, label in sorted(lines.items()):
-            name = "_".join(PurePosixPath(path).with_suffix("").parts[-2:])
-            files[f"images/{side}/{name}.png"] = partial(_copy, out / path)
+            name = name_of(path)
+            files[f"images/{side}/{name}.png"] = partial(copied, out / path)
             files[f"labels/{side}/{name}.txt"] = label
     if files:
-        val = "images/val" if sides["val"] else "images/train"
-        names = dict(enumerate(folder.defect_types))
-        data = {"train": "images/train", "val": val, "names": names}
+        val = "images/val" if sides["val"].goods else "images/train"
+        data: dict[str, Any] = {"train": "images/train", "val": val}
+        data |= {"test": "images/test"} if "test" in sides else {}
+        data["names"] = dict(enumerate(folder.defect_types))
         files["data.yaml"] = write_yaml(data).encode
     if files or (out / "yolo").is_dir():
         write_folder(out / "yolo", files)
-
-
-def _copy(path: Path) -> bytes:
-    """A copy, and no link: who changes the one shall not change the other."""
-    return read_file(path, MAX_BYTES)
 
 
 def _label(folder: FinishedDataset, entry: KeptSample) -> bytes:

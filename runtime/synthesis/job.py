@@ -39,7 +39,7 @@ from ..images.reading import MAX_BYTES, image_size, read_image
 from ..images.types import DARK_BITS, Bits, Mask, unused_bits
 from ..masks.source import Placed, digest
 from ..output.dataset import DatasetWriter
-from ..output.formats import finish
+from ..output.formats import finish, splitting_of
 from ..output.journal import ASKED, JournalEntry, State
 from ..output.mark import Mark
 from ..output.records import SHARD, find_datasets
@@ -238,7 +238,7 @@ def _synthesize(
                         f"stopped after {run.done} of {requested} samples; "
                         "run the same command again to go on"
                     )
-            finish(out, config.formats)
+            finish(out, config.formats, splitting=splitting_of(config))
             return run.summary()
 
 

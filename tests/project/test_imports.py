@@ -47,6 +47,8 @@ LAYERS = {
 PACKAGES_OF_ONE = {
     "aoti_engine.py": {"torch"},
     "tensorrt_engine.py": {"tensorrt", "tensorrt_rtx_bindings", "tensorrt_rtx_libs", "cuda"},
+    "ray_cluster.py": {"ray"},
+    "sign.py": {"c2pa"},
     "tiff.py": {"imagecodecs", "tifffile"},
 }
 RUNTIME_PACKAGES = {

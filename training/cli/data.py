@@ -23,8 +23,8 @@ data = typer.Typer(
 
 #: The names of `layouts.LAYOUTS`, which would bring in half the runtime just for a help text.
 _LAYOUT_HELP = (
-    "How the folder is laid out, recognised if left out: mvtec, loco, loco-classes, visa, pairs "
-    "or folders."
+    "How the folder is laid out, recognised if left out: mvtec, loco, loco-classes, visa, pairs, "
+    "folders, coco, yolo, voc, labelme, cvat or label-studio."
 )
 
 

@@ -221,7 +221,7 @@ def _look(dataset: Dataset, item: Item) -> _Facts:
     try:
         image = read_image(item.path)
     except InputError as fault:
-        return _Facts(item, str(fault).removeprefix(f"{item.path}: "))
+        return _Facts(item, item.fault or str(fault).removeprefix(f"{item.path}: "))
     size = image.shape[0], image.shape[1]
     depth = f"{8 * image.dtype.itemsize}-bit"
     colour = ("grey", "grey + alpha", "colour", "colour + alpha")[image.shape[2] - 1]
@@ -239,7 +239,7 @@ def _look(dataset: Dataset, item: Item) -> _Facts:
         mask = mask_of(item, rule, size)
         fringes = rule is unsmeared and sum(smeared(mask_values(path)) for path in item.masks)
     except InputError as fault:
-        return facts(fault=str(fault))
+        return facts(fault=str(fault).removeprefix(f"{item.path}: "))
     return facts(covered=float(mask.mean()), defects=_areas(mask), smeared=int(fringes))
 
 
@@ -251,7 +251,7 @@ def _areas(mask: Mask) -> tuple[tuple[int, int, int], ...]:
 
 def _report(facts: Sequence[_Facts], window: int) -> DefectTypeReport:
     usable = [f for f in facts if not f.fault]
-    covered = [f.covered for f in usable if f.item.masks]
+    covered = [f.covered for f in usable if f.item.defect_type != GOOD]
     defects = [d for f in usable for d in f.defects]
     sizes = [f.size for f in facts if f.size]
     return DefectTypeReport(

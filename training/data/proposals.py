@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -23,22 +23,25 @@ from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
 from defectrt.errors import InputError
-from defectrt.files import read_file, write_whole
+from defectrt.files import write_whole
 from defectrt.images.reading import read_image
 from defectrt.images.types import Bits, Mask, brightness
 from defectrt.masks.pairing import MASK_FOLDERS
 from defectrt.progress import Progress
 
-from .layouts import GOOD, Tree, find_layout
+from .layouts import GOOD, Item, Tree, find_layout
 from .layouts.items import NO_MASK, SUBSETS, defect_type_of
 from .layouts.mvtec import MVTEC
+from .layouts.notes import proposal_of
 from .layouts.pairs import FOLDERS, PAIRS
-from .samples import Sample
+from .layouts.shapes import Box
+from .layouts.yolo import read_lines
+from .samples import Sample, drawn_mask
 
 __all__ = ["Proposals", "Proposer", "is_proposed", "propose", "proposed_in"]
 
 Field = NDArray[np.float32]
-Box = tuple[int, int, int, int]
+Px = tuple[int, int, int, int]
 
 #: Blurs between which a defect stands out, standard deviations in px.
 _FINE, _WIDE = 0.8, 12.0
@@ -54,8 +57,6 @@ _LEAST, _THIN = 6, 2.0
 _FILL = 8 | 1 << 8 | cv2.FLOODFILL_FIXED_RANGE | cv2.FLOODFILL_MASK_ONLY
 #: Good images that are looked at.
 _LOOKED_AT = 200
-#: Bytes of a file of boxes.
-_LONGEST = 1 << 20
 _KEY = "defectrt-proposed"
 #: Layouts with one mask an image.
 _LAYOUTS = (MVTEC, PAIRS, FOLDERS)
@@ -79,7 +80,7 @@ class Proposer:
         tops = [[away.max() for away in self._away(field)] for field in fields]
         self._limit = np.percentile(tops, _EXTREME, axis=0)
 
-    def __call__(self, image: Bits, boxes: Sequence[Box] = ()) -> Mask:
+    def __call__(self, image: Bits, boxes: Sequence[Px] = ()) -> Mask:
         """The mask [H,W] for an image [H,W,C], maybe empty.
 
         In ``boxes`` (top, left, bottom, right) something is there, and elsewhere nothing.
@@ -127,29 +128,27 @@ def propose(
 ) -> Proposals:
     """Write a mask for every defective image below ``folder`` that has none.
 
-    Good images are ``good``, or else those that lie in the folder by their names. A mask is called
-    NAME_mask.png and lies where the layout wants it, by default beside the image. A file NAME.txt
-    beside an image, in YOLO's format, holds boxes around its defects. Masks that are there stay as
-    they are, and so do datasets with several masks an image. Raises `InputError` for images or
-    boxes that cannot be read.
+    Good images are ``good``, or else those that lie in the folder by their names or its
+    annotations. A mask is called NAME_mask.png and lies where the layout wants it, by default
+    beside the image, and in the folder ``proposed`` where boxes stand in files of annotations. A
+    file NAME.txt beside an image, in YOLO's format, holds boxes around its defects. What is drawn
+    otherwise is in the mask as it is. Masks that are there stay as they are, and so do datasets
+    with several masks an image. Raises `InputError` for images or boxes that cannot be read.
     """
-    tree, wanted = _without_masks(folder, layout)
+    wanted, own = _without_masks(folder, layout)
     found = Proposals()
     if not wanted:
         return found
     goods = (sample.image for sample in good[:_LOOKED_AT])
-    own = (read_image(tree.root / name) for name in tree.images if _is_good(name))
-    proposer = Proposer(goods if good else islice(own, _LOOKED_AT))
+    proposer = Proposer(goods if good else map(read_image, islice(own, _LOOKED_AT)))
     with Progress(len(wanted), "propose masks", quiet=quiet) as progress:
-        for done, name in enumerate(wanted, 1):
-            path = tree.root / name
-            image = read_image(path)
-            mask = proposer(image, _boxes(path.with_suffix(".txt"), image.shape[:2]))
+        for done, (item, target) in enumerate(wanted, 1):
+            image = read_image(item.path)
+            mask = _proposed(proposer, item, image)
             if mask.any():
-                target = tree.root / _mask_of(tree, name)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 write_whole(target, _png(mask), advice=_ADVICE)
-            told = path.relative_to(folder).as_posix()
+            told = item.path.relative_to(folder).as_posix()
             (found.proposed if mask.any() else found.nothing).append(told)
             progress.update(done)
     return found
@@ -175,19 +174,55 @@ def is_proposed(path: Path) -> bool:
         return False
 
 
-def _without_masks(folder: Path, layout: str | None) -> tuple[Tree, list[PurePosixPath]]:
-    """The dataset in a folder, and its defective images that have no mask."""
+#: An image without a mask, and where that will lie.
+_Wanted = tuple[Item, Path]
+
+
+def _without_masks(folder: Path, layout: str | None) -> tuple[list[_Wanted], Iterable[Path]]:
+    """The defective images of a dataset in a folder that have no mask, and its good ones."""
     try:
         known, tree = find_layout(folder, layout)
     except InputError:
         tree = Tree.of(folder)
         pairs = [pair for pair in tree.names.pairs() if not pair.mask and not pair.fault]
-        named = [pair.image for pair in pairs if not _is_good(pair.image)]
-        return tree, [image for image in named if not _is_a_mask(image)]
-    if known not in _LAYOUTS:
-        return tree, []
-    faulty = [(item.name, item.fault) for item in known.list(tree).items if item.fault]
-    return tree, [PurePosixPath(name) for name, fault in faulty if fault.startswith(NO_MASK)]
+        named = [p.image for p in pairs if not _is_good(p.image) and not _is_a_mask(p.image)]
+        lacking = [Item(tree.root / image, str(image), "") for image in named]
+        return _with_boxes_beside(tree, lacking), _good_by_name(tree)
+    items = known.list(tree).items
+    lacking = [item for item in items if item.fault and item.fault.startswith(NO_MASK)]
+    if known.annotated:
+        good = [item.path for item in items if item.defect_type == GOOD and not item.fault]
+        return [(i, tree.root / proposal_of(PurePosixPath(i.name))) for i in lacking], good
+    return _with_boxes_beside(tree, lacking if known in _LAYOUTS else []), _good_by_name(tree)
+
+
+def _good_by_name(tree: Tree) -> Iterable[Path]:
+    return (tree.root / name for name in tree.images if _is_good(name))
+
+
+def _with_boxes_beside(tree: Tree, items: Sequence[Item]) -> list[_Wanted]:
+    """Images with the boxes that stand in files NAME.txt beside them."""
+    return [
+        (
+            replace(item, shapes=tuple(shape for _, shape in read_lines(text)))
+            if text.is_file()
+            else item,
+            tree.root / _mask_of(tree, PurePosixPath(item.name)),
+        )
+        for item in items
+        for text in [item.path.with_suffix(".txt")]
+    ]
+
+
+def _proposed(proposer: Proposer, item: Item, image: Bits) -> Mask:
+    """What is drawn, and what stands out in boxes; without either, what stands out at all."""
+    size = image.shape[0], image.shape[1]
+    try:
+        boxes = [shape.within(size) for shape in item.shapes if isinstance(shape, Box)]
+    except InputError as fault:
+        raise InputError(f"{item.path}: {fault}") from None
+    drawn = drawn_mask(item, size)
+    return drawn | proposer(image, boxes) if boxes or not item.shapes else drawn
 
 
 def _is_a_mask(image: PurePosixPath) -> bool:
@@ -208,29 +243,6 @@ def _mask_of(tree: Tree, image: PurePosixPath) -> PurePosixPath:
     if len(image.parts) == 3 and image.parts[0] == "test" and "train" in tree.subfolders():
         return PurePosixPath("ground_truth", image.parts[1], name)
     return image.with_name(name)
-
-
-def _boxes(path: Path, size: tuple[int, ...]) -> list[Box]:
-    """Lines of YOLO: class, middle, width and height as shares; none if there is no file."""
-    if not path.is_file():
-        return []
-    height, width = size[:2]
-    boxes = []
-    try:
-        lines = read_file(path, _LONGEST).decode().splitlines()
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not a text of boxes in YOLO's format") from None
-    for number, line in enumerate(lines, 1):
-        try:
-            _, x, y, w, h = map(float, line.split())
-        except ValueError:
-            raise InputError(f"{path}: line {number}: expected 'class x y width height'") from None
-        if not (0 <= x <= 1 and 0 <= y <= 1 and 0 < w <= 1 and 0 < h <= 1):
-            raise InputError(f"{path}: line {number}: x, y, width and height are shares, 0 to 1")
-        top, bottom = int((y - h / 2) * height), int(np.ceil((y + h / 2) * height))
-        left, right = int((x - w / 2) * width), int(np.ceil((x + w / 2) * width))
-        boxes.append((max(0, top), max(0, left), min(height, bottom), min(width, right)))
-    return boxes
 
 
 def _deviation(image: Bits) -> Field:

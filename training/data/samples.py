@@ -21,9 +21,10 @@ from defectrt.files import sha256_of
 from defectrt.images.given import Picture, in_channels, read_given
 from defectrt.images.reading import image_size, read_image
 from defectrt.images.types import Bits, Mask, without_alpha
-from defectrt.masks.reading import MaskRule, from_value, given_mask, read_masks, unsmeared
+from defectrt.masks.reading import MaskRule, as_mask, from_value, given_mask, read_masks, unsmeared
 
 from .layouts import GOOD, Item, Tree
+from .layouts.shapes import Box
 
 __all__ = [
     "GOOD",
@@ -34,6 +35,7 @@ __all__ = [
     "Stored",
     "check_item",
     "checked",
+    "drawn_mask",
     "given_defects",
     "given_good",
     "hashes_of",
@@ -169,9 +171,33 @@ def check_item(item: Item, rule: MaskRule) -> None:
 def mask_of(item: Item, rule: MaskRule, size: tuple[int, int]) -> Mask:
     """The mask of an item whose image is of ``size`` (H, W); all False for a good image.
 
-    Raises `InputError` as `defectrt.masks.reading.read_masks` does.
+    Raises `InputError` as `defectrt.masks.reading.read_masks` does, and for annotations that were
+    made for another size.
     """
-    return read_masks(item.masks, size, rule) if item.masks else np.zeros(size, bool)
+    if item.masks:
+        return read_masks(item.masks, size, rule)
+    if item.shapes:
+        return as_mask(drawn_mask(item, size), size, str(item.path))
+    return np.zeros(size, bool)
+
+
+def drawn_mask(item: Item, size: tuple[int, int]) -> Mask:
+    """What annotations draw in an image of ``size`` (H, W), boxes left out; raises as `mask_of`."""
+    what = str(item.path)
+    if item.drawn_for not in (None, size):
+        height, width = item.drawn_for or size
+        raise InputError(
+            f"{what}: annotated as {width}x{height}, and the image is {size[1]}x{size[0]}; take "
+            "the images that were annotated"
+        )
+    mask = np.zeros(size, bool)
+    try:
+        for shape in item.shapes:
+            if not isinstance(shape, Box):
+                mask |= shape.paint(size)
+    except InputError as fault:
+        raise InputError(f"{what}: {fault}") from None
+    return mask
 
 
 def read_pairs(

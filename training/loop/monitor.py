@@ -15,9 +15,10 @@ import psutil
 import torch
 from numpy.typing import NDArray
 
+from defectrt.extras import requires
 from defectrt.files import unwritable, write_whole
 
-from ..record import RESUME
+from ..record import RESUME, read_record
 
 __all__ = ["Log"]
 
@@ -25,19 +26,34 @@ __all__ = ["Log"]
 class Log:
     """``log.jsonl``: a line every ten steps with the mean losses, speed and memory.
 
-    The same numbers go to ``tensorboard/`` if that is wanted and tensorboard is installed.
+    The same numbers go to ``tensorboard/`` if that is wanted and tensorboard is installed, and to
+    MLflow if that is wanted.
     """
 
     def __init__(
-        self, run: Path, step: int, steps: int, *, tensorboard: bool = False, every: int = 10
+        self,
+        run: Path,
+        step: int,
+        steps: int,
+        *,
+        tensorboard: bool = False,
+        mlflow: bool = False,
+        every: int = 10,
     ) -> None:
-        """Go on after ``step`` of ``steps``; lines of later steps are going to be repeated."""
+        """Go on after ``step`` of ``steps``; lines of later steps are going to be repeated.
+
+        Raises `MissingExtraError` if MLflow is wanted and not installed.
+        """
         self._path, self._steps, self._every = run / "log.jsonl", steps, every
         self._start, self._first = monotonic(), step
         self._sums: dict[str, float] = {}
         self._summed = 0
         self._drop_after(step)
-        self._board = _board(run / "tensorboard", step) if tensorboard else None
+        boards = [
+            _board(run / "tensorboard", step) if tensorboard else None,
+            _MLflow(run) if mlflow else None,
+        ]
+        self._boards = [board for board in boards if board]
 
     def _drop_after(self, step: int) -> None:
         if not self._path.exists():
@@ -76,21 +92,21 @@ class Log:
                 file.write(json.dumps({"step": step} | figures) + "\n")
         except OSError as error:
             raise unwritable(self._path, error, RESUME) from error
-        if self._board:
+        for board in self._boards:
             for name, value in figures.items():
                 if isinstance(value, int | float):
-                    self._board.add_scalar(name, value, step)
+                    board.add_scalar(name, value, step)
             if image is not None:
-                self._board.add_image("preview", image, step, dataformats="HWC")
+                board.add_image("preview", image, step, dataformats="HWC")
 
     def __enter__(self) -> Log:
         """Nothing to open."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End the TensorBoard events."""
-        if self._board:
-            self._board.close()
+        """End what TensorBoard and MLflow keep."""
+        for board in self._boards:
+            board.close()
 
 
 def _step_of(line: bytes) -> float:
@@ -107,6 +123,34 @@ def _board(directory: Path, step: int) -> Any:
     from torch.utils.tensorboard import SummaryWriter
 
     return SummaryWriter(str(directory), purge_step=step + 1)
+
+
+class _MLflow:
+    """A run of MLflow, where its own settings say; called as TensorBoard's writer is.
+
+    A resumed run goes on in the same one, whose number is in ``mlflow.txt``.
+    """
+
+    def __init__(self, run: Path) -> None:
+        with requires("mlflow"):
+            import mlflow
+        self._mlflow, known = mlflow, run / "mlflow.txt"
+        number = known.read_text().strip() if known.is_file() else None
+        started = mlflow.start_run(run_id=number, run_name=None if number else run.name)
+        if number is None:
+            write_whole(known, started.info.run_id.encode() + b"\n", advice=RESUME)
+            mlflow.log_params(read_record(run).config)
+
+    def add_scalar(self, name: str, value: float, step: int) -> None:
+        self._mlflow.log_metric(name, value, step=step)
+
+    def add_image(
+        self, name: str, image: NDArray[np.uint8], step: int, *, dataformats: str
+    ) -> None:
+        self._mlflow.log_image(image, key=name, step=step)
+
+    def close(self) -> None:
+        self._mlflow.end_run()
 
 
 def _memory_gb() -> float:

@@ -88,7 +88,8 @@ def open_run(
 
     ``attach`` are texts to put beside the record, by file name.
 
-    ``steps`` and ``cooldown`` may differ, to go on for longer. Raises `InputError` listing every
+    ``steps`` and ``cooldown`` may differ, to go on for longer, and the number of processes if
+    ``accumulate`` makes up for it. Raises `InputError` listing every
     difference.
     """
     path = run / "run.json"
@@ -109,10 +110,14 @@ def _compare(run: Path, made: RunRecord, resume: bool) -> None:
     changed = [
         f"{k}: {started[k]} -> {now[k]}"
         for k in now
-        if k not in ("steps", "cooldown") and started[k] != now[k]
+        if k not in ("steps", "cooldown", "accumulate") and started[k] != now[k]
     ]
-    if before.processes != made.processes:
-        changed.append(f"processes: {before.processes} -> {made.processes}")
+    takes, took = now["accumulate"] * made.processes, started["accumulate"] * before.processes
+    if takes != took:  # or else a step is of the same crops, whoever computes them
+        changed.append(
+            f"accumulate x processes: {started['accumulate']} x {before.processes} -> "
+            f"{now['accumulate']} x {made.processes}, and should stay {took}"
+        )
     if before.base_sha256 != made.base_sha256:
         changed.append("the model is not the same")
     if before.dataset != made.dataset:

@@ -71,6 +71,7 @@ def _train(
         preview_every=run.preview_every,
         preview_steps=run.preview_steps,
         tensorboard=run.tensorboard,
+        mlflow=run.mlflow,
         device=device_of(run.device),
         quiet=quiet,
         attach={CONFIG: dump_config(run, training), **attached},

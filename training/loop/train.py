@@ -65,6 +65,7 @@ def train(
     held_out: Sequence[Sample] = (),
     measure_every: int = 50,
     tensorboard: bool = False,
+    mlflow: bool = False,
     device: str = "cpu",
     quiet: bool = False,
     attach: Mapping[str, str] | None = None,
@@ -106,7 +107,7 @@ def train(
                 run,
                 _previews(model, samples, loop, run, preview_steps) if preview_every else None,
                 every=preview_every,
-                tensorboard=tensorboard,
+                boards={"tensorboard": tensorboard, "mlflow": mlflow},
                 quiet=quiet,
             )
         )
@@ -358,7 +359,7 @@ def _watch(
     previews: Previews | None,
     *,
     every: int,
-    tensorboard: bool,
+    boards: Mapping[str, bool],
     quiet: bool,
 ) -> Iterator[Callable[[int, dict[str, float]], None]]:
     """What takes each step's losses: the log, the progress line, the previews."""
@@ -369,7 +370,7 @@ def _watch(
     crops = config.batch_size * config.accumulate * loop.accelerator.num_processes
     latest: dict[str, float | str] = {}
     with (
-        Log(run, state.step, config.steps, tensorboard=tensorboard) as log,
+        Log(run, state.step, config.steps, **boards) as log,
         Progress(config.steps, config.objective, quiet=quiet) as progress,
     ):
 

@@ -162,7 +162,7 @@ def test_synthesize_speaks_to_eyes_and_machines(engine, parts, tmp_path):
         (["--defect", "rust"], 2, "no defect is named 'rust'; this engine makes: line, spot"),
         (["--category", "../up"], 2, "'../up' cannot be the name of a folder"),
         (["--count", "0"], 2, "count: input should be greater than or equal to 1, not 0"),
-        (["--format", "coco,voc"], 2, "format: choose from mvtec, coco, yolo"),
+        (["--format", "coco,voc"], 2, "format: choose from mvtec, coco, coco-rle, yolo"),
         (["--refine", "magic"], 2, "Invalid value for '--refine'"),
         (["--feather", "nan"], 2, "feather: input should be"),
         (["--mask-bank", "bank"], 2, "masks, mask_bank, shape and like exclude each other"),

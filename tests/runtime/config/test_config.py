@@ -27,6 +27,9 @@ JOBS = [
         mark=False,
         shard="2/8",
         format="yolo,coco",
+        workpiece=r"tile(\d+)",
+        test_share=0.25,
+        synthetic_test=True,
         engine="engines/hole",
         batch_size=3,
         threads=2,
@@ -67,7 +70,7 @@ JOBS = [
     JobConfig(images="good", out="data", like="defects", within="anywhere"),
 ]
 BUILDS = [
-    BuildConfig(steps=(50,), convention="diffusers", map_size=8, half_weights=True),
+    BuildConfig(steps=(50,), solver="ddim", convention="diffusers", map_size=8, half_weights=True),
     BuildConfig(backend="aoti", defect=("hole", "dent"), batch_size=(2, 5, 9), device="cpu"),
     BuildConfig(backend="tensorrt-rtx", precision="bfloat16", compute_capability=(89, 120)),
     BuildConfig(
@@ -92,6 +95,7 @@ RUNS = [
             preview_every=0,
             preview_steps=7,
             tensorboard=False,
+            mlflow=True,
             device="cuda:1",
             threads=2,
         ),
@@ -204,8 +208,14 @@ def test_an_engine_is_the_same_on_the_command_line_and_in_a_file(config, tmp_pat
     assert asked == [config, config]
     for args, options in built:
         assert args[2] == "backend"
-        named = [options[name] for name in ("steps", "convention", "map_side", "defects")]
-        assert named == [config.steps, config.convention, config.map_size, config.defect]
+        named = [options[name] for name in ("steps", "solver", "convention", "map_side", "defects")]
+        assert named == [
+            config.steps,
+            config.solver,
+            config.convention,
+            config.map_size,
+            config.defect,
+        ]
 
 
 @pytest.mark.parametrize("configs", RUNS)

@@ -11,6 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from support.outputs import records, tree, write_folder
 
@@ -20,11 +21,12 @@ from defectrt.images.reading import read_image
 from defectrt.output import written
 from defectrt.output.coco import run_lengths
 from defectrt.output.formats import finish
-from defectrt.output.instances import MAX_GAP, instances
-from defectrt.output.outline import outline
+from defectrt.output.instances import MAX_GAP, instances, pieces
+from defectrt.output.outline import along_edges, outline
 from defectrt.output.records import read_finished
-from defectrt.output.split import split
+from defectrt.output.split import SPLIT, Splitting, split
 
+LAST = [f"s{i}.png" for i in range(5, 10)]
 DEFECT_TYPES = ["scratch", "hole", "stain"]
 
 
@@ -50,11 +52,12 @@ def label_of(out, image):
     return read_image(out / path)[..., 0] > 0
 
 
-def test_pycocotools_decodes_every_mask_to_the_label(folder):
-    finish(folder, ["coco"])
+@pytest.mark.parametrize("name", ["coco", "coco-rle"])
+def test_pycocotools_decodes_every_mask_to_the_label(folder, name):
+    finish(folder, [name])
     seen = set()
     for part in ("train", "val"):
-        coco = COCO(folder / "coco" / f"instances_{part}.json")
+        coco = COCO(folder / name / f"instances_{part}.json")
         assert {c["id"]: c["name"] for c in coco.loadCats(coco.getCatIds())} == {
             1: "scratch",
             2: "hole",
@@ -131,6 +134,14 @@ def test_an_outline_draws_its_mask(label):
         assert draw(outline(label), label.shape)[label].all()
 
 
+@given(arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12))))
+def test_an_outline_along_edges_is_exact_as_pycocotools_fills_it(label):
+    for piece in pieces(label):
+        polygon = along_edges(piece).ravel().astype(float).tolist()
+        found = coco_mask.decode(coco_mask.frPyObjects([polygon], *piece.shape))[..., 0]
+        np.testing.assert_array_equal(np.asarray(found) > 0, piece)
+
+
 def test_an_outline_of_thousands_of_holes_and_pieces():
     """A label that is mostly noise; time that grows with its square would not end."""
     rng = np.random.default_rng(0)
@@ -182,11 +193,76 @@ def test_run_lengths_go_down_the_columns(mask, runs):
 
 def test_a_source_is_on_one_side_and_each_side_has_some(folder):
     sides = split(read_finished(folder).entries)
-    sources = {part: {e.source for e in entries} for part, entries in sides.items()}
+    sources = {part: {e.source for e in side.entries} for part, side in sides.items()}
     assert [len(sources["train"]), len(sources["val"])] == [8, 2]
     assert not sources["train"] & sources["val"]
     one = [e for e in read_finished(folder).entries if e.source == "s1.png"]
-    assert [len(part) for part in split(one).values()] == [2, 0]
+    assert [len(part.entries) for part in split(one).values()] == [2, 0]
+
+
+def test_a_workpiece_is_on_one_side_and_nothing_made_is_tested_on(folder):
+    entries = read_finished(folder).entries
+    how = Splitting(workpiece=r"s(\d)", test=0.2)
+    sides = split(entries, how)
+    assert [len(side.goods) for side in sides.values()] == [12, 4, 4]
+    assert [len(side.entries) for side in sides.values()] == [12, 4, 0]
+    asked = split(entries, Splitting(workpiece=r"s(\d)", test=0.2, synthetic_test=True))
+    assert {e.source for e in asked["test"].entries}.isdisjoint(
+        {e.source for side in ("train", "val") for e in asked[side].entries}
+    )
+    assert len(asked["test"].entries) == 4
+    joined = split(entries, Splitting(workpiece="s([0-4])|s[5-9]"))  # the last five are one
+    assert {len({e.source for e in side.entries} & set(LAST)) for side in joined.values()} == {0, 5}
+    assert split(entries)["val"] == split(entries, Splitting(test=0.2))["val"]
+
+
+def test_another_split_is_kept_and_changes_what_is_written(folder):
+    finish(folder, ["coco", "yolo", "imagefolder"])
+    before = tree(folder)
+    finish(folder, splitting=Splitting(test=0.2))
+    assert json.loads((folder / SPLIT).read_text())["test"] == 0.2
+    test = json.loads((folder / "coco" / "instances_test.json").read_text())
+    assert test["images"]
+    assert test["annotations"] == []
+    assert len(list((folder / "yolo" / "images" / "test").iterdir())) == len(test["images"])
+    assert yaml.safe_load((folder / "yolo" / "data.yaml").read_text())["test"] == "images/test"
+    lines = (folder / "imagefolder" / "test" / "metadata.jsonl").read_text().splitlines()
+    assert [json.loads(line)["synthetic"] for line in lines] == [False] * len(test["images"])
+    kept = tree(folder)
+    finish(folder, ["coco"])  # as a review does, which does not say how
+    assert tree(folder) == kept
+    finish(folder, splitting=Splitting())
+    after = tree(folder)
+    assert after == before
+    (folder / SPLIT).write_text('{"test": "much"}')
+    with pytest.raises(InputError, match=r"split\.json: damaged"):
+        finish(folder, ["coco"])
+
+
+def test_labelme_and_label_studio_are_read_again_as_the_labels(folder):
+    """By the readers of annotations, which the tools themselves are compared with."""
+    finish(folder, ["labelme", "label-studio"])
+    tasks = json.loads((folder / "label-studio" / "tasks.json").read_text())
+    for r, task in zip(sorted(records(folder), key=lambda r: r["image"]), tasks, strict=True):
+        assert task["data"]["image"].endswith(r["image"])
+        label = label_of(folder, r["image"])
+        scale = np.array(label.shape[::-1]) / 100
+        found = np.zeros(label.shape, bool)
+        for result in task["annotations"][0]["result"]:
+            points = (np.array(result["value"]["points"]) * scale).round().ravel().tolist()
+            part = coco_mask.decode(coco_mask.frPyObjects([points], *label.shape))[..., 0]
+            found |= np.asarray(part) > 0
+            assert result["value"]["polygonlabels"] == ["hole"]
+        np.testing.assert_array_equal(found, label)
+        name = f"hole_{r['image'][-7:-4]}"
+        data = json.loads((folder / "labelme" / f"{name}.json").read_text())
+        assert (folder / "labelme" / data["imagePath"]).read_bytes() == (
+            (folder / r["image"]).read_bytes()
+        )
+        drawn = [draw(np.array(shape["points"]), label.shape) for shape in data["shapes"]]
+        np.testing.assert_array_equal(np.logical_or.reduce(drawn), label)
+    interface = (folder / "label-studio" / "interface.xml").read_text()
+    assert [f'<Label value="{name}"/>' in interface for name in DEFECT_TYPES] == [True] * 3
 
 
 def test_folder_yaml_names_what_is_there(folder):
@@ -369,5 +445,5 @@ def test_formats_are_named_with_commas():
     assert formats("mvtec") == ("mvtec",)
     assert formats(" yolo, coco,yolo") == formats(["yolo", "coco,yolo"]) == ("coco", "yolo")
     for text in ("", ",", "coco,voc", "COCO", []):
-        with pytest.raises(UsageError, match="format: choose from mvtec, coco, yolo"):
+        with pytest.raises(UsageError, match="format: choose from mvtec, coco, coco-rle, yolo"):
             formats(text)

@@ -164,7 +164,7 @@ def test_nothing_is_written_over(two, tmp_path, there):
 
 
 def test_a_disk_that_fails_leaves_nothing_half(two, tmp_path, monkeypatch):
-    def full(out, formats):
+    def full(out, formats, splitting):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("defectrt.output.merge.finish", full)

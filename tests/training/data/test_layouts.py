@@ -238,8 +238,8 @@ def test_two_ways_to_read_a_folder_are_listed_and_one_can_be_named(tmp_path):
 def test_what_is_not_a_dataset(tmp_path):
     with pytest.raises(InputError, match="no such folder"):
         read_dataset(tmp_path / "none")
-    with pytest.raises(InputError, match=r"layout 'coco': one of mvtec, loco"):
-        read_dataset(tmp_path, "coco")
+    with pytest.raises(InputError, match=r"layout 'kitti': one of mvtec, loco"):
+        read_dataset(tmp_path, "kitti")
     with pytest.raises(InputError, match=r"(?s)no way that is known:.*mvtec: .*visa: "):
         read_dataset(tmp_path)
     write(tmp_path / "a.png", image(0))

@@ -176,7 +176,7 @@ def test_in_folders_of_images_and_masks_they_go_beside_the_other_masks(folder):
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("0 0.5 0.5 0.2", "line 1: expected"), ("0 0.5 0.5 0 0.1", "are shares"), ("a", "line 1")],
+    [("0 0.5 0.5 0.2", "line 1: expected"), ("0 0.5 0.5 0 0.1", "no width"), ("a", "line 1")],
 )
 def test_boxes_that_cannot_be_read(folder, text, said):
     (folder / "pit" / "0.txt").write_text(text + "\n")
@@ -186,7 +186,7 @@ def test_boxes_that_cannot_be_read(folder, text, said):
 
 def test_a_file_that_is_no_text_is_no_box(folder):
     (folder / "pit" / "0.txt").write_bytes("not boxes".encode("utf-16"))
-    with pytest.raises(InputError, match="not a text of boxes"):
+    with pytest.raises(InputError, match="not a text in YOLO"):
         propose(folder, [])
 
 

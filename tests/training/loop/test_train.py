@@ -427,6 +427,26 @@ def test_tensorboard_gets_the_losses_and_the_images(samples, tmp_path):
     assert (scalar.step, scalar.value) == (10, pytest.approx(logged["matching"]))
 
 
+@pytest.mark.slow
+def test_mlflow_gets_the_losses_and_goes_on_with_a_run(samples, tmp_path, monkeypatch):
+    mlflow = pytest.importorskip("mlflow", reason="the extra [mlflow] is not installed")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    mlflow.set_tracking_uri((tmp_path / "store").as_uri())
+    run, options = tmp_path / "run", {"mlflow": True, "preview_every": 10, "preview_steps": 1}
+    run_tiny(samples, run, but(CONFIG, steps=10), **options)
+    run_tiny(samples, run, but(CONFIG, steps=20), resume=True, **options)
+    client = mlflow.MlflowClient()
+    number = (run / "mlflow.txt").read_text().strip()
+    found = client.get_run(number)
+    assert (found.info.run_name, found.info.status) == ("run", "FINISHED")
+    assert found.data.params["batch_size"] == str(CONFIG.batch_size)
+    logged = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    losses = {line["step"]: line["matching"] for line in logged if "matching" in line}
+    assert {m.step: m.value for m in client.get_metric_history(number, "matching")} == losses
+    assert losses.keys() == {10, 20}
+    assert client.list_artifacts(number, "images")
+
+
 def test_the_model_has_to_predict_what_the_preset_expects(samples, tmp_path):
     with pytest.raises(InputError, match="predicts epsilon, the configuration wants v_prediction"):
         run_tiny(samples, tmp_path / "run", but(CONFIG, prediction="v_prediction"))

@@ -9,6 +9,7 @@ import random
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 from itertools import count
 
@@ -16,6 +17,8 @@ import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
+from PIL import Image
+from support.program import command_line
 
 from defectrt.errors import OutputError
 from defectrt.training.config import TrainConfig
@@ -25,6 +28,7 @@ from defectrt.training.loop import run_directory as rundir
 from defectrt.training.loop import train as loop
 from defectrt.training.loop.train import train
 from defectrt.training.models.stable_diffusion import SIZES, new_model
+from defectrt.training.record import read_record
 
 #: Every one trains, most in a process of its own.
 pytestmark = pytest.mark.slow
@@ -279,12 +283,11 @@ def _rank(run, config, rank, port):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("objective", ["disentangle", "autoencoder"])
-def test_two_processes_train_as_one_that_accumulates(processes, tmp_path, objective):
+def test_two_processes_train_as_one_that_accumulates(processes, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    config = CONFIG.model_copy(update={"objective": objective, "steps": 3})
+    config = CONFIG.model_copy(update={"objective": "autoencoder", "steps": 3})
     ranks = [processes(_rank, tmp_path / "two", config, rank, port) for rank in (0, 1)]
     assert [finish(rank) for rank in ranks] == [0, 0]
     train_tiny(tmp_path / "one", config.model_copy(update={"accumulate": 2}))
@@ -295,3 +298,60 @@ def test_two_processes_train_as_one_that_accumulates(processes, tmp_path, object
     for name, weight in one.items():
         torch.testing.assert_close(two[name], weight, atol=2e-5, rtol=1e-4)
     assert json.loads((tmp_path / "two" / "run.json").read_text())["processes"] == 2
+
+
+@pytest.fixture
+def tiny_job(tmp_path):
+    """What is trained on what, as words of the command line."""
+    new_model(SIZES["tiny"]).save(tmp_path / "model")
+    for sample in images(tmp_path / "images"):
+        folder = tmp_path / sample.defect_type
+        folder.mkdir(exist_ok=True)
+        Image.fromarray(sample.image).save(folder / f"{sample.path.stem}.png")
+        if sample.mask.any():
+            Image.fromarray(sample.mask).save(folder / f"{sample.path.stem}_mask.png")
+    return [
+        *("--model", tmp_path / "model", "--defect", f"spot={tmp_path / 'spot'}", "--from-nothing"),
+        *("--good", tmp_path / GOOD, "--batch-size", 2, "--learning-rate", 1e-3, "--window", 32),
+        *("--warmup", 0, "--cooldown", 0, "--checkpoint-every", 2, "--preview-every", 0, "--quiet"),
+    ]
+
+
+#: accelerate starts several processes on one machine as for cards alone; without any, gloo is used.
+LAUNCH = [
+    "accelerate.commands.launch",
+    "--multi_gpu",
+    "--num_processes",
+    "2",
+    "--num_machines",
+    "1",
+]
+LAUNCH += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+
+
+def test_accelerate_launches_two_and_one_alone_goes_on(tiny_job, tmp_path):
+    """By the command lines of the docs, with gloo: the weights are those of one process."""
+    two, one = tmp_path / "two", tmp_path / "one"
+    words = ["train", *tiny_job]
+    launch = [sys.executable, "-m", *LAUNCH, "-m", "defectrt", *words, "--out", two, "--steps", 2]
+    done = subprocess.run(
+        [*map(str, launch)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert read_record(two).processes == 2
+    done = command_line(*words, "--out", two, "--steps", 4, "--resume")
+    assert done.returncode == 3
+    assert "accumulate x processes: 1 x 2 -> 1 x 1, and should stay 2" in done.stderr
+    for run, more in ((two, ["--resume"]), (one, [])):
+        done = command_line(*words, "--out", run, "--steps", 4, "--accumulate", 2, *more)
+        assert done.returncode == 0, done.stderr
+    weights = [
+        checkpoint.load_file(run / "checkpoints" / "0000004" / "weights.safetensors")
+        for run in (two, one)
+    ]
+    for name, weight in weights[1].items():
+        torch.testing.assert_close(weights[0][name], weight, atol=2e-5, rtol=1e-4)

@@ -12,6 +12,8 @@ visa          Data/Images/Normal and Anomaly, Data/Masks/Anomaly, image_anno.csv
               beside it
 pairs         <type>/…/name.jpg beside name.png or name_mask.png (magnetic tiles)
 folders       <type>/images beside <type>/masks, or images/<type> beside masks/<type>
+coco, yolo, voc, labelme, cvat, label-studio
+              images, and files of annotations that name them, see `notes`
 
 What is defect in a mask, `defectrt.masks.reading` says, for every layout but MVTec LOCO AD: there
 it is the pixel values of defects_config.json, the masks of an image together.
@@ -19,14 +21,21 @@ it is the pixel values of defects_config.json, the masks of an image together.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from defectrt.errors import InputError
 
+from .coco import COCO
+from .cvat import CVAT
 from .items import GOOD, DefectClass, Item, Layout, Listing, Tree
+from .label_studio import LABEL_STUDIO
+from .labelme import LABELME
 from .mvtec import LOCO, LOCO_CLASSES, MVTEC
 from .pairs import FOLDERS, PAIRS
 from .visa import VISA
+from .voc import VOC
+from .yolo import YOLO
 
 __all__ = [
     "GOOD",
@@ -42,7 +51,13 @@ __all__ = [
 ]
 
 #: All layouts by name.
-LAYOUTS = {layout.name: layout for layout in (MVTEC, LOCO, LOCO_CLASSES, VISA, PAIRS, FOLDERS)}
+LAYOUTS = {
+    layout.name: layout
+    for layout in (
+        *(MVTEC, LOCO, LOCO_CLASSES, VISA, PAIRS, FOLDERS),
+        *(COCO, YOLO, VOC, LABELME, CVAT, LABEL_STUDIO),
+    )
+}
 
 
 def find_layout(root: Path, layout: str | None = None) -> tuple[Layout, Tree]:
@@ -55,11 +70,9 @@ def find_layout(root: Path, layout: str | None = None) -> tuple[Layout, Tree]:
         raise InputError(f"layout {layout!r}: one of {', '.join(LAYOUTS)}")
     known = [LAYOUTS[layout]] if layout else [x for x in LAYOUTS.values() if x is not LOCO_CLASSES]
     whole = Tree.of(root)
-    found = [(x, whole) for x in known if x.matches(whole)]
+    found = _found(whole, [x for x in known if not x.annotated])
     if all(x.loose for x, _ in found):
-        parts = [whole.below(name) for name in whole.subfolders()]
-        strict = [x for x in known if not x.loose]
-        found += [(x, part) for part in parts for x in strict if x.matches(part)]
+        found += _found(whole, [x for x in known if x.annotated])
     if len(found) == 1:
         return found[0]
     if not found:
@@ -68,3 +81,13 @@ def find_layout(root: Path, layout: str | None = None) -> tuple[Layout, Tree]:
         raise InputError(f"{root}: laid out in no way that is known:{lines}")
     lines = "".join(f"\n  {tree.root} as {x.name}" for x, tree in found)
     raise InputError(f"{root}: more than one way to read it; name one folder and --layout:{lines}")
+
+
+def _found(whole: Tree, known: Sequence[Layout]) -> list[tuple[Layout, Tree]]:
+    """The ways to read a folder, or where none is certain, those in it."""
+    found = [(x, whole) for x in known if x.matches(whole)]
+    if all(x.loose for x, _ in found):
+        parts = [whole.below(name) for name in whole.subfolders()]
+        strict = [x for x in known if not x.loose]
+        found += [(x, part) for part in parts for x in strict if x.matches(part)]
+    return found

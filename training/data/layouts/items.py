@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from pydantic import BaseModel, Field
 
 from defectrt.config.names import COMBINED
-from defectrt.images.folder import find_images
+from defectrt.images.folder import find_files, images_of
 from defectrt.masks.pairing import Names, Pair
 from defectrt.masks.reading import MaskRule, unsmeared
+
+from .shapes import Shape
 
 __all__ = [
     "COMBINED",
@@ -23,7 +28,9 @@ __all__ = [
     "Layout",
     "Listing",
     "Tree",
+    "as_defect_type",
     "defect_type_of",
+    "subset_in",
 ]
 
 #: The defect type of an image without a defect.
@@ -49,6 +56,8 @@ class Item:
     path         the image, and ``name`` the same relative to the dataset
     defect_type  of defect, or `GOOD`
     masks        files whose defects add up; none for a good image
+    shapes       defects that are drawn in a file of annotations, for images of the size
+                 ``drawn_for`` (H, W) if it says one
     subset       of the layout's own split: train, validation or test, or "" if it has none
     fault        why the image cannot be used, if the names alone say so
     """
@@ -59,6 +68,8 @@ class Item:
     masks: tuple[Path, ...] = ()
     subset: str = ""
     fault: str | None = None
+    shapes: tuple[Shape, ...] = ()
+    drawn_for: tuple[int, int] | None = None
 
 
 class DefectClass(BaseModel):
@@ -87,21 +98,45 @@ class Listing:
 class Tree:
     """The images below a folder by name; listed once."""
 
-    def __init__(self, root: Path, images: tuple[PurePosixPath, ...]) -> None:
-        """``images`` are relative to the root, in order."""
-        self.root, self.images, self.names = root, images, Names(images)
+    def __init__(
+        self,
+        root: Path,
+        images: tuple[PurePosixPath, ...],
+        others: tuple[PurePosixPath, ...] = (),
+    ) -> None:
+        """``images`` and ``others``, files that are none, are relative to the root, in order."""
+        self.root, self.images, self.others = root, images, others
+        self.names = Names(images)
 
     @classmethod
     def of(cls, root: Path) -> Tree:
         """List a folder. Raises `InputError` if there is none."""
-        return cls(
-            root, tuple(PurePosixPath(p.relative_to(root).as_posix()) for p in find_images(root))
-        )
+        files = find_files(root)
+        images = dict.fromkeys(images_of(files))
+        names = {path: PurePosixPath(path.relative_to(root).as_posix()) for path in files}
+        others = tuple(name for path, name in names.items() if path not in images)
+        return cls(root, tuple(names[path] for path in images), others)
+
+    @cached_property
+    def known(self) -> frozenset[PurePosixPath]:
+        """The images, to look up."""
+        return frozenset(self.images)
+
+    @cached_property
+    def of_stem(self) -> dict[str, list[PurePosixPath]]:
+        """The images by their names without suffix."""
+        found = defaultdict(list)
+        for image in self.images:
+            found[image.stem].append(image)
+        return found
 
     def below(self, name: str) -> Tree:
         """The part of the tree in the subfolder ``name``."""
-        inside = (p.relative_to(name) for p in self.images if p.parts[0] == name)
-        return Tree(self.root / name, tuple(inside))
+        images, others = (
+            tuple(p.relative_to(name) for p in files if p.parts[0] == name)
+            for files in (self.images, self.others)
+        )
+        return Tree(self.root / name, images, others)
 
     def subfolders(self) -> list[str]:
         """Subfolders of the root that hold images, at any depth."""
@@ -137,7 +172,8 @@ class Layout:
 
     matches whether a folder is laid out so; ``list`` lists it and raises `InputError` if it is
     not; ``about`` is a line for people. A ``loose`` one matches at any depth, so that a folder of
-    datasets may look like one.
+    datasets may look like one; an ``annotated`` one counts where no masks are laid out in a way of
+    their own.
     """
 
     name: str
@@ -145,8 +181,19 @@ class Layout:
     matches: Callable[[Tree], bool]
     list: Callable[[Tree], Listing]
     loose: bool = False
+    annotated: bool = False
 
 
 def defect_type_of(folder: str) -> str:
     """The type that a folder is named after; all names of good ones are `GOOD`."""
     return GOOD if folder.lower() in _GOOD_NAMES else folder
+
+
+def as_defect_type(label: str) -> str:
+    """A label as a defect type, which names folders too."""
+    return re.sub(r"[^\w .+-]+", "_", label.lower()).strip(" ._+-")
+
+
+def subset_in(folders: Iterable[str]) -> str:
+    """The subset that the first of some folders is, or ""."""
+    return next((SUBSETS[name.lower()] for name in folders if name.lower() in SUBSETS), "")

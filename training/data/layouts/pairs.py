@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 
 from defectrt.masks.pairing import IMAGE_FOLDERS, Pair
 
-from .items import SUBSETS, Item, Layout, Listing, Tree, defect_type_of
+from .items import SUBSETS, Item, Layout, Listing, Tree, defect_type_of, subset_in
 from .visa import IMAGES as VISA_IMAGES
 
 __all__ = ["FOLDERS", "PAIRS"]
@@ -49,7 +49,7 @@ def _listing(tree: Tree, folders: Iterable[tuple[PurePosixPath, Sequence[Pair]]]
     items: list[Item] = []
     for folder, pairs in found:
         defect_type = defect_type_of(named[folder][cut:].lower())
-        items += (tree.item_of(pair, defect_type, _subset(folder)) for pair in pairs)
+        items += (tree.item_of(pair, defect_type, subset_in(folder.parts)) for pair in pairs)
     return Listing(tuple(sorted(items, key=lambda item: item.name)))
 
 
@@ -62,11 +62,6 @@ def _name(tree: Tree, folder: PurePosixPath) -> str:
     parts = (*inside.parts, *twins.parent.parts) if inside and twins else folder.parts
     named = [p for p in parts if p.lower() not in IMAGE_FOLDERS and p.lower() not in SUBSETS]
     return named[0] if named else tree.root.resolve().name
-
-
-def _subset(folder: PurePosixPath) -> str:
-    found = [SUBSETS[part.lower()] for part in folder.parts if part.lower() in SUBSETS]
-    return found[0] if found else ""
 
 
 def _shared_capitals(names: set[str]) -> int:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path, PurePosixPath
 
-from .items import COMBINED, GOOD, Layout, Listing, Tree, defect_type_of
+from .items import COMBINED, GOOD, Layout, Listing, Tree, as_defect_type, defect_type_of
 from .lists import read_csv
 
 __all__ = ["IMAGES", "VISA"]
@@ -39,15 +38,10 @@ def _labels(root: Path) -> dict[str, str]:
     """Types by image; an image with several labels is `COMBINED`."""
     defect_types = {}
     for row in read_csv(root / "image_anno.csv", ("image", "label")):
-        labels = [label for text in row["label"].split(",") if (label := _as_defect_type(text))]
+        labels = [label for text in row["label"].split(",") if (label := as_defect_type(text))]
         if labels:
             defect_types[_inside(row["image"], root)] = labels[0] if len(labels) == 1 else COMBINED
     return defect_types
-
-
-def _as_defect_type(label: str) -> str:
-    """A label as a defect type, which names folders too."""
-    return re.sub(r"[^\w .+-]+", "_", label.lower()).strip(" ._+-")
 
 
 def _subsets(root: Path) -> dict[str, str]:

@@ -1,0 +1,1 @@
+"""Defects made while others train: a dataset of torch, an albumentations and an anomalib hook."""
