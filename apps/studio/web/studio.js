@@ -25,7 +25,9 @@ async function show() {
   try {
     const [module, state] = await Promise.all([pages[known](), api("GET", "state")]);
     if (signal.aborted) return;
-    main.replaceChildren(await module.page(state, signal, decodeURIComponent(argument ?? "")));
+    const made = await module.page(state, signal, decodeURIComponent(argument ?? ""));
+    if (signal.aborted) return;
+    main.replaceChildren(made);
     scrollTo(0, 0);
   } catch (error) {
     if (!signal.aborted) main.replaceChildren(error.status === 401 ? askForToken() : failure(error));
