@@ -133,9 +133,10 @@ class Line(Closing):
     def task(self, config: SynthesizerConfig, workpiece: Checked, number: int) -> Task[Result]:
         """A sample to submit. Raises `UsageError` for what the engine cannot do.
 
-        A folder of masks is listed anew: it may have changed.
+        Folders of masks and of examples are read anew: they may have changed.
         """
-        workshop = self._workshop(config) if config.masks else self._set_up(config)
+        is_fresh = config.masks or config.like
+        workshop = self._workshop(config) if is_fresh else self._set_up(config)
         return workshop.task(workpiece, number)
 
     def submit(self, task: Task[Result]) -> Ticket:

@@ -17,26 +17,42 @@ from ..service.line import Line
 from .home import Home
 from .tasks import Kind
 
-__all__ = ["LearnAsk", "MakeAsk", "ProposeAsk", "ProveAsk"]
+__all__ = ["LearnAsk", "MakeAsk", "ProposeAsk", "ProveAsk", "SampleAsk"]
 
 #: What it is for, its title, its arguments, and what it writes.
 Command: TypeAlias = tuple[Kind, str, list[str], Path]
 
 
-class MakeAsk(Config):
-    """A dataset from a folder of good pictures, their masks drawn or placed."""
+class SampleAsk(Config):
+    """What to make of a folder of good pictures: its masks drawn, or its defects moved.
+
+    ``like`` is a set of defective pictures, whose defects are moved, and no engine paints.
+    """
 
     folder: Path
     drawn: bool = False
     engine: str = ""
+    like: str = ""
     options: Annotated[dict[str, Any], Field(default_factory=dict)]
+
+    def all_options(self, home: Home) -> dict[str, Any]:
+        """Of the job. Raises `UsageError` for those that a page may not give."""
+        options = job_options(self.options)
+        if self.drawn:
+            options["masks"] = home.masks(self.folder)
+        if self.like:
+            options["like"] = home.below("examples", self.like)
+        return options
+
+
+class MakeAsk(SampleAsk):
+    """A dataset from a folder of good pictures."""
+
     out: Path | None = None
 
     def command(self, home: Home, line: Line) -> Command:
         """Of `defectrt synthesize`. Raises `UsageError` for options that are not possible."""
-        options = job_options(self.options)
-        if self.drawn:
-            options["masks"] = home.masks(self.folder)
+        options = self.all_options(home)
         job = JobConfig(images=self.folder, **_engine(line.config) | options)
         line.check(line.config.replace(**{k: v for k, v in options.items() if k not in _FORMATS}))
         out = self.out or _free(

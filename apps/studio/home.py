@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -26,6 +27,7 @@ from defectrt.images.preview import resized, shown
 from defectrt.images.reading import image_size, read_image
 from defectrt.images.types import Mask
 from defectrt.masks.reading import read_any_mask
+from defectrt.synthesis.transplant import donor_types
 
 __all__ = ["Drawn", "Home", "drawn_of"]
 
@@ -98,6 +100,14 @@ class Home:
     def examples(self) -> list[str]:
         """Sets of defective pictures, by name."""
         return sorted(path.name for path in self.folder.glob("examples/*") if path.is_dir())
+
+    def likes(self) -> dict[str, list[str]]:
+        """The types of the sets in which a picture has a mask."""
+        found = {}
+        for name in self.examples():
+            with suppress(InputError):
+                found[name] = list(donor_types(self.folder / "examples" / name))
+        return found
 
     def add(self, place: Path, name: str, data: bytes) -> str:
         """Put a dropped picture somewhere; returns its name there.

@@ -8,11 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
-from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
@@ -21,13 +20,14 @@ from defectrt.engines.manifest import Manifest, read_manifest
 from defectrt.errors import InputError
 from defectrt.files import parse_json
 from defectrt.synthesis.scheduler import Task
+from defectrt.synthesis.transplant import donor_types
 from defectrt.synthesis.workpiece import Checked, Result
 
-from ..service.asking import checked, job_options
+from ..service.asking import checked
 from ..service.http import arriving, make_app, patiently
 from ..service.line import Line
 from ..service.opened import Service
-from .begin import LearnAsk, MakeAsk, ProposeAsk, ProveAsk
+from .begin import LearnAsk, MakeAsk, ProposeAsk, ProveAsk, SampleAsk
 from .config import StudioConfig
 from .home import Drawn, Home
 from .outcome import learning, shown_file
@@ -70,12 +70,10 @@ class DrawAsk(PictureAsk):
     png: str = ""
 
 
-class PreviewAsk(PictureAsk):
-    """The first sample of a picture in a job over its folder, its masks drawn or placed."""
+class PreviewAsk(SampleAsk):
+    """The first sample of a picture in a job over its folder."""
 
-    drawn: bool = False
-    engine: str = ""
-    options: Annotated[dict[str, Any], Field(default_factory=dict)]
+    name: str
 
 
 def make_studio(config: StudioConfig, service: Service, home: Home, tasks: Tasks) -> FastAPI:
@@ -145,6 +143,7 @@ def _add_pictures(app: FastAPI, studio: _Studio) -> None:
             "start": str(Path.home()),
             "engines": await run_in_threadpool(studio.engines),
             "examples": home.examples(),
+            "likes": await run_in_threadpool(home.likes),
             "learns": find_spec("torch") is not None and find_spec("onnx") is not None,
             "gain": GAIN,
         }
@@ -202,15 +201,13 @@ def _add_samples(app: FastAPI, studio: _Studio) -> None:
         studio.service.check_room()
         ask = await _given(request, PreviewAsk)
         line = await run_in_threadpool(studio.line, ask.engine)
-        options = job_options(ask.options)
-        if ask.drawn:
-            options["masks"] = studio.home.masks(ask.folder)
-        how = checked(line.config.replace(**options))
+        how = checked(line.config.replace(**ask.all_options(studio.home)))
         path = studio.home.picture(ask.folder, ask.name)
 
         def prepared() -> tuple[Checked, Task[Result]]:
             names = studio.home.names(ask.folder)
-            defect = type_in_job(how, line.manifest.defect_types, names, ask.name)
+            made = list(donor_types(how.like)) if how.like else line.manifest.defect_types
+            defect = type_in_job(how, made, names, ask.name)
             workpiece = read_workpiece(path, ask.name, how, defect)
             return workpiece, line.task(how, workpiece, number=0)
 

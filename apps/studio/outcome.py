@@ -27,11 +27,12 @@ def learning(task: Task) -> dict[str, Any]:
         for name in line.keys() - _NO_LOSSES:
             if isinstance(line[name], int | float):
                 curves.setdefault(name, []).append([line["step"], line[name]])
+    preview = _preview(run)
     held_out = [[line["step"], line["loss"]] for line in _lines(run / "held_out.jsonl")]
     return {
         "curves": {name: points[-_POINTS:] for name, points in sorted(curves.items())},
         "held_out": held_out,
-        "preview": _preview(run).name if _preview(run) else "",
+        "preview": preview.name if preview else "",
         "sheet": (run / "sheet.png").is_file(),
     }
 

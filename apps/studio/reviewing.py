@@ -103,8 +103,12 @@ def _all(folder: FinishedDataset) -> Iterator[KeptSample]:
     yield from folder.entries
     for record in folder.refused:
         entry = kept_sample(record, "refused.jsonl")
-        apart = {key: f"{REFUSED}/{getattr(entry, key)}" for key in ("image", "label")}
-        yield replace(entry, mask=entry.mask and f"{REFUSED}/{entry.mask}", **apart)
+        yield replace(
+            entry,
+            image=f"{REFUSED}/{entry.image}",
+            label=f"{REFUSED}/{entry.label}",
+            mask=entry.mask and f"{REFUSED}/{entry.mask}",
+        )
 
 
 def _found(folder: FinishedDataset, image: str) -> KeptSample:

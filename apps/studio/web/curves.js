@@ -31,6 +31,7 @@ export function curves(lines, across, upwards) {
     const colour = COLOURS[i % COLOURS.length], mark = el("i");
     mark.style.background = colour;
     legend.append(el("span", {}, mark, last[i]));
+    if (points.length === 1) chart.append(svg("circle", { cx: at(points[0])[0], cy: at(points[0])[1], r: 3, fill: colour }));
     chart.append(svg("polyline", { points: points.map((point) => at(point).join()).join(" "), stroke: colour, fill: "none", "stroke-width": 2 }));
   });
   return el("div", { class: "curves" }, chart, legend);

@@ -94,7 +94,8 @@ class Learn {
     this.learnButton.disabled = !all || !this.good || !this.state.learns;
     this.note.textContent = !this.state.learns ? "Learning needs more packages: pip install 'defectrt[export]'."
       : !all ? "Add defective pictures first." : !this.good ? "Choose good pictures first."
-        : marked < all ? "Masks that are missing are proposed before it begins." : "";
+        : marked < all ? "Masks that are missing are proposed before it begins."
+          : "Without learning, Make can put these very defects onto other pictures at once.";
   }
 
   async #take(files) {

@@ -51,8 +51,10 @@ class Make {
   }
 
   #defect() {
-    const options = this.state.engines.map(({ name }) => el("option", { value: name }, name === "default" ? "the studio's own" : name));
-    this.engine = el("select", {}, ...options);
+    const likes = Object.entries(this.state.likes).map(([like, types]) => ({ like, defect_types: types, steps: 0, fewest_steps: 0 }));
+    this.sources = [...this.state.engines.map((engine) => ({ engine: engine.name, ...engine })), ...likes];
+    const text = ({ engine, like }) => like ? `real defects of ${like}, moved` : engine === "default" ? "the studio's own" : engine;
+    this.engine = el("select", {}, ...this.sources.map((source, i) => el("option", { value: i }, text(source))));
     this.types = el("fieldset");
     const number = (attributes) => el("input", { type: "number", ...attributes });
     this.low = number({ min: 0.05, max: 10, step: 0.05, placeholder: "usual", "aria-label": "Least strength" });
@@ -65,7 +67,7 @@ class Make {
       el("fieldset", {}, el("legend", {}, "Strength: 0.1 hardly visible, 1 black"), el("div", { class: "pair" }, this.low, this.high)),
       this.sizes = el("fieldset", {}, el("legend", {}, "Size, longest side in px"), el("div", { class: "pair" }, this.short, this.long)),
       el("div", { class: "row low" }, field("Seed", this.seed), button("Another seed", () => { this.seed.value = +this.seed.value + 1; this.preview(); })));
-    on(this.engine, "change", () => this.#showEngine());
+    on(this.engine, "change", () => { this.#showEngine(); this.#showWhere(); });
     on(card, "input", () => this.soon());
     return card;
   }
@@ -102,21 +104,29 @@ class Make {
   }
 
   get isDrawn() {
-    return this.where.querySelector("[value=drawn]").checked;
+    return this.where.querySelector("[value=drawn]").checked && !this.source.like;
   }
 
-  get chosenEngine() {
-    return this.state.engines.find(({ name }) => name === this.engine.value);
+  /** An engine, or a set of real defects. */
+  get source() {
+    return this.sources[this.engine.value];
+  }
+
+  /** What is asked for of the folder, a preview or a job. */
+  get wanted() {
+    const { engine, like } = this.source;
+    return { folder: this.folder, drawn: this.isDrawn, ...(like ? { like } : { engine }) };
   }
 
   #showEngine() {
-    const boxes = this.chosenEngine.defect_types.map((name) => el("label", { class: "choice" }, el("input", { type: "checkbox", value: name }), name));
+    const boxes = this.source.defect_types.map((name) => el("label", { class: "choice" }, el("input", { type: "checkbox", value: name }), name));
     this.types.replaceChildren(el("legend", {}, "Types; none chosen: all in turn"), el("div", { class: "pair" }, ...boxes));
   }
 
   #showWhere() {
     this.within.disabled = this.isDrawn;
-    this.sizes.hidden = this.isDrawn;
+    this.sizes.hidden = this.isDrawn || Boolean(this.source.like);
+    this.where.querySelector("[value=drawn]").disabled = Boolean(this.source.like);
     const drawn = this.drawn.size, total = this.there ?? 0;
     this.whereNote.textContent = !this.isDrawn ? ""
       : !drawn ? "Draw a mask on a picture, with the brush or a box."
@@ -212,7 +222,8 @@ class Make {
     };
     const count = +this.count.value > 1 ? { count: +this.count.value } : {};
     const types = [...this.types.querySelectorAll(":checked")].map((box) => box.value);
-    const placed = this.isDrawn ? {} : { ...pair(this.short, this.long, "size"), ...(this.within.value ? { within: this.within.value } : {}) };
+    const size = this.source.like ? {} : pair(this.short, this.long, "size");
+    const placed = this.isDrawn ? {} : { ...size, ...(this.within.value ? { within: this.within.value } : {}) };
     return {
       ...(types.length ? { defect: types.join(",") } : {}), ...pair(this.low, this.high, "strength"),
       ...(+this.seed.value ? { seed: +this.seed.value } : {}), ...count, ...placed,
@@ -224,11 +235,10 @@ class Make {
     this.asking?.abort();
     if (this.previewButton.disabled) return;
     this.asking = new AbortController();
-    const { signal } = this.asking, engine = this.chosenEngine;
-    const ask = { folder: this.folder, name: this.name, drawn: this.isDrawn, engine: engine.name };
+    const { signal } = this.asking, source = this.source, ask = { ...this.wanted, name: this.name };
     on(this.signal, "abort", () => this.asking.abort(), { once: true });
     this.withPreview(async () => {
-      const ways = engine.fewest_steps < engine.steps ? [engine.fewest_steps, null] : [null];
+      const ways = source.fewest_steps < source.steps ? [source.fewest_steps, null] : [null];
       let quick = "";
       const slow = setTimeout(() => {
         this.previewState.textContent += " A large defect is painted in many parts, one after another.";
@@ -244,7 +254,7 @@ class Make {
           if (error.name !== "AbortError") this.previewState.textContent = "";
           throw error;
         }
-        const how = `${steps ?? engine.steps} steps, ${((performance.now() - started) / 1000).toFixed(1)} s`;
+        const how = `${source.like ? "" : `${steps ?? source.steps} steps, `}${((performance.now() - started) / 1000).toFixed(1)} s`;
         quick = `Quick sample, ${how}. `;
         if (!steps) clearTimeout(slow);
         this.previewState.textContent = steps ? quick : `As the dataset will have it, ${how}`;
@@ -269,7 +279,7 @@ class Make {
     const format = ["mvtec", ...this.formats.filter(([, box]) => box.checked).map(([name]) => name)];
     const options = { ...this.#options(), ...(format.length > 1 ? { format: format.join(",") } : {}) };
     await this.keeper.pending;
-    const body = { folder: this.folder, drawn: this.isDrawn, engine: this.engine.value, options };
+    const body = { ...this.wanted, options };
     if (this.out.value.trim()) body.out = this.out.value.trim();
     await begin("make", body);
   }

@@ -123,7 +123,7 @@ class Review {
     this.number = Math.min(this.number, pages - 1);
     const here = this.found.slice(this.number * PER_PAGE, (this.number + 1) * PER_PAGE);
     this.seen?.disconnect();
-    this.seen = new IntersectionObserver((entries) => entries.filter((e) => e.isIntersecting).forEach((e) => { this.seen.unobserve(e.target); e.target.fill(); }));
+    this.seen = new IntersectionObserver((entries) => entries.filter((e) => e.isIntersecting).forEach((e) => { this.seen.unobserve(e.target); e.target.fill(); }), { rootMargin: "400px" });
     this.cards = here.map((sample) => this.#card(sample));
     this.grid.replaceChildren(...this.cards);
     if (!here.length) this.grid.append(el("p", { class: "empty" }, "No sample fits."));

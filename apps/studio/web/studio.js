@@ -25,7 +25,10 @@ async function show() {
   try {
     const [module, state] = await Promise.all([pages[known](), api("GET", "state")]);
     if (signal.aborted) return;
-    main.replaceChildren(await module.page(state, signal, decodeURIComponent(argument ?? "")));
+    const made = await module.page(state, signal, decodeURIComponent(argument ?? ""));
+    if (signal.aborted) return;
+    main.replaceChildren(made);
+    scrollTo(0, 0);
   } catch (error) {
     if (!signal.aborted) main.replaceChildren(error.status === 401 ? askForToken() : failure(error));
   }
@@ -64,5 +67,5 @@ if (location.hash.startsWith("#token=")) {
   keepToken(location.hash.slice("#token=".length));
   history.replaceState(null, "", "#make");
 }
-on(window, "hashchange", show);
+on(window, "hashchange", () => show().then(() => main.focus({ preventScroll: true })));
 start();

@@ -41,7 +41,7 @@ def home(tmp_path):
     return Home(tmp_path / "studio", 10_000)
 
 
-def drawn(box, size=(50, 60)):
+def drawn(box):
     """A part of a mask as the page draws it."""
     height, width = box[2:]
     image = Image.fromarray(np.full((height, width, 4), 255, np.uint8))
@@ -213,6 +213,25 @@ def test_a_drawn_mask_is_where_a_preview_paints(client, parts):
     assert shown["figures"]["mask_area"] == 81
 
 
+def test_real_defects_are_moved_without_an_engine(client, parts, go, tmp_path):
+    images, _ = parts
+    mine = tmp_path / "studio" / "examples" / "mine"
+    example = decoded(png()).copy()
+    example[14:22, 20:29] = 40
+    save(mine / "pit" / "a.png", example)
+    assert client.get("/v1/studio/state").json()["likes"] == {}
+    ask = {"folder": str(mine), "name": "pit/a.png"}
+    client.put("/v1/studio/mask", json=ask | drawn((20, 14, 9, 8)))
+    assert client.get("/v1/studio/state").json()["likes"] == {"mine": ["pit"]}
+    out, _ = go(masks=None, like=mine, seed=2)
+    assert records(out)
+    for line in records(out):
+        ask = {"folder": str(images), "name": line["source"], "like": "mine"}
+        shown = client.post("/v1/studio/preview", json=ask | {"options": {"seed": 2}}).json()
+        assert shown["defect"] == "pit"
+        assert shown["figures"]["visibility"] == pytest.approx(line["visibility"])
+
+
 @pytest.mark.parametrize(
     ("ask", "status"),
     [
@@ -221,6 +240,8 @@ def test_a_drawn_mask_is_where_a_preview_paints(client, parts):
         ({"options": {"defect": "none"}}, 400),
         ({"more": 1}, 400),
         ({"engine": "none"}, 400),
+        ({"like": "none"}, 422),
+        ({"like": "../.."}, 422),
         ({"name": "../a.png"}, 422),
         ({"name": "gone.png"}, 422),
     ],

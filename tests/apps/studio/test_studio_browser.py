@@ -18,13 +18,15 @@ from support.outputs import records, save, tree
 from support.studio import studio
 
 from defectrt.apps.studio.runner import END, TASK
+from defectrt.engines.loading import BUNDLED_ENGINE
+from defectrt.engines.manifest import read_manifest
 from defectrt.synthesis.job import synthesize
 
 pytestmark = pytest.mark.slow
 
 SHEET = Path(__file__).parents[3] / "docs" / "images" / "learned.png"
 PAGES = ("make", "learn", "review", "prove")
-SECONDS = 60_000
+SECONDS = 180_000
 
 
 def surface(seed, size=(240, 320)):
@@ -48,7 +50,8 @@ def material(tmp_path_factory):
     folder = tmp_path_factory.mktemp("material")
     for i in range(3):
         save(folder / "goods" / f"part-{i + 1}.png", surface(i))
-    synthesize(folder / "goods", folder / "made", quiet=True, steps=10, format="coco")
+    fewest = min(map(int, read_manifest(BUNDLED_ENGINE).schedule.tables))
+    synthesize(folder / "goods", folder / "made", quiet=True, steps=fewest, format="coco")
     return folder
 
 
