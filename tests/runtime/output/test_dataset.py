@@ -122,10 +122,16 @@ def test_samples_are_settled_together_and_all_of_them_whatever_ends_the_job(tmp_
     dataset, commits = opened(tmp_path / "out"), []
     settle = dataset.journal.settle
     dataset.journal.settle = lambda *entries: (commits.append(len(entries)), settle(*entries))
-    with pytest.raises(KeyboardInterrupt), dataset:
-        for number in range(50):
-            dataset.settle(JournalEntry(0, number, "spot", "a.png", "dropped"))
-        raise KeyboardInterrupt
+    entries = (JournalEntry(0, number, "spot", "a.png", "dropped") for number in range(50))
+
+    def stopped():
+        with dataset:
+            for entry in entries:
+                dataset.settle(entry)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
     assert sum(commits) == 50
     assert len(commits) < 25
     assert opened(tmp_path / "out").journal.count("dropped") == 50
