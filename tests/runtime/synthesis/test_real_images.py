@@ -31,7 +31,7 @@ from defectrt.training.surfaces import FAMILIES, draw
 ROOT = Path(__file__).parents[3]
 RECIPE = ROOT / "examples" / "bundled_engine" / "cpu"
 #: What of the recipe the engine's manifest has to agree with.
-_RECIPE = ("steps", "batch_size", "learning_rate", "cooldown", "guidance", "seed")
+_RECIPE = ("steps", "batch_size", "learning_rate", "cooldown", "guidance", "loose", "seed")
 
 
 def test_the_bundled_engine_is_whole_small_and_speaks_of_no_machine():
@@ -43,7 +43,7 @@ def test_the_bundled_engine_is_whole_small_and_speaks_of_no_machine():
     assert (manifest.image.height, manifest.image.width) == (96, 96)
     config = manifest.provenance.run["config"]
     assert config["objective"] == "disentangle"
-    recipe = yaml.safe_load((RECIPE / "fine-tune.yaml").read_text())
+    recipe = yaml.safe_load((RECIPE / "widen.yaml").read_text())
     assert {key: config[key] for key in _RECIPE} == {key: recipe[key] for key in _RECIPE}
     assert not re.search(r'"/\w', (BUNDLED_ENGINE / "engine.json").read_text())
 
