@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Build and test libdefectrt: release (shared and static), the installed package and a project that
-# uses it, the optional parts, sanitizers, fuzzers.
+# Build and test libdefectrt: release (shared and static), the optional parts, sanitizers, fuzzers.
+# What is installed is tested from Python (tests/cpp/test_cpp_package.py).
 #
 #   cpp/ci.sh [BUILD]          default .cache/ci-cpp
 #
@@ -37,7 +37,7 @@ make() {  # NAME OPTIONS…
     local name=$1
     shift
     cmake -S . -B "$build/$name" -G Ninja --log-level=WARNING -DDEFECTRT_WERROR=ON \
-        "${launcher[@]}" "$@"
+        -DDEFECTRT_TESTS=ON "${launcher[@]}" "$@"
     cmake --build "$build/$name" --parallel "$jobs" -- --quiet
 }
 check() {  # NAME CTEST-OPTIONS…
@@ -49,23 +49,6 @@ check() {  # NAME CTEST-OPTIONS…
 
 make release
 check release
-
-prefix=$root/$build/prefix
-cmake --install "$build/release" --prefix "$prefix" >/dev/null
-for kind in shared static; do
-    cmake -S cpp/examples/consumer -B "$build/consumer-$kind" -G Ninja --log-level=WARNING \
-        -DCMAKE_PREFIX_PATH="$prefix" -DKIND="$kind"
-    cmake --build "$build/consumer-$kind" -- --quiet
-    LD_LIBRARY_PATH=$ONNXRUNTIME_ROOT/lib "$build/consumer-$kind/consumer" cpp/tests/engine |
-        grep -x spot
-done
-PKG_CONFIG_PATH=$(dirname "$(find "$prefix" -name defectrt.pc)")
-export PKG_CONFIG_PATH
-# shellcheck disable=SC2046
-c++ -std=c++17 cpp/examples/consumer/main.cpp $(pkg-config --cflags --libs defectrt) \
-    -Wl,-rpath-link,"$ONNXRUNTIME_ROOT/lib" -o "$build/by-pkg-config"
-LD_LIBRARY_PATH=$(pkg-config --variable=libdir defectrt):$ONNXRUNTIME_ROOT/lib \
-    "$build/by-pkg-config" cpp/tests/engine | grep -x spot
 
 # TensorRT's headers can be had, its libraries cannot: both flavours are compiled, never run.
 cpp/experimental/fetch-tensorrt-headers.sh "$root/.cache/tensorrt-headers" "$python"

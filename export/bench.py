@@ -138,9 +138,9 @@ def bench(
     torch.set_num_threads(threads)
     with TemporaryDirectory() as folder:
         run = run or _random_run(size, Path(folder) / "run")
-        # diffusers' convention, since that is how the plain loop inverts
+        # as the plain loop steps and inverts
         out = Path(folder) / "engine"
-        build(run, out, steps=(steps,), convention="diffusers", quiet=True)
+        build(run, out, steps=(steps,), solver="ddim", convention="diffusers", quiet=True)
         calls = max(1, min(threads, images // batch_size))
         with (
             load_engine(out, threads=threads, calls=calls, provider=provider) as engine,

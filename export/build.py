@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,11 +9,10 @@ from pathlib import Path
 import torch
 
 from defectrt import __version__
-from defectrt.diffusion.schedule import Convention, Schedule
+from defectrt.diffusion.schedule import Convention, Schedule, Solver
 from defectrt.engines.manifest import (
     FORMAT_VERSION,
     MANIFEST,
-    DatasetEntry,
     Manifest,
     dump,
     hash_file,
@@ -22,8 +20,10 @@ from defectrt.engines.manifest import (
 from defectrt.errors import Cancelled, OutputError, UsageError
 from defectrt.files import write_directory
 from defectrt.progress import Progress
+from defectrt.training.record import listed
 
 from .backend import Backend
+from .config import STEPS
 from .graphs import Onnx
 from .proof import compare
 from .rowstep import map_size
@@ -31,16 +31,14 @@ from .source import Source, open_run
 
 __all__ = ["build"]
 
-#: Training images that a manifest names one by one, at most.
-_LISTED = 1000
-
 
 def build(
     run: Path,
     out: Path,
     backend: Backend | None = None,
     *,
-    steps: Sequence[int] = (50, 20, 10),
+    steps: Sequence[int] = STEPS,
+    solver: Solver = "dpmsolver++",
     convention: Convention = "paper",
     map_side: int | None = None,
     defects: Sequence[str] = (),
@@ -65,7 +63,7 @@ def build(
     source = open_run(run, defects)
     backend.prepare(source.model)
     side = map_size(source.model, map_side)
-    tables = {n: source.model.noise_schedule.tables(n, convention) for n in steps}
+    tables = {n: source.model.noise_schedule.tables(n, convention, solver) for n in steps}
 
     with Progress(backend.stages + 2, "build-engine", quiet=quiet) as progress:
 
@@ -74,7 +72,7 @@ def build(
             if beside:
                 beside(directory)
             progress.update(backend.stages, now="comparing with PyTorch")
-            manifest = _manifest(source, backend, directory, tables, convention, side)
+            manifest = _manifest(source, backend, directory, tables, (solver, convention), side)
             with backend.open(directory, manifest) as engine:
                 errors = compare(
                     source, engine, side, backend.tolerance, backend.autoencoder_tolerance
@@ -111,7 +109,7 @@ def _manifest(
     backend: Backend,
     directory: Path,
     tables: Mapping[int, Schedule],
-    convention: Convention,
+    ways: tuple[Solver, Convention],
     side: int,
 ) -> Manifest:
     record, model, target = source.record, source.model, backend.target()
@@ -138,7 +136,8 @@ def _manifest(
                 "magnify": record.magnify,
                 "prompts": [prompt.model_dump() for prompt in record.prompts],
                 "schedule": {
-                    "convention": convention,
+                    "solver": ways[0],
+                    "convention": ways[1],
                     "prediction_type": model.prediction_type,
                     "train_timesteps": len(model.noise_schedule.alphas_cumprod),
                     "default_steps": next(iter(tables)),
@@ -150,7 +149,7 @@ def _manifest(
                 "provenance": {
                     "base_model": record.base_model,
                     "run": {"config": record.config},
-                    "dataset": [entry.model_dump() for entry in _short(record.dataset)],
+                    "dataset": [entry.model_dump() for entry in listed(record.dataset)],
                     "tools": {
                         "defectrt": __version__,
                         "torch": torch.__version__,
@@ -163,22 +162,3 @@ def _manifest(
             }
         )
     )
-
-
-def _short(dataset: Sequence[DatasetEntry]) -> list[DatasetEntry]:
-    """The training images; of very many, one entry a defect type instead of one an image.
-
-    Its hash is that of the images' hashes, sorted, one a line, so that it can still be checked.
-    """
-    if len(dataset) <= _LISTED:
-        return list(dataset)
-    defect_types: dict[str, list[str]] = {}
-    for entry in dataset:
-        defect_types.setdefault(entry.name.partition("/")[0], []).append(entry.sha256)
-    return [
-        DatasetEntry(
-            name=f"{defect_type} ({len(hashes)} images)",
-            sha256=hashlib.sha256("\n".join(sorted(hashes)).encode()).hexdigest(),
-        )
-        for defect_type, hashes in defect_types.items()
-    ]

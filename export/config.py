@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from defectrt.config.base import Config
 
-__all__ = ["BUNDLED", "BuildConfig"]
+__all__ = ["BUNDLED", "STEPS", "BuildConfig"]
 
 _PLANS = ("tensorrt-rtx", "tensorrt")
 
@@ -19,7 +19,9 @@ def _for(*backends: str) -> dict[str, list[str]]:
 
 
 #: How the bundled engine was built, where it was not by default.
-BUNDLED: dict[str, Any] = {"steps": (20, 50, 10), "half_weights": True}
+BUNDLED: dict[str, Any] = {"half_weights": True}
+#: Steps of the schedules of an engine; the first is the default.
+STEPS = (8, 20, 50)
 
 
 class BuildConfig(Config):
@@ -31,7 +33,14 @@ class BuildConfig(Config):
             min_length=1,
             description="Steps of a schedule to include; repeat for more. The first is default.",
         ),
-    ] = (50, 20, 10)
+    ] = STEPS
+    solver: Annotated[
+        Literal["ddim", "dpmsolver++"],
+        Field(
+            description="How generation steps: dpmsolver++ is of second order and needs fewer "
+            "steps, ddim is the paper's."
+        ),
+    ] = "dpmsolver++"
     convention: Annotated[
         Literal["paper", "diffusers"],
         Field(description="Inversion evaluates at (z_{t-1}, t-1): paper, or at t: diffusers."),

@@ -145,7 +145,6 @@ def learn(
         run,
         out,
         Onnx(half_weights=True),
-        steps=(20, 50, 10),
         beside=lambda folder: write_examples(folder, examples),
         overwrite=overwrite,
         quiet=quiet,

@@ -14,7 +14,7 @@ from defectrt.errors import InputError
 from defectrt.files import write_directory, write_whole
 
 from .models.stable_diffusion import StableDiffusion, open_model
-from .record import read_record
+from .record import listed, read_record
 
 __all__ = ["BUNDLED_RUN", "open_base", "publish"]
 
@@ -46,6 +46,7 @@ def publish(run: Path, out: Path) -> None:
     if it is not a run, `OutputError` if ``out`` cannot be written.
     """
     record, model = read_record(run), open_model(run / "model")
+    record = record.model_copy(update={"dataset": listed(record.dataset)})
     for part in (model.unet, model.vae, model.text_encoder):
         for weights in part.parameters():
             weights.data = weights.data.half()

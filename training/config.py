@@ -259,7 +259,7 @@ class RunConfig(Config):
         int, Field(ge=0, description="Steps between images in OUT/previews; 0: none.")
     ] = 100
     preview_steps: Annotated[
-        int, Field(ge=1, le=1000, description="DDIM steps of the previews.")
+        int, Field(ge=1, le=1000, description="Diffusion steps of the previews.")
     ] = 20
     tensorboard: Annotated[
         bool, Field(description="Also write OUT/tensorboard, if tensorboard is installed.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -16,12 +17,23 @@ from defectrt.files import read_file
 from .config import TrainConfig
 from .data.samples import GOOD, Sample
 
-__all__ = ["RESUME", "RunRecord", "prompt_of", "prompts_of", "read_record", "refuse_seen", "seen"]
+__all__ = [
+    "RESUME",
+    "RunRecord",
+    "listed",
+    "prompt_of",
+    "prompts_of",
+    "read_record",
+    "refuse_seen",
+    "seen",
+]
 
 #: What to do when a run could not write.
 RESUME = "the last checkpoint is whole; mend this and continue with --resume"
 #: Runs that a run may build on, one on another.
 _MAX_CHAIN = 16
+#: Training images that a manifest names one by one, at most.
+_LISTED = 1000
 #: A run of very many images names each.
 _MAX_BYTES = 256 << 20
 
@@ -115,3 +127,22 @@ def _chain(run: Path) -> Iterator[list[DatasetEntry]]:
         run = Path(record.base_model).parent
         if not record.base_model or not (run / "run.json").is_file():
             return
+
+
+def listed(dataset: Sequence[DatasetEntry]) -> list[DatasetEntry]:
+    """Training images as an engine or a base lists them; of very many, one entry a defect type.
+
+    Its hash is that of the images' hashes, sorted, one a line, so that it can still be checked.
+    """
+    if len(dataset) <= _LISTED:
+        return list(dataset)
+    defect_types: dict[str, list[str]] = {}
+    for entry in dataset:
+        defect_types.setdefault(entry.name.partition("/")[0], []).append(entry.sha256)
+    return [
+        DatasetEntry(
+            name=f"{defect_type} ({len(hashes)} images)",
+            sha256=hashlib.sha256("\n".join(sorted(hashes)).encode()).hexdigest(),
+        )
+        for defect_type, hashes in defect_types.items()
+    ]

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Guard"]
 
-#: Open to all: what watches over the service needs no token, nor does who reads what it can do.
+#: Open to all: what watches over the service needs no token, nor does who reads what it can do,
+#: nor the studio's pages, which ask for the token themselves.
 _OPEN = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json"})
-_OPEN_BELOW = "/static-offline-docs/"
+_OPEN_BELOW = ("/static-offline-docs/", "/studio/")
 #: Bodies of the largest size that are in memory at once.
 _BODIES = 4
 #: What decides; given twice, it would be unclear which one counts.

@@ -45,7 +45,7 @@ from .guard import Guard
 from .jobs import Jobs, as_json
 from .opened import Service
 
-__all__ = ["make_app"]
+__all__ = ["arriving", "make_app", "patiently"]
 
 T = TypeVar("T")
 
@@ -135,7 +135,7 @@ def _add_samples(app: FastAPI, config: ServeConfig, service: Service) -> None:
         image alone.
         """
         service.check_room()
-        wanted = await _arriving(_read(request))
+        wanted = await arriving(_read(request))
         line, metrics = service.line(wanted.engine), service.metrics
         how = checked(line.config.replace(**wanted.options))
         with ExitStack() as held:
@@ -150,7 +150,7 @@ def _add_samples(app: FastAPI, config: ServeConfig, service: Service) -> None:
             ticket = line.submit(await run_in_threadpool(prepare))
             started = monotonic()
             try:
-                result = await _patiently(request, asyncio.wrap_future(ticket), config.timeout)
+                result = await patiently(request, asyncio.wrap_future(ticket), config.timeout)
             except (TimeoutError, Cancelled):
                 metrics.samples.labels("given up").inc()
                 raise
@@ -185,7 +185,7 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
     @app.post("/v1/jobs", status_code=202)
     async def begin(request: Request) -> dict[str, Any]:
         """Begin a job over a folder of images: JSON with its name as `images`, and options."""
-        values = parsed(await _arriving(request.body()))
+        values = parsed(await arriving(request.body()))
         images, engine = str(values.pop("images", "")), values.pop("engine", None)
         line = service.line(engine if engine is None else str(engine))
         options = job_options(values)
@@ -257,7 +257,7 @@ def _known(find: Callable[[], Any]) -> Any:
         raise HTTPException(404, "no such job") from None
 
 
-async def _arriving(body: Awaitable[T]) -> T:
+async def arriving(body: Awaitable[T]) -> T:
     """What comes of a body, which has to arrive within `_ARRIVING`."""
     try:
         async with asyncio.timeout(_ARRIVING):
@@ -291,7 +291,7 @@ async def _read(request: Request) -> Asked:
     return asked(values, files)
 
 
-async def _patiently(request: Request, ticket: asyncio.Future[Result], seconds: float) -> Result:
+async def patiently(request: Request, ticket: asyncio.Future[Result], seconds: float) -> Result:
     """Wait for a sample as long as its client is there; left alone, its rows are freed."""
     end = monotonic() + seconds
     try:

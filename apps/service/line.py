@@ -131,8 +131,13 @@ class Line(Closing):
         self._set_up(config)
 
     def task(self, config: SynthesizerConfig, workpiece: Checked, number: int) -> Task[Result]:
-        """A sample to submit. Raises `UsageError` for what the engine cannot do."""
-        return self._set_up(config).task(workpiece, number)
+        """A sample to submit. Raises `UsageError` for what the engine cannot do.
+
+        Folders of masks and of examples are read anew: they may have changed.
+        """
+        is_fresh = config.masks or config.like
+        workshop = self._workshop(config) if is_fresh else self._set_up(config)
+        return workshop.task(workpiece, number)
 
     def submit(self, task: Task[Result]) -> Ticket:
         """Take a sample in: its `Result`, when it is ready; cancelled, its rows are freed.

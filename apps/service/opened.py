@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from pathlib import Path
+from threading import Lock
 
 from defectrt.closing import Closing
 from defectrt.config.engine import EngineConfig
@@ -47,6 +49,7 @@ class Service(Closing):
         self.jobs: Jobs | None = None
         self._timeout = config.timeout
         self.lines = dict[str, Line]()
+        self._opening, self._queue = Lock(), config.queue
         with ExitStack() as stack:
             for name, own in configs.items():
                 self.lines[name] = stack.enter_context(Line(own, config.queue))
@@ -78,6 +81,14 @@ class Service(Closing):
         if name is not None and name not in self.lines:
             raise UsageError(f"engine {name!r}: not known here; there are {', '.join(self.lines)}")
         return self.lines[name or _OWN]
+
+    def open(self, name: str, engine: Path) -> Line:
+        """Open a further engine under a name. Raises the errors of opening one."""
+        with self._opening:
+            if name not in self.lines:
+                config = self.lines[_OWN].config.replace(engine=engine)
+                self.lines[name] = self._stack.enter_context(Line(config, self._queue))
+            return self.lines[name]
 
     def close(self) -> None:
         """Finish what was taken in, and let everything go."""

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import uvicorn
+from fastapi import FastAPI
 
 from defectrt.config.engine import EngineConfig
 from defectrt.errors import InputError, OutputError
@@ -20,7 +21,7 @@ from .connection import Connection
 from .http import make_app
 from .opened import Service
 
-__all__ = ["listening", "make_server", "run"]
+__all__ = ["check_certificate", "listening", "make_server", "run"]
 
 #: Connections that may wait to be accepted, and seconds that an idle one stays open.
 _BACKLOG, _IDLE = 128, 30
@@ -32,18 +33,18 @@ def run(config: ServeConfig, engine: EngineConfig) -> None:
     Raises `OutputError` if the address is not to be had, and the errors of opening an engine.
     """
     config.token()
-    _check_certificate(config)
+    check_certificate(config)
     with listening(config) as listener, Service(config, engine) as service:
         port = listener.getsockname()[1]
         print(f"defectrt serve: {config.url(port)}", file=sys.stderr, flush=True)
-        make_server(config, service).run(sockets=[listener])
+        make_server(config, make_app(config, service)).run(sockets=[listener])
 
 
-def make_server(config: ServeConfig, service: Service) -> uvicorn.Server:
-    """What answers on a socket for what is open, which stays the caller's to close."""
+def make_server(config: ServeConfig, app: FastAPI) -> uvicorn.Server:
+    """What answers on a socket."""
     return _Server(
         uvicorn.Config(
-            make_app(config, service),
+            app,
             log_level="warning",
             access_log=False,
             server_header=False,
@@ -59,7 +60,7 @@ def make_server(config: ServeConfig, service: Service) -> uvicorn.Server:
     )
 
 
-def _check_certificate(config: ServeConfig) -> None:
+def check_certificate(config: ServeConfig) -> None:
     """Raise `InputError` for a certificate or a key that cannot be used."""
     if not config.tls_cert:
         return

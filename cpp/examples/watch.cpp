@@ -42,7 +42,7 @@ void paint(defectrt::Session &session, const fs::path &path) {
     auto image = read_pgm(path);
     const auto mask = read_pgm(beside(path, "_mask"));
     if (!image || !mask || image->pixels.size() != mask->pixels.size()) {
-        std::fprintf(stderr, "%s: image and mask do not go together\n", path.c_str());
+        std::fprintf(stderr, "%s: image and mask do not go together\n", path.u8string().c_str());
         return;
     }
     defectrt::Request request;
@@ -51,15 +51,15 @@ void paint(defectrt::Session &session, const fs::path &path) {
                      DEFECTRT_GREY,        8};
     request.mask = {mask->pixels.data(), static_cast<std::ptrdiff_t>(mask->width)};
     request.split = 1;  // pieces far apart are defects of their own
-    request.seed = defectrt_sample_seed(0, path.filename().c_str(), 0);
+    request.seed = defectrt_sample_seed(0, path.filename().u8string().c_str(), 0);
     try {
         defectrt::Result result(request);
         session.synthesize(request, result);
         image->pixels = result.pixels();
         const bool written = write_pgm(beside(path, "_defect"), *image);
-        std::printf("%s: %s\n", path.c_str(), written ? "done" : "cannot be written");
+        std::printf("%s: %s\n", path.u8string().c_str(), written ? "done" : "cannot be written");
     } catch (const defectrt::Error &error) {
-        std::fprintf(stderr, "%s: %s\n", path.c_str(), error.what());
+        std::fprintf(stderr, "%s: %s\n", path.u8string().c_str(), error.what());
     }
 }
 

@@ -12,6 +12,7 @@
 #include "defectrt/defectrt.h"
 #include "error.hpp"
 #include "noise.hpp"
+#include "onnxruntime.hpp"
 #include "session.hpp"
 #include "text.hpp"
 #include "view.hpp"
@@ -125,6 +126,18 @@ T read_struct(const T *from, const char *name) {
     return out;
 }
 
+std::string text_of(const char *text) { return text == nullptr ? "" : text; }
+
+/// The ONNX Runtime that nobody named, or why there is none.
+std::string runtime_text() {
+    try {
+        const OnnxRuntime found = load_onnxruntime("");
+        return "ONNX Runtime " + found.version + " in " + found.file;
+    } catch (const Error &error) {
+        return error.what();
+    }
+}
+
 std::filesystem::path directory_path(const char *directory) {
     return std::filesystem::u8path(&given(directory, "directory"));
 }
@@ -155,7 +168,8 @@ void check_options(const defectrt_session_options &o) {
     };
     const std::pair<bool, const char *> faults[] = {
         {o.steps < 0, "steps: one of the engine's, or 0"},
-        {outside(o.background, DEFECTRT_REPLAY, DEFECTRT_DUAL), "background: replay or dual"},
+        {outside(o.background, DEFECTRT_NOISED, DEFECTRT_DUAL),
+         "background: noised, replay or dual"},
         {outside(o.blend, DEFECTRT_RESIDUAL, DEFECTRT_DECODED), "blend: residual or decoded"},
         {outside(o.refine, DEFECTRT_REFINE_CHANGE, DEFECTRT_REFINE_NONE),
          "refine: change, attention, both or none"},
@@ -186,6 +200,7 @@ Settings settings_of(const defectrt_session_options &o, const Manifest &manifest
         o.defect == nullptr ? std::nullopt : std::optional<std::string>(o.defect));
     out.schedule = manifest.steps(o.steps);
     out.dual = o.background == DEFECTRT_DUAL;
+    out.noised = o.background == DEFECTRT_NOISED;
     out.decoded = o.blend == DEFECTRT_DECODED;
     out.refinement = {o.refine,    o.refine_threshold, o.min_change,
                       o.min_grain, o.refine_smooth,    o.refine_min_area};
@@ -198,40 +213,83 @@ Settings settings_of(const defectrt_session_options &o, const Manifest &manifest
     return out;
 }
 
-/// Masks in the order of painting, once they and the image can be read.
-std::vector<defectrt_mask> masks_of(const defectrt_request &request) {
-    if (request.instance_count >= max_instances) {
+std::size_t row_bytes(const defectrt_image &image) {
+    return image.width * Layout(image.format, image.depth).pixel_bytes;
+}
+
+std::size_t bytes_of(const defectrt_image &image) { return row_bytes(image) * image.height; }
+
+/// A request that was checked: its image, and its masks in the order of painting. No pixel has been
+/// read yet.
+struct Asked {
+    defectrt_request request;
+    std::vector<defectrt_mask> masks;
+};
+
+/// A stride of 0: rows follow each other.
+void pack(std::ptrdiff_t &stride, std::size_t row) {
+    if (stride == 0) stride = static_cast<std::ptrdiff_t>(row);
+}
+
+Asked asked(const defectrt_request *from) {
+    Asked out{read_struct(from, "request"), {}};
+    defectrt_request &r = out.request;
+    if (r.instance_count >= max_instances) {
         throw usage_error("instance_count: less than " + std::to_string(max_instances));
     }
-    if (request.instance_count > 0) given(request.instances, "instances");
-    if (request.split != 0 && request.split != 1) throw usage_error("split: 0 or 1");
-    std::vector<defectrt_mask> out{request.mask};
-    out.insert(out.end(), request.instances, request.instances + request.instance_count);
-    check_view(request.image, out);
+    if (r.instance_count > 0) given(r.instances, "instances");
+    if (r.split != 0 && r.split != 1) throw usage_error("split: 0 or 1");
+    constexpr std::uint32_t most = 10'000;
+    if (r.candidates > most) throw usage_error("candidates: at most 10000");
+    const auto possible = [](double strength) { return strength >= 0 && strength <= 10; };
+    if (!possible(r.strength)) throw usage_error("strength: 0 to 10");
+    for (std::size_t i = 0; r.strengths != nullptr && i <= r.instance_count; ++i) {
+        if (!possible(r.strengths[i])) throw usage_error("strengths: 0 to 10");
+    }
+    pack(r.image.stride, row_bytes(r.image));
+    out.masks.push_back(r.mask);
+    out.masks.insert(out.masks.end(), r.instances, r.instances + r.instance_count);
+    for (defectrt_mask &mask : out.masks) pack(mask.stride, r.image.width);
+    pack(r.within.stride, r.image.width);
+    check_view(r.image, out.masks, r.within);
     return out;
 }
 
-/// A request that has been checked, and its task without the caller's pixels.
-std::shared_ptr<Task> task_of(const Pipeline &pipeline, const defectrt_request &request) {
-    const std::vector<defectrt_mask> masks = masks_of(request);
-    constexpr std::uint32_t most = 10'000;
-    if (request.candidates > most) throw usage_error("candidates: at most 10000");
-    if (!(request.strength >= 0 && request.strength <= 10)) throw usage_error("strength: 0 to 10");
+/// What is wanted under each mask. Throws a usage error for a type that the engine does not make.
+std::vector<Wanted> wanted_of(const Pipeline &pipeline, const defectrt_request &request) {
+    std::vector<Wanted> out;
+    for (std::size_t i = 0; i <= request.instance_count; ++i) {
+        const char *type = request.defects == nullptr ? nullptr : request.defects[i];
+        out.push_back({type == nullptr ? pipeline.settings().prompts
+                                       : pipeline.manifest().prompt_indices(type),
+                       request.strengths == nullptr ? request.strength : request.strengths[i]});
+    }
+    return out;
+}
+
+/// What is to be done, once the masks have been read. The pixels are the caller's.
+Work work_of(const Pipeline &pipeline, const Asked &asked, const std::vector<Wanted> &wanted) {
+    check_within(asked.request.image, asked.masks, asked.request.within);
+    Work out = pipeline.plan(asked.request.image, asked.masks, wanted, asked.request.split == 1);
+    out.seed = asked.request.seed;
+    out.candidates = std::max<std::uint32_t>(1, asked.request.candidates);
+    return out;
+}
+
+std::shared_ptr<Task> task_of(const Pipeline &pipeline, const Asked &asked,
+                              const std::vector<Wanted> &wanted) {
     auto task = std::make_shared<Task>();
-    task->work = pipeline.plan(request.image, masks, request.split == 1);
-    task->work.seed = request.seed;
-    task->work.candidates = std::max<std::uint32_t>(1, request.candidates);
-    task->work.strength = request.strength;
-    task->progress = request.progress;
-    task->user = request.user;
+    task->work = work_of(pipeline, asked, wanted);
+    task->progress = asked.request.progress;
+    task->user = asked.request.user;
     return task;
 }
 
 /// Let a task keep the image itself.
 void keep_image(Task &task) {
     const defectrt_image from = task.work.image;
-    const std::size_t bytes = from.width * Layout(from.format, from.depth).pixel_bytes;
-    task.copy.resize(bytes * from.height);
+    const std::size_t bytes = row_bytes(from);
+    task.copy.resize(bytes_of(from));
     for (std::size_t y = 0; y < from.height; ++y) {
         std::memcpy(task.copy.data() + y * bytes, image_row(from, y), bytes);
     }
@@ -244,7 +302,7 @@ class Delivery {
 public:
     Delivery(const Work &work, const defectrt_result &to)
         : work_(work), image_(work.image), layout_(image_.format, image_.depth), to_(to) {
-        const std::size_t row = image_.width * layout_.pixel_bytes;
+        const std::size_t row = row_bytes(image_);
         to_.image_stride = stride(to.image_stride, row, "image");
         to_.mask_stride = stride(to.mask_stride, image_.width, "mask");
         to_.band_stride = stride(to.band_stride, image_.width, "band");
@@ -262,7 +320,7 @@ public:
         write_mask(to_.mask, to_.mask_stride, made, &Patch::label);
         write_mask(to_.band, to_.band_stride, made, &Patch::band);
         if (to_.latent != nullptr) std::copy(made.latent.begin(), made.latent.end(), to_.latent);
-        const Window &window = work_.instances.front().front().window;
+        const Window &window = work_.instances.front().tiles.front().window;
         to_.window_y = window.y;
         to_.window_x = window.x;
         to_.window_side = window.side;
@@ -448,8 +506,7 @@ size_t defectrt_build_info(char *buffer, size_t size) {
         length = copy_text("defectrt " DEFECTRT_VERSION_TEXT ", api " +
                                std::to_string(DEFECTRT_API_VERSION) + "." +
                                std::to_string(DEFECTRT_API_REVISION) + ", backends " + backends +
-                               ", ONNX Runtime " + onnxruntime_version() +
-                               ", compiler " DEFECTRT_COMPILER_TEXT,
+                               ", " + runtime_text() + ", compiler " DEFECTRT_COMPILER_TEXT,
                            buffer, size);
     });
     return length;
@@ -478,8 +535,9 @@ defectrt_status defectrt_engine_open(defectrt_engine *engine, const char *direct
         if (threads < 0 || threads > 4096) {
             throw usage_error("threads: 1 to 4096, or 0 for all cores");
         }
-        std::shared_ptr<const Engine> opened = load_engine(
-            directory_path(directory), threads, chosen.trust == nullptr ? "" : chosen.trust);
+        std::shared_ptr<const Engine> opened =
+            load_engine(directory_path(directory),
+                        {threads, text_of(chosen.trust), text_of(chosen.onnxruntime)});
         {
             const std::lock_guard<std::mutex> lock(engine->mutex);
             engine->open.swap(opened);
@@ -595,12 +653,27 @@ void defectrt_session_destroy(defectrt_session *session) {
 defectrt_status defectrt_result_size(const defectrt_request *request, size_t *image_bytes,
                                      size_t *mask_bytes) {
     return guarded(nullptr, [&] {
-        const defectrt_request r = read_struct(request, "request");
-        masks_of(r);
-        const size_t pixels = size_t{r.image.width} * r.image.height;
-        const Layout layout(r.image.format, r.image.depth);
-        if (image_bytes != nullptr) *image_bytes = pixels * layout.pixel_bytes;
-        if (mask_bytes != nullptr) *mask_bytes = pixels;
+        const defectrt_image image = asked(request).request.image;
+        if (image_bytes != nullptr) *image_bytes = bytes_of(image);
+        if (mask_bytes != nullptr) *mask_bytes = size_t{image.width} * image.height;
+    });
+}
+
+defectrt_status defectrt_session_memory(defectrt_session *session,
+                                        const defectrt_request *request,
+                                        defectrt_memory *memory) {
+    return guarded(session == nullptr ? nullptr : &session->error, [&] {
+        const Session &of = *given(session, "session").session;
+        defectrt_memory out = read_output(memory, "memory");
+        const Asked what = asked(request);
+        const Pipeline &pipeline = of.pipeline();
+        const Memory needed =
+            pipeline.memory(work_of(pipeline, what, wanted_of(pipeline, what.request)));
+        const bool lent = what.request.release != nullptr;
+        out.task = needed.kept + (lent ? 0 : bytes_of(what.request.image));
+        out.work = needed.working;
+        out.session = of.capacity() * out.task + of.workers() * (out.task + out.work);
+        *memory = out;
     });
 }
 
@@ -610,7 +683,9 @@ defectrt_status defectrt_synthesize(defectrt_session *session, const defectrt_re
                    [&](const defectrt_result &to) {
                        Session &of = *given(session, "session").session;
                        const Pipeline &pipeline = of.pipeline();
-                       const auto task = task_of(pipeline, read_struct(request, "request"));
+                       const Asked what = asked(request);
+                       const auto task =
+                           task_of(pipeline, what, wanted_of(pipeline, what.request));
                        Delivery delivery(task->work, to);
                        delivery.check_latent(latent_size(pipeline.manifest()));
                        of.run(*task);
@@ -628,11 +703,15 @@ defectrt_status defectrt_submit(defectrt_session *session, const defectrt_reques
     return guarded(session == nullptr ? nullptr : &session->error, [&] {
         given(task, "task");
         const auto &of = given(session, "session").session;
+        const Asked what = asked(request);
+        const std::vector<Wanted> wanted = wanted_of(of->pipeline(), what.request);
         auto handle = std::make_unique<defectrt_task>();
-        handle->task = task_of(of->pipeline(), read_struct(request, "request"));
+        Place place(*of, Deadline(timeout_ms));
+        handle->task = task_of(of->pipeline(), what, wanted);
         handle->session = of;
-        keep_image(*handle->task);
-        of->submit(handle->task, Deadline(timeout_ms));
+        if (what.request.release == nullptr) keep_image(*handle->task);
+        place.fill(handle->task);
+        handle->task->release = what.request.release;
         *task = handle.release();
     });
 }
@@ -671,6 +750,13 @@ size_t defectrt_task_error(const defectrt_task *task, char *buffer, size_t size)
     size_t length = 0;
     if (task == nullptr) return copy_text({}, buffer, size);
     guarded(nullptr, [&] { length = copy_text(task->task->message(), buffer, size); });
+    return length;
+}
+
+size_t defectrt_task_record(const defectrt_task *task, char *buffer, size_t size) {
+    size_t length = 0;
+    if (task == nullptr) return copy_text({}, buffer, size);
+    guarded(nullptr, [&] { length = copy_text(task->task->record(), buffer, size); });
     return length;
 }
 

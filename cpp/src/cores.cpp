@@ -5,23 +5,12 @@
 #include <fstream>
 #include <sstream>
 #include <string>
-#include <thread>
 #include <vector>
 
-#ifdef __linux__
-#include <sched.h>
-#endif
+#include "platform.hpp"
 
 namespace defectrt::internal {
 namespace {
-
-int allowed() {
-#ifdef __linux__
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
-#endif
-    return static_cast<int>(std::thread::hardware_concurrency());
-}
 
 /// The least of a group and of all that it is in; a container sees its own at the root. By texts:
 /// paths of libstdc++ do not survive that memory runs out.
@@ -44,7 +33,7 @@ void limit(double &least, const std::string &root, std::string group,
 }  // namespace
 
 int cores(const std::string &groups, const std::string &mount) {
-    double least = allowed();
+    double least = platform::allowed_cores();
     std::ifstream file(groups);
     for (std::string line; std::getline(file, line);) {
         const std::size_t first = line.find(':');

@@ -70,17 +70,19 @@ private:
 };
 
 std::unique_ptr<const Engine> open(const std::filesystem::path &directory, Manifest manifest,
-                                   int threads, [[maybe_unused]] const std::string &trust) {
-    if (manifest.backend == "onnx") return open_onnx(directory, std::move(manifest), threads);
+                                   const Opening &how) {
+    if (manifest.backend == "onnx") {
+        return open_onnx(directory, std::move(manifest), how.threads, how.onnxruntime);
+    }
 #ifdef DEFECTRT_WITH_TORCH
     if (manifest.backend == "aoti") {
-        require_trust(directory, manifest, trust);
-        return open_aoti(directory, std::move(manifest), threads);
+        require_trust(directory, manifest, how.trust);
+        return open_aoti(directory, std::move(manifest), how.threads);
     }
 #endif
 #ifdef DEFECTRT_EXPERIMENTAL_TENSORRT
     if (manifest.backend == DEFECTRT_EXPERIMENTAL_TENSORRT) {
-        require_trust(directory, manifest, trust);
+        require_trust(directory, manifest, how.trust);
         return open_tensorrt(directory, std::move(manifest));
     }
 #endif
@@ -102,13 +104,12 @@ void require_files(const std::filesystem::path &directory, const Manifest &manif
     }
 }
 
-std::shared_ptr<const Engine> load_engine(const std::filesystem::path &directory, int threads,
-                                          const std::string &trust) {
+std::shared_ptr<const Engine> load_engine(const std::filesystem::path &directory, Opening how) {
+    how.threads = threads_of(how.threads);
     Manifest manifest = verify(directory);
     const Call call;
     call.check();
-    auto engine = std::make_shared<Watched>(
-        open(directory, std::move(manifest), threads_of(threads), trust));
+    auto engine = std::make_shared<Watched>(open(directory, std::move(manifest), how));
     watch_exit();
     return engine;
 }

@@ -41,10 +41,15 @@ public:
     virtual Stepped step(const Rows &rows, Stop &stop) const = 0;
 };
 
-/// Verify an engine directory, then open it. threads of a step; 0 for one a core. `trust` has the
-/// fingerprints of those that may be opened though they are machine code.
-std::shared_ptr<const Engine> load_engine(const std::filesystem::path &directory, int threads,
-                                          const std::string &trust);
+/// How an engine is opened.
+struct Opening {
+    int threads = 0;          ///< of a step; 0 for one a core
+    std::string trust;        ///< fingerprints of those that may be, though they are machine code
+    std::string onnxruntime;  ///< the file of ONNX Runtime; "": see load_onnxruntime
+};
+
+/// Verify an engine directory, then open it.
+std::shared_ptr<const Engine> load_engine(const std::filesystem::path &directory, Opening how);
 
 /// The graphs of an engine.
 inline constexpr std::array<const char *, 3> graph_names{"encoder", "denoiser", "decoder"};
@@ -55,7 +60,7 @@ void require_files(const std::filesystem::path &directory, const Manifest &manif
 
 /// Open graphs that `verify` has already checked.
 std::unique_ptr<const Engine> open_onnx(const std::filesystem::path &directory, Manifest manifest,
-                                        int threads);
+                                        int threads, const std::string &onnxruntime);
 
 #ifdef DEFECTRT_EXPERIMENTAL_TENSORRT
 /// Experimental, never run: open plans that `verify` has already checked and that are trusted.
@@ -68,8 +73,5 @@ std::unique_ptr<const Engine> open_tensorrt(const std::filesystem::path &directo
 std::unique_ptr<const Engine> open_aoti(const std::filesystem::path &directory, Manifest manifest,
                                         int threads);
 #endif
-
-/// The version of the ONNX Runtime that is loaded.
-std::string onnxruntime_version();
 
 }  // namespace defectrt::internal

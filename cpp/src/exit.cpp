@@ -5,9 +5,7 @@
 #include <cstdlib>
 #include <mutex>
 
-#ifndef _WIN32
-#include <unistd.h>
-#endif
+#include "platform.hpp"
 
 namespace defectrt::internal {
 namespace {
@@ -39,20 +37,12 @@ Gate &gate() {
     return made.gate;
 }
 
-long process() {
-#ifdef _WIN32
-    return 0;
-#else
-    return getpid();
-#endif
-}
-
 }  // namespace
 
 void end_calls() noexcept {
     Gate &all = gate();
     // a fork has none of the threads
-    if (all.process != process()) return;
+    if (all.process != platform::process_id()) return;
     std::unique_lock<std::mutex> lock(all.mutex);
     all.closed = true;
     for (Call *call = all.calls; call != nullptr; call = call->next_) {
@@ -96,7 +86,7 @@ void watch_exit() noexcept {
     Gate &all = gate();
     const std::lock_guard<std::mutex> lock(all.mutex);
     if (all.watched == times) return;
-    all.process = process();
+    all.process = platform::process_id();
     if (std::atexit([] { end_calls(); }) == 0) ++all.watched;
 }
 

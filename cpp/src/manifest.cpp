@@ -9,13 +9,10 @@
 #include <set>
 #include <stdexcept>
 
-#ifndef _WIN32
-#include <dirent.h>
-#endif
-
 #include "digest.hpp"
 #include "error.hpp"
 #include "json.hpp"
+#include "platform.hpp"
 #include "text.hpp"
 
 namespace defectrt::internal {
@@ -28,6 +25,8 @@ using json::Value;
 
 constexpr const char *manifest_name = "engine.json";
 // A manifest is a few kB; a larger one is not read at all.
+/// Faults of a manifest, as a message tells them: one table of steps alone can have hundreds.
+constexpr std::size_t told = 8;
 constexpr std::size_t max_bytes = std::size_t{4} << 20;
 // What file managers leave in every folder that somebody looks at.
 constexpr const char *litter[] = {".DS_Store", "Thumbs.db", "desktop.ini"};
@@ -279,8 +278,9 @@ private:
         const std::size_t before = faults.size();
         const std::string path = "schedule";
         const Members m = members(top, "", "schedule",
-                                  {"convention", "prediction_type", "train_timesteps",
-                                   "default_steps", "tables"});
+                                  {"solver", "convention", "prediction_type",
+                                   "train_timesteps", "default_steps", "tables"});
+        choice(m, path, "solver", {"ddim", "dpmsolver++"});
         choice(m, path, "convention", {"paper", "diffusers"});
         choice(m, path, "prediction_type", {"epsilon", "v_prediction", "sample"});
         out.train_timesteps = integer(m, path, "train_timesteps", 1, 1'000'000);
@@ -311,15 +311,18 @@ private:
         for (std::size_t i = 0; i < list->size(); ++i) {
             const std::string here = at(at(path, key), std::to_string(i));
             const Array *row = (*list)[i].array();
-            if (row == nullptr || row->size() != 3) {
-                fault(here, "should be a list of timestep, a and b");
+            if (row == nullptr || row->size() != 5) {
+                fault(here, "should be a list of timestep, a, b, c and alpha");
                 continue;
             }
             // what float32 cannot hold is damage
             const auto t = integer((*row)[0], here + ".0", 0, 1'000'000);
             const auto a = real((*row)[1], here + ".1", 1e6);
             const auto b = real((*row)[2], here + ".2", 1e6);
-            if (t && a && b) out.push_back({*t, *a, *b});
+            const auto c = real((*row)[3], here + ".3", 1e6);
+            const auto alpha = real((*row)[4], here + ".4", 1);
+            if (alpha && *alpha <= 0) fault(here + ".4", "should be above 0");
+            if (t && a && b && c && alpha) out.push_back({*t, *a, *b, *c, *alpha});
         }
         return out;
     }
@@ -530,31 +533,8 @@ std::string file_fault(const fs::path &directory, const std::string &name,
     return *hash == entry.sha256 ? "" : name + " does not have the hash in the manifest";
 }
 
-/// Names of everything in a directory.
-std::set<std::string> names_in(const fs::path &directory) {
-    std::set<std::string> names;
-#ifdef _WIN32
-    for (const auto &entry : fs::directory_iterator(directory)) {
-        names.insert(entry.path().filename().u8string());
-    }
-#else
-    // libstdc++'s iterator ends the process when memory runs out
-    const std::unique_ptr<DIR, int (*)(DIR *)> open(opendir(directory.c_str()), closedir);
-    errno = open == nullptr ? errno : 0;
-    while (const dirent *entry = open == nullptr ? nullptr : readdir(open.get())) {
-        const std::string name = entry->d_name;
-        if (name != "." && name != "..") names.insert(name);
-        errno = 0;
-    }
-    if (errno != 0) {
-        throw engine_error(directory.u8string() + ": cannot be listed (" + reason() + ")");
-    }
-#endif
-    return names;
-}
-
 std::vector<std::string> unlisted(const fs::path &directory, const Manifest &manifest) {
-    std::set<std::string> names = names_in(directory);
+    std::set<std::string> names = platform::names_in(directory);
     names.erase(manifest_name);
     for (const char *name : litter) names.erase(name);
     for (const auto &file : manifest.files) names.erase(file.first);
@@ -621,7 +601,13 @@ Manifest parse_manifest(const std::string &text, const std::string &path) {
         reader.faults.emplace_back(error.what());
     }
     if (!reader.faults.empty()) {
-        throw engine_error(path + ": not a valid manifest: " + join(reader.faults, "; "));
+        auto &faults = reader.faults;
+        const std::size_t all = faults.size();
+        if (faults.size() > told) {
+            faults.resize(told + 1);
+            faults.back() = "and " + std::to_string(all - told) + " more";
+        }
+        throw engine_error(path + ": not a valid manifest: " + join(faults, "; "));
     }
     return manifest;
 }

@@ -23,10 +23,11 @@ struct Prompt {
     std::string role, name, text;
 };
 
-/// One step: ε is evaluated at `timestep`, then z' = a z + b ε.
+/// One step: ε is evaluated at `timestep`, then z' = a z + b ε + c z_0, as the step before foresaw it.
 struct StepRow {
     std::int64_t timestep;
-    double a, b;
+    double a, b, c;
+    double alpha;  ///< the level that z has before the step
 };
 
 /// All steps of a job: inversion from clean to noise, generation from noise to clean.
@@ -86,7 +87,7 @@ struct Manifest {
 /// U+FFF0-FFFF.
 bool is_name(const std::string &text);
 
-/// Check the text of an engine.json. Throws an engine error with every fault; `path` names it.
+/// Check the text of an engine.json. Throws an engine error with what is wrong in it; `path` names it.
 Manifest parse_manifest(const std::string &text, const std::string &path);
 
 /// Read and check engine.json alone.

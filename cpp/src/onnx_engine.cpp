@@ -1,54 +1,18 @@
 // The ONNX backend: three graphs on ONNX Runtime's CPU provider (runtime/engines/onnx_engine.py).
 //
-// The C interface is used, not ONNX Runtime's C++ one: that fetches its functions while the
-// process starts, and crashes where the library it finds is older than its headers.
-#include <onnxruntime_c_api.h>
-
+// The C interface is used, not ONNX Runtime's C++ one: that has to be linked, and crashes where the
+// library it finds is older than its headers.
 #include <algorithm>
 #include <array>
-#include <cstdlib>
 #include <map>
 
 #include "engine.hpp"
 #include "error.hpp"
+#include "onnxruntime.hpp"
 #include "text.hpp"
 
 namespace defectrt::internal {
 namespace {
-
-// The first version that runs opset 23; what is used of it is in all later ones.
-constexpr std::uint32_t api_version = 23;
-
-// ONNX Runtime keeps an identity of the machine and a queue of events in the user's cache, to be
-// sent, unless it is told so before it starts. What the user has set is left alone.
-void stay_silent() {
-    static const bool told = [] {
-#ifdef _WIN32
-        return std::getenv("ORT_DISABLE_TELEMETRY") != nullptr ||
-               _putenv_s("ORT_DISABLE_TELEMETRY", "1") == 0;
-#else
-        return ::setenv("ORT_DISABLE_TELEMETRY", "1", 0) == 0;
-#endif
-    }();
-    static_cast<void>(told);
-}
-
-const OrtApi &api() {
-    stay_silent();
-    // asked for an interface that it does not have, the library would print
-    const std::string version = onnxruntime_version();
-    const std::size_t dot = version.find('.');
-    const long minor = dot == std::string::npos ? 0 : std::atol(version.c_str() + dot + 1);
-    const OrtApi *found = nullptr;
-    if (std::atol(version.c_str()) == 1 && minor >= long{api_version}) {
-        found = OrtGetApiBase()->GetApi(api_version);
-    }
-    if (found == nullptr) {
-        throw engine_error("ONNX Runtime " + version + " is loaded; this library needs 1." +
-                           std::to_string(api_version) + " or a later 1.x");
-    }
-    return *found;
-}
 
 /// Releases what ONNX Runtime made.
 template <class T>
@@ -312,8 +276,9 @@ private:
 
 class OnnxEngine final : public Engine {
 public:
-    OnnxEngine(const std::filesystem::path &directory, Manifest manifest, int threads)
-        : manifest_(std::move(manifest)), ort_(api()),
+    OnnxEngine(const std::filesystem::path &directory, Manifest manifest, int threads,
+               const std::string &onnxruntime)
+        : manifest_(std::move(manifest)), ort_(load_onnxruntime(onnxruntime).api),
           env_(make<OrtEnv>(ort_, ort_.ReleaseEnv, "ONNX Runtime cannot start",
                             [&](OrtEnv **out) {
                                 return ort_.CreateEnv(ORT_LOGGING_LEVEL_FATAL, "defectrt", out);
@@ -372,10 +337,8 @@ private:
 }  // namespace
 
 std::unique_ptr<const Engine> open_onnx(const std::filesystem::path &directory, Manifest manifest,
-                                        int threads) {
-    return std::make_unique<OnnxEngine>(directory, std::move(manifest), threads);
+                                        int threads, const std::string &onnxruntime) {
+    return std::make_unique<OnnxEngine>(directory, std::move(manifest), threads, onnxruntime);
 }
-
-std::string onnxruntime_version() { return OrtGetApiBase()->GetVersionString(); }
 
 }  // namespace defectrt::internal

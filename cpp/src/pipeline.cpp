@@ -392,7 +392,7 @@ public:
         const Progress &progress)
         : engine_(engine), settings_(settings), work_(work), stop_(stop),
           tick_(progress, work.tiles() * settings.schedule.generation.size() *
-                              (1 + chunks() * (settings.dual ? 2 : 1))),
+                              (!settings.noised + chunks() * (1 + settings.dual))),
           canvas_(work.image) {}
 
     Outcome operator()() {
@@ -400,9 +400,10 @@ public:
         Outcome out;
         Figures &f = out.figures;
         std::size_t number = 0, missing = 0;
-        for (const auto &instance : work_.instances) {
-            for (const Tile &each : instance) {
-                Candidate best = tile(each, number++, reasons, f.rejected);
+        for (const Planned &instance : work_.instances) {
+            for (const Tile &each : instance.tiles) {
+                Candidate best = tile(each, instance, number++, reasons, f.rejected);
+                out.tiles.push_back(figures(each, best));
                 if (!best.reason.empty()) continue;
                 f.visibility += best.visibility * static_cast<double>(best.area);
                 weights_ += static_cast<double>(best.area);
@@ -412,7 +413,7 @@ public:
                 f.candidate = best.number;
                 out.latent = std::move(best.latent);
             }
-            missing += !canvas_.shows(instance);
+            missing += !canvas_.shows(instance.tiles);
         }
         if (missing > 0) refuse(missing, reasons);
         f.visibility /= weights_;
@@ -436,14 +437,19 @@ private:
         throw Error(DEFECTRT_NOTHING_DONE, why);
     }
 
+    static TileFigures figures(const Tile &tile, const Candidate &c) {
+        return {tile.window, c.number,   c.area, c.score, c.visibility,
+                c.strength,  c.coverage, c.seam, c.drift, c.reason};
+    }
+
     /// The best candidate of one tile, which is painted if it is fit.
-    Candidate tile(const Tile &tile, std::size_t number, std::set<std::string> &reasons,
-                   std::int64_t &rejected) {
+    Candidate tile(const Tile &tile, const Wanted &wanted, std::size_t number,
+                   std::set<std::string> &reasons, std::int64_t &rejected) {
         const Manifest &manifest = engine_.manifest();
         const Inside inside = canvas_.inside(tile.window);
         const View view(canvas_.crop(tile.window), tile, inside, settings_, manifest,
-                        work_.strength);
-        const Scene scene{engine_, settings_.schedule, settings_.prompts,
+                        wanted.strength);
+        const Scene scene{engine_, settings_.schedule, wanted.prompts,
                           reduce_mask(tile.mask, size_of(manifest.latent.height),
                                       size_of(manifest.latent.width))};
         const Inverted inverted = invert(scene, view);
@@ -472,7 +478,9 @@ private:
     Inverted invert(const Scene &scene, const View &view) {
         Inverted out;
         out.latent = engine_.encode(view.pixels, 1, stop_);
-        out.path = internal::invert(scene, out.latent, stop_, std::ref(tick_));
+        if (!settings_.noised) {
+            out.path = internal::invert(scene, out.latent, stop_, std::ref(tick_));
+        }
         out.decoded = engine_.decode(out.latent, 1, stop_);
         return out;
     }
@@ -486,8 +494,9 @@ private:
             normal(work_.seed, tile, first + static_cast<std::uint32_t>(i),
                    noise.data() + i * size, size);
         }
-        const Generated made = generate(scene, inverted.path, noise, batch_size, settings_.dual,
-                                        stop_, std::ref(tick_));
+        const Generated made = generate(
+            scene, settings_.noised ? noised(scene, inverted.latent, noise) : inverted.path, noise,
+            batch_size, settings_.dual, stop_, std::ref(tick_));
         const Floats after = engine_.decode(made.latent, batch_size, stop_);
         const std::size_t map = made.attention.size() / batch_size;
         std::vector<Candidate> out;
@@ -532,11 +541,11 @@ Pipeline::Pipeline(std::shared_ptr<const Engine> engine, Settings settings)
 
 std::size_t Work::tiles() const {
     return std::accumulate(instances.begin(), instances.end(), std::size_t{0},
-                           [](std::size_t n, const auto &instance) { return n + instance.size(); });
+                           [](std::size_t n, const Planned &one) { return n + one.tiles.size(); });
 }
 
 Work Pipeline::plan(const defectrt_image &image, const std::vector<defectrt_mask> &masks,
-                    bool split) const {
+                    const std::vector<Wanted> &wanted, bool split) const {
     const auto band = static_cast<std::int64_t>(std::ceil(settings_.grow + settings_.feather));
     const bool whole = manifest().sees_whole();
     const std::int64_t window = manifest().window(image.height, image.width);
@@ -550,13 +559,47 @@ Work Pipeline::plan(const defectrt_image &image, const std::vector<defectrt_mask
         const auto instances = split && !whole ? pieces(image, masks[i], gap, max_instances)
                                      : std::vector<Instance>{Instance(image, masks[i])};
         for (const Instance &instance : instances) {
-            out.instances.push_back(cut(image, instance, window, context, scale));
+            out.instances.push_back({wanted[i], cut(image, instance, window, context, scale)});
         }
-        if (instances.empty() || out.instances.back().empty()) {
+        if (instances.empty() || out.instances.back().tiles.empty()) {
             throw input_error(mask_name(i) + " is empty");
         }
     }
     out.mask_area = area(image, masks);
+    return out;
+}
+
+Memory Pipeline::memory(const Work &work) const {
+    const Manifest &m = manifest();
+    const auto elements = [](const Shape &s) {
+        return static_cast<std::uint64_t>(s.channels * s.height * s.width);
+    };
+    const std::uint64_t channels = Layout(work.image.format, work.image.depth).channels;
+    const std::uint64_t batch = std::min<std::uint64_t>(settings_.batch_size, work.candidates);
+    const std::uint64_t latent = 4 * elements(m.latent), pixels = 4 * elements(m.image);
+    std::uint64_t side = 0, shown = 0;
+    for (const Planned &instance : work.instances) {
+        for (const Tile &tile : instance.tiles) {
+            const auto of = static_cast<std::uint64_t>(tile.window.side);
+            side = std::max(side, of);
+            shown += of * of;
+        }
+    }
+    // rows whose background is kept at every step
+    const std::uint64_t path = settings_.noised ? batch : 1;
+    constexpr std::uint64_t small = 1 << 16;
+    // of a px: a mask, then the painted window, its label and its band
+    const std::uint64_t kept = 3 + 2 * channels;
+    // of a px: the window, the change and label of each candidate and the best, what assesses one
+    const std::uint64_t seen = 4 * channels + 13 * (batch + 1) + 110;
+    Memory out;
+    // lists that grow are up to three times as long for a moment; the record is less than 1 kB a tile
+    constexpr std::uint64_t listed = 3 * (sizeof(Tile) + sizeof(Patch) + sizeof(TileFigures)) + 1024;
+    out.kept = shown * kept + work.tiles() * listed + latent + small;
+    out.working = side * side * seen + pixels * (batch + 6) +
+                  12 * side * static_cast<std::uint64_t>(m.image.height) +
+                  latent * (path * (settings_.schedule.generation.size() + 1) + 12 * batch) +
+                  12 * elements(m.attention) * batch + small;
     return out;
 }
 

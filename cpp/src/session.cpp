@@ -5,8 +5,21 @@
 
 #include "error.hpp"
 #include "exit.hpp"
+#include "record.hpp"
 
 namespace defectrt::internal {
+
+namespace {
+
+Error closed() { return {DEFECTRT_CLOSED, "the session was shut down"}; }
+
+}  // namespace
+
+Task::~Task() {
+    if (release == nullptr) return;
+    const Call call;
+    if (call) release(user);
+}
 
 bool Task::start() noexcept {
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -28,6 +41,7 @@ void Task::run(const Pipeline &pipeline) noexcept {
     try {
         end.outcome = pipeline.make(
             work, stop, [this](std::uint32_t done, std::uint32_t total) { tell(done, total); });
+        end.record = internal::record(pipeline, work, end.outcome);
         end.status = DEFECTRT_OK;
     } catch (const Error &error) {
         failed(error.status(), error.what());
@@ -95,11 +109,16 @@ std::string Task::message() const {
     return end_.message;
 }
 
+std::string Task::record() const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return end_.record;
+}
+
 Session::Session(Pipeline pipeline, std::size_t queue)
     : pipeline_(std::move(pipeline)), capacity_(queue) {}
 
 void Session::start(std::size_t workers) {
-    workers_.reserve(workers);
+    workers_.reserve(started_ = workers);
     try {
         while (workers_.size() < workers) {
             workers_.emplace_back([self = shared_from_this()] { self->work(); });
@@ -115,27 +134,36 @@ void Session::work() {
     while (true) {
         waiting_.wait(lock, [this] { return closed_ || !queue_.empty(); });
         if (queue_.empty()) return;
-        const std::shared_ptr<Task> task = std::move(queue_.front());
+        std::shared_ptr<Task> task = std::move(queue_.front());
         queue_.pop_front();
         room_.notify_one();
         lock.unlock();
-        run(*task);
+        if (enter(*task)) {
+            task->run(pipeline_);
+            leave(*task);
+        } else {
+            task->cancel_waiting();
+        }
+        task.reset();  // which may call the caller
         lock.lock();
     }
 }
 
 void Session::run(Task &task) {
-    {
-        const std::lock_guard<std::mutex> lock(mutex_);
-        if (!closed_) {
-            task.next_running_ = running_;
-            running_ = &task;
-        } else {
-            task.stop.ask();
-        }
-    }
-    if (task.stop.asked()) task.cancel_waiting();
+    if (!enter(task)) throw closed();
     task.run(pipeline_);
+    leave(task);
+}
+
+bool Session::enter(Task &task) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (closed_) return false;
+    task.next_running_ = running_;
+    running_ = &task;
+    return true;
+}
+
+void Session::leave(Task &task) {
     const std::lock_guard<std::mutex> lock(mutex_);
     for (Task **place = &running_; *place != nullptr; place = &(*place)->next_running_) {
         if (*place != &task) continue;
@@ -144,15 +172,27 @@ void Session::run(Task &task) {
     }
 }
 
-void Session::submit(std::shared_ptr<Task> task, const Deadline &deadline) {
-    std::unique_lock<std::mutex> lock(mutex_);
-    const bool room = deadline.wait(room_, lock, [this] {
-        return closed_ || queue_.size() < capacity_;
+Place::Place(Session &session, const Deadline &deadline) : session_(session) {
+    std::unique_lock<std::mutex> lock(session_.mutex_);
+    const bool room = deadline.wait(session_.room_, lock, [&] {
+        return session_.closed_ || session_.queue_.size() + session_.kept_ < session_.capacity_;
     });
-    if (closed_) throw Error(DEFECTRT_CLOSED, "the session was shut down");
+    if (session_.closed_) throw closed();
     if (!room) throw Error(DEFECTRT_BUSY, "the queue is full");
-    queue_.push_back(std::move(task));
-    waiting_.notify_one();
+    ++session_.kept_;
+}
+
+Place::~Place() {
+    const std::lock_guard<std::mutex> lock(session_.mutex_);
+    --session_.kept_;
+    session_.room_.notify_one();
+}
+
+void Place::fill(std::shared_ptr<Task> task) {
+    const std::lock_guard<std::mutex> lock(session_.mutex_);
+    if (session_.closed_) throw closed();
+    session_.queue_.push_back(std::move(task));
+    session_.waiting_.notify_one();
 }
 
 void Session::cancel(const std::shared_ptr<Task> &task) {

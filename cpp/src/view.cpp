@@ -32,7 +32,8 @@ std::string mask_name(std::size_t index) {
     return index == 0 ? "the mask" : "instance " + std::to_string(index);
 }
 
-void check_view(const defectrt_image &image, const std::vector<defectrt_mask> &masks) {
+void check_view(const defectrt_image &image, const std::vector<defectrt_mask> &masks,
+                const defectrt_mask &within) {
     std::vector<std::string> faults;
     if (!known(image.format)) faults.emplace_back("the image's format is unknown");
     if (image.depth != 8 && image.depth != 16) {
@@ -53,7 +54,25 @@ void check_view(const defectrt_image &image, const std::vector<defectrt_mask> &m
             faults.push_back(mask_name(i) + "'s stride is shorter than a row");
         }
     }
+    if (within.data != nullptr && magnitude(within.stride) < image.width) {
+        faults.emplace_back("the region's stride is shorter than a row");
+    }
     if (!faults.empty()) throw input_error(join(faults, "; "));
+}
+
+void check_within(const defectrt_image &image, const std::vector<defectrt_mask> &masks,
+                  const defectrt_mask &within) {
+    if (within.data == nullptr) return;
+    std::uint64_t outside = 0;
+    for (const defectrt_mask &mask : masks) {
+        for (std::int64_t y = 0; y < std::int64_t{image.height}; ++y) {
+            const std::uint8_t *row = mask_row(mask, y), *legal = mask_row(within, y);
+            for (std::size_t x = 0; x < image.width; ++x) outside += row[x] != 0 && legal[x] == 0;
+        }
+    }
+    if (outside > 0) {
+        throw input_error(std::to_string(outside) + " px of the mask lie where no defect may be");
+    }
 }
 
 }  // namespace defectrt::internal

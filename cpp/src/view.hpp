@@ -52,7 +52,13 @@ constexpr std::size_t max_instances = 1000;
 /// What messages call a request's masks: the mask, then instance 1, instance 2, …
 std::string mask_name(std::size_t index);
 
-/// Throws an input error unless an image and its masks can be read as they are described.
-void check_view(const defectrt_image &image, const std::vector<defectrt_mask> &masks);
+/// Throws an input error unless an image, its masks and, if it has data, its region can be read as
+/// they are described.
+void check_view(const defectrt_image &image, const std::vector<defectrt_mask> &masks,
+                const defectrt_mask &within);
+
+/// Throws an input error unless all masks lie within a region, if it has data.
+void check_within(const defectrt_image &image, const std::vector<defectrt_mask> &masks,
+                  const defectrt_mask &within);
 
 }  // namespace defectrt::internal

@@ -60,7 +60,7 @@ static int start_and_unload(const char *library, const char *directory) {
     defectrt_session *session = NULL;
     defectrt_task *task = NULL;
     defectrt_request request = {0};
-    const defectrt_engine_options options = {sizeof options, 1, NULL};
+    const defectrt_engine_options options = {sizeof options, 1, NULL, NULL};
     uint32_t done = 0;
     request.struct_size = sizeof request;
     request.image.data = pixels;

@@ -98,7 +98,7 @@ def entry(path):
 
 
 def manifest():
-    rows = {n: [[10 * i, 1.0, 0.0] for i in range(n)] for n in (2, 4)}
+    rows = {n: [[10 * i, 1.0, 0.0, 0.0, 0.9] for i in range(n)] for n in (2, 4)}
     return {
         "format": "defectrt-engine",
         "format_version": 1,
@@ -114,6 +114,7 @@ def manifest():
             {"role": "defect", "name": "spot", "text": "spot"},
         ],
         "schedule": {
+            "solver": "ddim",
             "convention": "paper",
             "prediction_type": "epsilon",
             "train_timesteps": 1000,

@@ -77,9 +77,9 @@ TEST(Engine, RefusesWrongCalls) {
     EXPECT_EQ(error_of(engine), "directory is NULL");
     EXPECT_EQ(defectrt_engine_open(engine, "/no/such/place", nullptr), DEFECTRT_ENGINE);
     EXPECT_NE(error_of(engine).find("no such engine directory"), std::string::npos);
-    defectrt_engine_options options{sizeof options, -1, nullptr};
+    defectrt_engine_options options{sizeof options, -1, nullptr, nullptr};
     EXPECT_EQ(defectrt_engine_open(engine, directory.c_str(), &options), DEFECTRT_USAGE);
-    options = {3, 0, nullptr};
+    options = {3, 0, nullptr, nullptr};
     EXPECT_EQ(defectrt_engine_open(engine, directory.c_str(), &options), DEFECTRT_USAGE);
     defectrt_engine_info info{};
     info.struct_size = sizeof info;
@@ -460,6 +460,7 @@ TEST(Tasks, GiveWhatSynthesizeGives) {
     EXPECT_EQ(result.pixels(), expected.pixels());
     EXPECT_EQ(result.label(), expected.label());
     EXPECT_EQ(task->error(), "");
+    EXPECT_EQ(task->record().rfind("{\"masks\": [{\"defect\": \"spot\"}], \"seed\": 0, ", 0), 0);
 }
 
 TEST(Tasks, WaitInABoundedQueueAndCanBeCancelled) {
@@ -493,6 +494,186 @@ TEST(Tasks, WaitInABoundedQueueAndCanBeCancelled) {
     EXPECT_EQ(next->wait(), DEFECTRT_OK);
 }
 
+TEST(Tasks, AreRefusedByAFullQueueBeforeAnyPixelIsRead) {
+    const Engine engine(directory, 1);
+    Options options;
+    options.queue = 1;
+    Session session(engine, options);
+    Image image;
+    Gate gate;
+    Request slow = image.request;
+    slow.progress = Gate::wait;
+    slow.user = &gate;
+    const auto running = session.submit(slow);
+    gate.wait_until_entered();
+    const auto waiting = session.submit(image.request);
+    Request nowhere = image.request;
+    nowhere.image.data = reinterpret_cast<const void *>(1);
+    nowhere.mask.data = reinterpret_cast<const std::uint8_t *>(1);
+    EXPECT_FALSE(session.submit(nowhere, 0));
+    EXPECT_FALSE(session.submit(nowhere, 5));
+    nowhere.image.depth = 9;
+    EXPECT_THROW(session.submit(nowhere, 0), Error) << "what is wrong is said all the same";
+    Request empty = image.request;
+    const std::vector<std::uint8_t> none(image.mask.size());
+    empty.mask.data = none.data();
+    gate.open = true;
+    waiting->wait();
+    for (int i = 0; i < 3; ++i) EXPECT_THROW(session.submit(empty), Error);
+    EXPECT_TRUE(session.submit(image.request, 0)) << "what fails gives its place back";
+}
+
+/// An image that is lent, and how often it came back.
+struct Lent {
+    Image image;
+    std::atomic<int> returned{0};
+    Session *next = nullptr;
+
+    Lent() {
+        image.request.user = this;
+        image.request.release = [](void *self) {
+            auto *lent = static_cast<Lent *>(self);
+            if (lent->next != nullptr) {
+                Image more;
+                EXPECT_TRUE(lent->next->submit(more.request));
+            }
+            ++lent->returned;
+        };
+    }
+};
+
+TEST(Tasks, ReadALentImageWhereItIsUntilTheHandleIsGivenBack) {
+    const Engine engine(directory, 1);
+    Session session(engine);
+    Lent lent;
+    Result expected(lent.image.request), result(lent.image.request);
+    session.synthesize(lent.image.request, expected);
+    EXPECT_EQ(lent.returned, 0) << "synthesize borrows nothing for longer";
+    {
+        auto task = session.submit(lent.image.request);
+        ASSERT_EQ(task->wait(), DEFECTRT_OK);
+        task->result(result);
+        EXPECT_EQ(result.pixels(), expected.pixels());
+        lent.image.pixels[0] ^= 1;
+        task->result(result);
+        EXPECT_NE(result.pixels()[0], expected.pixels()[0]) << "it was not copied";
+        EXPECT_EQ(lent.returned, 0);
+    }
+    // the worker may hold on to it for a moment
+    while (lent.returned == 0) std::this_thread::yield();
+    Request wrong = lent.image.request;
+    const std::vector<std::uint8_t> none(2000);
+    wrong.mask.data = none.data();
+    EXPECT_THROW(session.submit(wrong), Error);
+    EXPECT_EQ(lent.returned, 1) << "what is refused was not lent";
+}
+
+TEST(Tasks, ReturnWhatWasLentWhateverEndsThem) {
+    const Engine engine(directory, 1);
+    Lent running, waiting, dropped;
+    Gate gate;
+    {
+        Session session(engine);
+        dropped.next = &session;
+        Image image;
+        Request slow = image.request;
+        slow.progress = Gate::wait;
+        slow.user = &gate;
+        auto blocker = session.submit(slow);
+        gate.wait_until_entered();
+        auto first = session.submit(waiting.image.request);
+        { auto second = session.submit(dropped.image.request); }
+        EXPECT_EQ(dropped.returned, 1) << "cancelled in the queue, by its handle";
+        gate.open = true;
+        session.shutdown();
+        EXPECT_EQ(waiting.returned, 0) << "its handle is still there";
+        EXPECT_EQ(first->poll(), DEFECTRT_CANCELLED);
+        EXPECT_EQ(first->record(), "");
+    }
+    EXPECT_EQ(waiting.returned, 1);
+}
+
+TEST(Synthesize, TakesAStrideOfNothingForRowsThatFollowEachOther) {
+    const Engine engine(directory, 1);
+    Session session(engine);
+    Image image;
+    Result expected(image.request), result(image.request);
+    session.synthesize(image.request, expected);
+    image.request.image.stride = 0;
+    image.request.mask.stride = 0;
+    const defectrt_mask again{image.mask.data(), 0};
+    image.request.instances = &again;
+    session.synthesize(image.request, result);
+    EXPECT_EQ(result.label(), expected.label());
+    std::size_t bytes = 0;
+    EXPECT_EQ(defectrt_result_size(&image.request, &bytes, nullptr), DEFECTRT_OK);
+    EXPECT_EQ(bytes, image.pixels.size());
+}
+
+TEST(Synthesize, TakesATypeAndAStrengthForEachDefect) {
+    const Engine engine(directory, 1);
+    Session session(engine);
+    Image image;
+    std::vector<std::uint8_t> other(image.mask.size());
+    for (std::size_t y = 4; y < 12; ++y) std::memset(&other[y * 50 + 2], 1, 8);
+    const defectrt_mask second{other.data(), 0};
+    image.request.instances = &second;
+    image.request.instance_count = 1;
+    image.request.strength = 0.3;
+    Result expected(image.request), result(image.request);
+    session.synthesize(image.request, expected);
+    const char *defects[] = {nullptr, "spot"};
+    double strengths[] = {0.3, 0.3};
+    image.request.defects = defects;
+    image.request.strengths = strengths;
+    image.request.strength = 0;
+    session.synthesize(image.request, result);
+    EXPECT_EQ(result.pixels(), expected.pixels());
+    strengths[1] = 0.1;
+    session.synthesize(image.request, result);
+    EXPECT_NE(result.pixels(), expected.pixels());
+    strengths[1] = 10.1;
+    EXPECT_THROW(session.synthesize(image.request, result), Error);
+    strengths[1] = 0;
+    defects[1] = "";
+    EXPECT_THROW(session.synthesize(image.request, result), Error);
+}
+
+TEST(Synthesize, RefusesAMaskThatLeavesItsRegion) {
+    const Engine engine(directory, 1);
+    Session session(engine);
+    Image image;
+    Result result(image.request);
+    std::vector<std::uint8_t> legal = image.mask;
+    image.request.within = {legal.data(), 0};
+    session.synthesize(image.request, result);
+    legal[16 * 50 + 20] = 0;
+    EXPECT_EQ(defectrt_synthesize(session.get(), &image.request, &result), DEFECTRT_INPUT);
+    EXPECT_STREQ(result.message, "1 px of the mask lie where no defect may be");
+    image.request.within.stride = 49;
+    EXPECT_EQ(defectrt_synthesize(session.get(), &image.request, &result), DEFECTRT_INPUT);
+}
+
+TEST(Session, TellsWhatItTakesBeforehand) {
+    const Engine engine(directory, 1);
+    Options options;
+    options.queue = 5;
+    options.workers = 3;
+    Session session(engine, options);
+    Image image;
+    const defectrt_memory one = session.memory(image.request);
+    EXPECT_EQ(one.session, 5 * one.task + 3 * (one.task + one.work));
+    EXPECT_GT(one.task, image.pixels.size());
+    image.request.release = [](void *) {};
+    EXPECT_EQ(session.memory(image.request).task, one.task - image.pixels.size());
+    defectrt_memory out{};
+    EXPECT_EQ(defectrt_session_memory(session.get(), &image.request, &out), DEFECTRT_USAGE);
+    out.struct_size = sizeof out;
+    EXPECT_EQ(defectrt_session_memory(nullptr, &image.request, &out), DEFECTRT_USAGE);
+    image.request.image.depth = 3;
+    EXPECT_THROW(session.memory(image.request), Error);
+}
+
 TEST(Tasks, EndWhenTheSessionDoes) {
     std::optional<Task> running, waiting;
     Gate gate;
@@ -515,8 +696,8 @@ TEST(Tasks, EndWhenTheSessionDoes) {
         session.shutdown();
         EXPECT_THROW(session.submit(image.request), Error);
         Result result(image.request);
-        EXPECT_EQ(defectrt_synthesize(session.get(), &image.request, &result),
-                  DEFECTRT_CANCELLED);
+        EXPECT_EQ(defectrt_synthesize(session.get(), &image.request, &result), DEFECTRT_CLOSED);
+        EXPECT_STREQ(result.message, "the session was shut down");
     }
     EXPECT_EQ(running->poll(), DEFECTRT_CANCELLED);
     EXPECT_EQ(waiting->poll(), DEFECTRT_CANCELLED);

@@ -18,8 +18,8 @@ namespace {
 
 /// Which of our allocations fail, on whatever thread: the one after so many, or every so many-th.
 std::atomic<long> left{-1}, every{0}, counted{0};
-/// Ours that were not freed yet.
-std::atomic<long> live{0};
+/// Ours that were not freed yet, their bytes, and the most that these ever were.
+std::atomic<long> live{0}, bytes{0}, most{0};
 
 struct Code {
     const char *begin = nullptr, *end = nullptr;
@@ -64,6 +64,7 @@ bool is_to_fail() {
 
 /// Before every piece of memory.
 struct alignas(16) Head {
+    long size;
     bool ours;
 };
 
@@ -79,15 +80,21 @@ void *allocate(std::size_t size, const void *caller) {
     if (ours && is_to_fail()) throw std::bad_alloc();
     auto *head = static_cast<Head *>(std::malloc(sizeof(Head) + size));
     if (head == nullptr) throw std::bad_alloc();
-    head->ours = ours;
+    *head = {static_cast<long>(size), ours};
     live += ours;
+    if (ours) {
+        const long now = bytes += head->size;
+        long before = most;
+        while (before < now && !most.compare_exchange_weak(before, now)) {}
+    }
     return head + 1;
 }
 
-void release(void *memory) {
+[[gnu::noinline]] void release(void *memory) {
     if (memory == nullptr) return;
     Head *head = static_cast<Head *>(memory) - 1;
     live -= head->ours;
+    if (head->ours) bytes -= head->size;
     std::free(head);
 }
 
@@ -105,7 +112,7 @@ defectrt_status everything(const Image &image, const defectrt::Result &into) {
     defectrt_task *task = nullptr;
     defectrt_result result = into;
     defectrt_status status = defectrt_engine_create(&engine);
-    const defectrt_engine_options options{sizeof options, 1, nullptr};
+    const defectrt_engine_options options{sizeof options, 1, nullptr, nullptr};
     if (!status) status = defectrt_engine_open(engine, DEFECTRT_TEST_ENGINE, &options);
     if (!status) status = defectrt_session_create(engine, nullptr, &session);
     if (!status) status = defectrt_synthesize(session, &image.request, &result);
@@ -145,7 +152,7 @@ void queue(const Image &image, const defectrt::Result &into, long n, bool from_t
     defectrt_session_options options;
     defectrt_session_options_init(&options, sizeof options);
     options.workers = 2;
-    const defectrt_engine_options threads{sizeof threads, 1, nullptr};
+    const defectrt_engine_options threads{sizeof threads, 1, nullptr, nullptr};
     if (from_the_start) every = n;
     defectrt_status status = defectrt_engine_create(&engine);
     if (!status) status = defectrt_engine_open(engine, DEFECTRT_TEST_ENGINE, &threads);
@@ -236,12 +243,49 @@ TEST(Memory, RunningOutAgainAndAgainOnWorkersIsAStatusToo) {
     EXPECT_EQ(ends.no_memory, 0) << "it goes on afterwards";
 }
 
+/// The most bytes that a sample of `size` px with a mask of `side` px takes, and what was told.
+std::pair<long, defectrt_memory> taken(std::uint32_t size, std::uint32_t side, std::int32_t format,
+                                       std::uint32_t candidates) {
+    const defectrt::Engine engine(DEFECTRT_TEST_ENGINE, 1);
+    defectrt::Session session(engine);
+    std::vector<std::uint8_t> pixels(size_t{size} * size * 4, 150), mask(size_t{size} * size);
+    for (std::uint32_t y = 0; y < side; ++y) std::memset(&mask[size_t{y} * size], 1, side);
+    defectrt::Request request;
+    request.image = {pixels.data(), 0, size, size, format, 8};
+    request.mask = {mask.data(), 0};
+    request.candidates = candidates;
+    const defectrt_memory told = session.memory(request);
+    defectrt_result result{};
+    result.struct_size = sizeof result;
+    const long before = bytes;
+    most = before;
+    defectrt_task *task = nullptr;
+    EXPECT_EQ(defectrt_submit(session.get(), &request, -1, &task), DEFECTRT_OK);
+    defectrt_task_wait(task, -1);
+    EXPECT_LE(bytes - before, static_cast<long>(told.task)) << "of a task that has ended";
+    defectrt_task_release(task);
+    return {most - before, told};
+}
+
+TEST(Memory, IsWhatASessionToldBeforehand) {
+    for (const auto format : {DEFECTRT_GREY, DEFECTRT_RGBA}) {
+        for (const std::uint32_t candidates : {1U, 4U}) {
+            for (const auto &[size, side] : {std::pair{64U, 16U}, {400U, 40U}, {300U, 200U}}) {
+                const auto [peak, told] = taken(size, side, format, candidates);
+                const auto bound = static_cast<long>(told.task + told.work);
+                EXPECT_LE(peak, bound) << size << " " << side << " " << candidates;
+                EXPECT_GT(3 * peak, bound) << size << " " << side << " " << candidates;
+            }
+        }
+    }
+}
+
 TEST(Memory, StaysFlatOverAThousandSessions) {
     const Image image;
     const defectrt::Result into(image.request);
     defectrt_engine *engine = nullptr;
     ASSERT_EQ(defectrt_engine_create(&engine), DEFECTRT_OK);
-    const defectrt_engine_options options{sizeof options, 1, nullptr};
+    const defectrt_engine_options options{sizeof options, 1, nullptr, nullptr};
     long before = 0;
     for (int i = 0; i < 1000; ++i) {
         if (i == 200) before = resident();

@@ -63,6 +63,7 @@ def build_engine(
             out,
             open_backend(how),
             steps=how.steps,
+            solver=how.solver,
             convention=how.convention,
             map_side=how.map_size,
             defects=how.defect,

@@ -22,11 +22,13 @@ def review(
         bool, typer.Option("--wait", help="Wait if another process is writing to OUT.")
     ] = False,
 ) -> None:
-    """Take refused samples out of a dataset, or bring them back.
+    """Take refused samples out of a dataset, bring them back, or correct their labels.
 
     Open OUT/report.html, refuse what should not be learned from, save the decisions and carry them
-    out with this command. What is refused goes to OUT/refused, is never made again, and comes back
-    if a later file keeps it; all formats are written anew. The journal says who decided.
+    out with this command; defectrt studio does both, and corrects labels with a brush. What is
+    refused goes to OUT/refused, is never made again, and comes back if a later file keeps it; a
+    label that is corrected goes to OUT/made-labels. All formats are written anew. The journal says
+    who decided.
 
     Examples:
 
@@ -39,4 +41,7 @@ def review(
 
     name, decided = read_decisions(decisions)
     done = run(out, decided, by=by or name, wait=wait)
-    typer.echo(f"{out}: {done.refused} refused, {done.restored} restored, {done.kept} kept")
+    said = f"{done.refused} refused, {done.restored} restored, {done.kept} kept"
+    if done.relabelled:
+        said += f", {done.relabelled} with another label"
+    typer.echo(f"{out}: {said}")

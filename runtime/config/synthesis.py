@@ -11,8 +11,9 @@ from .base import Config, Interval, parts
 
 __all__ = ["MAX_STRENGTH", "Background", "Blend", "Refine", "Share", "SynthesisConfig"]
 
-#: ``replay`` takes z^m from the stored inversion, ``dual`` denoises it again beside the defect.
-Background: TypeAlias = Literal["replay", "dual"]
+#: Where z^m comes from: ``noised``, the image with the candidate's own noise, without inversion;
+#: ``replay``, the stored inversion; ``dual``, denoised again beside the defect.
+Background: TypeAlias = Literal["noised", "replay", "dual"]
 #: ``residual`` adds the change that the model made to the original; ``decoded`` blends to the
 #: model's own pixels.
 Blend: TypeAlias = Literal["residual", "decoded"]
@@ -111,12 +112,16 @@ class SynthesisConfig(Config):
     ] = 0
     steps: Annotated[
         int | None,
-        Field(description="DDIM steps; one of the engine's schedules, by default its first."),
+        Field(description="Diffusion steps; one of the engine's schedules, by default its first."),
     ] = None
     background: Annotated[
         Background,
-        Field(description="replay: exactly the inverted background. dual: denoise it again."),
-    ] = "replay"
+        Field(
+            description="noised: the image with noise, as in training. replay: the inverted image, "
+            "twice the work. dual: the inverted image, denoised again, as in the paper; take 20 "
+            "steps or more. With noised and replay no latent outside the mask changes."
+        ),
+    ] = "noised"
     blend: Annotated[
         Blend,
         Field(description="residual: add the change to the original. decoded: the model's pixels."),

@@ -1,10 +1,15 @@
-"""Noise schedules and their DDIM steps as tables of (t, a, b).
+"""Noise schedules and their steps as tables of (t, a, b, c, α).
 
 DDIM between two noise levels, in either direction (Eqs. 3 and 4), is linear in z and ε:
 
     z' = a z + b ε      a = √(α'/α)      b = √(1-α') - a √(1-α)
 
-so a schedule is a list of three numbers a step, and no host needs to know where they come from.
+and so is a step of second order (DPM-Solver++ 2M, Lu et al. 2022), with the clean latent that the
+step before foresaw, z_0 = (z - √(1-α) ε) / √α:
+
+    z' = a z + b ε + c z_0
+
+so a schedule is a list of five numbers a step, and no host needs to know where they come from.
 α is the cumulative product, diffusers' ``alphas_cumprod``.
 """
 
@@ -20,20 +25,30 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 
-__all__ = ["Convention", "NoiseSchedule", "Schedule", "StepRow", "to_epsilon"]
+__all__ = ["Convention", "NoiseSchedule", "Schedule", "Solver", "StepRow", "to_epsilon"]
 
 #: Where inversion evaluates ε: at (z_{t-1}, t-1) as Eq. 8 says, or at (z_{t-1}, t) as diffusers.
 Convention = Literal["paper", "diffusers"]
+
+#: How generation steps: as the paper does, or by the second order multistep of DPM-Solver++, which
+#: needs fewer steps.
+Solver = Literal["ddim", "dpmsolver++"]
 
 Array = TypeVar("Array")
 
 
 class StepRow(NamedTuple):
-    """One step: ε is evaluated at ``timestep``, then z' = a z + b ε."""
+    """One step: ε is evaluated at ``timestep``, then z' = a z + b ε + c z_0.
+
+    z_0 is what the step before foresaw, and c is 0 where there is none. ``alpha`` is the level that
+    z has before the step.
+    """
 
     timestep: int
     a: float
     b: float
+    c: float
+    alpha: float
 
 
 @dataclass(frozen=True)
@@ -125,12 +140,22 @@ class NoiseSchedule:
             prediction_type=prediction,
         )
 
-    def timesteps(self, steps: int) -> NDArray[np.int64]:
-        """``steps`` timesteps, rising, spaced as diffusers spaces them."""
+    def timesteps(self, steps: int, solver: Solver = "ddim") -> NDArray[np.int64]:
+        """``steps`` timesteps, rising: for DDIM spaced as diffusers spaces them.
+
+        For the second order evenly in λ = log √(α/(1-α)), from the last one down to one step short
+        of the first (Lu et al. 2022): so no step is much harder than another.
+        """
         total = len(self.alphas_cumprod)
         if not 1 <= steps <= total:
             raise InputError(f"{steps} steps: choose from 1 to {total}")
         grid: NDArray[Any]
+        if solver == "dpmsolver++":
+            ratios = _log_ratio(self.alphas_cumprod)
+            wanted = np.linspace(ratios[0], ratios[-1], steps + 1)[1:]
+            grid, own = np.searchsorted(-ratios, -wanted), np.arange(steps)
+            rising = np.maximum.accumulate(grid - own) + own
+            return np.minimum(rising, total - steps + own).astype(np.int64)
         if self.spacing == "linspace":
             grid = np.linspace(0, total - 1, steps).round()
         elif self.spacing == "leading":
@@ -144,8 +169,10 @@ class NoiseSchedule:
             )
         return grid.astype(np.int64)
 
-    def tables(self, steps: int, convention: Convention = "paper") -> Schedule:
-        """The tables of ``steps`` steps each way.
+    def tables(
+        self, steps: int, convention: Convention = "paper", solver: Solver = "ddim"
+    ) -> Schedule:
+        """The tables of ``steps`` steps each way; the solver is that of generation.
 
         Levels form one chain, clean = level 0 to noise = level ``steps``: inversion climbs the
         very levels that generation descends, so their trajectories can be compared, and
@@ -153,7 +180,9 @@ class NoiseSchedule:
         """
         if convention not in ("paper", "diffusers"):
             raise InputError(f"inversion convention {convention!r}: paper or diffusers")
-        grid = self.timesteps(steps)
+        if solver not in ("ddim", "dpmsolver++"):
+            raise InputError(f"solver {solver!r}: ddim or dpmsolver++")
+        grid = self.timesteps(steps, solver)
         levels = [self.final_alpha, *self.alphas_cumprod[grid].tolist()]
         down = [_step(t, β, α) for t, (α, β) in zip(grid.tolist(), pairwise(levels), strict=True)]
         if convention == "paper":
@@ -164,7 +193,12 @@ class NoiseSchedule:
                 _early(self.prediction_type, _step(t, α, β), α, β)
                 for t, (α, β) in zip(grid.tolist(), pairwise(levels), strict=True)
             ]
-        return Schedule(tuple(up), tuple(down[::-1]))
+        down = down[::-1]
+        if solver == "dpmsolver++":
+            fall = levels[::-1]
+            middle = zip(down[1:-1], fall, fall[1:], fall[2:], strict=False)
+            down[1:-1] = [_second(step.timestep, *around) for step, *around in middle]
+        return Schedule(tuple(up), tuple(down))
 
     def _previous(self, grid: NDArray[np.int64]) -> NDArray[np.int64]:
         """The timestep of each level's neighbour on the clean side, at least 0."""
@@ -174,7 +208,27 @@ class NoiseSchedule:
 
 def _step(timestep: int, alpha: float, alpha_next: float) -> StepRow:
     a = (alpha_next / alpha) ** 0.5
-    return StepRow(timestep, float(a), float((1 - alpha_next) ** 0.5 - a * (1 - alpha) ** 0.5))
+    b = (1 - alpha_next) ** 0.5 - a * (1 - alpha) ** 0.5
+    return StepRow(timestep, float(a), float(b), 0.0, float(alpha))
+
+
+def _second(timestep: int, alpha_before: float, alpha: float, alpha_next: float) -> StepRow:
+    """DPM-Solver++ 2M: z_0 goes on as it went from the step before to this one.
+
+    In λ = log √(α/(1-α)) by half a step: weight 1 + w of this step's z_0 and -w of the last one's.
+    """
+    before, here, there = (_log_ratio(a) for a in (alpha_before, alpha, alpha_next))
+    w = 0.5 * (there - here) / (here - before)
+    signal, noise = alpha**0.5, (1 - alpha) ** 0.5
+    kept = (1 - alpha_next) ** 0.5 / noise
+    clean = alpha_next**0.5 - kept * signal
+    new = (1 + w) * clean / signal
+    return StepRow(timestep, float(kept + new), float(-new * noise), float(-w * clean), alpha)
+
+
+def _log_ratio(alpha: Any) -> Any:
+    """λ."""
+    return 0.5 * np.log(alpha / (1 - alpha))
 
 
 def _early(kind: str, step: StepRow, alpha: float, alpha_seen: float) -> StepRow:
@@ -192,7 +246,7 @@ def _early(kind: str, step: StepRow, alpha: float, alpha_seen: float) -> StepRow
         of_z, of_epsilon = (1 - ratio) / spread, ratio * (1 - alpha_seen) ** 0.5 / spread
     else:
         return step
-    return StepRow(step.timestep, step.a + step.b * of_z, step.b * of_epsilon)
+    return step._replace(a=step.a + step.b * of_z, b=step.b * of_epsilon)
 
 
 def to_epsilon(kind: str, prediction: Any, latent: Any, alpha: Any) -> Any:

@@ -61,6 +61,8 @@ _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 _LITTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 
 Side = Annotated[int, Field(ge=1, le=16384)]
+#: Of a manifest, as a message tells them: one table of steps alone can have hundreds.
+_FAULTS = 8
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 #: a and b of a step reach 1,600 where α is smallest; what float32 cannot hold is damage.
 Scalar = Annotated[float, Field(ge=-1e6, le=1e6)]
@@ -111,8 +113,14 @@ def _roles(prompts: list[Prompt]) -> list[Prompt]:
 
 PromptList = Annotated[list[Prompt], AfterValidator(_roles)]
 
-#: (timestep, a, b) of one step.
-Row = tuple[Annotated[int, Field(ge=0, le=1_000_000)], Scalar, Scalar]
+#: (timestep, a, b, c, alpha) of one step.
+Row = tuple[
+    Annotated[int, Field(ge=0, le=1_000_000)],
+    Scalar,
+    Scalar,
+    Scalar,
+    Annotated[float, Field(gt=0, le=1)],
+]
 
 
 class Tables(_Strict):
@@ -125,6 +133,7 @@ class Tables(_Strict):
 class ScheduleEntry(_Strict):
     """Tables by their number of steps."""
 
+    solver: Literal["ddim", "dpmsolver++"]
     convention: Literal["paper", "diffusers"]
     prediction_type: Literal["epsilon", "v_prediction", "sample"]
     train_timesteps: Annotated[int, Field(ge=1, le=1_000_000)]
@@ -295,7 +304,7 @@ def hash_file(path: Path) -> FileEntry:
 
 
 def read_manifest(directory: Path) -> Manifest:
-    """Read and check ``engine.json`` alone. Raises `EngineError` with every fault."""
+    """Read and check ``engine.json`` alone. Raises `EngineError` with what is wrong in it."""
     path = directory / MANIFEST
     text = _read(directory)
     try:
@@ -311,7 +320,8 @@ def read_manifest(directory: Path) -> Manifest:
         ]
     except ValueError as error:
         faults = [str(error)]
-    raise EngineError(f"{path}: not a valid manifest: " + "; ".join(faults))
+    more = [f"and {len(faults) - _FAULTS} more"] if len(faults) > _FAULTS else []
+    raise EngineError(f"{path}: not a valid manifest: " + "; ".join(faults[:_FAULTS] + more))
 
 
 def _read(directory: Path) -> bytes:

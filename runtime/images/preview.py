@@ -10,10 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .png import encode_png
-from .types import Bits, Mask, without_alpha
+from .types import Bits, Mask, largest, without_alpha
 from .window import Window
 
-__all__ = ["Shown", "enlarged", "evenly", "outlined", "resized", "shown"]
+__all__ = [
+    "Shown",
+    "around",
+    "difference",
+    "enlarged",
+    "evenly",
+    "outlined",
+    "resized",
+    "shown",
+]
 
 T = TypeVar("T")
 #: [H,W] grey or [H,W,C].
@@ -54,6 +63,34 @@ def enlarged(image: Bits, good: Bits, window: Window, side: int) -> Shown:
     seen = shown(window.crop(image), good)
     levels = cv2.resize(seen, (side, side), interpolation=cv2.INTER_CUBIC)
     return np.asarray(np.broadcast_to(levels.reshape(side, side, -1), (side, side, 3)), np.uint8)
+
+
+def around(mask: Mask, least: int, context: int) -> tuple[slice, slice]:
+    """A square around what is set, or as near to one as the image allows.
+
+    At least ``least`` px a side, and ``context`` px beyond what is set on each side; all of the
+    image where nothing is set.
+    """
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
+        return slice(0, mask.shape[0]), slice(0, mask.shape[1])
+    spans = [(int(v[0]), int(v[-1]) + 1) for v in (rows, columns)]
+    side = max(least, max(high - low for low, high in spans) + 2 * context)
+    y, x = (_span(*span, side, size) for span, size in zip(spans, mask.shape, strict=True))
+    return y, x
+
+
+def _span(low: int, high: int, side: int, size: int) -> slice:
+    start = max(0, min((low + high - side) // 2, size - side))
+    return slice(start, min(size, start + side))
+
+
+def difference(good: Bits, image: Bits, gain: float) -> Shown:
+    """[H,W,3]: largest difference of the channels, ``gain`` times, black over red to yellow."""
+    top = np.iinfo(good.dtype).max
+    amount = largest(np.abs(without_alpha(image).astype(np.float32) - without_alpha(good))) / top
+    grey = np.asarray(np.clip(amount * (255 * gain), 0, 255), np.uint8)
+    return np.asarray(cv2.applyColorMap(grey, cv2.COLORMAP_INFERNO)[..., ::-1], np.uint8)
 
 
 def outlined(image: Bits, label: Mask) -> bytes:

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InputError
 from ..images.reading import is_jpeg, read_image
-from ..images.types import Mask, has_alpha, without_alpha
+from ..images.types import Mask, has_alpha, largest, without_alpha
 
 __all__ = [
     "MaskRule",
@@ -67,8 +67,9 @@ def smeared(stored: MaskValues) -> bool:
     """Stored by a lossy codec, or more than four values besides 0, up to above 32."""
     if stored.lossy:
         return True
-    found = np.unique(stored.values)
-    return bool(found[-1] > _HIGHEST_CLASS and np.count_nonzero(found) > _MOST_CLASSES)
+    if stored.values.max(initial=0) <= _HIGHEST_CLASS:
+        return False
+    return bool(np.count_nonzero(np.unique(stored.values)) > _MOST_CLASSES)
 
 
 def unsmeared(stored: MaskValues) -> Mask:
@@ -89,7 +90,7 @@ def mask_values(path: Path) -> MaskValues:
     mask that is drawn in its transparency alone.
     """
     image = read_image(path)
-    values = np.asarray(without_alpha(image).max(axis=2))
+    values = largest(without_alpha(image))
     if has_alpha(image) and _varies(image[..., -1]) and not _varies(without_alpha(image)):
         raise InputError(
             f"{path}: only the transparency of the mask varies, and it does not count; save the "

@@ -26,6 +26,7 @@ __all__ = [
     "FinishedDataset",
     "KeptSample",
     "find_datasets",
+    "kept_sample",
     "read_finished",
     "read_output",
 ]
@@ -145,7 +146,7 @@ def read_finished(out: Path) -> FinishedDataset:
     Raises `InputError` if they are missing or damaged, or name a file outside ``out``.
     """
     job = _read_job(out / JOB)
-    entries = [_entry(r, where) for where, r in _lines(out / MANIFEST)]
+    entries = [kept_sample(r, where) for where, r in _lines(out / MANIFEST)]
     return FinishedDataset(
         out=out,
         category=job["category"],
@@ -185,7 +186,8 @@ def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 raise InputError(f"{where} is damaged ({error})") from error
 
 
-def _entry(record: dict[str, Any], where: str) -> KeptSample:
+def kept_sample(record: dict[str, Any], where: str) -> KeptSample:
+    """A sample by its line, which is ``where``. Raises `InputError` if that is damaged."""
     texts = {key: record.get(key) for key in _TEXTS}
     if wrong := [key for key, value in texts.items() if not isinstance(value, str)]:
         raise InputError(f"{where} has no {', '.join(wrong)}")

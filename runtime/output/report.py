@@ -18,19 +18,18 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import cv2
 import numpy as np
 from PIL import Image
 
 from ..config.names import COMBINED
 from ..files import write_whole
-from ..images.preview import Shown, evenly, resized, shown
+from ..images.preview import Shown, around, difference, evenly, resized, shown
 from ..images.reading import read_image
-from ..images.types import Bits, Mask, without_alpha
+from ..images.types import Mask
 from ..masks.reading import read_region
 from .records import FinishedDataset, KeptSample, read_finished
 
-__all__ = ["MAX_EMBEDDED", "write_report"]
+__all__ = ["MAX_EMBEDDED", "cut_outs", "described", "write_report"]
 
 #: Samples whose images are in the page, about 20 kB each; of the others it has the figures.
 MAX_EMBEDDED = 500
@@ -42,7 +41,15 @@ _OVERVIEW = 96
 _LEAST, _CONTEXT = 96, 24
 #: How many times stronger a difference is shown.
 _GAIN = 4
-_FIGURES = ("visibility", "coverage", "seam", "refined_area", "mask_area", "changed_area")
+_FIGURES = (
+    "visibility",
+    "coverage",
+    "seam",
+    "strength",
+    "refined_area",
+    "mask_area",
+    "changed_area",
+)
 _TEMPLATE = Path(__file__).with_name("report.html")
 _PLACE = "/*DATA*/"
 
@@ -54,7 +61,10 @@ def write_report(out: Path) -> None:
     """
     folder = read_finished(out)
     chosen = set(evenly(range(len(folder.entries)), MAX_EMBEDDED))
-    samples = [_sample(folder, e, embed=i in chosen) for i, e in enumerate(folder.entries)]
+    samples = [
+        described(entry) | (cut_outs(folder, entry) if i in chosen else {})
+        for i, entry in enumerate(folder.entries)
+    ]
     data = {
         "category": folder.category,
         "defect_types": folder.defect_types,
@@ -128,7 +138,8 @@ def _reasons(folder: FinishedDataset) -> list[dict[str, Any]]:
     ]
 
 
-def _sample(folder: FinishedDataset, entry: KeptSample, *, embed: bool) -> dict[str, Any]:
+def described(entry: KeptSample) -> dict[str, Any]:
+    """A sample in the page: its types, its files, and the figures that it has."""
     record = entry.record
     sample: dict[str, Any] = {
         "defect_type": entry.defect,
@@ -140,25 +151,24 @@ def _sample(folder: FinishedDataset, entry: KeptSample, *, embed: bool) -> dict[
     }
     if entry.mask:
         sample["files"]["mask"] = entry.mask
-    sample |= {name: _finite(record.get(name)) for name in _FIGURES}
-    return sample | (_images(folder, entry) if embed else {})
+    return sample | {name: _finite(record.get(name)) for name in _FIGURES}
 
 
 def _finite(value: Any) -> float | None:
     return value if isinstance(value, int | float) and math.isfinite(value) else None
 
 
-def _images(folder: FinishedDataset, entry: KeptSample) -> dict[str, Any]:
+def cut_outs(folder: FinishedDataset, entry: KeptSample) -> dict[str, Any]:
     """The cut-outs of a sample as data URIs, and where they lie: [x, y, width, height]."""
     good, image = (read_image(folder.out / path) for path in (entry.good, entry.image))
     label = folder.label(entry)
     mask = read_region(folder.out / entry.mask, label.shape) if entry.mask else label
-    box = _around(mask | label)
+    box = around(mask | label, _LEAST, _CONTEXT)
     before, after = shown(good[box], good[box]), shown(image[box], good[box])
     images = {
         "good": _webp(resized(before, _SIDE)),
         "image": _webp(resized(after, _SIDE)),
-        "difference": _webp(resized(_difference(good[box], image[box]), _SIDE)),
+        "difference": _webp(resized(difference(good[box], image[box], _GAIN), _SIDE)),
         "all": _webp(resized(shown(good, good), _OVERVIEW)),
         "mask": _png(_resized_mask(mask[box])),
         "label": _png(_resized_mask(label[box])),
@@ -169,30 +179,6 @@ def _images(folder: FinishedDataset, entry: KeptSample) -> dict[str, Any]:
         "size": [label.shape[1], label.shape[0]],
         "images": images,
     }
-
-
-def _around(mask: Mask) -> tuple[slice, slice]:
-    """A square around what is set, or as near to one as the image allows."""
-    ys, xs = np.nonzero(mask)
-    if not len(ys):
-        return slice(0, mask.shape[0]), slice(0, mask.shape[1])
-    spans = [(int(v.min()), int(v.max()) + 1) for v in (ys, xs)]
-    side = max(_LEAST, max(high - low for low, high in spans) + 2 * _CONTEXT)
-    y, x = (_span(*span, side, size) for span, size in zip(spans, mask.shape, strict=True))
-    return y, x
-
-
-def _span(low: int, high: int, side: int, size: int) -> slice:
-    start = max(0, min((low + high - side) // 2, size - side))
-    return slice(start, min(size, start + side))
-
-
-def _difference(good: Bits, image: Bits) -> Shown:
-    """Largest difference of the channels, from black over red to yellow."""
-    top = np.iinfo(good.dtype).max
-    amount = np.abs(without_alpha(image).astype(np.float32) - without_alpha(good)).max(axis=2) / top
-    grey = np.asarray(np.clip(amount * (255 * _GAIN), 0, 255), np.uint8)
-    return np.asarray(cv2.applyColorMap(grey, cv2.COLORMAP_INFERNO)[..., ::-1], np.uint8)
 
 
 def _resized_mask(mask: Mask) -> Shown:

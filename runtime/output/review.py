@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Annotated
 
+import cv2
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..errors import InputError, UsageError
 from ..files import parse_json, read_input
+from ..images.reading import image_size
+from ..images.types import Mask
+from ..masks.reading import as_mask
+from .corrected import LABEL_BY, as_made, corrected, put_back
 from .dataset import DatasetWriter
 from .formats import finish, written_formats
 from .journal import JOURNAL, JournalEntry, asked_types
@@ -30,11 +37,16 @@ class _Strict(BaseModel):
 
 
 class Decision(_Strict):
-    """One sample, by the path of its image in OUT: whether it stays, and why."""
+    """One sample, by the path of its image in OUT: whether it stays, and why.
+
+    ``label`` is a PNG in base64 of the image's size that is put in the place of its label, not 0
+    is defect; empty, the label is again the one that was made.
+    """
 
     image: str
     keep: bool
     reason: Annotated[str, Field(max_length=_LONG)] = ""
+    label: str | None = None
 
 
 class _Decisions(_Strict):
@@ -44,11 +56,15 @@ class _Decisions(_Strict):
 
 @dataclass(frozen=True)
 class Reviewed:
-    """What a review did: samples that it took out, that came back, and that are in the dataset."""
+    """What a review did: samples that it took out, that came back, and that are in the dataset.
+
+    ``relabelled`` are those that have another label now.
+    """
 
     refused: int
     restored: int
     kept: int
+    relabelled: int = 0
 
 
 def read_decisions(path: Path) -> tuple[str, tuple[Decision, ...]]:
@@ -70,8 +86,10 @@ def review(
     """Carry out decisions about the samples of a finished dataset.
 
     What is refused leaves the dataset, is in no format and is never made again; its files go to
-    ``OUT/refused``. What is to be kept and was refused comes back. Journal and ``refused.jsonl``
-    hold who decided: ``by``, a name of theirs. Stopped at any moment, the same call goes on.
+    ``OUT/refused``. What is to be kept and was refused comes back. A label that is corrected counts
+    in every format, and the one that was made goes to ``OUT/made-labels``. Journal, manifest and
+    ``refused.jsonl`` hold who decided: ``by``, a name of theirs. Stopped at any moment, the same
+    call goes on.
 
     Raises `UsageError` without a name, `InputError` for a folder that is no finished dataset of a
     job, for files that are not as they were made, which the job alone makes again, and for a sample
@@ -88,7 +106,7 @@ def review(
     types = asked_types(dataset.job, out)
     job = {key: value for key, value in dataset.job.items() if key != REQUESTED}
     writer = DatasetWriter(out, dataset.category, types, job, wait=wait, mend=False)
-    with writer.journal:
+    with writer:
         entries = {
             entry.record["image"]: entry
             for state in ("kept", "refused")
@@ -100,14 +118,56 @@ def review(
         for image, decision in wanted.items():
             if decision.keep:
                 check_there(out, entries[image])
-        counts = {"refused": 0, "restored": 0}
+        labels = {
+            image: _label(out, entries[image], decision)
+            for image, decision in wanted.items()
+            if decision.label is not None
+        }
+        counts = {"refused": 0, "restored": 0, "relabelled": 0}
         for image, decision in wanted.items():
             if done := _carried_out(writer, entries[image], decision, name):
                 counts[done] += 1
+            if decision.label is not None:
+                counts["relabelled"] += _relabelled(writer, image, labels[image], name)
         writer.finish(dataset.job.get(REQUESTED))
         kept = writer.journal.count("kept")
         finish(out, formats)
     return Reviewed(kept=kept, **counts)
+
+
+def _label(out: Path, entry: JournalEntry, decision: Decision) -> Mask | None:
+    """The label of a decision, None for the one that was made.
+
+    Raises `InputError` if it cannot be this sample's.
+    """
+    if not decision.keep:
+        raise InputError(f"{decision.image}: refused, so it needs no other label")
+    if not decision.label:
+        return None
+    if len({mask.get("defect") for mask in entry.record.get("masks", [])}) > 1:
+        raise InputError(f"{decision.image}: of several types, so one label cannot stand for all")
+    try:
+        data = np.frombuffer(base64.b64decode(decision.label, validate=True), np.uint8)
+        stored = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)
+    except (ValueError, cv2.error):
+        stored = None
+    if stored is None:
+        raise InputError(f"{decision.image}: its new label is no PNG in base64")
+    good = out / str(entry.record["good"])
+    return as_mask(stored, image_size(good), f"the new label of {decision.image}")
+
+
+def _relabelled(writer: DatasetWriter, image: str, label: Mask | None, by: str) -> bool:
+    """Give a kept sample a label, or the one that was made; whether that changes anything."""
+    (entry,) = (e for e in writer.journal.entries("kept") if e.record["image"] == image)
+    was = LABEL_BY in entry.record
+    if was:
+        entry = as_made(writer.out, entry)
+        writer.journal.settle(entry)
+        put_back(writer.out, entry)
+    if label is not None:
+        writer.journal.settle(corrected(writer.out, entry, label, by))
+    return was or label is not None
 
 
 def _carried_out(

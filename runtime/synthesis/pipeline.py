@@ -24,7 +24,7 @@ import numpy as np
 from ..config.synthesis import SynthesisConfig
 from ..diffusion.noise import normal
 from ..diffusion.rows import Floats, Prompts
-from ..diffusion.sampler import generate, invert
+from ..diffusion.sampler import generate, invert, noised
 from ..diffusion.seeds import sample_seed
 from ..engines.engine import Engine
 from ..errors import EngineError
@@ -91,7 +91,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class _Inverted:
-    """A background: z_0 [1,C,h,w], its trajectory, and what z_0 decodes to [3,h,w]."""
+    """A background: z_0 [1,C,h,w], its trajectory if inverted, and what z_0 decodes to [3,h,w]."""
 
     latent: Floats
     path: list[Floats]
@@ -150,7 +150,7 @@ class Pipeline:
         refined_area   px of the label
         changed_area   px that differ from the source
         outside_error  largest difference to the source outside the band; 0
-        latent_outside_error the same in latents, before it is painted; 0 in ``replay``
+        latent_outside_error the same in latents, before it is painted; 0 but in ``dual``
         visibility           mean change in the label, as a share of the full range
         strength             contrast to the surroundings; the strongest tile's
         coverage             share of the mask that is label
@@ -237,8 +237,10 @@ class Pipeline:
 
     def _invert(self, view: View) -> Work[_Inverted]:
         z0 = yield Encode(view.pixels[None])
-        prompts = self._prompts(self.defect)  # of these, no type's own
-        path = yield from invert(z0, view.latent_mask, prompts, self.schedule)
+        path = list[Floats]()
+        if self.config.background != "noised":
+            prompts = self._prompts(self.defect)  # of these, no type's own
+            path = yield from invert(z0, view.latent_mask, prompts, self.schedule)
         return _Inverted(z0, path, (yield Decode(z0))[0])
 
     def _candidate(
@@ -251,8 +253,9 @@ class Pipeline:
         prompts: Prompts,
     ) -> Work[Candidate]:
         """One try; ``origin`` [3,h,w] is the untouched image, decoded."""
+        path = inverted.path or noised(inverted.latent, view.latent_mask, noise, self.schedule)
         made = yield from generate(
-            inverted.path,
+            path,
             view.latent_mask,
             noise,
             prompts,

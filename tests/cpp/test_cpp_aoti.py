@@ -40,7 +40,7 @@ library, data = clibrary.Library(library), np.load(given)
 handle = library.open(engine, 1, trust)
 loose = {"min_change": 1e-3, "min_grain": 0.0, "refine_min_area": 1}
 loose |= {"min_coverage": 0.0, "max_leak": 1e6}
-session = library.session(handle, defect=b"spot", background=int(data["dual"]), **loose)
+session = library.session(handle, defect=b"spot", background=1 + int(data["dual"]), **loose)
 size, candidates = int(data["latent"]), int(data["candidates"])
 made = library.synthesize(session, data["image"], [data["mask"]], 5, candidates, size)
 library.c.defectrt_session_destroy(session)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import ctypes
 import shutil
+from typing import get_args
 
 import numpy as np
 import pytest
 from support import clibrary
 from support.hostile import CASES, HOSTILE, hostile
 
-from defectrt.config.synthesis import SynthesisConfig
+from defectrt.config.synthesis import Background, SynthesisConfig
+from defectrt.diffusion.schedule import NoiseSchedule
 from defectrt.diffusion.seeds import sample_seed
 from defectrt.engines.loading import load_engine
-from defectrt.engines.manifest import dump, read_manifest
+from defectrt.engines.manifest import Tables, dump, read_manifest
 from defectrt.masks.pieces import pieces
 from defectrt.masks.placement import paste
 
@@ -53,6 +55,19 @@ CASES_OF_IMAGES = {
     "smaller than the window": ((3, np.uint8), (20, 25), (4, 6, 12, 15), {}),
     "scaled": ((3, np.uint8), (90, 90), (20, 20, 55, 50), {}),
     "dual": ((3, np.uint8), (60, 80), (20, 30, 28, 42), {"background": "dual"}),
+    "replay": ((3, np.uint8), (60, 80), (20, 30, 28, 42), {"background": "replay"}),
+    "of second order, best of 5": (
+        (3, np.uint8),
+        (60, 80),
+        (20, 30, 28, 42),
+        {"solver": "dpmsolver++", "candidates": 5},
+    ),
+    "dual, of second order": (
+        (3, np.uint8),
+        (60, 80),
+        (20, 30, 28, 42),
+        {"background": "dual", "solver": "dpmsolver++"},
+    ),
     "decoded": ((3, np.uint8), (60, 80), (20, 30, 28, 42), {"blend": "decoded"}),
     "candidates": ((3, np.uint8), (60, 80), (20, 30, 28, 42), {"candidates": 6}),
     "enlarged": ((3, np.uint8), (60, 80), (20, 30, 24, 34), {"magnify": 2}),
@@ -114,22 +129,36 @@ CASES_OF_IMAGES = {
 }
 
 
-def enlarging(engine, magnify, to):
-    """A copy of an engine that is to have learned from images so enlarged, or whole."""
+def changed(engine, to, **update):
+    """A copy of an engine whose manifest says something else."""
     shutil.copytree(engine, to)
-    dump(read_manifest(to).model_copy(update={"magnify": magnify}), to)
+    dump(read_manifest(to).model_copy(update=update), to)
     return to
+
+
+def solving_by(engine, solver, to):
+    """A copy of an engine whose steps are this solver's; whether they suit it is no matter."""
+    entry = read_manifest(engine).schedule
+    noise = NoiseSchedule.from_config({"steps_offset": 1})
+    ways = {n: vars(noise.tables(int(n), solver=solver)) for n in entry.tables}
+    tables = {
+        n: Tables(**{way: list(map(tuple, rows)) for way, rows in both.items()})
+        for n, both in ways.items()
+    }
+    return changed(engine, to, schedule=entry.model_copy(update={"tables": tables}))
 
 
 @pytest.mark.parametrize("name", CASES_OF_IMAGES)
 def test_images(library, engine, name, tmp_path):
     kind, size, boxes, options = CASES_OF_IMAGES[name]
     if magnify := options.get("magnify"):
-        engine = enlarging(engine, magnify, tmp_path / "engine")
+        engine = changed(engine, tmp_path / "engine", magnify=magnify)
+    if solver := options.get("solver"):
+        engine = solving_by(engine, solver, tmp_path / "engine")
     image = image_of(kind, size, np.random.default_rng(7))
     instances = instances_of(size, boxes if isinstance(boxes, list) else [boxes])
     method, candidates = options.get("method", "change"), options.get("candidates", 1)
-    background, blend = options.get("background", "replay"), options.get("blend", "residual")
+    background, blend = options.get("background", "noised"), options.get("blend", "residual")
     # the model is hardly trained: whatever it paints is a defect, wherever it leaks
     loose = {"min_grain": 0.25, "min_coverage": 0.0, "max_leak": 1e6}
     config = SynthesisConfig(
@@ -153,7 +182,7 @@ def test_images(library, engine, name, tmp_path):
     session = library.session(
         handle,
         defect=b"spot",
-        background=["replay", "dual"].index(background),
+        background=get_args(Background).index(background),
         blend=["residual", "decoded"].index(blend),
         refine=METHODS.index(method),
         min_change=1e-3,
@@ -226,7 +255,10 @@ def test_an_engine_that_sees_whole_images_has_no_window_and_splits_no_mask(
     image = image_of((1, np.uint8), mask.shape, np.random.default_rng(0))
     loose = {"min_change": 1e-3, "refine_min_area": 1, "min_coverage": 0.0, "max_leak": 1e6}
     tiles = []
-    for directory, window in ((engine, 32), (enlarging(engine, "fit", tmp_path / "engine"), 0)):
+    for directory, window in (
+        (engine, 32),
+        (changed(engine, tmp_path / "engine", magnify="fit"), 0),
+    ):
         handle = library.open(directory)
         info = clibrary.EngineInfo(ctypes.sizeof(clibrary.EngineInfo))
         library.check(

@@ -42,7 +42,7 @@ LAYERS = {
     ),
     "apps": (
         "defectrt.apps",
-        {"fastapi", "fastapi_offline", "prometheus_client", "starlette", "uvicorn"},
+        {"fastapi", "fastapi_offline", "filelock", "prometheus_client", "starlette", "uvicorn"},
     ),
 }
 #: What one module may import besides, when it is needed: of a backend, or of an extra.
@@ -123,7 +123,7 @@ ROOMS = {
         "learn": {"build", "graphs"},
         "cli": {"config", "backends", "build", "bench", "learn"},
     },
-    "apps": {"service": set(), "cli": {"service"}},
+    "apps": {"service": set(), "studio": {"service"}, "cli": {"service", "studio"}},
 }
 #: What all of a layer may use: modules that know no room, and the version of the whole.
 GROUND = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes as c
+import json
 import os
 import shutil
 import subprocess
@@ -21,7 +22,12 @@ class UnavailableError(Exception):
 
 
 class EngineOptions(c.Structure):
-    _fields_ = [("struct_size", c.c_size_t), ("threads", c.c_int32), ("trust", c.c_char_p)]
+    _fields_ = [
+        ("struct_size", c.c_size_t),
+        ("threads", c.c_int32),
+        ("trust", c.c_char_p),
+        ("onnxruntime", c.c_char_p),
+    ]
 
 
 class EngineInfo(c.Structure):
@@ -76,6 +82,10 @@ class Request(c.Structure):
         ("instance_count", c.c_uint32),
         ("split", c.c_int32),
         ("strength", c.c_double),
+        ("release", c.c_void_p),
+        ("defects", c.POINTER(c.c_char_p)),
+        ("strengths", c.POINTER(c.c_double)),
+        ("within", MaskView),
     ]
 
 
@@ -108,12 +118,17 @@ class StatusError(Exception):
         self.status = status
 
 
+def onnxruntime_sdk():
+    """Where ONNX Runtime's headers and library are, or are put."""
+    return Path(os.environ.get("ONNXRUNTIME_ROOT", ROOT / ".cache" / "onnxruntime-sdk"))
+
+
 def build():
     """The shared library; DEFECTRT_LIBRARY names one that is there already."""
     if given := os.environ.get("DEFECTRT_LIBRARY"):
         return Path(given)
-    needed = [name for name in ("cmake", "ninja", "c++") if not shutil.which(name)]
-    sdk = Path(os.environ.get("ONNXRUNTIME_ROOT", ROOT / ".cache" / "onnxruntime-sdk"))
+    needed = [name for name in ("cmake", "c++") if not shutil.which(name)]
+    sdk = onnxruntime_sdk()
     if not (sdk / "include" / "onnxruntime_c_api.h").exists() and not shutil.which("npm"):
         needed.append("npm")
     if needed:
@@ -127,8 +142,8 @@ def build():
     if fetch.returncode:
         raise UnavailableError(f"no ONNX Runtime SDK: {fetch.stderr.strip()}")
     out = ROOT / ".cache" / "cpp"
-    options = ["-DDEFECTRT_TESTS=OFF", "-DDEFECTRT_EXAMPLES=OFF", "-DDEFECTRT_STATIC=OFF"]
-    configure = ["cmake", "-S", ROOT, "-B", out, "-G", "Ninja", f"-DONNXRUNTIME_ROOT={sdk}"]
+    options = ["-DDEFECTRT_TESTS=OFF", "-DDEFECTRT_EXAMPLES=OFF", f"-DONNXRUNTIME_ROOT={sdk}"]
+    configure = ["cmake", "-S", ROOT, "-B", out]
     for command in ([*configure, *options], ["cmake", "--build", out, "--parallel", "2"]):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -143,6 +158,7 @@ class Library:
         for name in ("engine", "session"):
             getattr(self.c, f"defectrt_{name}_error").restype = c.c_size_t
             getattr(self.c, f"defectrt_{name}_destroy").restype = None
+        self.c.defectrt_task_record.restype = c.c_size_t
         self.c.defectrt_sample_seed.restype = c.c_uint64
         self.c.defectrt_sample_seed.argtypes = [c.c_uint64, c.c_char_p, c.c_uint32]
 
@@ -155,11 +171,12 @@ class Library:
             getattr(self.c, f"defectrt_{kind}_error")(handle, text, c.c_size_t(len(text)))
             raise StatusError(status, text.value.decode())
 
-    def open(self, directory, threads=0, trust=None):
+    def open(self, directory, threads=0, trust=None, onnxruntime=None):
         engine = c.c_void_p()
         assert self.c.defectrt_engine_create(c.byref(engine)) == 0
         try:
             options = EngineOptions(c.sizeof(EngineOptions), threads, (trust or "").encode())
+            options.onnxruntime = str(onnxruntime).encode() if onnxruntime else None
             path = str(directory).encode()
             status = self.c.defectrt_engine_open(engine, path, c.byref(options))
             self.check(status, "engine", engine)
@@ -180,35 +197,78 @@ class Library:
         self.check(status, "engine", engine)
         return session
 
-    def synthesize(
-        self, session, image, masks, seed, candidates=1, latent=0, split=False, strength=0.0
-    ):
-        """(image, label, band, latent, result) for [H,W,C] and instances [N,H,W]."""
+    def synthesize(self, session, image, masks, seed, candidates=1, latent=0, **more):
+        """(image, label, band, latent, result) for [H,W,C] and instances [N,H,W]; see `request`."""
         image = np.ascontiguousarray(image)
-        masks = [np.ascontiguousarray(mask, np.uint8) for mask in masks]
-        mask, height, width, channels = masks[0], *image.shape
-        request = Request(c.sizeof(Request), seed=seed, candidates=candidates)
-        request.split, request.strength = split, strength
-        request.image = Image(
-            image.ctypes.data,
-            image.strides[0],
-            width,
-            height,
-            FORMATS[channels],
-            image.itemsize * 8,
-        )
-        views = [MaskView(mask.ctypes.data, mask.strides[0]) for mask in masks]
-        request.mask, request.instance_count = views[0], len(views) - 1
-        request.instances = (MaskView * (len(views) - 1))(*views[1:])
-        out, label, band = np.empty_like(image), np.empty_like(mask), np.empty_like(mask)
+        request = self.request(image, masks, seed, candidates, **more)
         z = np.empty(latent, np.float32)
-        result = Result(c.sizeof(Result), latent_size=latent)
-        result.image, result.mask = out.ctypes.data, label.ctypes.data
-        result.band, result.latent = band.ctypes.data, z.ctypes.data if latent else None
+        result, *made = self.result(image, z)
         status = self.c.defectrt_synthesize(session, c.byref(request), c.byref(result))
         if status:
             raise StatusError(status, result.message.decode())
-        return out, label, band, z, result
+        return *made, z, result
+
+    def submit(self, session, image, masks, seed, candidates=1, **more):
+        """(image, label, band, record) of a task."""
+        image = np.ascontiguousarray(image)
+        request = self.request(image, masks, seed, candidates, **more)
+        task = c.c_void_p()
+        status = self.c.defectrt_submit(session, c.byref(request), -1, c.byref(task))
+        self.check(status, "session", session)
+        try:
+            self.c.defectrt_task_wait(task, -1)
+            result, *made = self.result(image)
+            if status := self.c.defectrt_task_result(task, c.byref(result)):
+                raise StatusError(status, result.message.decode())
+            text = c.create_string_buffer(1 << 16)
+            self.c.defectrt_task_record(task, text, c.c_size_t(len(text)))
+            return *made, json.loads(text.value)
+        finally:
+            self.c.defectrt_task_release(task)
+
+    def request(
+        self,
+        image,
+        masks,
+        seed,
+        candidates=1,
+        *,
+        split=False,
+        strength=0.0,
+        defects=None,
+        strengths=None,
+        within=None,
+    ):
+        """For an image that is contiguous; keeps what it points to."""
+        masks = [np.ascontiguousarray(mask, np.uint8) for mask in masks]
+        height, width, channels = image.shape
+        request = Request(c.sizeof(Request), seed=seed, candidates=candidates)
+        request.split, request.strength = split, strength
+        depth, data = image.itemsize * 8, image.ctypes.data
+        request.image = Image(data, image.strides[0], width, height, FORMATS[channels], depth)
+        views = [MaskView(mask.ctypes.data, mask.strides[0]) for mask in masks]
+        request.mask, request.instance_count = views[0], len(views) - 1
+        request.instances = (MaskView * (len(views) - 1))(*views[1:])
+        if defects:
+            request.defects = (c.c_char_p * len(masks))(*(d and d.encode() for d in defects))
+        if strengths:
+            request.strengths = (c.c_double * len(masks))(*strengths)
+        if within is not None:
+            masks.append(np.ascontiguousarray(within, np.uint8))
+            request.within = MaskView(masks[-1].ctypes.data, 0)
+        request.kept = masks
+        return request
+
+    def result(self, image, latent=None):
+        """A result for an image, and the arrays that it fills: image, label, band."""
+        out = np.empty_like(image)
+        label, band = np.empty((2, *image.shape[:2]), np.uint8)
+        result = Result(c.sizeof(Result))
+        result.image, result.mask = out.ctypes.data, label.ctypes.data
+        result.band = band.ctypes.data
+        if latent is not None and latent.size:
+            result.latent, result.latent_size = latent.ctypes.data, latent.size
+        return result, out, label, band
 
 
 class Recorder:
@@ -224,7 +284,18 @@ class Recorder:
         return self.engine.decode(latent)
 
 
-def in_python(directory, image, instances, seed, config, *, strength=None, **options):
+def in_python(
+    directory,
+    image,
+    instances,
+    seed,
+    config,
+    *,
+    strength=None,
+    strengths=None,
+    defects=None,
+    **options,
+):
     """The sample as Python makes it, and all latents that were decoded.
 
     Imported here: a process that holds the library alone shall not have Python's runtime too.
@@ -235,9 +306,10 @@ def in_python(directory, image, instances, seed, config, *, strength=None, **opt
 
     with load_engine(directory, **options) as engine:
         recorder = Recorder(engine)
-        wanted = [strength] * len(instances)
-        work = Pipeline(recorder, config).sample(
-            SourceImage("x", image), 0, instances, seed, strengths=wanted
+        wanted = strengths or [strength] * len(instances)
+        pipeline = Pipeline(recorder, config, defects[0] if defects else None)
+        work = pipeline.sample(
+            SourceImage("x", image), 0, instances, seed, strengths=wanted, defects=defects
         )
         (task,) = Scheduler(recorder).run([Task(work)])
         return task.result(), recorder.latents

@@ -37,6 +37,7 @@ def manifest_dict(files=None):
             {"role": "defect", "name": "spot", "text": "spot"},
         ],
         "schedule": {
+            "solver": "ddim",
             "convention": "paper",
             "prediction_type": "epsilon",
             "train_timesteps": 1000,

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from defectrt.apps.service.config import ServeConfig
+from defectrt.apps.service.http import make_app
 from defectrt.apps.service.opened import Service
 from defectrt.apps.service.server import listening, make_server
 from defectrt.config.engine import EngineConfig
@@ -22,7 +23,7 @@ def served(engine=None, **options):
     config = ServeConfig(port=0, **options)
     given = {"engine": engine} if engine else {}
     with listening(config) as listener, Service(config, EngineConfig(**given)) as service:
-        server = make_server(config, service)
+        server = make_server(config, make_app(config, service))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         url = config.url(listener.getsockname()[1])

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from defectrt.config.synthesis import SynthesisConfig
 from defectrt.diffusion.noise import normal
 from defectrt.diffusion.rows import Floats, Prompts, Rows
-from defectrt.diffusion.sampler import denoise, generate, invert, run
+from defectrt.diffusion.sampler import denoise, generate, invert, noised, run
 from defectrt.diffusion.schedule import to_epsilon
 from defectrt.images.types import Mask
 from defectrt.images.window import from_model
@@ -41,7 +41,7 @@ class Made:
 
     before        [B,3,S,S]: the crops through the autoencoder, in about [-1,1]
     after         [B,3,S,S]: the same with a defect under the mask, as an engine makes it by
-                  default (``replay``)
+                  default (``noised``, dpmsolver++)
     latent_error  [B]: root mean square, outside the mask, of z^m_0 denoised from its own
                   inversion (Eqs. 8 and 9, ``dual``) against z_0; latents have unit variance
     """
@@ -67,7 +67,8 @@ class Probe:
         steps: int = 20,
         device: str = "cpu",
     ) -> None:
-        """``defect_types`` are the defects' prompts, ``steps`` the DDIM steps each way.
+        """``defect_types`` are the defects' prompts, ``steps`` those of generation,
+        and of DDIM each way for the round trip.
 
         Inversion follows the convention that engines are built with by default.
         """
@@ -79,7 +80,8 @@ class Probe:
         self._index = {defect_type: i for i, defect_type in enumerate(defect_types, start=2)}
         schedule = model.noise_schedule
         self._alphas = torch.tensor(schedule.alphas_cumprod, dtype=torch.float32, device=device)
-        self._schedule = schedule.tables(steps)
+        self._schedule = schedule.tables(steps, solver="dpmsolver++")
+        self._round_trip = schedule.tables(steps)
 
     @torch.no_grad()
     def make(
@@ -101,10 +103,11 @@ class Probe:
         z0 = self._encode(pixels)
         m = nn.functional.max_pool2d(torch.from_numpy(mask), self._model.downscale).numpy()
         prompts = self._prompts(defect_types)
-        path = run(self.step, invert(z0, m, prompts, self._schedule))
         noise = np.stack([normal(seed, number, 0, z0.shape[1:]) for number in numbers])
-        made = run(self.step, generate(path, m, noise, prompts, self._schedule, "replay"))
-        again = run(self.step, denoise(path, m, prompts, self._schedule))
+        path = noised(z0, m, noise, self._schedule)
+        made = run(self.step, generate(path, m, noise, prompts, self._schedule, "noised"))
+        path = run(self.step, invert(z0, m, prompts, self._round_trip))
+        again = run(self.step, denoise(path, m, prompts, self._round_trip))
         before, after = self._decode(z0), self._decode(made.latent)
         return Made(before, after, outside_error(again, z0, m))
 

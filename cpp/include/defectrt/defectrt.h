@@ -5,8 +5,9 @@
  *
  * Ownership  Handles belong to the library: what a function creates, its destroy or release frees.
  *            Buffers belong to the caller. No pointer to an image, mask, text or result is kept
- *            after the call that it was given to has returned. The one exception is a request's
- *            `progress` and `user`, which are used until its task has ended.
+ *            after the call that it was given to has returned, but for a request's `progress` and
+ *            `user`, which are used until its task has ended, and, of an image that was lent, its
+ *            pixels and `user`, until `release` is called.
  * Threads    Every function may be called from any thread, on the same handle too, unless it says
  *            otherwise. Destroying a handle while another thread is inside a call with it is not
  *            allowed.
@@ -21,10 +22,12 @@
  *
  * Exit       A process may end with sessions open. exit() (or a return from main) then cancels what
  *            is under way, and waits until no thread is inside an engine or, for ten seconds, in a
- *            progress callback. From then on calls that need an engine end as CANCELLED. The shared
+ *            callback. From then on calls that need an engine end as CANCELLED. The shared
  *            library stays in memory after dlclose.
  *
- * Nothing here throws, aborts, prints, exits, installs a signal handler, or reads the environment.
+ * Nothing here throws, aborts, prints, exits, or installs a signal handler. Of the environment it
+ * reads DEFECTRT_ONNXRUNTIME, and sets ORT_DISABLE_TELEMETRY if that is not set. Nothing leaves the
+ * machine, and no file is written.
  */
 #ifndef DEFECTRT_DEFECTRT_H
 #define DEFECTRT_DEFECTRT_H
@@ -49,7 +52,7 @@ extern "C" {
 #endif
 
 #define DEFECTRT_API_VERSION 1
-#define DEFECTRT_API_REVISION 3
+#define DEFECTRT_API_REVISION 4
 
 /* ---- status ------------------------------------------------------------------------------- */
 
@@ -81,7 +84,7 @@ DEFECTRT_API int32_t defectrt_api_version(void);
 
 /*
  * One line on how the library was built and what it runs on: version, compiler, backends, and the
- * version of the ONNX Runtime that is loaded.
+ * ONNX Runtime that an engine is opened with if its options name none, or why there is none.
  *
  * Like all functions of (buffer, size): writes at most size bytes, the last of which is 0, and
  * returns the length of the whole text without it. buffer may be NULL if size is 0.
@@ -108,6 +111,12 @@ typedef struct defectrt_engine_options {
      * `defectrt info`) stands here; several are divided by commas or spaces. NULL: none.
      */
     const char *trust;
+    /*
+     * Since revision 4. The file of ONNX Runtime 1.23 or a later 1.x, UTF-8. NULL: the one that
+     * DEFECTRT_ONNXRUNTIME names, else the one beside this library (or beside the program that it
+     * is part of), else the one that the system finds. It is loaded by the first engine, and stays.
+     */
+    const char *onnxruntime;
 } defectrt_engine_options;
 
 typedef struct defectrt_engine_info {
@@ -135,7 +144,8 @@ DEFECTRT_API defectrt_status defectrt_engine_create(defectrt_engine **engine);
  *
  * directory is UTF-8. options may be NULL. A handle that is open already lets go of its engine if
  * the new one opens; sessions made of the former go on with it.
- * USAGE (NULL, options), ENGINE (with every fault in the text; not trusted), NO_MEMORY.
+ * USAGE (NULL, options), ENGINE (with every fault in the text; not trusted; no ONNX Runtime, or one
+ * that is too old), NO_MEMORY.
  */
 DEFECTRT_API defectrt_status defectrt_engine_open(defectrt_engine *engine, const char *directory,
                                                   const defectrt_engine_options *options);
@@ -168,8 +178,10 @@ DEFECTRT_API void defectrt_engine_destroy(defectrt_engine *engine);
 typedef struct defectrt_session defectrt_session;
 
 enum {
-    DEFECTRT_REPLAY = 0, /* the background's latents come from the inversion; exact and faster */
-    DEFECTRT_DUAL = 1    /* the background is denoised again beside the defect, as in the paper */
+    DEFECTRT_NOISED = 0, /* the background's latents are the image's with noise, as in training */
+    DEFECTRT_REPLAY = 1, /* they are the inverted image's: twice the work */
+    DEFECTRT_DUAL = 2    /* they are denoised again beside the defect, as in the paper; with the
+                            others no latent outside the mask changes */
 };
 
 enum {
@@ -188,7 +200,7 @@ typedef struct defectrt_session_options {
     size_t struct_size;
     const char *defect;      /* UTF-8; NULL if the engine makes one type only */
     int32_t steps;           /* DDIM steps, one of the engine's schedules; 0: its default */
-    int32_t background;      /* DEFECTRT_REPLAY or DEFECTRT_DUAL */
+    int32_t background;      /* DEFECTRT_NOISED, _REPLAY or _DUAL */
     int32_t blend;           /* DEFECTRT_RESIDUAL or DEFECTRT_DECODED */
     int32_t refine;          /* DEFECTRT_REFINE_... */
     double refine_threshold; /* of the attention, 0 to 1 of its maximum; 0.5 */
@@ -211,7 +223,8 @@ DEFECTRT_API defectrt_status defectrt_session_options_init(defectrt_session_opti
                                                            size_t struct_size);
 
 /*
- * A session makes one type of defect, in one way. Sessions of an engine share its graphs.
+ * A session makes defects of one type, unless a request names others, and in one way. Sessions of an
+ * engine share its graphs.
  *
  * options may be NULL. The text of a failure is the engine's.
  * USAGE (every impossible option in the text), CLOSED (the engine is not open), ENGINE (its window
@@ -227,7 +240,8 @@ DEFECTRT_API size_t defectrt_session_error(const defectrt_session *session, char
 
 /*
  * Accept nothing more, cancel what waits or runs (CANCELLED), and wait for the workers to end.
- * Calls of defectrt_synthesize on other threads end as CANCELLED too. Tasks stay readable.
+ * Calls of defectrt_synthesize that are under way on other threads end as CANCELLED too, later ones
+ * as CLOSED, like those of defectrt_submit. Tasks stay readable.
  * Not from a progress callback. May be called again. USAGE.
  */
 DEFECTRT_API defectrt_status defectrt_session_shutdown(defectrt_session *session);
@@ -246,8 +260,9 @@ enum {
     DEFECTRT_BGRA = 5
 };
 
-/* Interleaved pixels. stride is in bytes from row to row, negative for bottom-up images (data
- * is the first row shown); rows of 16 bits (native endian) need not be aligned. */
+/* Interleaved pixels. stride is in bytes from row to row, 0 if rows follow each other, negative for
+ * bottom-up images (data is the first row shown); rows of 16 bits (native endian) need not be
+ * aligned. */
 typedef struct defectrt_image {
     const void *data;
     ptrdiff_t stride;
@@ -257,7 +272,7 @@ typedef struct defectrt_image {
     int32_t depth;  /* bits a channel: 8 or 16 */
 } defectrt_image;
 
-/* One byte a pixel, of the image's size; anything but 0 is defect. */
+/* One byte a pixel, of the image's size; anything but 0 is defect. stride as an image's. */
 typedef struct defectrt_mask {
     const uint8_t *data;
     ptrdiff_t stride;
@@ -268,6 +283,13 @@ typedef struct defectrt_mask {
  * anything else to cancel. It may call poll, cancel and error functions.
  */
 typedef int32_t (*defectrt_progress)(void *user, uint32_t done, uint32_t total);
+
+/*
+ * Told once, from any thread, that a lent image is not read any more: its task's handle was given
+ * back and no worker is at it. It may call every function, with other handles too. Not told once
+ * exit() has begun.
+ */
+typedef void (*defectrt_release)(void *user);
 
 typedef struct defectrt_request {
     size_t struct_size;
@@ -289,6 +311,16 @@ typedef struct defectrt_request {
     double strength; /* contrast of the defects to their surroundings: 0.5 half as bright, or half
                         as bright again, 1 black, or twice as bright; at most 10, and as nearly as
                         can be; 0: as strong as the model paints them */
+    /* revision 4 */
+    defectrt_release release; /* for defectrt_submit: the image is lent instead of copied, and stays
+                                 as it is until this is called with `user`; NULL: it is copied */
+    const char *const *defects; /* types of the defects under `mask` and then under `instances`,
+                                   instance_count + 1 of them, UTF-8; NULL, all or one: the
+                                   session's */
+    const double *strengths;    /* of the defects, likewise, each as `strength`; NULL: `strength` is
+                                   everyone's */
+    defectrt_mask within; /* where a defect may be: a mask with a pixel elsewhere is an INPUT error,
+                             nothing is moved; without data: everywhere */
 } defectrt_request;
 
 #define DEFECTRT_MESSAGE_SIZE 256
@@ -335,13 +367,32 @@ typedef struct defectrt_result {
 DEFECTRT_API defectrt_status defectrt_result_size(const defectrt_request *request,
                                                   size_t *image_bytes, size_t *mask_bytes);
 
+/* Bytes that a session takes, at most. The engine's own come on top: its weights, and what ONNX
+ * Runtime keeps for the largest batch it has seen. */
+typedef struct defectrt_memory {
+    size_t struct_size;
+    uint64_t task;    /* a task, from defectrt_submit until its handle is given back */
+    uint64_t work;    /* a worker or a call of defectrt_synthesize, while it works */
+    uint64_t session; /* with a full queue and all workers at work; tasks that have ended come on
+                         top until their handles are given back */
+} defectrt_memory;
+
+/*
+ * What a session would take if all requests were like this one, of which the masks are read and the
+ * image is not.
+ * USAGE, INPUT (as defectrt_synthesize), NO_MEMORY.
+ */
+DEFECTRT_API defectrt_status defectrt_session_memory(defectrt_session *session,
+                                                     const defectrt_request *request,
+                                                     defectrt_memory *memory);
+
 /*
  * Make one sample, on the calling thread; any number of threads may do so at once.
  *
  * On an error the result's buffers are not written to, and its `message` says why.
- * USAGE, INPUT (layout, size, an empty mask, too many pieces), ENGINE (the engine failed or gave
- * what is not finite), NOTHING_DONE (an instance in which no candidate is fit), CLOSED, CANCELLED,
- * NO_MEMORY.
+ * USAGE, INPUT (layout, size, an empty mask or one that leaves its region, too many pieces), ENGINE
+ * (the engine failed or gave what is not finite), NOTHING_DONE (an instance in which no candidate is
+ * fit), CLOSED, CANCELLED, NO_MEMORY.
  */
 DEFECTRT_API defectrt_status defectrt_synthesize(defectrt_session *session,
                                                  const defectrt_request *request,
@@ -352,9 +403,10 @@ DEFECTRT_API defectrt_status defectrt_synthesize(defectrt_session *session,
 typedef struct defectrt_task defectrt_task;
 
 /*
- * Copy the request, image and masks included, and queue it. Waits up to timeout_ms for room in
- * the queue, without end if negative.
- * USAGE, INPUT (layout, size, an empty mask, too many pieces), BUSY (no room), CLOSED, NO_MEMORY.
+ * Queue a request. Waits up to timeout_ms for room in the queue, without end if negative; 0 answers
+ * at once. Only then are the masks read and the image is copied, or lent (see `release`); what fails
+ * was not lent. Of masks no more is kept than what lies in the windows to be painted.
+ * USAGE, INPUT (as defectrt_synthesize), BUSY (no room), CLOSED, NO_MEMORY.
  */
 DEFECTRT_API defectrt_status defectrt_submit(defectrt_session *session,
                                              const defectrt_request *request, int32_t timeout_ms,
@@ -379,6 +431,14 @@ DEFECTRT_API defectrt_status defectrt_task_result(const defectrt_task *task,
 
 /* Why it failed, "" if it did not (yet). */
 DEFECTRT_API size_t defectrt_task_error(const defectrt_task *task, char *buffer, size_t size);
+
+/*
+ * Since revision 4. What a line of Python's manifest.jsonl says of a sample, one line of JSON: `masks`
+ * with types and the strengths that were wanted, seed, defect, steps, background, blend, the engine's
+ * fingerprint, its tiles and its figures. Not what the library does not know: files, and where masks
+ * are from. "" unless it ended with OK.
+ */
+DEFECTRT_API size_t defectrt_task_record(const defectrt_task *task, char *buffer, size_t size);
 
 /* Give the handle back; cancels what has not ended. NULL is allowed. */
 DEFECTRT_API void defectrt_task_release(defectrt_task *task);

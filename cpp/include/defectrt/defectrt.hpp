@@ -100,9 +100,9 @@ private:
 /// An engine directory, verified and opened.
 class Engine {
 public:
-    /// `trust`: see defectrt_engine_options.
+    /// `trust` and `onnxruntime`: see defectrt_engine_options.
     explicit Engine(const std::string &directory, std::int32_t threads = 0,
-                    const std::string &trust = "") {
+                    const std::string &trust = "", const std::string &onnxruntime = "") {
         defectrt_engine *made = nullptr;
         detail::check(defectrt_engine_create(&made), "out of memory");
         handle_.reset(made);
@@ -110,6 +110,7 @@ public:
         options.struct_size = sizeof options;
         options.threads = threads;
         options.trust = trust.c_str();
+        options.onnxruntime = onnxruntime.c_str();
         check(defectrt_engine_open(made, directory.c_str(), &options));
     }
 
@@ -169,6 +170,13 @@ public:
         });
     }
 
+    /// One line of JSON, see defectrt_task_record.
+    std::string record() const {
+        return detail::text([&](char *buffer, std::size_t size) {
+            return defectrt_task_record(get(), buffer, size);
+        });
+    }
+
 private:
     defectrt_task *get() const noexcept { return handle_.get(); }
 
@@ -190,7 +198,15 @@ public:
         if (status != DEFECTRT_OK) throw Error(status, result.message);
     }
 
-    /// Queue a copy of a request; nothing if the queue stays full for so long.
+    /// What it takes, at most, if all requests are like this one.
+    defectrt_memory memory(const Request &request) {
+        defectrt_memory out{};
+        out.struct_size = sizeof out;
+        check(defectrt_session_memory(get(), &request, &out));
+        return out;
+    }
+
+    /// Queue a request; nothing if the queue stays full for so long.
     std::optional<Task> submit(const Request &request, std::int32_t timeout_ms = -1) {
         defectrt_task *task = nullptr;
         const defectrt_status status = defectrt_submit(get(), &request, timeout_ms, &task);

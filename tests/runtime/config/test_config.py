@@ -70,7 +70,7 @@ JOBS = [
     JobConfig(images="good", out="data", like="defects", within="anywhere"),
 ]
 BUILDS = [
-    BuildConfig(steps=(50,), convention="diffusers", map_size=8, half_weights=True),
+    BuildConfig(steps=(50,), solver="ddim", convention="diffusers", map_size=8, half_weights=True),
     BuildConfig(backend="aoti", defect=("hole", "dent"), batch_size=(2, 5, 9), device="cpu"),
     BuildConfig(backend="tensorrt-rtx", precision="bfloat16", compute_capability=(89, 120)),
     BuildConfig(
@@ -208,8 +208,14 @@ def test_an_engine_is_the_same_on_the_command_line_and_in_a_file(config, tmp_pat
     assert asked == [config, config]
     for args, options in built:
         assert args[2] == "backend"
-        named = [options[name] for name in ("steps", "convention", "map_side", "defects")]
-        assert named == [config.steps, config.convention, config.map_size, config.defect]
+        named = [options[name] for name in ("steps", "solver", "convention", "map_side", "defects")]
+        assert named == [
+            config.steps,
+            config.solver,
+            config.convention,
+            config.map_size,
+            config.defect,
+        ]
 
 
 @pytest.mark.parametrize("configs", RUNS)

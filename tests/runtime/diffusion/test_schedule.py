@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMInverseScheduler, DDIMScheduler
+from diffusers import DDIMInverseScheduler, DDIMScheduler, DPMSolverMultistepScheduler
 
 from defectrt.diffusion.schedule import NoiseSchedule, to_epsilon
 from defectrt.errors import InputError
@@ -78,6 +80,44 @@ def test_a_step_is_ddim_as_printed():
         assert row.a * z + row.b * eps == pytest.approx(printed, abs=1e-12)
 
 
+@pytest.mark.parametrize("steps", [1, 2, 3, 8, 20])
+def test_the_second_order_is_diffusers_dpmsolver(steps):
+    """The same z from the same ε, step by step; only the first and the last are of first order."""
+    config = CONFIGS[1] | {"steps_offset": 1}
+    theirs = DPMSolverMultistepScheduler.from_config(
+        config | {"final_sigmas_type": "zero", "euler_at_final": True}
+    )
+    noise = replace(
+        NoiseSchedule.from_config(config),
+        alphas_cumprod=theirs.alphas_cumprod.double().numpy(),  # their rounding is not compared
+    )
+    theirs.set_timesteps(timesteps=noise.timesteps(steps, "dpmsolver++")[::-1].tolist())
+    rng = np.random.default_rng(0)
+    z, clean = rng.normal(size=99), np.zeros(99)
+    for row in noise.tables(steps, solver="dpmsolver++").generation:
+        eps = rng.normal(size=99)
+        expected = theirs.step(torch.tensor(eps), row.timestep, torch.tensor(z)).prev_sample
+        ours = row.a * z + row.b * eps + row.c * clean
+        np.testing.assert_allclose(ours, expected.numpy(), atol=1e-5)
+        clean = (z - (1 - row.alpha) ** 0.5 * eps) / row.alpha**0.5
+        z = ours
+    assert sum(row.c != 0 for row in noise.tables(steps, solver="dpmsolver++").generation) == max(
+        0, steps - 2
+    )
+
+
+@pytest.mark.parametrize("solver", ["ddim", "dpmsolver++"])
+def test_every_step_knows_its_level(solver):
+    noise = NoiseSchedule.from_config(CONFIGS[1])
+    schedule = noise.tables(10, solver=solver)
+    assert [row.alpha for row in schedule.generation] == [
+        noise.alphas_cumprod[row.timestep] for row in schedule.generation
+    ]
+    assert [row.alpha for row in schedule.inversion[1:]] == [
+        row.alpha for row in schedule.generation[:0:-1]
+    ]
+
+
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
 def test_predictions_become_the_same_epsilon(kind):
     rng = np.random.default_rng(0)
@@ -120,5 +160,7 @@ def test_betas_that_end_in_nothing_but_noise_are_refused():
         NoiseSchedule.from_config({"trained_betas": [0.1, 1.0]})
     with pytest.raises(InputError, match="paper or diffusers"):
         NoiseSchedule.from_config({}).tables(10, "other")
+    with pytest.raises(InputError, match=r"ddim or dpmsolver\+\+"):
+        NoiseSchedule.from_config({}).tables(10, solver="euler")
     with pytest.raises(InputError, match="epsilon, v_prediction, sample"):
         to_epsilon("score", 0, 0, 0.5)

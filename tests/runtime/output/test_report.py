@@ -5,15 +5,14 @@ from __future__ import annotations
 import base64
 import io
 import json
-import os
 import re
-import shutil
+from contextlib import ExitStack
 from html.parser import HTMLParser
-from time import monotonic, sleep
 
 import numpy as np
 import pytest
 from PIL import Image
+from support.browser import chromium, faint, opened, unnamed
 from support.outputs import write_folder
 
 from defectrt.output import report
@@ -230,52 +229,50 @@ def test_figures_that_are_none_are_left_out(tmp_path):
 
 @pytest.fixture(scope="module")
 def browser():
-    """Headless Chromium with its driver."""
-    paths = [shutil.which("chromium"), shutil.which("chromedriver")]
-    if not all(paths):
-        pytest.skip("no chromium and chromedriver; ./check-needs brings them")
-    from selenium import webdriver
+    with chromium() as browser:
+        yield browser
 
-    options = webdriver.ChromeOptions()
-    options.binary_location = paths[0]
-    for word in ("--headless=new", "--disable-gpu", "--hide-scrollbars", "--disable-dev-shm-usage"):
-        options.add_argument(word)
-    if os.getuid() == 0:
-        options.add_argument("--no-sandbox")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    with webdriver.Chrome(options, webdriver.ChromeService(paths[1])) as driver:
-        yield driver
+
+@pytest.fixture
+def show(browser):
+    """Opens a folder's report in a window of that size."""
+    with ExitStack() as stack:
+
+        def show(out, size=(1440, 900), **options):
+            write_report(out)
+            uri = (out / "report.html").as_uri()
+            return Opened(stack.enter_context(opened(browser, uri, size, **options)))
+
+        yield show
 
 
 class Opened:
     """A report in the browser; `js` runs a script and returns what it gives."""
 
-    def __init__(self, driver, out, width=1440, height=900):
-        write_report(out)
-        self.driver, self.js = driver, driver.execute_script
-        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
-        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-        driver.get((out / "report.html").as_uri())
+    def __init__(self, page):
+        self.page = page
+
+    def js(self, script, *given):
+        return self.page.evaluate(f"(given) => (function () {{ {script} }})(...given)", given)
 
     def all(self, css):
-        return self.js("return [...document.querySelectorAll(arguments[0])]", css)
+        return self.page.query_selector_all(css)
 
     def texts(self, css):
-        return [e.text for e in self.all(css)]
+        return [e.inner_text().strip() for e in self.all(css)]
 
     def set(self, name, value):
         script = "const e = document.getElementById(arguments[0]); e.value = arguments[1];"
         self.js(script + "e.dispatchEvent(new Event('input', {bubbles: true}))", name, value)
 
     def key(self, *keys):
-        from selenium.webdriver import ActionChains, Keys
-
-        ActionChains(self.driver).send_keys(*(getattr(Keys, k, k) for k in keys)).perform()
+        for key in keys:
+            self.page.keyboard.press(key)
 
 
 @pytest.mark.slow
-def test_it_opens_from_disk_and_runs_nothing_of_its_names(browser, tmp_path):
-    page = Opened(browser, make_folder(tmp_path / "out"))
+def test_it_opens_from_disk_and_runs_nothing_of_its_names(show, tmp_path):
+    page = show(make_folder(tmp_path / "out"))
     assert page.texts(".counts dd") == ["9", "8", "8", "6", "1"]
     assert page.texts("#types tbody th") == ["crack", "stain"]
     assert page.texts("#types tbody tr:first-child td")[:6] == [
@@ -288,7 +285,7 @@ def test_it_opens_from_disk_and_runs_nothing_of_its_names(browser, tmp_path):
     ]
     assert len(page.all(".card")) == 6
     assert page.js("return window.hacked") is None
-    assert page.driver.title == "plate <b>: 6 defects"
+    assert page.page.title() == "plate <b>: 6 defects"
     shown = page.js("return [...document.querySelectorAll('.card .soft')].map(e => e.textContent)")
     assert shown == [HOSTILE[i] for i in (0, 2, 4, 1, 3)] + ["5.png"]
     assert page.js("return [...document.images].every(i => i.complete && i.naturalWidth > 0)")
@@ -298,13 +295,12 @@ def test_it_opens_from_disk_and_runs_nothing_of_its_names(browser, tmp_path):
     base = (tmp_path / "out").as_uri()
     assert len(links) == 24
     assert all(link.startswith(base) for link in links)
-    assert browser.get_log("browser") == []
-    browser.save_screenshot(str(tmp_path / "laptop.png"))
+    assert page.page.told == []
 
 
 @pytest.mark.slow
-def test_filters_and_order(browser, tmp_path):
-    page = Opened(browser, make_folder(tmp_path / "out"))
+def test_filters_and_order(show, tmp_path):
+    page = show(make_folder(tmp_path / "out"))
     page.set("type", "stain")
     assert page.texts(".card h2 span") == ["stain 001", "stain 003", "stain 005"]
     assert page.texts("#count") == ["3 of 6 samples"]
@@ -325,52 +321,73 @@ def test_filters_and_order(browser, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_keyboard_does_it_all(browser, tmp_path):
-    page = Opened(browser, make_folder(tmp_path / "out"))
+def test_the_keyboard_does_it_all(show, tmp_path):
+    page = show(make_folder(tmp_path / "out"))
     at = "return getComputedStyle(document.querySelector('.compare')).getPropertyValue('--at')"
     assert page.js(at) == "16%"
     page.js("document.getElementById('order').focus()")
-    page.key("TAB")
-    page.key("ARROW_RIGHT", "ARROW_RIGHT")
+    page.key("Tab")
+    page.key("ArrowRight", "ArrowRight")
     assert page.js(at) == "20%"
-    page.key("TAB")
-    page.key("ENTER")
+    page.key("Tab")
+    page.key("Enter")
     assert page.texts("dialog h2") == ["crack 000"]
     assert len(page.all("dialog img")) == 6
     page.js("document.querySelector('dialog button:not(:disabled)').focus()")
-    page.key("ARROW_RIGHT")
+    page.key("ArrowRight")
     assert page.texts("dialog h2") == ["crack 002"]
-    page.key("ESCAPE")
+    page.key("Escape")
     assert page.js("return document.getElementById('dialog').open") is False
 
 
 @pytest.mark.slow
-def test_a_phone_need_not_scroll_sideways(browser, tmp_path):
-    page = Opened(browser, make_folder(tmp_path / "out"), 390, 844)
+def test_a_phone_need_not_scroll_sideways(show, tmp_path):
+    page = show(make_folder(tmp_path / "out"), (390, 844))
     assert page.js("return document.documentElement.scrollWidth") == 390
     page.js("document.querySelector('.card button').click()")
     over = "return [...document.querySelectorAll('dialog *')].filter("
     over += "e => e.getBoundingClientRect().right > document.body.clientWidth - 10).length"
     assert page.js(over) == 0
-    browser.save_screenshot(str(tmp_path / "phone.png"))
 
 
 @pytest.mark.slow
-def test_it_follows_light_and_dark(browser, tmp_path):
-    page, seen = Opened(browser, make_folder(tmp_path / "out", 1)), []
+def test_it_follows_light_and_dark(show, tmp_path):
+    out, seen = make_folder(tmp_path / "out", 1), []
     for scheme in ("light", "dark"):
-        feature = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", feature)
+        page = show(out, color_scheme=scheme)
         seen.append(page.js("return getComputedStyle(document.body).backgroundColor"))
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+        assert faint(page.page) == []
+        assert unnamed(page.page) == []
     assert seen == ["rgb(244, 245, 247)", "rgb(20, 23, 27)"]
 
 
 @pytest.mark.slow
-def test_ten_thousand_samples(browser, tmp_path):
+def test_on_paper_there_are_no_buttons_and_what_was_decided_stands_there(show, tmp_path):
+    page = show(make_folder(tmp_path / "out", 2), color_scheme="dark")
+    page.page.get_by_role("button", name="Refuse").first.click()
+    page.page.emulate_media(media="print")
+    assert not [b for b in page.all("button, select, input") if b.is_visible()]
+    after = "getComputedStyle(document.querySelector('.card h2 span'), '::after').content"
+    assert page.js(f"return {after}") == '" (refused)"'
+    assert page.js("return getComputedStyle(document.body).color") == "rgb(27, 32, 38)"
+
+
+@pytest.mark.slow
+def test_what_lies_before_and_after_shows_under_the_mouse(show, tmp_path):
+    page = show(make_folder(tmp_path / "out", 1))
+    at = "return getComputedStyle(document.querySelector('.compare')).getPropertyValue('--at')"
+    box = page.page.locator(".compare").bounding_box()
+    page.page.mouse.move(box["x"] + 0.75 * box["width"], box["y"] + 20)
+    assert page.js(at) == "75%"
+    page.page.mouse.move(0, 0)
+    assert page.js(at) == "16%"
+
+
+@pytest.mark.slow
+def test_ten_thousand_samples(show, tmp_path):
     out = make_folder(tmp_path / "out")
     add_lines(out, 10_000)
-    page = Opened(browser, out)
+    page = show(out)
     assert page.texts("#note")[0].startswith("The pictures of 500 of 10,000 samples are in this")
     assert len(page.all(".card")) == 48
     assert len(page.all("*")) < 3000
@@ -385,36 +402,37 @@ def test_ten_thousand_samples(browser, tmp_path):
     assert page.texts(".card .soft")[0] == "09999.png"
     assert "not in this page" in page.texts(".card")[0]
     assert (out / "report.html").stat().st_size < 30_000_000
-    assert browser.get_log("browser") == []
+    assert page.page.told == []
 
 
 @pytest.mark.slow
-def test_samples_are_refused_and_the_decisions_saved(browser, tmp_path):
+def test_samples_are_accepted_and_refused_and_the_decisions_saved(show, tmp_path):
     from defectrt.output.review import read_decisions
 
-    page = Opened(browser, make_folder(tmp_path / "out"))
-    allow = {"behavior": "allow", "downloadPath": str(tmp_path)}
-    browser.execute_cdp_cmd("Browser.setDownloadBehavior", allow)
-    assert page.js("return document.getElementById('decided').hidden")
-    page.js("document.querySelectorAll('.card [aria-pressed]')[1].click()")
-    page.js("document.querySelectorAll('.card h2 button')[0].click()")
+    page = show(make_folder(tmp_path / "out"))
+    assert not page.page.locator("#decided").is_visible()
+    page.page.get_by_role("button", name="Refuse").nth(1).click()
+    page.page.get_by_role("button", name="Accept").nth(2).click()
+    page.page.get_by_role("button", name="Enlarge").first.click()
     page.key("r")
     held = "new KeyboardEvent('keydown', {key: 'r', ctrlKey: true, bubbles: true})"  # reloads
     page.js(f"document.getElementById('dialog').dispatchEvent({held})")
-    page.js("document.getElementById('dialog').close()")
-    assert page.js("return document.querySelectorAll('.card.refused').length") == 2
-    assert "2 refused" in page.js("return document.getElementById('refused').textContent")
-    page.js("document.getElementById('by').value = 'Ada'")
-    page.js("document.querySelector('#decided button[type=submit]').click()")
+    page.key("Escape")
+    assert len(page.all(".card.refused")) == 2
+    assert len(page.all(".card.accepted")) == 1
+    assert page.texts("#refused")[0].startswith("1 accepted, 2 refused of 6.")
+    page.page.get_by_label("Decided by").fill("Ada")
+    with page.page.expect_download() as download:
+        page.page.get_by_role("button", name="Save decisions").click()
     saved = tmp_path / "decisions.json"
-    deadline = monotonic() + 20
-    while not saved.exists() and monotonic() < deadline:
-        sleep(0.1)
+    download.value.save_as(saved)
     by, decisions = read_decisions(saved)
     assert by == "Ada"
-    assert sorted(d.image for d in decisions) == sorted(
-        entry.image for entry in read_finished(tmp_path / "out").entries[:2]
+    images = [entry.image for entry in read_finished(tmp_path / "out").entries[:3]]
+    assert {d.image: d.keep for d in decisions} == dict(
+        zip(images, (False, False, True), strict=True)
     )
-    assert not any(d.keep for d in decisions)
-    page.js("document.getElementById('undo').click()")
-    assert page.js("return document.querySelectorAll('.card.refused').length") == 0
+    for left in (2, 1, 0):
+        page.page.get_by_role("button", name="Undo").click()
+        assert len(page.all(".card.refused, .card.accepted")) == left
+    assert not page.page.locator("#decided").is_visible()

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 import sqlite3
 from contextlib import closing
 
+import numpy as np
 import pytest
 from support.outputs import records, tree
 from support.program import command_line
 
 from defectrt.errors import InputError, UsageError
+from defectrt.images.png import encode_png
+from defectrt.masks.reading import read_any_mask
 from defectrt.output.journal import JOURNAL, Journal
 from defectrt.output.merge import merge
 from defectrt.output.review import Decision, read_decisions, review
@@ -217,3 +221,83 @@ def test_a_journal_moves_nothing_from_elsewhere(made, tmp_path):
     with pytest.raises(InputError, match="leads out of the dataset"):
         review(out, [], by="Ada")
     assert victim.read_text() == "mine"
+
+
+def label_png(out, record, box):
+    """A label with one box, as a file of decisions has it."""
+    mask = np.zeros(read_any_mask(out / record["label"]).shape, np.uint8)
+    mask[box] = 255
+    return base64.b64encode(encode_png(mask)).decode()
+
+
+BOX = np.s_[10:14, 20:30]
+
+
+def test_a_corrected_label_counts_in_every_format_and_says_whose_it_is(made, go):
+    out, _ = made
+    record = records(out)[0]
+    label = Decision(image=record["image"], keep=True, label=label_png(out, record, BOX))
+    assert review(out, [label], by="Ada").relabelled == 1
+    after = records(out)[0]
+    assert read_any_mask(out / record["label"]).sum() == 40 == after["refined_area"]
+    assert after["label_by"] == "Ada"
+    assert after["coverage"] == 40 / after["mask_area"]
+    boxes = [
+        entry["bbox"]
+        for split in ("train", "val")
+        for entry in json.loads((out / "coco" / f"instances_{split}.json").read_text())[
+            "annotations"
+        ]
+    ]
+    assert [20, 10, 10, 4] in boxes
+    kept = contents(out)
+    _, again = go(count=2, formats=("coco", "yolo"))
+    assert again.made == 0
+    assert contents(out) == kept
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_label_is_again_as_it_was_made(made, times):
+    out, _ = made
+    before = contents(out)
+    record = records(out)[0]
+    for i in range(times):
+        box = np.s_[10 + i : 14, 20:30]
+        png = label_png(out, record, box)
+        review(out, [Decision(image=record["image"], keep=True, label=png)], by="Ada")
+    assert contents(out) != before
+    review(out, [Decision(image=record["image"], keep=True, label="")], by="Bo")
+    assert contents(out) == before
+
+
+def test_stopped_before_a_new_label_is_noted_the_made_one_is_there(made, monkeypatch):
+    out, _ = made
+    before = contents(out)
+    record = records(out)[0]
+    label = Decision(image=record["image"], keep=True, label=label_png(out, record, BOX))
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "settle", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            review(out, [label], by="Ada")
+    review(out, [], by="Ada")
+    assert contents(out) == before
+    assert review(out, [label], by="Ada").relabelled == 1
+
+
+@pytest.mark.parametrize(
+    ("keep", "label", "why"),
+    [
+        (True, "bm9uZQ==", "no PNG in base64"),
+        (True, "?", "no PNG in base64"),
+        (True, base64.b64encode(encode_png(np.ones((3, 3), np.uint8))).decode(), r"is \[3, 3\]"),
+        (False, "bm9uZQ==", "needs no other label"),
+        (False, "", "needs no other label"),
+    ],
+)
+def test_what_cannot_be_a_label_changes_nothing(made, keep, label, why):
+    out, _ = made
+    before = contents(out)
+    image = records(out)[0]["image"]
+    with pytest.raises(InputError, match=why):
+        review(out, [Decision(image=image, keep=keep, label=label)], by="Ada")
+    assert contents(out) == before

@@ -49,7 +49,7 @@ def test_layout(go):
 
 
 @pytest.mark.parametrize("blend", ["residual", "decoded"])
-@pytest.mark.parametrize("background", ["replay", "dual"])
+@pytest.mark.parametrize("background", ["noised", "replay", "dual"])
 def test_outside_the_band_every_pixel_is_the_sources(go, parts, blend, background):
     images, masks = parts
     out, _ = go(blend=blend, background=background, count=2)
@@ -86,10 +86,11 @@ def test_labels_are_binary_and_inside_the_mask(go, parts):
         assert r["mask_area"] == mask.sum()
 
 
-def test_replay_does_not_touch_the_background_latent(go):
-    replay, _ = go("a", background="replay")
-    dual, _ = go("b", background="dual")
-    assert all(r["latent_outside_error"] == 0 for r in records(replay))
+def test_only_dual_touches_the_background_latent(go):
+    for background in ("noised", "replay"):
+        out, _ = go(background, background=background)
+        assert all(r["latent_outside_error"] == 0 for r in records(out))
+    dual, _ = go("dual", background="dual")
     assert all(r["latent_outside_error"] >= 0 for r in records(dual))
 
 
@@ -169,8 +170,12 @@ def test_what_the_manifest_says(go, parts, fake_engine):
 
 
 def test_an_image_is_inverted_once_and_the_engine_sees_one_size_only(go, fake_engine):
-    """Three images, three defects each of two candidates, 4 steps each way."""
-    go(count=3, candidates=2, batch_size=2)
+    """Three images, three defects each of two candidates, 4 steps each way; noised one way."""
+    go("noised", count=3, candidates=2, batch_size=2)
+    noised = len(fake_engine[1].batches)
+    assert noised * 2 == 3 * 3 * 2 * 4
+    fake_engine[1].batches.clear()
+    go("replay", count=3, candidates=2, batch_size=2, background="replay")
     assert set(fake_engine[1].batches) == {2}
     rows = 3 * 4 + 3 * 3 * 2 * 4
     assert rows <= sum(fake_engine[1].batches) < rows + 2 * 12

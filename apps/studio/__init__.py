@@ -1,0 +1,1 @@
+"""The studio: what the command line does, in the browser, on pages of the service's own."""
