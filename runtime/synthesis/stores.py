@@ -17,7 +17,7 @@ from typing import Any
 from platformdirs import user_cache_path
 
 from ..config.job import JobConfig
-from ..errors import InputError, OutputError, UsageError
+from ..errors import InputError, MissingExtraError, OutputError, UsageError
 from ..extras import requires
 from ..files import leaves
 from ..images.folder import images_of
@@ -68,9 +68,14 @@ def _open(address: str) -> tuple[Any, str]:
         import fsspec
 
         try:
-            return fsspec.core.url_to_fs(address, use_listings_cache=False)  # type: ignore[no-any-return]
-        except (ValueError, ImportError) as error:
+            store, root = fsspec.core.url_to_fs(address, use_listings_cache=False)
+        except ValueError as error:
             raise UsageError(f"{address}: {error}") from error
+        except ImportError as error:
+            raise MissingExtraError(
+                f"{address}: {error}; for S3 run: pip install 'defectrt[stores]'"
+            ) from error
+    return store, root
 
 
 def _fetch(address: str, folder: Path) -> None:

@@ -118,7 +118,7 @@ ROOMS = {
         "aoti": {"fused", "narrow", "rowstep", "source", "backend"},
         "tensorrt": {"narrow", "rowstep", "source", "backend", "graphs"},
         "backends": {"config", "backend", "graphs", "aoti", "tensorrt"},
-        "build": {"rowstep", "source", "backend", "graphs", "proof"},
+        "build": {"config", "rowstep", "source", "backend", "graphs", "proof"},
         "bench": {"build"},
         "learn": {"build", "graphs"},
         "cli": {"config", "backends", "build", "bench", "learn"},

@@ -26,7 +26,6 @@ def config(tmp_path):
         images=tmp_path / "good",
         out=tmp_path / "cluster",
         defect="crack",
-        steps=10,
         count=2,
         threads=1,
         format="coco",
@@ -81,7 +80,7 @@ def test_a_step_of_ray_data_makes_what_a_synthesizer_makes(config, tmp_path):
     rows = [
         {"image": np.full((64, 64, 3), 150 + i, np.uint8), "path": f"/x/{i}.png"} for i in range(4)
     ]
-    options = {"defect": "crack", "steps": 10, "threads": 1}
+    options = {"defect": "crack", "threads": 1}
     ray.init(num_cpus=2, include_dashboard=False, logging_level="error", log_to_driver=False)
     try:
         made = ray.data.from_items(rows).map_batches(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 from support.outputs import dataset_of, save
@@ -11,7 +13,7 @@ fsspec = pytest.importorskip("fsspec", reason="the extra [stores] is not install
 from fsspec.implementations.memory import MemoryFileSystem  # noqa: E402
 
 from defectrt.config.job import JobConfig  # noqa: E402
-from defectrt.errors import InputError, OutputError, UsageError  # noqa: E402
+from defectrt.errors import InputError, MissingExtraError, OutputError, UsageError  # noqa: E402
 from defectrt.synthesis import stores  # noqa: E402
 from defectrt.synthesis.job import synthesize  # noqa: E402
 from defectrt.synthesis.stores import address_of, synthesize_in_store  # noqa: E402
@@ -106,11 +108,15 @@ def test_a_store_that_is_gone_is_named_and_the_same_command_goes_on(
     assert store.exists("/made/job.json")
 
 
-def test_what_is_no_place_in_a_store(fake_engine, store):
+def test_what_is_no_place_in_a_store(fake_engine, store, monkeypatch):
     with pytest.raises(UsageError, match="give --out"):
         synthesize_in_store(JobConfig(images="memory://good"))
     with pytest.raises(UsageError, match="nowhere://good"):
         synthesize_in_store(JobConfig(images="nowhere://good", out="x"))
+    with monkeypatch.context() as absent:
+        absent.setitem(sys.modules, "adlfs", None)
+        with pytest.raises(MissingExtraError, match=r"az://good: .*adlfs"):
+            synthesize_in_store(JobConfig(images="az://good", out="x"))
     with pytest.raises(InputError, match="memory://good: no images"):
         synthesize_in_store(JobConfig(images="memory://good", out="x", engine=fake_engine[0]))
 

@@ -55,7 +55,7 @@ def test_samples_are_those_of_a_synthesizer(fake_engine, paths):
 
 @pytest.mark.slow
 def test_workers_make_the_same_samples(paths):
-    made = MadeDefects(paths, defect="crack", steps=10, threads=1)
+    made = MadeDefects(paths, defect="crack", threads=1)
     alone = batches(made)  # its engine is open now, and no child may use it
     beside = batches(made, num_workers=2, multiprocessing_context="fork")
     for one, other in zip(alone, beside, strict=True):
@@ -121,7 +121,7 @@ from anomalib.models import Draem
 from defectrt.training.hooks.anomalib import AnomalyGenerator
 from types import SimpleNamespace
 model = Draem(dtd_dir=".")  # which would be fetched otherwise
-model.augmenter = AnomalyGenerator(defect="crack", steps=10, probability=1.0)
+model.augmenter = AnomalyGenerator(defect="crack", probability=1.0)
 model.log = lambda *_, **__: None
 loss = model.training_step(SimpleNamespace(image=torch.rand(2, 3, 64, 64) * 0.1 + 0.6))
 loss["loss"].backward()
