@@ -1,13 +1,13 @@
 """A line that waits for nobody: pictures at a fixed rate, to libdefectrt and to Python.
 
-python benchmarks/line.py [--workers 1,2,4] [--seconds 60] [--share 0.8] [--steps 10]
+python benchmarks/line.py [--workers 1,2,4] [--seconds 60] [--share 0.8] [--steps 8]
     >> benchmarks/results/line.csv
 
 First it finds how many samples a second so many workers make when all of them are always asked,
 then it takes pictures at a ``share`` of that rate, whatever became of the ones before. A queue of 8
-pictures lies between; what finds no room is dropped, as on a line. Latency is from the moment at which
-a picture was due until its result lies in the caller's memory. A thread an evaluation on both sides,
-each side and number of workers in a process of its own. One row each on stdout.
+pictures lies between; what finds no room is dropped, as on a line. Latency is from the moment at
+which a picture was due until its result lies in the caller's memory. A thread an evaluation on both
+sides, each side and number of workers in a process of its own. One row each on stdout.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ def main():
     parser.add_argument("--workers", default="1,2,4")
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--share", type=float, default=0.8)
-    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--side", choices=SIDES)
     given = parser.parse_args()
     if given.side:

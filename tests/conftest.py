@@ -15,6 +15,7 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from support.built import built, built_from
 from support.fake_engine import FakeEngine
 from support.outputs import save
@@ -22,6 +23,10 @@ from support.outputs import save
 # What a shell starts in the background ignores Ctrl-C, and so would all that the tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# No test is timed.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 # Triton reads this once, when it is first imported: without a GPU, kernels are interpreted.
 if not Path("/dev/nvidiactl").exists():

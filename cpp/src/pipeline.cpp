@@ -585,6 +585,8 @@ Memory Pipeline::memory(const Work &work) const {
             shown += of * of;
         }
     }
+    // rows whose background is kept at every step
+    const std::uint64_t path = settings_.noised ? batch : 1;
     constexpr std::uint64_t small = 1 << 16;
     // of a px: a mask, then the painted window, its label and its band
     const std::uint64_t kept = 3 + 2 * channels;
@@ -596,7 +598,7 @@ Memory Pipeline::memory(const Work &work) const {
     out.kept = shown * kept + work.tiles() * listed + latent + small;
     out.working = side * side * seen + pixels * (batch + 6) +
                   12 * side * static_cast<std::uint64_t>(m.image.height) +
-                  latent * (settings_.schedule.inversion.size() + 1 + 8 * batch) +
+                  latent * (path * (settings_.schedule.generation.size() + 1) + 12 * batch) +
                   12 * elements(m.attention) * batch + small;
     return out;
 }

@@ -81,7 +81,14 @@ def synthesize(
     """
     job = JobConfig(**with_file(config, given(options, *AREAS)))
 
-    if ray:
+    from ..synthesis.stores import address_of, synthesize_in_store
+
+    stored = address_of(job.images) or address_of(job.out)
+    if stored and (ray or wait or redo):
+        raise UsageError(f"--ray, --wait and --redo are not for {stored}")
+    if stored:
+        summary = synthesize_in_store(job, quiet=quiet)
+    elif ray:
         from ..synthesis.ray_cluster import synthesize_on_ray
 
         if wait or redo:
@@ -95,7 +102,8 @@ def synthesize(
         typer.echo(json.dumps(asdict(summary)))
     else:
         typer.echo(
-            f"{job.dataset}: {summary.requested} requested, {summary.placed} placed, "
+            f"{address_of(job.out) or job.dataset}: {summary.requested} requested, "
+            f"{summary.placed} placed, "
             f"{summary.generated} generated ({summary.made} now), {summary.kept} kept; "
             f"{summary.rejected} of {summary.tries} candidates rejected, "
             f"{len(summary.failed)} images failed; on {summary.provider}"

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .png import encode_png
-from .types import Bits, Mask, without_alpha
+from .types import Bits, Mask, largest, without_alpha
 from .window import Window
 
 __all__ = [
@@ -88,7 +88,7 @@ def _span(low: int, high: int, side: int, size: int) -> slice:
 def difference(good: Bits, image: Bits, gain: float) -> Shown:
     """[H,W,3]: largest difference of the channels, ``gain`` times, black over red to yellow."""
     top = np.iinfo(good.dtype).max
-    amount = np.abs(without_alpha(image).astype(np.float32) - without_alpha(good)).max(axis=2) / top
+    amount = largest(np.abs(without_alpha(image).astype(np.float32) - without_alpha(good))) / top
     grey = np.asarray(np.clip(amount * (255 * gain), 0, 255), np.uint8)
     return np.asarray(cv2.applyColorMap(grey, cv2.COLORMAP_INFERNO)[..., ::-1], np.uint8)
 

@@ -26,7 +26,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from time import monotonic
+from types import TracebackType
+from typing import Any, Self
 
 from ..config.names import checked_category, is_folder_name
 from ..errors import InputError, OutputError, UsageError
@@ -42,6 +44,8 @@ from .refused import set_apart, write_refused
 
 __all__ = ["DatasetWriter", "split_of_good"]
 
+#: Seconds between two commits at least, while samples keep coming.
+_MOMENT = 0.1
 #: One good image in so many is for the test: without any, a detector cannot be told from one
 #: that calls everything defective.
 _TEST_SHARE = 5
@@ -89,6 +93,8 @@ class DatasetWriter:
             raise OutputError(f"{out}: not empty and not a job's folder; choose another --out")
         self.journal = Journal(out / JOURNAL, job, wait=wait)
         self._written: dict[str, str] = {}
+        self._unsettled: list[JournalEntry] = []
+        self._committed = monotonic()
         try:
             self._remove_partial_files()
             for entry in self.journal.entries("kept"):
@@ -131,11 +137,41 @@ class DatasetWriter:
         }
 
     def settle(self, entry: JournalEntry) -> None:
-        """Take down what became of a sample, whose files are written."""
+        """Take down what became of a sample, whose files are written.
+
+        The journal has it after a moment, or with `commit`: of many samples a second each would
+        wait for the disk alone. One that is not there after a kill is made again.
+        """
         names = [entry.record[key] for key in FILES if key in entry.record]
-        self.journal.settle(replace(entry, files={name: self._written[name] for name in names}))
+        self._unsettled.append(replace(entry, files={name: self._written[name] for name in names}))
+        if monotonic() - self._committed > _MOMENT:
+            self.commit()
         for key in ("image", "label", "mask"):
             self._written.pop(entry.record.get(key, ""), None)
+
+    def commit(self) -> None:
+        """Have all that was taken down on disk."""
+        if self._unsettled:
+            self.journal.settle(*self._unsettled)
+            self._unsettled.clear()
+        self._committed = monotonic()
+
+    def __enter__(self) -> Self:
+        """Commit and let go of the journal at the end of the block, whatever ends it."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Commit, but where it was the disk that ended the block, and let go of the journal."""
+        try:
+            if not isinstance(error, OutputError):
+                self.commit()
+        finally:
+            self.journal.close()
 
     def remove(self, entry: JournalEntry) -> None:
         """Remove a sample, so that it is made again; its good image is written anew then."""
@@ -149,6 +185,7 @@ class DatasetWriter:
 
         A shard says how many samples were ``requested`` of it.
         """
+        self.commit()
         job = self.journal.job | ({} if requested is None else {REQUESTED: requested})
         write_whole(self.out / JOB, (json.dumps(job, indent=1) + "\n").encode())
         kept = (entry.record for entry in self.journal.entries("kept"))

@@ -38,7 +38,7 @@ def _annotated(folder: FinishedDataset, entry: KeptSample, name: str) -> bytes:
         for number, (place, mask) in enumerate(folder.instances(entry), 1)
         for piece in pieces(mask)
     ]
-    data = {"version": "6.0.0", "flags": {}, "shapes": shapes, "imagePath": name}
+    data: dict[str, Any] = {"version": "6.0.0", "flags": {}, "shapes": shapes, "imagePath": name}
     data |= {"imageData": None, "imageHeight": height, "imageWidth": width}
     return json.dumps(data, indent=1).encode() + b"\n"
 

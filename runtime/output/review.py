@@ -106,7 +106,7 @@ def review(
     types = asked_types(dataset.job, out)
     job = {key: value for key, value in dataset.job.items() if key != REQUESTED}
     writer = DatasetWriter(out, dataset.category, types, job, wait=wait, mend=False)
-    with writer.journal:
+    with writer:
         entries = {
             entry.record["image"]: entry
             for state in ("kept", "refused")

@@ -45,7 +45,7 @@ class Shards:
         """Copy the files, and write the journal and what follows from it."""
         types = asked_types(self._job, out)
         writer = DatasetWriter(out, self._job["category"], types, self._job)
-        with writer.journal:
+        with writer:
             for entry, folder in self._entries:
                 for name, sha256 in entry.files.items():
                     place = file_of(entry, name)

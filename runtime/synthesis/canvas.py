@@ -13,7 +13,7 @@ from ..config.synthesis import SynthesisConfig
 from ..diffusion.rows import Floats
 from ..images.compositing import composite, feather
 from ..images.contrast import grey
-from ..images.types import Bits, Mask, Pixels
+from ..images.types import Bits, Mask, Pixels, differs, largest
 from ..images.window import Window, from_model, to_model
 from ..masks.resizing import latent_mask
 from .acceptance import fault, score
@@ -86,7 +86,7 @@ class View:
         """
         side, config = self.tile.window.side, self._config
         result, good = from_model(after, side), from_model(origin, side)
-        amount = np.abs(result - good).max(axis=2)
+        amount = largest(np.abs(result - good))
         before = self.pixels if config.blend == "decoded" else before
         known = from_model(before, side)
         change = result - known
@@ -97,7 +97,7 @@ class View:
         figures = {
             "visibility": _mean(amount[label]),
             "coverage": float(label.sum() / asked),
-            "seam": _mean(np.abs(change).max(axis=2)[fading]),
+            "seam": _mean(largest(np.abs(change))[fading]),
             "latent_outside_error": drift,
         }
         share = float((shown & self._inside).sum() / asked)
@@ -181,15 +181,15 @@ class Canvas:
         weights = [tile["area"] for tile in painted]
         part = self._painted([Window(**tile["window"]) for tile in painted])
         image, source = self.image[part], self._source[part]
-        differs = (image != source).any(axis=2)
-        outside = differs & ~self.band[part]
+        changed = differs(image, source)
+        outside = changed & ~self.band[part]
         error = image[outside].astype(int) - source[outside]
         mask_area = int(np.logical_or.reduce(instances).sum())
         return {
             "tiles": self.tiles,
             "mask_area": mask_area,
             "refined_area": int(self.label.sum()),
-            "changed_area": int(differs.sum()),
+            "changed_area": int(changed.sum()),
             "outside_error": int(np.abs(error).max(initial=0)),
             "latent_outside_error": max((s["latent_outside_error"] for s in painted), default=0.0),
             "visibility": float(np.average([s["visibility"] for s in painted], weights=weights))

@@ -205,7 +205,7 @@ def _synthesize(
         record = _record(config, opened, types, shares, next(iter(makers.values())), goods)
         writer = DatasetWriter(out, config.category, shares, record, wait=wait)
         scheduler = Scheduler(opened, batch_size=batch_size_of(config, opened))
-        with writer.journal:
+        with writer:
             asked = writer.journal.job[ASKED]
             makers |= open_makers(
                 opened,

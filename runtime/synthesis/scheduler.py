@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config.engine import BATCH_SIZE
+from ..cores import cores
 from ..diffusion.rows import Floats, Rows
 from ..engines.engine import Engine
 from ..errors import Cancelled, EngineError, InputError, UsageError
@@ -44,7 +45,7 @@ Array: TypeAlias = NDArray[Any]
 _IMAGES = 1
 #: Bytes that all tasks under way may hold, unless told otherwise.
 MEMORY = 3 << 29
-#: Threads for everything but the engine.
+#: Threads for everything but the engine, at least; a card needs all that the cores can do.
 _HELPERS = 2
 
 
@@ -156,7 +157,8 @@ class Scheduler:
             raise UsageError("batch_size and ahead: at least 1")
         self.stats = Stats()
         self._engine, self._memory = engine, memory
-        self._ahead = ahead or 2 * batch_size * engine.calls + _HELPERS
+        self._threads = max(_HELPERS, cores())
+        self._ahead = ahead or 2 * batch_size * engine.calls + self._threads
         self._sizes = {Encode: _IMAGES, Decode: _IMAGES, Rows: batch_size}
         self._waiting: dict[type, list[_Waiting]] = {kind: [] for kind in self._sizes}
         self._events: SimpleQueue[Callable[[], None]] = SimpleQueue()
@@ -179,7 +181,7 @@ class Scheduler:
         try:
             with (
                 _Pool(self._engine.calls, self._engine.stop) as self._engines,
-                _Pool(_HELPERS) as self._helpers,
+                _Pool(self._threads) as self._helpers,
             ):
                 while True:
                     while (

@@ -20,7 +20,7 @@ from defectrt.synthesis.series import series
 
 pytestmark = pytest.mark.slow
 NAME = "leather.png"
-STEPS = 10
+STEPS = 8
 INPUT, USAGE = 3, 2
 
 
@@ -139,7 +139,7 @@ def test_within_a_region(library, session, source):
     inside = library.synthesize(session, image, [mask], within=legal, **how)
     assert np.array_equal(free[0], inside[0])
     legal[49, 33:36] = False
-    with pytest.raises(clibrary.StatusError, match="^3 px of the mask lie where no") as refused:
+    with pytest.raises(clibrary.StatusError, match=r"^3 px of the mask lie where no") as refused:
         library.synthesize(session, image, [mask], within=legal, **how)
     assert refused.value.status == INPUT
 

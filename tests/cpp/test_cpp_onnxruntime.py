@@ -20,7 +20,8 @@ OTHER = """
 struct base {{ const void *(*api)(unsigned); const char *(*version)(void); }};
 static const void *api(unsigned asked) {{ (void)asked; return 0; }}
 static const char *version(void) {{ return "{version}"; }}
-const struct base *OrtGetApiBase(void) {{ static const struct base own = {{api, version}}; return &own; }}
+static const struct base own = {{api, version}};
+const struct base *OrtGetApiBase(void) {{ return &own; }}
 """
 
 

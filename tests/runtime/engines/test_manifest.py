@@ -87,7 +87,7 @@ def test_hostile_engines(tmp_path, case, monkeypatch):
     assert case["message"] in str(error.value)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_random_damage_is_an_engine_error_or_harmless(tmp_path_factory, data):
     text = bytearray(json.dumps(manifest_dict()).encode())

@@ -182,9 +182,7 @@ def healthy():
 
 
 @pytest.mark.slow
-@settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damage_of_any_kind_is_one_clear_error(healthy, tmp_path, data):
     file = bytearray(healthy[data.draw(st.sampled_from(sorted(healthy)))])
@@ -221,7 +219,7 @@ def test_png_round_trip(tmp_path, dtype, channels):
     np.testing.assert_array_equal(read_image(tmp_path / "a.png"), image)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     h=st.integers(1, 90),
     w=st.integers(1, 90),

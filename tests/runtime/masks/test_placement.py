@@ -32,7 +32,7 @@ def tight_shape(rng, h, w):
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     seed=st.integers(0, 2**32 - 1),
     size=st.tuples(st.integers(1, 40), st.integers(1, 40)),
@@ -58,7 +58,7 @@ def test_a_place_is_found_exactly_if_there_is_one(seed, size, shape, free, strip
 
 
 @pytest.mark.slow
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(seed=st.integers(0, 2**32 - 1), margin=st.integers(1, 5), free=st.floats(0.9, 1))
 def test_a_margin_keeps_the_surroundings_off_what_is_forbidden(seed, margin, free):
     rng = np.random.default_rng(seed)

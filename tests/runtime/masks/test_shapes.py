@@ -23,7 +23,7 @@ def draw_mask(defect_type, shape, window, rng):
 DEFECT_TYPES = ["scratch", "crack", "hole", "particle", "dent", "stain", "something else"]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.sampled_from(DEFECT_TYPES),
     st.integers(16, 200),
@@ -65,7 +65,7 @@ def test_the_same_seed_draws_the_same_and_places_vary():
     assert centres.std(axis=0).min() > 50
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.sampled_from([*DEFECT_TYPES, "blob", "perlin", "spot"]),
     st.integers(8, 200),

@@ -159,9 +159,7 @@ def test_where_not_all_have_room_there_are_as_many_as_fit_but_the_least():
 
 
 @pytest.mark.slow
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     seed=st.integers(0, 2**32 - 1),
     drawn=st.sampled_from(["drawn", "bank", "perlin"]),
@@ -244,7 +242,7 @@ def test_a_folder_gives_pieces_far_apart_as_instances(tmp_path):
     np.testing.assert_array_equal(whole.mask, mask > 0)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.integers(0, 2**32 - 1), st.integers(1, 60), st.integers(1, 60), st.integers(1, 20),
     st.floats(0, 0.1),

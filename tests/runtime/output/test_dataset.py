@@ -40,6 +40,7 @@ def add(dataset, image, number=0, state="kept"):
         record = dataset.write(f"{image}{number}", "spot", IMAGE, LABEL, [LABEL]) | record
     entry = JournalEntry(image, number, "spot", source, state, "none", record=record)
     dataset.settle(entry)
+    dataset.commit()
 
 
 def kept(dataset):
@@ -115,6 +116,25 @@ def test_the_journal_is_on_disk_when_a_sample_is_settled(tmp_path):
     journal = opened(tmp_path / "out").journal
     assert journal._run("PRAGMA synchronous") == [(2,)]  # FULL
     assert journal._run("PRAGMA journal_mode") == [("wal",)]
+
+
+def test_samples_are_settled_together_and_all_of_them_whatever_ends_the_job(tmp_path):
+    dataset, commits = opened(tmp_path / "out"), []
+    settle = dataset.journal.settle
+    dataset.journal.settle = lambda *entries: (commits.append(len(entries)), settle(*entries))
+    entries = (JournalEntry(0, number, "spot", "a.png", "dropped") for number in range(50))
+
+    def stopped():
+        with dataset:
+            for entry in entries:
+                dataset.settle(entry)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
+    assert sum(commits) == 50
+    assert len(commits) < 25
+    assert opened(tmp_path / "out").journal.count("dropped") == 50
 
 
 def test_a_sample_counts_only_in_the_journal(tmp_path):

@@ -147,7 +147,7 @@ def test_the_fewer_the_examples_the_wider_they_are_drawn(count):
     st.floats(0.05, 1.5),
     st.booleans(),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_factor_never_falls_as_more_is_wanted(seed, one, other, dark):
     rng = np.random.default_rng(seed)
     before = rng.normal(0.5, 0.05, 60).astype(np.float32)

@@ -111,7 +111,7 @@ def test_the_real_clients_polygons_are_ours_within_their_rim():
         assert abs(int(ours.sum()) - int(theirs.sum())) <= 12
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(*[st.integers(0, 30)] * 2, *[st.integers(1, 30)] * 2)
 def test_a_polygon_along_the_edges_of_px_is_exact_as_in_pycocotools(x, y, width, height):
     corners = [x, y, x + width, y, x + width, y + height, x, y + height]
@@ -119,7 +119,7 @@ def test_a_polygon_along_the_edges_of_px_is_exact_as_in_pycocotools(x, y, width,
     np.testing.assert_array_equal(Outline(np.reshape(corners, (4, 2))).paint(SIZE), theirs > 0)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(arrays(bool, st.tuples(st.integers(1, 60), st.integers(1, 60))))
 def test_run_lengths_are_those_of_pycocotools(mask):
     text = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"].decode()
@@ -127,7 +127,7 @@ def test_run_lengths_are_those_of_pycocotools(mask):
     np.testing.assert_array_equal(found, mask)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(max_size=40) | st.text(alphabet="0123456789:;<=>?@ABo", max_size=40))
 def test_a_text_that_is_no_run_lengths_is_refused_or_read(text):
     with suppress(InputError):

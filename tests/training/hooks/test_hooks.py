@@ -54,11 +54,10 @@ def test_samples_are_those_of_a_synthesizer(fake_engine, paths):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("start", ["fork", "spawn"])
-def test_workers_make_the_same_samples(paths, start):
+def test_workers_make_the_same_samples(paths):
     made = MadeDefects(paths, defect="crack", steps=10, threads=1)
     alone = batches(made)  # its engine is open now, and no child may use it
-    beside = batches(made, num_workers=2, multiprocessing_context=start)
+    beside = batches(made, num_workers=2, multiprocessing_context="fork")
     for one, other in zip(alone, beside, strict=True):
         assert one["name"] == other["name"]
         assert torch.equal(one["image"], other["image"])
