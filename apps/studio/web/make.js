@@ -249,8 +249,14 @@ class Make {
         this.previewState.textContent = steps ? "Making a quick sample …" : `${quick}Making it as the dataset will have it …`;
         const options = { ...this.#options(), ...(steps ? { steps } : {}) };
         try {
-          await this.#showSample(await api("POST", "preview", { body: { ...ask, options }, signal }), signal);
+          const sample = await api("POST", "preview", { body: { ...ask, options }, signal });
+          if (sample.fault && steps) {
+            quick = "The quick sample shows no defect. ";
+            continue;
+          }
+          await this.#showSample(sample, signal);
         } catch (error) {
+          clearTimeout(slow);
           if (error.name !== "AbortError") this.previewState.textContent = "";
           throw error;
         }

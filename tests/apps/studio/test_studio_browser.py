@@ -151,7 +151,6 @@ def test_from_dropped_pictures_to_the_command_lines_dataset(browser, served, mat
         page.get_by_text("not read; drop PNG").wait_for()
         drop(page, goods)
         page.get_by_text("2 pictures").wait_for()
-        page.get_by_text("Quick sample").wait_for(timeout=SECONDS)
         assert fault(page, "Good pictures") == ""
         page.get_by_label("scratch").check()
         page.get_by_role("button", name="Another seed").click()
