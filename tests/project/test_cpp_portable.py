@@ -7,7 +7,8 @@ from pathlib import Path
 
 SOURCES = Path(__file__).parents[2] / "cpp" / "src"
 KNOWS = re.compile(
-    r"_WIN32|__linux__|__APPLE__|#include <(?:sys/.*|unistd|dlfcn|dirent|sched|link|windows)(?:\.h)?>"
+    r"_WIN32|__linux__|__APPLE__"
+    r"|#include <(?:sys/.*|unistd|dlfcn|dirent|sched|link|windows)(?:\.h)?>"
 )
 
 
