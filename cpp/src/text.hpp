@@ -20,9 +20,10 @@ inline std::string join(const std::vector<std::string> &parts, const char *betwe
 inline std::string quote(const std::string &text) {
     static const char digits[] = "0123456789abcdef";
     std::string out = "'";
-    for (unsigned char c : text) {
+    for (const char character : text) {
+        const auto c = static_cast<unsigned char>(character);
         if (c >= 0x20 && c < 0x7f && c != '\'' && c != '\\') {
-            out += static_cast<char>(c);
+            out += character;
         } else {
             out += {'\\', 'x', digits[c >> 4], digits[c & 15]};
         }

@@ -17,7 +17,6 @@ from support import clibrary, pages
 pytestmark = pytest.mark.slow
 ROOT = clibrary.ROOT
 GUIDE = ROOT / "docs" / "integrators-guide.md"
-CONSUMER = ROOT / "cpp" / "examples" / "consumer" / "main.cpp"
 ENGINE = ROOT / "cpp" / "tests" / "engine"
 WITHOUT = 4
 PROJECT = """
@@ -63,8 +62,9 @@ def prefix(build, tmp_path_factory):
 
 @pytest.fixture
 def desk(tmp_path, prefix):
-    """A folder with a program, and a shell in it."""
-    shutil.copy(CONSUMER, tmp_path)
+    """A folder with the guide's program, and a shell in it."""
+    (program,) = pages.fenced(GUIDE.read_text(encoding="utf-8"), "cpp")
+    (tmp_path / "main.cpp").write_text(program, encoding="utf-8")
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path / "home")}
     environment |= {"SDK": str(clibrary.onnxruntime_sdk()), "PREFIX": str(prefix)}
 
@@ -82,10 +82,11 @@ def desk(tmp_path, prefix):
 
 
 def runs(shell, app):
-    """The program opens an engine, with nothing set, and leaves no file behind."""
+    """The program makes a sample, with nothing set, and leaves no file behind."""
     done = shell(f"{app} {ENGINE}; test ! -e home")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.splitlines()[1:] == ["spot"]
+    (record,) = done.stdout.splitlines()[1:]
+    assert json.loads(record)["masks"] == [{"defect": "spot"}]
 
 
 def test_a_program_starts_without_onnx_runtime_and_says_what_is_missing(desk, prefix):
