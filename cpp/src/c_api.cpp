@@ -158,6 +158,7 @@ defectrt_session_options default_options() {
     out.batch_size = 4;
     out.workers = 1;
     out.queue = 8;
+    out.retries = 3;
     return out;
 }
 
@@ -184,7 +185,8 @@ void check_options(const defectrt_session_options &o) {
         {outside(o.context, 0, 10'000), "context: 0 to 10000 px"},
         {outside(o.batch_size, 1, 1024), "batch_size: 1 to 1024"},
         {outside(o.workers, 1, 256), "workers: 1 to 256"},
-        {outside(o.queue, 1, 1'000'000), "queue: 1 to 1000000"}};
+        {outside(o.queue, 1, 1'000'000), "queue: 1 to 1000000"},
+        {outside(o.retries, 0, 100), "retries: 0 to 100"}};
     std::vector<std::string> found;
     for (const auto &[wrong, text] : faults) {
         if (wrong) found.emplace_back(text);
@@ -210,6 +212,7 @@ Settings settings_of(const defectrt_session_options &o, const Manifest &manifest
     out.feather = o.feather;
     out.context = o.context;
     out.batch_size = static_cast<std::size_t>(o.batch_size);
+    out.retries = o.retries;
     return out;
 }
 

@@ -25,6 +25,7 @@ public:
     Counter(const Progress &progress, std::size_t total)
         : progress_(progress), total_(static_cast<std::uint32_t>(total)) {}
     void operator()() { progress_(++done_, total_); }
+    void expect(std::size_t more) { total_ += static_cast<std::uint32_t>(more); }
 
 private:
     const Progress &progress_;
@@ -461,15 +462,23 @@ private:
         }
         const float *untouched = origin.empty() ? inverted.decoded.data() : origin.data();
         std::optional<Candidate> best;
-        for (std::uint32_t first = 0; first < work_.candidates;) {
-            const std::size_t batch_size =
-                std::min<std::size_t>(settings_.batch_size, work_.candidates - first);
-            for (Candidate &candidate : chunk(scene, view, inverted, untouched, number, first,
-                                              batch_size)) {
-                if (!candidate.reason.empty()) ++rejected, reasons.insert(candidate.reason);
-                if (!best || candidate.is_better(*best)) best = std::move(candidate);
+        std::uint32_t first = 0;
+        for (std::int32_t round = 0; round <= settings_.retries; ++round) {
+            if (round > 0) {
+                if (best->reason.empty()) break;
+                tick_.expect(settings_.schedule.generation.size() * chunks() *
+                             (1 + settings_.dual));
             }
-            first += static_cast<std::uint32_t>(batch_size);
+            for (const std::uint32_t end = first + work_.candidates; first < end;) {
+                const std::size_t batch_size =
+                    std::min<std::size_t>(settings_.batch_size, end - first);
+                for (Candidate &candidate : chunk(scene, view, inverted, untouched, number, first,
+                                                  batch_size)) {
+                    if (!candidate.reason.empty()) ++rejected, reasons.insert(candidate.reason);
+                    if (!best || candidate.is_better(*best)) best = std::move(candidate);
+                }
+                first += static_cast<std::uint32_t>(batch_size);
+            }
         }
         if (best->reason.empty()) canvas_.paint(view.paint(*best));
         return std::move(*best);

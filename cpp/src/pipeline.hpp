@@ -22,6 +22,7 @@ struct Settings {
     double min_coverage = 0, max_leak = 0, grow = 0, feather = 0;
     std::int64_t context = 0;
     std::size_t batch_size = 1;
+    std::int32_t retries = 0;
 };
 
 /// What is asked for under a mask: a type, and its strength, or 0 for as strong as it comes.

@@ -103,6 +103,14 @@ class SynthesisConfig(Config):
         ),
     ] = None
     candidates: Annotated[int, Field(ge=1, description="Tries a defect; the best is kept.")] = 1
+    retries: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=100,
+            description="How many times as many again are tried while none shows a defect.",
+        ),
+    ] = 3
     seed: Annotated[
         int,
         Field(

@@ -209,14 +209,16 @@ class Pipeline:
             inverted = yield from self._invert(view)
             first = yield Call("view", lambda: self._view(source.image, tile))
             origin = (yield Decode((yield Encode(first.pixels[None]))))[0]
-        noises = (
-            normal(seed, len(canvas.tiles), c, inverted.latent.shape)
-            for c in range(self.config.candidates)
-        )
-        candidates = yield tuple(
-            Task(self._candidate(view, inverted, origin, noise, c, prompts))
-            for c, noise in enumerate(noises)
-        )
+        candidates = list[Candidate]()
+        for _ in range(1 + self.config.retries):
+            numbers = range(len(candidates), len(candidates) + self.config.candidates)
+            candidates += yield tuple(
+                Task(self._candidate(view, inverted, origin, noise, number, prompts))
+                for number in numbers
+                for noise in (normal(seed, len(canvas.tiles), number, inverted.latent.shape),)
+            )
+            if not all(candidate.reason for candidate in candidates):
+                break
         return view, candidates
 
     def _view(self, image: Bits, tile: Tile, wanted: float | None = None) -> View:

@@ -50,7 +50,7 @@ class Options(c.Structure):
         ],
         ("refine_min_area", c.c_int32),
         *[(name, c.c_double) for name in ("min_coverage", "max_leak", "grow", "feather")],
-        *[(name, c.c_int32) for name in ("context", "batch_size", "workers", "queue")],
+        *[(name, c.c_int32) for name in ("context", "batch_size", "workers", "queue", "retries")],
     ]
 
 

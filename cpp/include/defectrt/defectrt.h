@@ -216,6 +216,7 @@ typedef struct defectrt_session_options {
     int32_t batch_size;      /* candidates in the engine at once, 1 to 1024; 4 */
     int32_t workers;         /* threads that work on the queue, 1 to 256; 1 */
     int32_t queue;           /* tasks that may wait, 1 to 1000000; 8 */
+    int32_t retries;         /* as many candidates again while none is fit, 0 to 100 times; 3 */
 } defectrt_session_options;
 
 /* Defaults. struct_size is sizeof(defectrt_session_options). USAGE for NULL or a wrong size. */

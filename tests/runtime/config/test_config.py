@@ -39,6 +39,7 @@ JOBS = [
         count=2,
         strength=(0.2, 0.7),
         candidates=5,
+        retries=7,
         seed=-7,
         steps=10,
         background="dual",

@@ -102,10 +102,22 @@ def test_the_best_candidate_is_kept_and_the_unfit_are_counted(seed):
 def test_a_sample_with_one_instance_missing_is_not_a_sample():
     """Were it kept, the image would show fewer defects than were asked for."""
     instances = [instance(28, 28), instance(2, 2)]
-    faults = [make(Fickle(), instances, seed, candidates=1).fault for seed in range(12)]
+    faults = [make(Fickle(), instances, seed, retries=0).fault for seed in range(12)]
     assert None in faults
     assert any(fault and fault.startswith("1 of 2 instances: no defect") for fault in faults)
     assert any(fault and fault.startswith("2 of 2 instances: no defect") for fault in faults)
+
+
+def test_while_none_is_fit_as_many_candidates_are_tried_again():
+    first = [make(Fickle(), [instance(28, 28)], seed, retries=0) for seed in range(12)]
+    again = [make(Fickle(), [instance(28, 28)], seed, retries=20) for seed in range(12)]
+    assert {one.tries for one in first} == {1}
+    assert any(one.fault for one in first)
+    assert not any(one.fault for one in again)
+    for one, more in zip(first, again, strict=True):
+        assert (more.tries > 1) == bool(one.fault)
+        assert len(more.rejected) == more.tries - 1
+        assert more.figures["tiles"][0]["candidate"] == more.tries - 1
 
 
 def test_too_small_a_change_and_a_leak_are_faults():
