@@ -21,6 +21,8 @@ from defectrt.synthesis.series import series
 pytestmark = pytest.mark.slow
 NAME = "leather.png"
 STEPS = 8
+LOOSE = {"min_grain": 0.0, "min_change": 1e-3, "refine_min_area": 1}
+LOOSE |= {"min_coverage": 0.0, "max_leak": 1e6}
 INPUT, USAGE = 3, 2
 
 
@@ -33,13 +35,27 @@ def library():
 
 
 @pytest.fixture(scope="module")
-def session(library):
-    """The bundled engine's, of one type; requests may ask for others."""
-    engine = library.open(BUNDLED_ENGINE, threads=1)
+def engine(library):
+    """The bundled one."""
+    opened = library.open(BUNDLED_ENGINE, threads=1)
+    yield opened
+    library.c.defectrt_engine_destroy(opened)
+
+
+@pytest.fixture
+def session(library, engine):
+    """Of one type; requests may ask for others."""
     made = library.session(engine, defect=b"crack", steps=STEPS)
     yield made
     library.c.defectrt_session_destroy(made)
-    library.c.defectrt_engine_destroy(engine)
+
+
+@pytest.fixture
+def loose(library, engine):
+    """The same, where whatever is painted is a defect."""
+    made = library.session(engine, defect=b"crack", steps=STEPS, **LOOSE)
+    yield made
+    library.c.defectrt_session_destroy(made)
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +70,8 @@ def source(tmp_path_factory):
 def made(source, tmp_path_factory):
     """A dataset of Python's with defects of two types in each image, and its manifest."""
     out = tmp_path_factory.mktemp("out") / "dataset"
-    how = {"defect": "crack,hole", "mixed": True, "steps": STEPS, "seed": 3}
-    synthesize(source.parent, out, count=2, quiet=True, min_coverage=0.0, max_leak=1e6, **how)
+    how = {"defect": "crack,hole", "mixed": True, "steps": STEPS, "seed": 3, **LOOSE}
+    synthesize(source.parent, out, count=2, quiet=True, **how)
     lines = (out / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
     return out, [json.loads(line) for line in lines]
 
@@ -64,12 +80,9 @@ def nearly(image, expected):
     return np.abs(image.astype(int) - expected.astype(int)).max() <= 1
 
 
-def test_a_sample_is_made_again_from_its_record(library, made, source):
+def test_a_sample_is_made_again_from_its_record(library, loose, made, source):
     out, lines = made
     image = read_image(source)
-    engine = library.open(BUNDLED_ENGINE, threads=1)
-    loose = {"min_coverage": 0.0, "max_leak": 1e6}
-    session = library.session(engine, defect=b"crack", steps=STEPS, **loose)
     assert lines
     for line in lines:
         types = [mask["defect"] for mask in line["masks"]]
@@ -80,7 +93,7 @@ def test_a_sample_is_made_again_from_its_record(library, made, source):
         assert seed == line["seed"]
         strengths = [mask["strength"] for mask in line["masks"]]
         remade, label, band, record = library.submit(
-            session, image, masks, seed, defects=types, strengths=strengths
+            loose, image, masks, seed, defects=types, strengths=strengths
         )
         assert nearly(remade, read_image(out / line["image"]))
         assert np.array_equal(remade[band == 0], image[band == 0])
@@ -92,8 +105,6 @@ def test_a_sample_is_made_again_from_its_record(library, made, source):
             *("image", "label", "mask", "good", "source", "source_sha256", "sample"),
             *("category", "provider", "masks"),
         }
-    library.c.defectrt_session_destroy(session)
-    library.c.defectrt_engine_destroy(engine)
 
 
 def assert_alike(record, expected):
@@ -128,19 +139,19 @@ def test_a_series(library, session, source, tmp_path):
         assert remade[4].strength == pytest.approx(grade.strength, abs=1e-3)
 
 
-def test_within_a_region(library, session, source):
+def test_within_a_region(library, loose, source):
     image = read_image(source)
     mask = np.zeros(image.shape[:2], bool)
     mask[40:50, 30:40] = True
     legal = np.zeros_like(mask)
     legal[40:50, 30:40] = True
     how = {"defects": ["hole"], "seed": 1}
-    free = library.synthesize(session, image, [mask], **how)
-    inside = library.synthesize(session, image, [mask], within=legal, **how)
+    free = library.synthesize(loose, image, [mask], **how)
+    inside = library.synthesize(loose, image, [mask], within=legal, **how)
     assert np.array_equal(free[0], inside[0])
     legal[49, 33:36] = False
     with pytest.raises(clibrary.StatusError, match=r"^3 px of the mask lie where no") as refused:
-        library.synthesize(session, image, [mask], within=legal, **how)
+        library.synthesize(loose, image, [mask], within=legal, **how)
     assert refused.value.status == INPUT
 
 
