@@ -1,6 +1,6 @@
 """Memory of a long run: many small images, or a few large ones, through `defectrt synthesize`.
 
-    python benchmarks/memory.py [--images 10000] [--size 128x128] [--engine DIR] [--steps 10]
+    python benchmarks/memory.py [--images 10000] [--size 128x128] [--engine DIR] [--steps 8]
 
 Draws the images, runs the command, and looks every few seconds at how much memory the process
 holds (of Linux, /proc). One line of JSON a look; the last one is the account: mean memory of each
@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--size", default="128x128", help="WIDTHxHEIGHT")
     parser.add_argument("--engine", help="instead of the bundled one")
-    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--every", type=float, default=5, help="seconds between two looks")
     parser.add_argument("--work", type=Path, default=Path(".cache/memory"))
     options = parser.parse_args()

@@ -47,7 +47,7 @@ def commands(good: Path, defects: Path, run: Path) -> dict[str, Command]:
     """The commands, on drawn images."""
     model = run.parents[1] / "tiny"
     words = {
-        "synthesize": f"synthesize --images {good} --out out --count 2 --steps 10 "
+        "synthesize": f"synthesize --images {good} --out out --count 2 "
         "--format coco,yolo --defect scratch,hole",
         "train": f"train --model {model} --from-nothing --defect spot={defects} --good {good} "
         "--out out --steps 8 --batch-size 2 --checkpoint-every 2",

@@ -21,7 +21,7 @@ def _for(*backends: str) -> dict[str, list[str]]:
 #: How the bundled engine was built, where it was not by default.
 BUNDLED: dict[str, Any] = {"half_weights": True}
 #: Steps of the schedules of an engine; the first is the default.
-STEPS = (8, 20, 50)
+STEPS = (8, 4, 20, 50)
 
 
 class BuildConfig(Config):

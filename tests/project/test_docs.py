@@ -214,7 +214,7 @@ def run_python(source):
 @on_every_block
 def test_python_runs(name, source, desk):
     if '"OUT"' in source:  # a job that is finished
-        defectrt.synthesize("good", "OUT", defect="crack", steps=10, quiet=True)
+        defectrt.synthesize("good", "OUT", defect="crack", quiet=True)
     run_python(source)
 
 

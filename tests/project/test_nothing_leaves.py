@@ -53,8 +53,8 @@ PROBING = {"new-model", "train", "build-engine", "evaluate", "bench", "learn"}
 #: They fill graphs instead of exporting them again, which build-engine does.
 FILLING = {"bench", "learn"}
 COMMANDS = {
-    "synthesize": "synthesize --images few --out out --steps 10 --format coco,yolo",
-    "series": "series --image good/0.png --defect hole --strengths 0.3 --steps 10 --out out",
+    "synthesize": "synthesize --images few --out out --format coco,yolo",
+    "series": "series --image good/0.png --defect hole --strengths 0.3 --out out",
     "merge": "merge one two --out out",
     "doctor": "doctor",
     "info": "info",
@@ -128,7 +128,7 @@ def asked(work, words, lonely, graphs=None):
 def test_a_command_opens_no_socket_and_writes_nowhere_else(name, work, lonely, engine):
     if name == "merge":
         for folder in ("one", "two"):
-            given = f"synthesize --images few --out {folder} --steps 10 --seed {len(folder)}"
+            given = f"synthesize --images few --out {folder} --seed {len(folder)}"
             assert asked(work, given, lonely).returncode == 0
     before = {path for path in work.rglob("*") if path.is_file()}
     graphs = engine.parent / "graphs" if name in FILLING else None

@@ -24,7 +24,7 @@ def test_an_image_of_100_megapixels_gets_a_defect_and_keeps_all_other_pixels(tmp
     assert image.size == MAX_PIXELS
     cv2.imwrite(str(images / "plate.png"), image)
     cv2.imwrite(str(masks / "plate.png"), mask)
-    synthesize(images, out, masks=masks, defect="hole", steps=10, quiet=True).check()
+    synthesize(images, out, masks=masks, defect="hole", quiet=True).check()
     (r,) = records(out)
     made = read_image(out / r["image"])[..., 0]
     changed = np.argwhere(made != image)

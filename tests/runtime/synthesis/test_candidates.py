@@ -32,7 +32,7 @@ def instance(y, x, size=64):
     return mask
 
 
-def make(engine, instances, seed, candidates, **options):
+def make(engine, instances, seed, candidates=1, **options):
     pipeline = Pipeline(engine, SynthesisConfig(candidates=candidates, **options))
     good = SourceImage("part.png", np.full((64, 64, 3), GREY, np.uint8))
     (task,) = Scheduler(engine).run([Task(pipeline.sample(good, 0, instances, seed))])

@@ -52,7 +52,7 @@ def test_the_bundled_engine_is_whole_small_and_speaks_of_no_machine():
 @pytest.mark.parametrize("defect", ["scratch", "hole"])
 def test_the_bundled_engine_makes_defects_on_the_examples(tmp_path, defect):
     images = ROOT / "examples" / "images"
-    summary = synthesize(images, tmp_path / "out", defect=defect, steps=10, quiet=True)
+    summary = synthesize(images, tmp_path / "out", defect=defect, quiet=True)
     assert summary.requested == 12
     assert summary.kept >= 11
     assert np.median([r["visibility"] for r in records(tmp_path / "out")]) > 0.06
@@ -75,7 +75,7 @@ class PaintsHealthy:
 
 def kept(engine, surfaces):
     """How many of the drawn surfaces show a defect, the types in turn."""
-    config = SynthesizerConfig(steps=10)
+    config = SynthesizerConfig(retries=0)
     makers = open_makers(engine, config, sorted(DEFECTS))
     tasks = []
     for i, family in enumerate(surfaces):
@@ -121,7 +121,7 @@ def test_real_tiles_keep_every_pixel_outside_the_band(magnetic_tile, tmp_path):
     words = [sys.executable, script, magnetic_tile, data, "--good", "3"]
     subprocess.run(words, check=True, capture_output=True)
     images, masks = data / "test" / "good", data / "masks" / "crack"
-    summary = synthesize(images, out, masks=masks, defect="crack", steps=10, quiet=True)
+    summary = synthesize(images, out, masks=masks, defect="crack", quiet=True)
     assert summary.kept >= 2
     for r in records(out):
         source, result = read_image(images / r["source"]), read_image(out / r["image"])
@@ -134,7 +134,7 @@ def test_real_tiles_keep_every_pixel_outside_the_band(magnetic_tile, tmp_path):
 @pytest.mark.slow
 def test_the_contact_sheet_shows_what_the_program_writes(tmp_path):
     images = ROOT / "examples" / "images"
-    synthesize(images, tmp_path / "out", defect="crack", steps=10, quiet=True)
+    synthesize(images, tmp_path / "out", defect="crack", quiet=True)
     script = ROOT / "examples" / "contact_sheet.py"
     words = [sys.executable, script, tmp_path / "out", tmp_path / "sheet.png", "--side", "64"]
     subprocess.run([*words, "--first", "4"], check=True, capture_output=True)

@@ -348,7 +348,7 @@ def test_the_examples_in_the_documentation_run(capsys, tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_the_bundled_engine_makes_a_crack():
     part = image((96, 96, 3))
-    with defectrt.Synthesizer(defect="crack", steps=10, candidates=2) as synthesizer:
+    with defectrt.Synthesizer(defect="crack", candidates=2) as synthesizer:
         assert synthesizer.defect_types == ["crack"]
         result = synthesizer(part)
         again = synthesizer(part)

@@ -72,7 +72,7 @@ def test_the_recipe_ends_with_an_engine_and_leaves_alone_what_is_done(recipe, pa
     with load_engine(out / "engine") as engine:
         defect_types = {p.name for p in engine.manifest.prompts if p.role == "defect"}
         assert defect_types == {"scratch", "crack", "dent", "hole", "stain", "particle"}
-        assert sorted(engine.manifest.schedule.tables) == ["20", "50", "8"]
+        assert sorted(engine.manifest.schedule.tables) == ["20", "4", "50", "8"]
     # what is finished is left alone
     made = [out / stage / "run.json" for stage in STAGES] + [out / "engine" / "engine.json"]
     written = [path.stat().st_mtime_ns for path in made]
