@@ -25,6 +25,7 @@ from ..config.synthesis import SynthesisConfig
 from ..diffusion.noise import normal
 from ..diffusion.rows import Floats, Prompts
 from ..diffusion.sampler import generate, invert, noised
+from ..diffusion.schedule import Schedule
 from ..diffusion.seeds import sample_seed
 from ..engines.engine import Engine
 from ..errors import EngineError
@@ -56,9 +57,11 @@ class SourceImage:
         self.name, self.image = name, image
         self._inverted: dict[tuple[Any, ...], Task[_Inverted]] = {}
 
-    def inverted(self, view: View, work: Work[_Inverted]) -> Task[_Inverted]:
-        """The one task that inverts this view of the untouched image."""
-        key = (view.tile.window, view.tile.mask.tobytes())
+    def inverted(
+        self, view: View, schedule: Schedule | None, work: Work[_Inverted]
+    ) -> Task[_Inverted]:
+        """The one task that inverts this view of the untouched image by a schedule, if by any."""
+        key = (view.tile.window, view.tile.mask.tobytes(), schedule)
         return self._inverted.setdefault(key, Task(work))
 
 
@@ -125,6 +128,7 @@ class Pipeline:
             defect = config.defect[0].defect_type
         self._manifest = manifest
         self.schedule = manifest.steps(config.steps)
+        self._inversion = None if config.background == "noised" else self.schedule
         self.defect = manifest.prompts[manifest.prompt_indices(defect).defect].name
 
     def sample(
@@ -203,7 +207,7 @@ class Pipeline:
         """All candidates of one tile, from one inversion of what is there before it."""
         view = yield Call("view", lambda: self._view(canvas.image, tile, wanted))
         if canvas.is_untouched(tile):
-            (inverted,) = yield (source.inverted(view, self._invert(view)),)
+            (inverted,) = yield (source.inverted(view, self._inversion, self._invert(view)),)
             origin = inverted.decoded
         else:
             inverted = yield from self._invert(view)
@@ -240,9 +244,9 @@ class Pipeline:
     def _invert(self, view: View) -> Work[_Inverted]:
         z0 = yield Encode(view.pixels[None])
         path = list[Floats]()
-        if self.config.background != "noised":
+        if self._inversion:
             prompts = self._prompts(self.defect)  # of these, no type's own
-            path = yield from invert(z0, view.latent_mask, prompts, self.schedule)
+            path = yield from invert(z0, view.latent_mask, prompts, self._inversion)
         return _Inverted(z0, path, (yield Decode(z0))[0])
 
     def _candidate(

@@ -88,6 +88,17 @@ def test_an_engine_that_sees_images_whole_paints_at_their_own_resolution():
     assert np.abs(middle[:, 1:] - middle[:, :-1]).max() <= 2
 
 
+def test_one_image_serves_pipelines_of_several_schedules():
+    """Each gets the inversion of its own; what it makes is what it makes of a fresh image."""
+    engine, shared = FakeEngine(), SourceImage("part.png", striped(64, 64))
+    for steps, background in ((4, "replay"), (2, "replay"), (4, "noised"), (2, "dual")):
+        pipeline = Pipeline(engine, SynthesisConfig(steps=steps, background=background))
+        fresh = SourceImage("part.png", striped(64, 64))
+        tasks = [Task(pipeline.sample(s, 0, [instance(28, 28)], 0)) for s in (shared, fresh)]
+        one, two = (task.result() for task in Scheduler(engine).run(tasks))
+        np.testing.assert_array_equal(one.image, two.image)
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_the_best_candidate_is_kept_and_the_unfit_are_counted(seed):
     sample = make(Fickle(), [instance(28, 28)], seed, candidates=5)
