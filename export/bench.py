@@ -43,12 +43,15 @@ from defectrt.training.models.stable_diffusion import (
 )
 
 from .build import build
+from .config import STEPS
 
 __all__ = ["Report", "Way", "bench"]
 
 #: Grey levels by which the plain loop's image may differ from the engine's.
 _LEVELS = 1
-_WAYS = ("plain loop", "dual", "replay")
+#: The plain loop, the same evaluations as the engine does them, half of them, and what an engine does
+#: unless told otherwise: `STEPS` of second order, on a noised background.
+_WAYS = ("plain loop", "dual", "replay", "default")
 
 
 @dataclass
@@ -157,7 +160,9 @@ def bench(
                         if name == "plain loop":
                             _time_plain(way, plain, goods)
                         else:
-                            _time_ours(way, engine, _config(engine, name), batch_size, goods)
+                            _time_ours(
+                                way, engine, _pipeline(engine, model, name), batch_size, goods
+                            )
                         progress.update(n * len(ways) + i + 1, way=name)
             return Report(
                 images=images,
@@ -177,7 +182,7 @@ class PlainLoop:
 
     def __init__(self, model: StableDiffusion, engine: Engine, steps: int) -> None:
         """Prompts are those of the engine."""
-        self._model, self._net = model, MaskedUNet(model.unet)
+        self.model, self._net = model, MaskedUNet(model.unet)
         manifest = engine.manifest
         self._size = manifest.latent.height, manifest.latent.width
         self._window = manifest.image.height
@@ -194,7 +199,7 @@ class PlainLoop:
         """The image with a defect, and how often the U-Net was evaluated."""
         pixels = torch.from_numpy(to_model(image, self._window))[None]
         m = torch.from_numpy(latent_mask(mask, *self._size))[None]
-        z0 = self._model.encode(pixels)
+        z0 = self.model.encode(pixels)
         z = (1 - m) * z0
         for t in self._up.timesteps:
             epsilon = self._epsilon(z, t, m, self._masked)
@@ -205,7 +210,7 @@ class PlainLoop:
             epsilons = self._epsilon(torch.cat([z, star]), t, torch.cat([m, m]), both).chunk(2)
             z = (1 - m) * self._down.step(epsilons[0], t, z).prev_sample
             star = m * self._down.step(epsilons[1], t, star).prev_sample + z
-        before, after = (self._model.decode(x)[0].numpy() for x in (z0, star))
+        before, after = (self.model.decode(x)[0].numpy() for x in (z0, star))
         side = mask.shape[0]
         change = from_model(after, side) - from_model(before, side)
         evaluations = len(self._up.timesteps) + 2 * len(self._down.timesteps)
@@ -228,11 +233,9 @@ def _goods(count: int, side: int) -> Iterator[tuple[Bits, Mask]]:
 
 def _difference(plain: PlainLoop, engine: Engine, image: Bits, mask: Mask) -> int:
     """Grey levels between the plain loop's image and the engine's, which may be one apart."""
-    config = _config(engine, "dual")
-    theirs, _ = plain(image, mask, sample_seed(config.seed, "0", 0))
-    (task,) = Scheduler(engine, batch_size=1).run(
-        [Task(_image(Pipeline(engine, config), 0, image, mask))]
-    )
+    pipeline = _pipeline(engine, plain.model, "dual")
+    theirs, _ = plain(image, mask, sample_seed(pipeline.config.seed, "0", 0))
+    (task,) = Scheduler(engine, batch_size=1).run([Task(_image(pipeline, 0, image, mask))])
     difference = int(np.abs(task.result().astype(int) - theirs).max())
     if difference > _LEVELS:
         raise EngineError(
@@ -242,13 +245,18 @@ def _difference(plain: PlainLoop, engine: Engine, image: Bits, mask: Mask) -> in
     return difference
 
 
-def _config(engine: Engine, background: str) -> SynthesisConfig:
-    """Every result counts, whatever random weights make of it."""
-    return SynthesisConfig(
+def _pipeline(engine: Engine, model: StableDiffusion, way: str) -> Pipeline:
+    """One of the ways; every result counts, whatever random weights make of it."""
+    config = SynthesisConfig(
         defect=(Share(engine.manifest.defect_types[0]),),
-        background=cast("Background", background),
+        background="noised" if way == "default" else cast("Background", way),
         refine="none",
+        retries=0,
     )
+    pipeline = Pipeline(engine, config)
+    if way == "default":
+        pipeline.schedule = model.noise_schedule.tables(STEPS[0], solver="dpmsolver++")
+    return pipeline
 
 
 def _image(pipeline: Pipeline, number: int, image: Bits, mask: Mask) -> Work[Bits]:
@@ -269,11 +277,11 @@ def _time_plain(way: Way, plain: PlainLoop, goods: Sequence[tuple[Bits, Mask]]) 
 def _time_ours(
     way: Way,
     engine: Engine,
-    config: SynthesisConfig,
+    pipeline: Pipeline,
     batch_size: int,
     goods: Sequence[tuple[Bits, Mask]],
 ) -> None:
-    scheduler, pipeline = Scheduler(engine, batch_size=batch_size), Pipeline(engine, config)
+    scheduler = Scheduler(engine, batch_size=batch_size)
     start = perf_counter()
     for task in scheduler.run(Task(_image(pipeline, i, *good)) for i, good in enumerate(goods)):
         task.result()

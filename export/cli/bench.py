@@ -24,7 +24,9 @@ def bench(
     ] = None,
     size: Annotated[str, typer.Option(help="Size of the random model.")] = "small",
     images: Annotated[int, typer.Option(help="Images a round.", min=1)] = 8,
-    steps: Annotated[int, typer.Option(help="DDIM steps each way.", min=1)] = 10,
+    steps: Annotated[
+        int, typer.Option(help="DDIM steps each way; the default way takes its own.", min=1)
+    ] = 10,
     rounds: Annotated[int, typer.Option(help="Rounds, every way once in each.", min=1)] = 3,
     as_json: Annotated[bool, typer.Option("--json", help="The report as JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,

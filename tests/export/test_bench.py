@@ -28,8 +28,8 @@ def test_both_give_the_same_image_and_the_counts_are_those_of_the_method():
     report = bench(None, size="tiny", images=3, steps=2, rounds=1, batch_size=2, quiet=True)
     assert report.difference <= 1
     rows = {name: way.rows for name, way in report.ways.items()}
-    assert rows == {"plain loop": 3 * 6, "dual": 3 * 6, "replay": 3 * 4}
-    for name in ("dual", "replay"):
+    assert rows == {"plain loop": 3 * 6, "dual": 3 * 6, "replay": 3 * 4, "default": 3 * 8}
+    for name in ("dual", "replay", "default"):
         assert {"encode", "rows", "decode"} <= report.ways[name].stages.keys()
         assert sum(report.shares(name).values()) >= 0.99
     assert "× plain" in report.table()
