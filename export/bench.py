@@ -49,8 +49,8 @@ __all__ = ["Report", "Way", "bench"]
 
 #: Grey levels by which the plain loop's image may differ from the engine's.
 _LEVELS = 1
-#: The plain loop, the same evaluations as the engine does them, half of them, and what an engine does
-#: unless told otherwise: `STEPS` of second order, on a noised background.
+#: The plain loop; the same evaluations as the engine does them; two thirds of them; what an engine
+#: does unless told otherwise: `STEPS` of second order, on a noised background.
 _WAYS = ("plain loop", "dual", "replay", "default")
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..output.sign import Algorithm
+from ..config.signing import Algorithm
 
 __all__ = ["sign"]
 

@@ -19,19 +19,15 @@ from PIL.TiffImagePlugin import PREFIXES
 from ..errors import InputError, MissingExtraError
 from ..files import open_file, read_input
 from .tiff import orient, read_info, read_samples
-from .types import MAX_PIXELS, Bits
+from .types import MAX_BYTES, MAX_PIXELS, Bits
 
-__all__ = ["MAX_BYTES", "image_size", "is_jpeg", "read_image", "read_picture"]
+__all__ = ["image_size", "is_jpeg", "read_image", "read_picture"]
 
 _Word = TypeVar("_Word", np.uint8, np.uint16)
 
 
 #: All that is opened, whatever a file is called: for an EPS Pillow would start Ghostscript.
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
-
-
-#: More than `MAX_PIXELS` of four 16-bit channels take; larger files are not read at all.
-MAX_BYTES = 1 << 30
 
 
 #: Rows that are copied at once.

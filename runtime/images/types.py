@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "DARK_BITS",
+    "MAX_BYTES",
     "MAX_PIXELS",
     "Bits",
     "Mask",
@@ -33,7 +34,8 @@ Numbers = TypeVar("Numbers", bound=NDArray[Any])
 
 #: Larger images are refused before they are decoded.
 MAX_PIXELS = 100_000_000
-
+#: More than these take with four 16-bit channels; larger files are not read at all.
+MAX_BYTES = 1 << 30
 
 #: Highest bits that no px of an image uses, from which on it is black to the model.
 DARK_BITS = 3

@@ -23,7 +23,7 @@ from .. import __version__
 from ..config.job import SynthesizerConfig
 from ..errors import InputError
 from ..files import parse_json, read_input
-from ..images.reading import MAX_BYTES
+from ..images.types import MAX_BYTES
 
 __all__ = ["Mark", "marked", "read_mark"]
 

@@ -11,8 +11,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..files import leaves, open_file, parse_json, read_file
-from ..images.reading import MAX_BYTES
-from ..images.types import Mask
+from ..images.types import MAX_BYTES, Mask
 from ..masks.reading import mask_values, read_any_mask
 from .instances import instances, with_level
 from .journal import JOURNAL

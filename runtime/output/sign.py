@@ -10,19 +10,19 @@ import json
 from io import BytesIO
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from .. import __version__
+from ..config.signing import Algorithm
 from ..errors import InputError, OutputError
 from ..extras import requires
 from ..files import read_input, write_whole
-from ..images.reading import MAX_BYTES
+from ..images.types import MAX_BYTES
 from .mark import SOURCE_TYPE, read_mark
 from .records import read_finished
 
-__all__ = ["Algorithm", "sign"]
+__all__ = ["sign"]
 
-Algorithm: TypeAlias = Literal["es256", "es384", "es512", "ps256", "ps384", "ps512", "ed25519"]
 #: Of a file of keys.
 _LONGEST = 1 << 20
 

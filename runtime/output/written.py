@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from ..errors import InputError, OutputError
 from ..files import leaves, parse_json, read_file, unwritable, write_whole
-from ..images.reading import MAX_BYTES
+from ..images.types import MAX_BYTES
 
 __all__ = ["WRITTEN", "Content", "copied", "name_of", "write_folder"]
 

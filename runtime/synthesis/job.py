@@ -35,8 +35,8 @@ from ..files import first_of, read_input, sha256_of
 from ..images.folder import find_files, images_of, left_out_note
 from ..images.given import Picture, read_given
 from ..images.png import encode_png
-from ..images.reading import MAX_BYTES, image_size, read_image
-from ..images.types import DARK_BITS, Bits, Mask, unused_bits
+from ..images.reading import image_size, read_image
+from ..images.types import DARK_BITS, MAX_BYTES, Bits, Mask, unused_bits
 from ..masks.source import Placed, digest
 from ..output.dataset import DatasetWriter
 from ..output.formats import finish, splitting_of
