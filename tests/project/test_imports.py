@@ -119,7 +119,7 @@ ROOMS = {
         "tensorrt": {"narrow", "rowstep", "source", "backend", "graphs"},
         "backends": {"config", "backend", "graphs", "aoti", "tensorrt"},
         "build": {"config", "rowstep", "source", "backend", "graphs", "proof"},
-        "bench": {"build"},
+        "bench": {"build", "config"},
         "learn": {"build", "graphs"},
         "cli": {"config", "backends", "build", "bench", "learn"},
     },
