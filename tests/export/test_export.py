@@ -22,12 +22,13 @@ from defectrt.errors import EngineError, InputError, OutputError, UsageError
 from defectrt.export import build as module
 from defectrt.export import proof
 from defectrt.export.backends import open_backend
-from defectrt.export.build import _short, build
+from defectrt.export.build import build
 from defectrt.export.config import BuildConfig
 from defectrt.export.graphs import Onnx, export_graph
 from defectrt.export.rowstep import RowStep, map_size
 from defectrt.export.source import open_run, random_rows
 from defectrt.training.models.stable_diffusion import SIZES, ModelSize, new_model
+from defectrt.training.record import listed
 
 #: Engines are built again and again.
 pytestmark = pytest.mark.slow
@@ -364,11 +365,11 @@ def test_a_backend_may_change_its_graphs_and_the_model_stays_as_it_was(run):
 
 def test_very_many_training_images_are_named_by_defect_type():
     few = [DatasetEntry(name=f"hole/{i}.png", sha256=f"{i:064x}") for i in range(1000)]
-    assert _short(few) == few
+    assert listed(few) == few
     many = [*few, DatasetEntry(name="good/a.png", sha256="f" * 64)]
-    hole, good = _short(many)
+    hole, good = listed(many)
     assert (hole.name, good.name) == ("hole (1000 images)", "good (1 images)")
     assert (hole.images, good.images, few[0].images) == (1000, 1, 1)
     assert good.sha256 == hashlib.sha256(b"f" * 64).hexdigest()
-    assert _short(many[::-1])[1] == hole
-    assert _short([*many[1:], many[1]])[0] != hole
+    assert listed(many[::-1])[1] == hole
+    assert listed([*many[1:], many[1]])[0] != hole

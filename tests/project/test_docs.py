@@ -195,11 +195,11 @@ def desk(tmp_path, monkeypatch):
 
 @pytest.fixture
 def quicker(tmp_path_factory, monkeypatch):
-    """The bundled engine takes ten steps where nobody says how many, instead of fifty."""
+    """The bundled engine takes four steps where nobody says how many, instead of eight."""
     engine = tmp_path_factory.mktemp("bundled") / "engine"
     shutil.copytree(loading.BUNDLED_ENGINE, engine)
     manifest = read_manifest(engine)
-    schedule = manifest.schedule.model_copy(update={"default_steps": 10})
+    schedule = manifest.schedule.model_copy(update={"default_steps": 4})
     dump(manifest.model_copy(update={"schedule": schedule}), engine)
     monkeypatch.setattr(loading, "BUNDLED_ENGINE", engine)
 
@@ -213,6 +213,8 @@ def run_python(source):
 @pytest.mark.usefixtures("quicker")
 @on_every_block
 def test_python_runs(name, source, desk):
+    if "defectrt.training.hooks" in source:
+        pytest.skip("tests/training/hooks and test_ray_cluster run it with the library it is for")
     if '"OUT"' in source:  # a job that is finished
         defectrt.synthesize("good", "OUT", defect="crack", quiet=True)
     run_python(source)

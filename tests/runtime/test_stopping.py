@@ -86,7 +86,7 @@ def test_a_job_finishes_what_is_at_hand(number, go, fake_engine, monkeypatch):
 def test_a_program_says_how_to_go_on_whichever_signal_it_was(number, tmp_path):
     for i in range(40):
         save(tmp_path / "good" / f"{i}.png", np.full((40, 40), 150, np.uint8))
-    words = ["synthesize", "--images", tmp_path / "good", "--steps", 10, "--batch-size", 1]
+    words = ["synthesize", "--images", tmp_path / "good", "--steps", 20, "--batch-size", 1]
     command = [sys.executable, "-m", "defectrt", *map(str, words)]
     with subprocess.Popen(command, stderr=-1, text=True) as process:
         assert process.stderr.readline().startswith("synthesize ")

@@ -213,7 +213,7 @@ def test_info_shows_what_an_engine_is():
     result = command_line("info")
     assert result.returncode == 0
     window = "{width}x{height} px".format(**manifest["image"])
-    for text in ("onnx, float32", window, "1  ", "by default", " 8,400 images", "decoder.onnx, "):
+    for text in ("onnx, float32", window, "1  ", "by default", " 9,800 images", "decoder.onnx, "):
         assert text in result.stdout
     data = json.loads(command_line("info", "--json").stdout)
     assert data["files"] == manifest["files"]

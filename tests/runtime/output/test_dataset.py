@@ -510,6 +510,7 @@ def test_a_disk_that_is_full_for_the_journal(go, monkeypatch, parts):
 
     with monkeypatch.context() as patch:
         patch.setattr(Journal, "__init__", small)
+        patch.setattr("defectrt.output.dataset._MOMENT", -1)  # each by itself
         with pytest.raises(OutputError, match=r"job.sqlite: cannot be written \(database or disk"):
             go("out", **job)
     out, summary = go("out", **job)

@@ -164,8 +164,10 @@ def test_coco_and_yolo_have_each_instance_in_its_own_category(make):
         for annotation in data["annotations"]:
             r = found[names[annotation["image_id"]]]
             _, _, masks, _ = parts(out, r)
-            rle = annotation["segmentation"]
-            where = run_lengths.decode(run_lengths.frPyObjects(rle, *rle["size"])) > 0
+            outlines = run_lengths.frPyObjects(
+                annotation["segmentation"], *masks[types_of(r)[0]].shape
+            )
+            where = run_lengths.decode(run_lengths.merge(outlines)) > 0
             (inside,) = [name for name, mask in masks.items() if (mask & where).any()]
             assert not (where & ~masks[inside]).any()
             assert annotation["category_id"] == TYPES.index(inside) + 1
