@@ -249,7 +249,7 @@ def test_masks_curves_and_the_sheet_of_a_learning(browser, served, material):
         assert "matching" in chart.get_attribute("aria-label")
         sheet = page.get_by_alt_text("Real defects beside made ones")
         sheet.scroll_into_view_if_needed()
-        page.wait_for_timeout(300)
+        page.wait_for_function("(image) => image.naturalWidth", arg=sheet.element_handle())
         assert sheet.evaluate("(image) => image.naturalWidth") > 100
         assert unnamed(page) == []
         picture(page, "learn")
