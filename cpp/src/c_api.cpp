@@ -201,8 +201,7 @@ Settings settings_of(const defectrt_session_options &o, const Manifest &manifest
     out.prompts = manifest.prompt_indices(
         o.defect == nullptr ? std::nullopt : std::optional<std::string>(o.defect));
     out.schedule = manifest.steps(o.steps);
-    out.dual = o.background == DEFECTRT_DUAL;
-    out.noised = o.background == DEFECTRT_NOISED;
+    out.background = o.background;
     out.decoded = o.blend == DEFECTRT_DECODED;
     out.refinement = {o.refine,    o.refine_threshold, o.min_change,
                       o.min_grain, o.refine_smooth,    o.refine_min_area};

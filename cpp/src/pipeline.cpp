@@ -393,7 +393,7 @@ public:
         const Progress &progress)
         : engine_(engine), settings_(settings), work_(work), stop_(stop),
           tick_(progress, work.tiles() * settings.schedule.generation.size() *
-                              (!settings.noised + chunks() * (1 + settings.dual))),
+                              (!settings.noised() + chunks() * (1 + settings.dual()))),
           canvas_(work.image) {}
 
     Outcome operator()() {
@@ -467,7 +467,7 @@ private:
             if (round > 0) {
                 if (best->reason.empty()) break;
                 tick_.expect(settings_.schedule.generation.size() * chunks() *
-                             (1 + settings_.dual));
+                             (1 + settings_.dual()));
             }
             for (const std::uint32_t end = first + work_.candidates; first < end;) {
                 const std::size_t batch_size =
@@ -487,7 +487,7 @@ private:
     Inverted invert(const Scene &scene, const View &view) {
         Inverted out;
         out.latent = engine_.encode(view.pixels, 1, stop_);
-        if (!settings_.noised) {
+        if (!settings_.noised()) {
             out.path = internal::invert(scene, out.latent, stop_, std::ref(tick_));
         }
         out.decoded = engine_.decode(out.latent, 1, stop_);
@@ -504,8 +504,8 @@ private:
                    noise.data() + i * size, size);
         }
         const Generated made = generate(
-            scene, settings_.noised ? noised(scene, inverted.latent, noise) : inverted.path, noise,
-            batch_size, settings_.dual, stop_, std::ref(tick_));
+            scene, settings_.noised() ? noised(scene, inverted.latent, noise) : inverted.path, noise,
+            batch_size, settings_.dual(), stop_, std::ref(tick_));
         const Floats after = engine_.decode(made.latent, batch_size, stop_);
         const std::size_t map = made.attention.size() / batch_size;
         std::vector<Candidate> out;
@@ -595,7 +595,7 @@ Memory Pipeline::memory(const Work &work) const {
         }
     }
     // rows whose background is kept at every step
-    const std::uint64_t path = settings_.noised ? batch : 1;
+    const std::uint64_t path = settings_.noised() ? batch : 1;
     constexpr std::uint64_t small = 1 << 16;
     // of a px: a mask, then the painted window, its label and its band
     const std::uint64_t kept = 3 + 2 * channels;

@@ -17,12 +17,16 @@ namespace defectrt::internal {
 struct Settings {
     Prompts prompts{};
     Schedule schedule;
-    bool dual = false, noised = false, decoded = false;
+    std::int32_t background = DEFECTRT_NOISED;
+    bool decoded = false;
     Refinement refinement{};
     double min_coverage = 0, max_leak = 0, grow = 0, feather = 0;
     std::int64_t context = 0;
     std::size_t batch_size = 1;
     std::int32_t retries = 0;
+
+    bool noised() const { return background == DEFECTRT_NOISED; }
+    bool dual() const { return background == DEFECTRT_DUAL; }
 };
 
 /// What is asked for under a mask: a type, and its strength, or 0 for as strong as it comes.

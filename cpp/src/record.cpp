@@ -9,6 +9,9 @@ namespace {
 /// The type of a sample with defects of several types (runtime/config/names.py).
 constexpr const char *combined = "combined";
 
+/// By their numbers in defectrt.h.
+constexpr const char *backgrounds[] = {"noised", "replay", "dual"};
+
 /// A JSON object, member by member.
 class Members {
 public:
@@ -92,7 +95,7 @@ std::string record(const Pipeline &pipeline, const Work &work, const Outcome &ma
     Members out;
     out.json("masks", array(work.instances, mask));
     out("seed", work.seed)("defect", of_all)("steps", settings.schedule.generation.size());
-    out("background", std::string(settings.dual ? "dual" : settings.noised ? "noised" : "replay"));
+    out("background", std::string(backgrounds[settings.background]));
     out("blend", std::string(settings.decoded ? "decoded" : "residual"));
     out("engine", manifest.fingerprint);
     out.json("tiles", array(made.tiles, tile));

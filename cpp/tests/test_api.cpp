@@ -35,6 +35,13 @@ struct Gate {
         return 0;
     }
 
+    /// The same request, which waits here at its first step.
+    Request held(Request request) {
+        request.progress = wait;
+        request.user = this;
+        return request;
+    }
+
     void wait_until_entered() const {
         while (!entered) std::this_thread::yield();
     }
@@ -470,10 +477,7 @@ TEST(Tasks, WaitInABoundedQueueAndCanBeCancelled) {
     Session session(engine, options);
     Image image;
     Gate gate;
-    Request slow = image.request;
-    slow.progress = Gate::wait;
-    slow.user = &gate;
-    auto running = session.submit(slow);
+    auto running = session.submit(gate.held(image.request));
     ASSERT_TRUE(running);
     gate.wait_until_entered();
     auto waiting = session.submit(image.request);
@@ -501,10 +505,7 @@ TEST(Tasks, AreRefusedByAFullQueueBeforeAnyPixelIsRead) {
     Session session(engine, options);
     Image image;
     Gate gate;
-    Request slow = image.request;
-    slow.progress = Gate::wait;
-    slow.user = &gate;
-    const auto running = session.submit(slow);
+    const auto running = session.submit(gate.held(image.request));
     gate.wait_until_entered();
     const auto waiting = session.submit(image.request);
     Request nowhere = image.request;
@@ -576,10 +577,7 @@ TEST(Tasks, ReturnWhatWasLentWhateverEndsThem) {
         Session session(engine);
         dropped.next = &session;
         Image image;
-        Request slow = image.request;
-        slow.progress = Gate::wait;
-        slow.user = &gate;
-        auto blocker = session.submit(slow);
+        auto blocker = session.submit(gate.held(image.request));
         gate.wait_until_entered();
         auto first = session.submit(waiting.image.request);
         { auto second = session.submit(dropped.image.request); }
@@ -681,10 +679,7 @@ TEST(Tasks, EndWhenTheSessionDoes) {
         const Engine engine(directory, 1);
         Session session(engine);
         Image image;
-        Request slow = image.request;
-        slow.progress = Gate::wait;
-        slow.user = &gate;
-        running = session.submit(slow);
+        running = session.submit(gate.held(image.request));
         waiting = session.submit(image.request);
         gate.wait_until_entered();
         std::thread release([&] {
