@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -19,24 +18,9 @@ import time
 from pathlib import Path
 
 import numpy as np
-
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
+from sides import LOOSE, ROOT, resident, scene
 
 FIELDS = ["side", "samples", "p50_s", "max_s", "start_s", "start_mb", "mb", "steps", "threads"]
-
-
-def resident():
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGESIZE") / 2**20
-
-
-def scene():
-    rng = np.random.default_rng(0)
-    image = rng.normal(150, 10, (256, 256, 3)).clip(0, 255).astype(np.uint8)
-    mask = np.zeros((256, 256), bool)
-    mask[120:130, 110:140] = True
-    return image, mask
 
 
 class Python:
@@ -47,9 +31,7 @@ class Python:
         from defectrt.synthesis.scheduler import Scheduler, Task
 
         self.engine = load_engine(engine, threads=1)
-        config = SynthesisConfig(
-            defect=defect_type, steps=steps, min_grain=0, min_coverage=0, max_leak=1e6
-        )
+        config = SynthesisConfig(defect=defect_type, steps=steps, **LOOSE)
         self.pipeline = Pipeline(self.engine, config)
         self.classes = SourceImage, Scheduler, Task
 
@@ -70,9 +52,7 @@ class Cpp:
             handle,
             defect=defect_type.encode(),
             steps=steps,
-            min_grain=0.0,
-            min_coverage=0.0,
-            max_leak=1e6,
+            **LOOSE,
         )
 
     def __call__(self, image, mask, seed):

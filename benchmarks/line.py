@@ -21,30 +21,13 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
-
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
+from sides import LOOSE, ROOT, resident, scene
 
 FIELDS = ["side", "workers", "rate", "seconds", "pictures", "made", "dropped", "made_per_s"]
 FIELDS += ["p50_s", "p99_s", "mb", "mb_after", "steps"]
 QUEUE = 8
-LOOSE = {"min_grain": 0.0, "min_coverage": 0.0, "max_leak": 1e6}
-
-
-def resident():
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGESIZE") / 2**20
-
-
-def scene():
-    rng = np.random.default_rng(0)
-    image = rng.normal(150, 10, (256, 256, 3)).clip(0, 255).astype(np.uint8)
-    mask = np.zeros((256, 256), bool)
-    mask[120:130, 110:140] = True
-    return image, mask
 
 
 class Python:
