@@ -113,6 +113,7 @@ def _manifest(
     side: int,
 ) -> Manifest:
     record, model, target = source.record, source.model, backend.target()
+    solver, convention = ways
     channels, height, width = source.latent_shape
     return Manifest.model_validate_json(
         json.dumps(
@@ -136,8 +137,8 @@ def _manifest(
                 "magnify": record.magnify,
                 "prompts": [prompt.model_dump() for prompt in record.prompts],
                 "schedule": {
-                    "solver": ways[0],
-                    "convention": ways[1],
+                    "solver": solver,
+                    "convention": convention,
                     "prediction_type": model.prediction_type,
                     "train_timesteps": len(model.noise_schedule.alphas_cumprod),
                     "default_steps": next(iter(tables)),

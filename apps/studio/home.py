@@ -8,25 +8,26 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import re
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import cv2
 import numpy as np
 
+from defectrt.config.base import Config
 from defectrt.errors import InputError, OutputError
 from defectrt.files import leaves, write_whole
 from defectrt.images.folder import find_images, images_of
-from defectrt.images.png import encode_png
+from defectrt.images.png import encode_png, from_base64, to_base64
 from defectrt.images.preview import resized, shown
 from defectrt.images.reading import image_size, read_image
 from defectrt.images.types import Mask
+from defectrt.images.window import bounds
 from defectrt.masks.reading import read_any_mask
+from defectrt.output.instances import as_levels
 from defectrt.synthesis.transplant import donor_types
 
 __all__ = ["Drawn", "Home", "drawn_of"]
@@ -39,8 +40,7 @@ _LOSSLESS, _QUALITY = 2_000_000, 92
 _LISTED = 1000
 
 
-@dataclass(frozen=True)
-class Drawn:
+class Drawn(Config):
     """What was drawn on a picture: a part of its mask, the left upper corner in px, and a PNG."""
 
     x: int
@@ -49,11 +49,7 @@ class Drawn:
 
     def mask(self, size: tuple[int, int]) -> Mask:
         """The whole mask [H,W]. Raises `InputError` for a part that is none, or lies outside."""
-        try:
-            data = np.frombuffer(base64.b64decode(self.png, validate=True), np.uint8)
-            part = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
-        except (ValueError, cv2.error):
-            part = None
+        part = from_base64(self.png)
         if part is None:
             raise InputError("the drawn mask is no PNG")
         part = part if part.ndim == 2 else part[..., -1]
@@ -67,12 +63,15 @@ class Drawn:
 
 def drawn_of(mask: Mask) -> Drawn | None:
     """A mask [H,W] as it might have been drawn; None for an empty one."""
-    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-    if not len(rows):
+    if not mask.any():
         return None
-    y, x = int(rows[0]), int(columns[0])
-    part = mask[y : rows[-1] + 1, x : columns[-1] + 1].astype(np.uint8) * np.uint8(255)
-    return Drawn(x, y, base64.b64encode(encode_png(np.dstack([part] * 4))).decode())
+    y, x = box = bounds(mask)
+    part = as_levels([mask[box]])
+    return Drawn(
+        x=x.start,
+        y=y.start,
+        png=to_base64(np.asarray(np.repeat(part[..., None], 4, axis=2), np.uint8)),
+    )
 
 
 class Home:
@@ -138,7 +137,7 @@ class Home:
         self.mask_of(place, name).unlink(missing_ok=True)
 
     def listing(self, folder: Path) -> dict[str, Any]:
-        """What lies in a folder: folders, and the pictures in it and below.
+        """The folders in a folder, and the one above it.
 
         Raises `InputError` for a folder that is none.
         """
@@ -211,8 +210,7 @@ class Home:
         if drawn is None:
             path.unlink(missing_ok=True)
             return
-        mask = drawn.mask(size)
-        write_whole(path, encode_png(mask.astype(np.uint8) * np.uint8(255)))
+        write_whole(path, encode_png(as_levels([drawn.mask(size)])))
 
     def drawn(self, folder: Path, name: str) -> Drawn | None:
         """What was drawn on a picture, or proposed for it."""

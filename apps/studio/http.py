@@ -183,13 +183,13 @@ def _add_pictures(app: FastAPI, studio: _Studio) -> None:
     async def mask(folder: str, name: str) -> dict[str, Any]:
         """What was drawn on a picture, or proposed for it."""
         drawn = await run_in_threadpool(home.drawn, Path(folder), name)
-        return asdict(drawn) if drawn else {}
+        return drawn.model_dump() if drawn else {}
 
     @app.put("/v1/studio/mask")
     async def draw(request: Request) -> dict[str, Any]:
         """Keep what was drawn on a picture."""
         ask = await _given(request, DrawAsk)
-        drawn = Drawn(ask.x, ask.y, ask.png) if ask.png else None
+        drawn = Drawn(x=ask.x, y=ask.y, png=ask.png) if ask.png else None
         await run_in_threadpool(home.draw, ask.folder, ask.name, drawn)
         return {}
 
@@ -287,7 +287,7 @@ def _add_reviews(app: FastAPI) -> None:
     async def one_label(out: str, image: str) -> dict[str, Any]:
         """The label of a sample."""
         found = await run_in_threadpool(label, Path(out), image)
-        return asdict(found) if found else {}
+        return found.model_dump() if found else {}
 
     @app.post("/v1/studio/review")
     async def decide(request: Request) -> dict[str, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 from defectrt.config.job import SynthesizerConfig
 from defectrt.errors import InputError
 from defectrt.images.given import in_channels, read_given
-from defectrt.images.png import encode_png
+from defectrt.images.png import to_base64
 from defectrt.images.preview import Shown, around, difference, resized, shown
 from defectrt.images.types import Bits
 from defectrt.synthesis.turns import Turns, shares_of
@@ -48,7 +47,7 @@ def read_workpiece(path: Path, name: str, config: SynthesizerConfig, defect: str
     """
     changed = path.stat().st_mtime_ns if path.exists() else 0
     if config.masks:
-        return _shared(path, changed, name, defect, config.engine, config.steps, config.context)
+        return _shared(path, changed, name, defect, config.engine)
     return Checked(Workpiece(_read(path, changed), name=name, defect=defect))
 
 
@@ -58,7 +57,7 @@ def _read(path: Path, changed: int) -> Bits:
 
 
 @lru_cache(maxsize=2)
-def _shared(path: Path, changed: int, name: str, defect: str, *_: object) -> Checked:
+def _shared(path: Path, changed: int, name: str, defect: str, engine: Path | None) -> Checked:
     return Checked(Workpiece(_read(path, changed), name=name, defect=defect))
 
 
@@ -84,5 +83,4 @@ def cut_out(workpiece: Checked, result: Result) -> dict[str, Any]:
 
 
 def _png(image: Shown) -> str:
-    data = base64.b64encode(encode_png(resized(image, _SIDE))).decode()
-    return f"data:image/png;base64,{data}"
+    return f"data:image/png;base64,{to_base64(resized(image, _SIDE))}"

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from defectrt.config.base import Config
 from defectrt.errors import InputError
-from defectrt.images.png import encode_png
+from defectrt.images.png import to_base64
 from defectrt.output.corrected import LABEL_BY
-from defectrt.output.records import FinishedDataset, KeptSample, kept_sample, read_finished
+from defectrt.output.instances import as_levels
+from defectrt.output.records import (
+    JOB,
+    MANIFEST,
+    REFUSED_LINES,
+    FinishedDataset,
+    KeptSample,
+    kept_sample,
+    read_finished,
+)
 from defectrt.output.refused import REFUSED
 from defectrt.output.report import cut_outs, described
 from defectrt.output.review import Decision, review
@@ -24,21 +31,13 @@ from .home import Drawn, drawn_of
 __all__ = ["ReviewAsk", "carry_out", "dataset", "label", "sample"]
 
 
-class LabelAsk(Config):
-    """A label as it was drawn."""
-
-    x: int
-    y: int
-    png: str
-
-
 class DecisionAsk(Config):
     """One decision; ``as_made`` takes a correction of its label back."""
 
     image: str
     keep: bool
     reason: str = ""
-    label: LabelAsk | None = None
+    label: Drawn | None = None
     as_made: bool = False
 
 
@@ -55,7 +54,7 @@ def dataset(out: Path) -> dict[str, Any]:
 
     Raises `InputError` if the folder is not a finished job's.
     """
-    folder = read_finished(out)
+    folder, entries = _opened(out)
     samples = [
         described(entry)
         | {
@@ -63,7 +62,7 @@ def dataset(out: Path) -> dict[str, Any]:
             "refused": str(entry.record.get("reason", "")),
             "label_by": str(entry.record.get(LABEL_BY, "")),
         }
-        for entry in _all(folder)
+        for entry in entries.values()
     ]
     samples.sort(key=lambda sample: str(sample["image"]))
     return {"out": str(out), "category": folder.category, "samples": samples}
@@ -71,30 +70,28 @@ def dataset(out: Path) -> dict[str, Any]:
 
 def sample(out: Path, image: str) -> dict[str, Any]:
     """The cut-outs of a sample. Raises `InputError` as `dataset` does, and for another name."""
-    folder = read_finished(out)
-    return cut_outs(folder, _found(folder, image))
+    return cut_outs(*_found(out, image))
 
 
 def label(out: Path, image: str) -> Drawn | None:
     """The label of a sample."""
-    folder = read_finished(out)
-    return drawn_of(folder.label(_found(folder, image)))
+    folder, entry = _found(out, image)
+    return drawn_of(folder.label(entry))
 
 
 def carry_out(ask: ReviewAsk) -> dict[str, int]:
     """What `defectrt review` does with the same decisions; raises as it does."""
-    folder = read_finished(ask.out)
-    decisions = [_decision(folder, one) for one in ask.decisions]
+    decisions = [_decision(ask.out, one) for one in ask.decisions]
     done = review(ask.out, decisions, by=ask.by)
     return {"refused": done.refused, "restored": done.restored, "relabelled": done.relabelled}
 
 
-def _decision(folder: FinishedDataset, ask: DecisionAsk) -> Decision:
+def _decision(out: Path, ask: DecisionAsk) -> Decision:
     png = "" if ask.as_made else None
     if ask.label:
-        size = folder.label(_found(folder, ask.image)).shape
-        mask = Drawn(ask.label.x, ask.label.y, ask.label.png).mask((size[0], size[1]))
-        png = base64.b64encode(encode_png(mask.astype(np.uint8) * np.uint8(255))).decode()
+        folder, entry = _found(out, ask.image)
+        size = folder.label(entry).shape
+        png = to_base64(as_levels([ask.label.mask((size[0], size[1]))]))
     return Decision(image=ask.image, keep=ask.keep, reason=ask.reason, label=png)
 
 
@@ -111,8 +108,20 @@ def _all(folder: FinishedDataset) -> Iterator[KeptSample]:
         )
 
 
-def _found(folder: FinishedDataset, image: str) -> KeptSample:
-    for entry in _all(folder):
-        if entry.record["image"] == image:
-            return entry
-    raise InputError(f"{image}: not a sample of {folder.out}")
+def _found(out: Path, image: str) -> tuple[FinishedDataset, KeptSample]:
+    folder, entries = _opened(out)
+    if image not in entries:
+        raise InputError(f"{image}: not a sample of {folder.out}")
+    return folder, entries[image]
+
+
+def _opened(out: Path) -> tuple[FinishedDataset, dict[str, KeptSample]]:
+    """A dataset and all its samples by their images; read once for all that a page asks for."""
+    files = [out / name for name in (JOB, MANIFEST, REFUSED_LINES)]
+    return _read(out, tuple(f.stat().st_mtime_ns if f.is_file() else 0 for f in files))
+
+
+@lru_cache(maxsize=2)
+def _read(out: Path, written: tuple[int, ...]) -> tuple[FinishedDataset, dict[str, KeptSample]]:
+    folder = read_finished(out)
+    return folder, {str(entry.record["image"]): entry for entry in _all(folder)}

@@ -70,10 +70,8 @@ def _rows(directory: Path, manifest: Manifest) -> list[tuple[str, str]]:
     ]
     rows += [
         ("steps", f"{', '.join(map(str, steps))}; {schedule.default_steps} by default"),
-        (
-            "schedule",
-            f"{schedule.prediction_type}, {schedule.solver}",
-        ),
+        ("schedule", f"{schedule.prediction_type}, {schedule.solver}"),
+        ("inversion", f"as in {schedule.convention}"),
         ("base model", made.base_model or "not said"),
         ("trained on", f"{sum(entry.images for entry in made.dataset):,} images"),
         ("made with", tools or "not said"),

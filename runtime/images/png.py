@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import struct
 import zlib
+from typing import cast
 
 import cv2
 import numpy as np
@@ -12,7 +14,7 @@ from PIL import Image
 
 from .types import Bits
 
-__all__ = ["encode_png"]
+__all__ = ["encode_png", "from_base64", "to_base64"]
 
 _TO_BGR = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}
 
@@ -27,6 +29,24 @@ def encode_png(image: Bits) -> bytes:
         return _encode_deep_alpha(array) if array.dtype == np.uint16 else _encode_alpha(array)
     stored = array if array.ndim == 2 else cv2.cvtColor(array, _TO_BGR[array.shape[2]])
     return bytes(cv2.imencode(".png", stored)[1])
+
+
+def to_base64(image: Bits) -> str:
+    """The PNG of an image, as text."""
+    return base64.b64encode(encode_png(image)).decode()
+
+
+def from_base64(text: str, *, grey: bool = False) -> Bits | None:
+    """The image of a PNG as text; None if it is none.
+
+    [H,W] if it is ``grey`` or to be so, else [H,W,C] with colours in OpenCV's order.
+    """
+    try:
+        data = np.frombuffer(base64.b64decode(text, validate=True), np.uint8)
+        how = cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_UNCHANGED
+        return cast("Bits | None", cv2.imdecode(data, how))
+    except (ValueError, cv2.error):
+        return None
 
 
 def _encode_alpha(image: Bits) -> bytes:

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .png import encode_png
-from .types import Bits, Mask, largest, without_alpha
-from .window import Window
+from .types import Bits, Mask, channel_max, without_alpha
+from .window import Window, bounds
 
 __all__ = [
     "Shown",
@@ -71,10 +71,9 @@ def around(mask: Mask, least: int, context: int) -> tuple[slice, slice]:
     At least ``least`` px a side, and ``context`` px beyond what is set on each side; all of the
     image where nothing is set.
     """
-    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-    if not len(rows):
+    if not mask.any():
         return slice(0, mask.shape[0]), slice(0, mask.shape[1])
-    spans = [(int(v[0]), int(v[-1]) + 1) for v in (rows, columns)]
+    spans = [(box.start, box.stop) for box in bounds(mask)]
     side = max(least, max(high - low for low, high in spans) + 2 * context)
     y, x = (_span(*span, side, size) for span, size in zip(spans, mask.shape, strict=True))
     return y, x
@@ -88,7 +87,9 @@ def _span(low: int, high: int, side: int, size: int) -> slice:
 def difference(good: Bits, image: Bits, gain: float) -> Shown:
     """[H,W,3]: largest difference of the channels, ``gain`` times, black over red to yellow."""
     top = np.iinfo(good.dtype).max
-    amount = largest(np.abs(without_alpha(image).astype(np.float32) - without_alpha(good))) / top
+    amount = (
+        channel_max(np.abs(without_alpha(image).astype(np.float32) - without_alpha(good))) / top
+    )
     grey = np.asarray(np.clip(amount * (255 * gain), 0, 255), np.uint8)
     return np.asarray(cv2.applyColorMap(grey, cv2.COLORMAP_INFERNO)[..., ::-1], np.uint8)
 

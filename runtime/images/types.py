@@ -16,9 +16,9 @@ __all__ = [
     "Mask",
     "Pixels",
     "brightness",
+    "channel_max",
     "differs",
     "has_alpha",
-    "largest",
     "unused_bits",
     "without_alpha",
 ]
@@ -56,7 +56,7 @@ def brightness(image: Bits) -> Pixels:
     return np.asarray(without_alpha(image).astype(np.float32).mean(axis=2), np.float32)
 
 
-def largest(image: Numbers) -> Numbers:
+def channel_max(image: Numbers) -> Numbers:
     """[H,W,C] -> [H,W]: the largest of the channels, 20 times as fast as NumPy's over an axis."""
     return cast(Numbers, reduce(np.maximum, np.moveaxis(image, 2, 0)))
 

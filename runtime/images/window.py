@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..diffusion.rows import Floats
 from .types import Bits, Mask, Pixels, without_alpha
 
-__all__ = ["Window", "from_model", "place_window", "to_model"]
+__all__ = ["Window", "bounds", "from_model", "place_window", "to_model"]
 
 
 @dataclass(frozen=True)
@@ -51,14 +51,20 @@ class Window:
         return max(0, -start), slice(max(0, start), min(size, end)), max(0, end - size)
 
 
+def bounds(mask: Mask) -> tuple[slice, slice]:
+    """The smallest box, rows and columns, around what is set in a mask [H,W] that is not empty."""
+    ys, xs = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    return slice(int(ys[0]), int(ys[-1]) + 1), slice(int(xs[0]), int(xs[-1]) + 1)
+
+
 def place_window(mask: Mask, side: int, context: int) -> Window:
     """The window for a mask: the model's own size at the image's resolution if it fits.
 
     mask [H,W] with at least one pixel; ``side`` is the model's window and ``context`` the
     pixels wanted around the mask. A larger mask gets a larger window, which is then scaled.
     """
-    ys, xs = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-    low, high = np.array([ys[0], xs[0]]), np.array([ys[-1], xs[-1]]) + 1
+    y, x = bounds(mask)
+    low, high = np.array([y.start, x.start]), np.array([y.stop, x.stop])
     side = max(side, int((high - low).max()) + 2 * context)
     corner = (low + high - side) // 2
     room = np.array(mask.shape) - side

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from ..images.types import Mask
+from ..images.window import bounds
 
 __all__ = ["Piece", "largest", "pieces", "tight"]
 
@@ -53,5 +54,4 @@ def largest(mask: Mask, most: int = 1) -> Mask:
 
 def tight(mask: Mask) -> Mask:
     """The part of a mask that is not empty: [H,W] -> [h,w], a copy."""
-    (rows,), (columns,) = np.nonzero(mask.any(axis=1)), np.nonzero(mask.any(axis=0))
-    return mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].copy()
+    return mask[bounds(mask)].copy()

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InputError
 from ..images.reading import is_jpeg, read_image
-from ..images.types import Mask, has_alpha, largest, without_alpha
+from ..images.types import Mask, channel_max, has_alpha, without_alpha
 
 __all__ = [
     "MaskRule",
@@ -90,7 +90,7 @@ def mask_values(path: Path) -> MaskValues:
     mask that is drawn in its transparency alone.
     """
     image = read_image(path)
-    values = largest(without_alpha(image))
+    values = channel_max(without_alpha(image))
     if has_alpha(image) and _varies(image[..., -1]) and not _varies(without_alpha(image)):
         raise InputError(
             f"{path}: only the transparency of the mask varies, and it does not count; save the "

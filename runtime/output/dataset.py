@@ -27,9 +27,9 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from time import monotonic
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from ..closing import Closing
 from ..config.names import checked_category, is_folder_name
 from ..errors import InputError, OutputError, UsageError
 from ..files import PARTIAL, sha256_of, sync_folder, write_lines, write_whole
@@ -56,7 +56,7 @@ def split_of_good(index: int) -> str:
     return "test" if index % _TEST_SHARE == _TEST_SHARE - 1 else "train"
 
 
-class DatasetWriter:
+class DatasetWriter(Closing):
     """An output folder that is being filled, and its journal.
 
     Every file is written under a temporary name and renamed, so that a file that is there is
@@ -156,20 +156,10 @@ class DatasetWriter:
             self._unsettled.clear()
         self._committed = monotonic()
 
-    def __enter__(self) -> Self:
-        """Commit and let go of the journal at the end of the block, whatever ends it."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Commit, but where it was the disk that ended the block, and let go of the journal."""
+    def close(self) -> None:
+        """Commit what can be, and let go of the journal."""
         try:
-            if not isinstance(error, OutputError):
-                self.commit()
+            self.commit()
         finally:
             self.journal.close()
 

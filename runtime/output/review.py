@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Annotated
 
-import cv2
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..errors import InputError, UsageError
 from ..files import parse_json, read_input
+from ..images.png import from_base64
 from ..images.reading import image_size
 from ..images.types import Mask
 from ..masks.reading import as_mask
@@ -128,7 +126,7 @@ def review(
             if done := _carried_out(writer, entries[image], decision, name):
                 counts[done] += 1
             if decision.label is not None:
-                counts["relabelled"] += _relabelled(writer, image, labels[image], name)
+                counts["relabelled"] += _relabelled(writer, entries[image], labels[image], name)
         writer.finish(dataset.job.get(REQUESTED))
         kept = writer.journal.count("kept")
         finish(out, formats)
@@ -146,20 +144,16 @@ def _label(out: Path, entry: JournalEntry, decision: Decision) -> Mask | None:
         return None
     if len({mask.get("defect") for mask in entry.record.get("masks", [])}) > 1:
         raise InputError(f"{decision.image}: of several types, so one label cannot stand for all")
-    try:
-        data = np.frombuffer(base64.b64decode(decision.label, validate=True), np.uint8)
-        stored = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)
-    except (ValueError, cv2.error):
-        stored = None
+    stored = from_base64(decision.label, grey=True)
     if stored is None:
         raise InputError(f"{decision.image}: its new label is no PNG in base64")
     good = out / str(entry.record["good"])
     return as_mask(stored, image_size(good), f"the new label of {decision.image}")
 
 
-def _relabelled(writer: DatasetWriter, image: str, label: Mask | None, by: str) -> bool:
-    """Give a kept sample a label, or the one that was made; whether that changes anything."""
-    (entry,) = (e for e in writer.journal.entries("kept") if e.record["image"] == image)
+def _relabelled(writer: DatasetWriter, entry: JournalEntry, label: Mask | None, by: str) -> bool:
+    """Give a sample that is kept now a label, or the one that was made; whether it is another."""
+    entry = replace(entry, state="kept", reason="")
     was = LABEL_BY in entry.record
     if was:
         entry = as_made(writer.out, entry)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,10 +58,10 @@ def split(entries: Sequence[KeptSample], how: Splitting | None = None) -> dict[s
     names, is for validation, and at least one of two; what follows in that order is for the test.
     """
     how = how or Splitting()
-    of_piece = defaultdict(list)
-    for entry in entries:
-        of_piece[how.workpiece_of(entry.source)].append(entry)
-    pieces = sorted(of_piece, key=lambda piece: hashlib.sha256(piece.encode()).digest())
+    piece_of = {source: how.workpiece_of(source) for source in {e.source for e in entries}}
+    pieces = sorted(
+        set(piece_of.values()), key=lambda piece: hashlib.sha256(piece.encode()).digest()
+    )
     val = max(1, round(_VAL_SHARE * len(pieces))) if len(pieces) > 1 else 0
     test = val + (max(1, round(how.test * len(pieces))) if how.test and len(pieces) > 2 else 0)
     side_of = {
@@ -70,7 +69,7 @@ def split(entries: Sequence[KeptSample], how: Splitting | None = None) -> dict[s
     }
     sides = {side: Side() for side in ("train", "val", *(["test"] if how.test else []))}
     for entry in entries:
-        side = side_of[how.workpiece_of(entry.source)]
+        side = side_of[piece_of[entry.source]]
         sides[side].goods.append(entry.good)
         if side != "test" or how.synthetic_test:
             sides[side].entries.append(entry)

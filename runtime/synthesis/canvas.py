@@ -13,7 +13,7 @@ from ..config.synthesis import SynthesisConfig
 from ..diffusion.rows import Floats
 from ..images.compositing import composite, feather
 from ..images.contrast import grey
-from ..images.types import Bits, Mask, Pixels, differs, largest
+from ..images.types import Bits, Mask, Pixels, channel_max, differs
 from ..images.window import Window, from_model, to_model
 from ..masks.resizing import latent_mask
 from .acceptance import fault, score
@@ -86,7 +86,7 @@ class View:
         """
         side, config = self.tile.window.side, self._config
         result, good = from_model(after, side), from_model(origin, side)
-        amount = largest(np.abs(result - good))
+        amount = channel_max(np.abs(result - good))
         before = self.pixels if config.blend == "decoded" else before
         known = from_model(before, side)
         change = result - known
@@ -97,7 +97,7 @@ class View:
         figures = {
             "visibility": _mean(amount[label]),
             "coverage": float(label.sum() / asked),
-            "seam": _mean(largest(np.abs(change))[fading]),
+            "seam": _mean(channel_max(np.abs(change))[fading]),
             "latent_outside_error": drift,
         }
         share = float((shown & self._inside).sum() / asked)

@@ -55,13 +55,13 @@ def synthesize_on_ray(
         raise UsageError("shard: a job on Ray makes shards by itself; leave it out")
     out = config.dataset
     if not (out.is_dir() and any(out.iterdir())):
-        config = config.replace(threads=config.threads or 1)
+        threads = config.threads or 1
+        config = config.replace(threads=threads)
         started = not ray.is_initialized()
         if started:
             local = {"include_dashboard": False} if address == LOCAL else {"address": address}
             ray.init(**local, logging_level="warning", log_to_driver=False)
         try:
-            threads = config.threads or 1
             count = actors or max(1, int(ray.cluster_resources().get("CPU", 1)) // threads)
             shards = _shards(config, count * _SHARDS_EACH)
             _make_all(ray, shards, count, {"num_cpus": threads, "num_gpus": gpu_share}, quiet)

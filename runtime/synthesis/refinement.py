@@ -16,7 +16,7 @@ import numpy as np
 
 from ..config.synthesis import SynthesisConfig
 from ..diffusion.rows import Floats
-from ..images.types import Mask, Pixels, largest
+from ..images.types import Mask, Pixels, channel_max
 
 __all__ = ["appeared", "attention_witness", "grain", "refine"]
 
@@ -37,7 +37,7 @@ def appeared(mask: Mask, before: Pixels, after: Pixels, config: SynthesisConfig)
     inside = mask.astype(np.float32)
     share = np.maximum(_smoothed(inside, config.refine_smooth), np.float32(1e-6))
     change = np.abs(_smoothed((after - before) * inside[..., None], config.refine_smooth))
-    return _without_specks(mask & (largest(change) >= least * share), config.refine_min_area)
+    return _without_specks(mask & (channel_max(change) >= least * share), config.refine_min_area)
 
 
 def grain(image: Pixels, smooth: float) -> float:

@@ -17,7 +17,7 @@ from ..files import leaves, sha256_of
 from ..images.given import in_channels
 from ..images.png import encode_png
 from ..images.reading import read_image
-from ..images.types import Bits, largest
+from ..images.types import Bits, channel_max
 from ..output.mark import Mark, marked, read_mark
 from .synthesizer import Synthesizer
 
@@ -73,7 +73,7 @@ def remake(
     made, given = in_channels(result.image), read_image(path)
     if made.shape != given.shape or made.dtype != given.dtype:
         raise InputError(f"{path}: is of another size or depth than what its source gives")
-    apart = largest(np.abs(made.astype(np.int32) - given))
+    apart = channel_max(np.abs(made.astype(np.int32) - given))
     return Remade(made, marked(encode_png(made), mark), int((apart > 0).sum()), int(apart.max()))
 
 

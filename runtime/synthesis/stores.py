@@ -11,6 +11,8 @@ import re
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +99,7 @@ def _fetch(address: str, folder: Path) -> None:
         remote, size = names[name]
         path = folder / name
         if not (path.is_file() and path.stat().st_size == size):
-            _tried(lambda r=remote, p=path, s=size: _get(store, r, p, s), fault)  # type: ignore[misc]
+            _tried(partial(_get, store, remote, path, size), fault)
 
 
 def _get(store: Any, remote: str, path: Path, size: int) -> None:
@@ -126,7 +128,7 @@ def _send(folder: Path, address: str) -> None:
     files = [p for p in folder.rglob("*") if p.is_file() and not p.name.startswith(JOURNAL)]
     for path in sorted(files, key=lambda p: (p == folder / JOB, p)):
         name = f"{root}/{path.relative_to(folder).as_posix()}"
-        _tried(lambda n=name, p=path: _put(store, p, n), fault)  # type: ignore[misc]
+        _tried(partial(_put, store, path, name), fault)
 
 
 def _put(store: Any, path: Path, name: str) -> None:
@@ -137,11 +139,11 @@ def _put(store: Any, path: Path, name: str) -> None:
 
 def _tried(do: Callable[[], Any], fault: Callable[[Exception], Exception]) -> Any:
     """What ``do`` returns, in some tries with longer and longer waits."""
-    for wait in range(_TRIES):
-        try:
+    for wait in range(_TRIES - 1):
+        with suppress(OSError):
             return do()
-        except OSError as error:
-            if wait == _TRIES - 1:
-                raise fault(error) from error
-            time.sleep(_FIRST_WAIT * 2**wait)
-    raise AssertionError
+        time.sleep(_FIRST_WAIT * 2**wait)
+    try:
+        return do()
+    except OSError as error:
+        raise fault(error) from error

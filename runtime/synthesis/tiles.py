@@ -16,7 +16,7 @@ from itertools import pairwise
 import numpy as np
 
 from ..images.types import Mask
-from ..images.window import Window, place_window
+from ..images.window import Window, bounds, place_window
 
 __all__ = ["Tile", "cut"]
 
@@ -57,12 +57,9 @@ def cut(mask: Mask, side: int, context: int, scale: int = 2) -> Iterator[Tile]:
 
 def _bounds(mask: Mask, box: _Box) -> _Box:
     """The smallest box around what is set within a box."""
-    y, x = (np.flatnonzero(mask[box].any(axis=axis)) for axis in (1, 0))
+    y, x = bounds(mask[box])
     top, left = box[0].start or 0, box[1].start or 0
-    return (
-        slice(top + int(y[0]), top + int(y[-1]) + 1),
-        slice(left + int(x[0]), left + int(x[-1]) + 1),
-    )
+    return slice(top + y.start, top + y.stop), slice(left + x.start, left + x.stop)
 
 
 def _split(mask: Mask, box: _Box, limit: int) -> Iterator[_Box]:

@@ -27,7 +27,7 @@ from ..files import sha256_of
 from ..images.compositing import composite
 from ..images.folder import find_images
 from ..images.reading import read_image
-from ..images.types import Bits, Mask, Pixels, differs, largest, without_alpha
+from ..images.types import Bits, Mask, Pixels, channel_max, differs, without_alpha
 from ..masks.examples import Examples, bent, runs_one_way, turned
 from ..masks.pairing import IMAGE_FOLDERS, Names
 from ..masks.pieces import pieces, tight
@@ -222,12 +222,12 @@ def _paint(
         added = (levels[part] + _BLACK) * np.exp(change) - _BLACK - levels[part]
         factor, strong = _strengthened(levels, added, part, instance, config.min_change)
         moved[part] += np.float32(factor) * added
-        band[part] |= largest(change != 0)
+        band[part] |= channel_max(change != 0)
         strengths.append(strong)
         label |= instance.mask
     made = composite(image, moved, band.astype(np.float32))
     changed = differs(made, image)
-    amount = largest(np.abs(moved))
+    amount = channel_max(np.abs(moved))
     visibility = float(amount[label].mean())
     fault = None if changed[label].mean() > _SEEN else "the defect cannot be seen there"
     return Sample(

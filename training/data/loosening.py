@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from defectrt.images.window import bounds
+
 __all__ = ["loosened"]
 
 #: Room between a defect and its box, as shares of the view's side; half the width of a stroke.
@@ -41,9 +43,9 @@ def _stroke(mask: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.boo
 
 
 def _box(mask: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:
-    ys, xs = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    y, x = bounds(mask)
     room = np.ceil(rng.uniform(*_ROOM, 4) * len(mask)).astype(int)
     box = np.zeros_like(mask)
-    top, left = max(0, ys[0] - room[0]), max(0, xs[0] - room[1])
-    box[top : ys[-1] + 1 + room[2], left : xs[-1] + 1 + room[3]] = True
+    top, left = max(0, y.start - room[0]), max(0, x.start - room[1])
+    box[top : y.stop + room[2], left : x.stop + room[3]] = True
     return box

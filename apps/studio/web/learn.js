@@ -1,7 +1,8 @@
 /** Learn: a handful of defective pictures, their masks, good ones, and an engine of one's own. */
-import { api, blob, button, chooseFolder, counted, dropPlace, el, errors, field, lazily, nameOfNow, on, pathText } from "./common.js";
+import { api, button, chooseFolder, counted, dropPlace, el, errors, field, lazily, nameOfNow, on, pathText } from "./common.js";
 import { curves } from "./curves.js";
-import { Keeper, MaskEditor, strokeOf } from "./editor.js";
+import { Keeper, MaskEditor } from "./editor.js";
+import { keepMask, opened, thumbnail } from "./pictures.js";
 import { begin, taskList } from "./tasks.js";
 
 const NAME = "defectrt-learn-name", GOOD = "defectrt-learn-good";
@@ -129,29 +130,19 @@ class Learn {
   }
 
   #thumb(name) {
-    const image = lazily(el("img", { alt: "" }), "picture", { folder: this.folder, name, side: 96 }, this.signal);
-    const made = button("", () => this.withPictures(() => this.#choose(name)), { "aria-label": name, title: name });
-    made.append(image);
-    made.classList.toggle("drawn", this.drawn.has(name));
-    return made;
+    return thumbnail(this.folder, name, this.drawn.has(name), () => this.withPictures(() => this.#choose(name)), this.signal);
   }
 
   async #choose(name) {
     await this.keeper.pending;
     this.chosen = name;
     for (const [one, made] of this.buttons) made.setAttribute("aria-pressed", one === name);
-    const query = { folder: this.folder, name };
-    const [picture, mask] = await Promise.all([blob("picture", query, this.signal), api("GET", "mask", { query })]);
-    const bitmap = await createImageBitmap(picture);
-    if (this.chosen === name) await this.editor.setPicture(bitmap, mask.png ? [await strokeOf(mask)] : []);
+    const picture = await opened(this.folder, name, this.signal);
+    if (this.chosen === name) await this.editor.setPicture(...picture);
   }
 
   async #keep(part) {
-    const { folder, chosen } = this;
-    await api("PUT", "mask", { body: { folder, name: chosen, ...(part ?? {}) } });
-    if (part) this.drawn.add(chosen);
-    else this.drawn.delete(chosen);
-    this.buttons.get(chosen)?.classList.toggle("drawn", Boolean(part));
+    await keepMask(this.folder, this.chosen, part, this.drawn, this.buttons);
     this.#enable();
   }
 

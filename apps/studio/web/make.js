@@ -1,7 +1,8 @@
 /** Make: good pictures in, defects where they are drawn or placed, a dataset out. */
-import { api, blob, button, chooseFolder, counted, dropPlace, el, errors, field, later, lazily, nameOfNow, on, pathText, percent } from "./common.js";
-import { Keeper, MaskEditor, strokeOf } from "./editor.js";
+import { api, button, chooseFolder, counted, dropPlace, el, errors, field, later, nameOfNow, on, pathText, percent } from "./common.js";
+import { Keeper, MaskEditor } from "./editor.js";
 import { Panes } from "./panes.js";
+import { keepMask, opened, thumbnail } from "./pictures.js";
 import { begin, taskList } from "./tasks.js";
 
 const SLOW = 12000;
@@ -177,11 +178,7 @@ class Make {
   }
 
   #thumb(name) {
-    const image = lazily(el("img", { alt: "" }), "picture", { folder: this.folder, name, side: 96 }, this.signal);
-    const made = button("", () => this.withPictures(() => this.#choose(name)), { "aria-label": name, title: name });
-    made.append(image);
-    made.classList.toggle("drawn", this.drawn.has(name));
-    return made;
+    return thumbnail(this.folder, name, this.drawn.has(name), () => this.withPictures(() => this.#choose(name)), this.signal);
   }
 
   async #choose(name) {
@@ -189,11 +186,9 @@ class Make {
     this.name = name;
     for (const [one, made] of this.buttons) made.setAttribute("aria-pressed", one === name);
     this.panes.clear();
-    const query = { folder: this.folder, name };
-    const [picture, mask] = await Promise.all([blob("picture", query, this.signal), api("GET", "mask", { query })]);
-    const bitmap = await createImageBitmap(picture);
+    const picture = await opened(this.folder, name, this.signal);
     if (this.name !== name) return;
-    await this.editor.setPicture(bitmap, mask.png ? [await strokeOf(mask)] : []);
+    await this.editor.setPicture(...picture);
     this.#enable();
     this.preview();
   }
@@ -206,11 +201,7 @@ class Make {
 
   /** What was drawn goes to the studio, then a preview is of use. */
   async #keep(part) {
-    const { name, folder } = this;
-    await api("PUT", "mask", { body: { folder, name, ...(part ?? {}) } });
-    if (part) this.drawn.add(name);
-    else this.drawn.delete(name);
-    this.buttons.get(name)?.classList.toggle("drawn", Boolean(part));
+    await keepMask(this.folder, this.name, part, this.drawn, this.buttons);
     this.#showWhere();
     this.preview();
   }

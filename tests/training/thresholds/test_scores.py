@@ -111,13 +111,20 @@ out.write_text(json.dumps(names))
 """
 
 
-@pytest.mark.slow
-def test_a_command_is_not_run_again(tmp_path, monkeypatch):
+@pytest.fixture
+def scored(tmp_path, monkeypatch):
+    """A picture, and a command of the working directory that scores it."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "score.py").write_text(COMMAND)
     (tmp_path / "a.png").write_bytes(b"a")
     sample = Sample(tmp_path / "a.png", "hole", A.image, A.mask)
     command = f"{sys.executable} score.py {{data}} {{out}}"
+    return sample, command
+
+
+@pytest.mark.slow
+def test_a_command_is_not_run_again(tmp_path, scored):
+    sample, command = scored
     first, second = (scores_by(command, [sample], tmp_path / "out", 0) for _ in range(2))
     assert np.array_equal(first[0], second[0])
     assert first[0] == pytest.approx(np.full((6, 8), 0.1))
@@ -132,12 +139,8 @@ def test_a_command_is_not_run_again(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_command_whose_file_was_changed_is_another(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "score.py").write_text(COMMAND)
-    (tmp_path / "a.png").write_bytes(b"a")
-    sample = Sample(tmp_path / "a.png", "hole", A.image, A.mask)
-    command = f"{sys.executable} score.py {{data}} {{out}}"
+def test_a_command_whose_file_was_changed_is_another(tmp_path, scored):
+    sample, command = scored
     first = scores_by(command, [sample], tmp_path / "out", 0)
     (tmp_path / "score.py").write_text(COMMAND.replace("0.1", "0.2"))
     second = scores_by(command, [sample], tmp_path / "out", 0)

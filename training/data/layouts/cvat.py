@@ -15,7 +15,7 @@ from defectrt.images.types import Mask
 
 from .items import SUBSETS, Tree
 from .notes import Mark, Note, annotated, holding, number, read_note, xml_of
-from .shapes import Outline, Raster, Shape, Size, around, ellipse, from_run_lengths
+from .shapes import Outline, Raster, Shape, Size, around, ellipse, from_run_lengths, placed
 
 __all__ = ["CVAT"]
 
@@ -72,13 +72,9 @@ def _shape(shape: Element) -> Shape:
 
 def _placed(counts: NDArray[np.int64], at: Size, part: Size, size: Size) -> Mask:
     """Run lengths along the rows of a part of the image, whose top and left are ``at``."""
-    (top, left), (height, width) = at, part
-    if min(at) < 0 or min(part) < 1 or top + height > size[0] or left + width > size[1]:
+    if min(part) < 1 or any(own > whole for own, whole in zip(part, size, strict=True)):
         raise InputError("a mask leaves its image")
-    mask = np.zeros(size, bool)
-    rows = from_run_lengths(counts, part, columns=False)
-    mask[top : top + height, left : left + width] = rows
-    return mask
+    return placed(from_run_lengths(counts, part, columns=False), at, size)
 
 
 def _number(element: Element, key: str, default: str | None = None) -> float:

@@ -13,7 +13,7 @@ from defectrt.images.types import Mask
 
 from .items import Tree
 from .notes import Loose, Mark, Note, annotated, holding, nearest, parse, read_note
-from .shapes import Box, Outline, Raster, Shape, Size, ellipse, picture_in
+from .shapes import Box, Outline, Raster, Shape, Size, ellipse, picture_in, placed
 
 __all__ = ["LABELME"]
 
@@ -64,12 +64,7 @@ def _shape(shape: _Shape) -> Shape:
 
 
 def _placed(coded: str, left: int, top: int, size: Size) -> Mask:
-    part, mask = picture_in(coded), np.zeros(size, bool)
-    height, width = part.shape
-    if left < 0 or top < 0 or left + width > size[1] or top + height > size[0]:
-        raise InputError("a mask leaves its image")
-    mask[top : top + height, left : left + width] = part
-    return mask
+    return placed(picture_in(coded), (top, left), size)
 
 
 LABELME = annotated(

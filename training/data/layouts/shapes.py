@@ -29,6 +29,7 @@ __all__ = [
     "ellipse",
     "from_run_lengths",
     "picture_in",
+    "placed",
     "run_lengths_of",
 ]
 
@@ -128,6 +129,16 @@ def picture_in(text: str) -> Mask:
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(f"a mask is no PNG in base64 ({error})") from None
     return np.asarray(np.asarray(picture).all(axis=2))
+
+
+def placed(part: Mask, at: tuple[int, int], size: Size) -> Mask:
+    """A part of a mask whose top and left are ``at``. Raises `InputError` if it lies outside."""
+    (top, left), (height, width) = at, part.shape
+    if min(at) < 0 or min(part.shape) < 1 or top + height > size[0] or left + width > size[1]:
+        raise InputError("a mask leaves its image")
+    mask = np.zeros(size, bool)
+    mask[top : top + height, left : left + width] = part
+    return mask
 
 
 def from_run_lengths(counts: NDArray[np.int64], size: Size, *, columns: bool) -> Mask:
