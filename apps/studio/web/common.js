@@ -96,10 +96,13 @@ export function chooseFolder(title, start) {
     const path = el("input", { type: "text", spellcheck: "false", "aria-label": "Path of the folder" });
     const list = el("ul", { class: "folders", "aria-label": "Folders in it" });
     const dialog = el("dialog", { "aria-label": title });
-    let here = start;
+    let here = start, latest = start;
     const open = (to) => run(async () => {
+      latest = path.value = to;
       const found = await api("GET", "listing", { query: { path: to } });
-      here = path.value = found.path;
+      if (latest !== to) return;
+      here = found.path;
+      if (path.value === to) path.value = here; // or else something was typed meanwhile
       const row = (name, target) => el("li", {}, button(name, () => open(target)));
       const inside = (name) => `${found.path.replace(/[/\\]$/, "")}/${name}`;
       list.replaceChildren(row("↑ The folder above", found.parent), ...found.folders.map((name) => row(name, inside(name))));

@@ -239,6 +239,7 @@ def test_masks_curves_and_the_sheet_of_a_learning(browser, served, material):
         page.locator("dialog .error").get_by_text("no such folder").wait_for()
         page.get_by_label("Path of the folder").fill(str(material / "goods"))
         page.get_by_role("button", name="Use this folder").click()
+        page.locator("dialog").wait_for(state="detached")
         assert page.get_by_role("button", name="Learn", exact=True).is_enabled()
         page.get_by_role("button", name="Clear").click()
         page.get_by_text("4 of 5 pictures marked").wait_for()
@@ -256,6 +257,22 @@ def test_masks_curves_and_the_sheet_of_a_learning(browser, served, material):
         told_nothing(page)
     mask = folder / "examples" / "part" / "pit" / "pit-1_mask.png"
     assert mask.is_file()
+
+
+def test_a_path_that_was_typed_stays_when_the_list_of_folders_comes_late(browser, served):
+    _, link = served
+    with opened(browser, link) as page:
+        page.get_by_role("link", name="Learn").click()
+        held = []
+        page.route("**/v1/studio/listing*", lambda route: held.append(route))
+        with page.expect_request("**/v1/studio/listing*"):
+            page.get_by_role("button", name="Choose a folder").click()
+        path = page.get_by_label("Path of the folder")
+        path.fill("typed")
+        held[0].continue_()
+        page.get_by_text("The folder above").wait_for()
+        assert path.input_value() == "typed"
+        told_nothing(page)
 
 
 def test_the_certificate_runs_nothing(browser, served):
