@@ -26,6 +26,7 @@ from .figures import Floats, TestSet, errors, figures, precision_recall
 from .hints import few, looks, unlike
 from .intervals import DRAWS, UNKNOWN, Gain, gain, resampled, verdict
 from .material import MadeSet
+from .networks import network_name
 from .report import write_report
 from .runs import Runs
 
@@ -101,6 +102,7 @@ def certificate(evidence: Evidence) -> dict[str, Any]:
         "defectrt": __version__,
         "verdicts": [_verdict(evidence, i, gains) for i in range(len(evidence.made))],
         "config": evidence.config.model_dump(mode="json"),
+        "detector": network_name(evidence.config),
         "rounds": len(evidence.rounds),
         "rounds_wanted": len(evidence.trainings) // len(evidence.arms),
         "test": [_test(test) for test in evidence.tests],

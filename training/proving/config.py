@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from defectrt.config.base import Config, parts
 
@@ -110,6 +110,13 @@ class ProveConfig(Config):
         int, Field(ge=2, multiple_of=2, description="Crops of a step, half of them good.")
     ] = 8
     width: Annotated[int, Field(ge=1, description="Channels of the U-Net's first level.")] = 8
+    backbone: Annotated[
+        Literal["efficientnet-lite0"] | None,
+        Field(
+            description="What the U-Net sees pictures with: efficientnet-lite0, with ImageNet's "
+            "weights (the extra evaluate brings them); by default it starts at random.",
+        ),
+    ] = None
     learning_rate: Annotated[float, Field(gt=0, description="Of AdamW.")] = 2e-3
     worth: Annotated[
         float,
@@ -138,3 +145,9 @@ class ProveConfig(Config):
         int | None,
         Field(ge=1, description="Trainings side by side, a core each; all cores by default."),
     ] = None
+
+    @model_validator(mode="after")
+    def _one_detector(self) -> ProveConfig:
+        if self.detector and self.backbone:
+            raise ValueError("detector and backbone exclude each other")
+        return self

@@ -1,4 +1,4 @@
-"""The detector of a proof: a small U-Net from random start, trained until held-out pictures say so.
+"""The detector of a proof: a small network, trained until held-out pictures say so.
 
 A step takes half its crops from good pictures and half from defects; the weights that count are
 averaged over the last steps, which takes most of the scatter out of so few examples. The step at
@@ -29,52 +29,14 @@ from ..data.crops import Augmentation, Batch, Crops
 from ..data.samples import Sample
 from .config import ProveConfig
 from .figures import average_precision, histograms
+from .networks import new_network
 
-__all__ = ["Curve", "Diet", "Trained", "UNet", "fit", "logits", "speed"]
+__all__ = ["Curve", "Diet", "Trained", "fit", "logits", "speed"]
 
 #: Of the averaged weights, a step.
 _DECAY = 0.98
-#: Logit of the share of pixels that show a defect, about 2 %: what is guessed before learning.
-_RARE = -4.0
 #: Random starts come from the one global generator.
 _START = threading.Lock()
-
-
-class UNet(nn.Module):
-    """[B,3,H,W] in [-1,1] -> [B,1,H,W], the logit of a defect; H and W are multiples of 8."""
-
-    def __init__(self, width: int) -> None:
-        """``width`` channels at full resolution, twice as many at each of three levels below."""
-        super().__init__()
-        w = width
-        self.down = nn.ModuleList(_block(i, o) for i, o in ((3, w), (w, 2 * w), (2 * w, 4 * w)))
-        self.bottom = _block(4 * w, 8 * w)
-        self.up = nn.ModuleList(_block(i, o) for i, o in ((12 * w, 4 * w), (6 * w, 2 * w)))
-        self.top = _block(3 * w, w)
-        self.out = nn.Conv2d(w, 1, 1)
-        nn.init.constant_(self.out.bias, _RARE)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Encode, then decode with what was seen at each level."""
-        seen = []
-        for block in self.down:
-            seen.append(block(x))
-            x = F.max_pool2d(seen[-1], 2)
-        x = self.bottom(x)
-        for block in (*self.up, self.top):
-            x = block(torch.cat([F.interpolate(x, scale_factor=2), seen.pop()], 1))
-        return self.out(x)
-
-
-def _block(inside: int, outside: int) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for channels in (inside, outside):
-        layers += [
-            nn.Conv2d(channels, outside, 3, padding=1, bias=False),
-            nn.BatchNorm2d(outside),
-            nn.ReLU(),
-        ]
-    return nn.Sequential(*layers)
 
 
 @dataclass(frozen=True)
@@ -166,10 +128,12 @@ def _steps(
     """After every step the averaged model, ready to be measured, and the step's number."""
     with _START, torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
-        model = UNet(config.width)
+        model = new_network(config)
     model.to(memory_format=torch.channels_last)
     averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(_DECAY), use_buffers=True)
-    optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate, weight_decay=1e-4)
+    optimizer = torch.optim.AdamW(
+        model.learned(config.learning_rate), config.learning_rate, weight_decay=1e-4
+    )
     batches = _Batches(diet, config, seed, turn)
     for step in range(1, config.steps + 1):
         if stopped():

