@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from .base import Config, Interval, WholeInterval
 
-__all__ = ["ANYWHERE", "FOREGROUND", "MOST_INSTANCES", "SHAPES", "MaskConfig"]
+__all__ = ["ANYWHERE", "DRAWN", "FOREGROUND", "MOST_INSTANCES", "SHAPES", "MaskConfig"]
 
 #: Regions that have a name.
 ANYWHERE, FOREGROUND = Path("anywhere"), Path("foreground")
@@ -27,6 +27,8 @@ SHAPES = (
     "spot",
     "stain",
 )
+#: Whatever suits the name of the type, though the engine has the shapes of examples.
+DRAWN = "drawn"
 
 
 class MaskConfig(Config):
@@ -46,8 +48,9 @@ class MaskConfig(Config):
     shape: Annotated[
         str | None,
         Field(
-            description=f"What to draw as masks: {', '.join(SHAPES)}; by default what suits the "
-            "type of defect."
+            description=f"What to draw as masks: {', '.join(SHAPES)}, or {DRAWN}: what suits the "
+            "type's name. By default around the examples that the engine learned from, or else "
+            f"{DRAWN}."
         ),
     ] = None
     like: Annotated[
@@ -75,9 +78,13 @@ class MaskConfig(Config):
         ),
     ] = False
     mask_scale: Annotated[
-        Interval,
-        Field(description="Smallest and largest scale of a mask from the bank, 0.1 to 10."),
-    ] = (0.8, 1.25)
+        Interval | None,
+        Field(
+            description="Smallest and largest scale of a mask beside that from the bank, by "
+            "default 0.8 to 1.25, or beside that of an example, by default 0.71 to 1.41; from 0.1 "
+            "to 10."
+        ),
+    ] = None
     mask_min_area: Annotated[
         int, Field(ge=1, description="Px that a mask from the bank keeps at least.")
     ] = 16
@@ -122,7 +129,6 @@ class MaskConfig(Config):
     @model_validator(mode="after")
     def _masks_go_together(self) -> MaskConfig:
         drawn_on = self.legal or self.forbidden
-        low, high = self.mask_scale
         faults = [
             (
                 sum(map(bool, (self.masks, self.mask_bank, self.shape, self.like))) > 1,
@@ -130,8 +136,8 @@ class MaskConfig(Config):
             ),
             (self.like and self.size, "size: like keeps the sizes of its examples"),
             (
-                self.shape is not None and self.shape not in SHAPES,
-                f"shape {self.shape!r}: one of {', '.join(SHAPES)}",
+                self.shape not in (None, DRAWN, *SHAPES),
+                f"shape {self.shape!r}: one of {', '.join((*SHAPES, DRAWN))}",
             ),
             (self.within and self.golden, "within and golden exclude each other"),
             (self.golden and not drawn_on, "golden needs legal, forbidden or both"),
@@ -150,7 +156,10 @@ class MaskConfig(Config):
                 self.size and not 1 <= self.size[0] <= self.size[1] <= 4096,
                 "size: from low to high, 1 to 4096 px",
             ),
-            (not 0.1 <= low <= high <= 10, "mask_scale: from low to high, 0.1 to 10"),
+            (
+                self.mask_scale and not 0.1 <= self.mask_scale[0] <= self.mask_scale[1] <= 10,
+                "mask_scale: from low to high, 0.1 to 10",
+            ),
         ]
         if found := [text for wrong, text in faults if wrong]:
             raise ValueError("; ".join(found))

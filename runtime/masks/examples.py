@@ -44,8 +44,8 @@ Rng = np.random.Generator
 SHAPES_FILE = "shapes.json"
 #: Larger files are not read.
 _MAX_BYTES = 16 << 20
-#: Change of the area, each way; share of shapes that are two examples in one.
-_AREA, _JOINED = 2.0, 0.15
+#: Least and greatest area beside an example's; share of shapes that are two examples in one.
+_AREA, _JOINED = (0.5, 2.0), 0.15
 #: Degrees that a shape may lean where the examples run one way.
 _LEAN = 12.0
 #: How far an outline is bent at most, as a share of the shape's own size.
@@ -177,9 +177,19 @@ def read_examples(engine: Path) -> dict[str, Examples]:
 class ExampleShapes:
     """Shapes from the examples of one type of defect."""
 
-    def __init__(self, masks: Sequence[Mask], *, directed: bool) -> None:
-        """``masks`` are tight and not empty; where they are ``directed``, they are not turned."""
-        self._masks, self._directed = masks, directed
+    def __init__(
+        self,
+        masks: Sequence[Mask],
+        *,
+        directed: bool,
+        scale: tuple[float, float] | None = None,
+    ) -> None:
+        """``masks`` are tight and not empty; where they are ``directed``, they are not turned.
+
+        ``scale`` is the smallest and the largest beside theirs; by default areas are half to twice.
+        """
+        self._masks, self._directed, self._scale = masks, directed, scale
+        self._area = (scale[0] ** 2, scale[1] ** 2) if scale else _AREA
 
     def __call__(
         self, rng: Rng, size: tuple[int, int]
@@ -195,10 +205,11 @@ class ExampleShapes:
 
     def record(self) -> dict[str, Any]:
         """The engine, which is recorded as a whole, decides the shapes."""
-        return {"from": "examples"}
+        return {"from": "examples"} | ({"scale": list(self._scale)} if self._scale else {})
 
     def _draw(self, rng: Rng, scale: float) -> Mask:
-        shape, change = self._one(rng), exp(rng.uniform(-log(_AREA), log(_AREA)))
+        low, high = self._area
+        shape, change = self._one(rng), exp(rng.uniform(log(low), log(high)))
         if rng.random() < _JOINED:
             shape, change = _join(shape, warp(self._one(rng), self._angle(rng)), rng), change / 2
         return warp(

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..config.masks import ANYWHERE, FOREGROUND, MaskConfig
+from ..config.masks import ANYWHERE, DRAWN, FOREGROUND, MaskConfig
 from ..diffusion.seeds import sample_seed
 from ..errors import InputError, UsageError
 from ..images.types import Bits, Mask
@@ -50,6 +50,8 @@ Rng = np.random.Generator
 Size = tuple[int, int]
 
 
+#: Of a mask from the bank, unless said otherwise.
+_BANK_SCALE = (0.8, 1.25)
 #: A shape at a scale, and what the manifest says of it.
 Make = Callable[[float], tuple[Mask, dict[str, Any]]]
 
@@ -119,12 +121,13 @@ def _open_shapes(
 ) -> Shapes:
     if config.mask_bank:
         bank = read_bank(config.mask_bank, gap)
-        return BankShapes(bank, config.mask_scale, config.mask_min_area)
+        return BankShapes(bank, config.mask_scale or _BANK_SCALE, config.mask_min_area)
     if examples and not config.shape:
         if examples.whole:
             return ExampleRegions(examples.masks())
-        return ExampleShapes(examples.masks(), directed=examples.directed)
-    return DrawnShapes(config.shape or defect_type, window)
+        return ExampleShapes(examples.masks(), directed=examples.directed, scale=config.mask_scale)
+    own = None if config.shape == DRAWN else config.shape
+    return DrawnShapes(own or defect_type, window)
 
 
 def _open_regions(config: MaskConfig, examples: Examples | None) -> RegionSource:

@@ -102,7 +102,7 @@ def certificate(evidence: Evidence) -> dict[str, Any]:
         "defectrt": __version__,
         "verdicts": [_verdict(evidence, i, gains) for i in range(len(evidence.made))],
         "config": evidence.config.model_dump(mode="json"),
-        "detector": network_name(evidence.config),
+        "detector": evidence.config.detector or network_name(evidence.config),
         "rounds": len(evidence.rounds),
         "rounds_wanted": len(evidence.trainings) // len(evidence.arms),
         "test": [_test(test) for test in evidence.tests],

@@ -11,7 +11,7 @@ from defectrt.config.base import Config, parts
 
 from ..data.options import Group, Near
 
-__all__ = ["QUICK", "ProveConfig"]
+__all__ = ["QUICK", "DetectorConfig", "MaterialConfig", "ProveConfig"]
 
 #: What ``--quick`` says where nothing else was said.
 QUICK: dict[str, Any] = {"seeds": 3, "splits": 1, "steps": 300, "budget": 8.0}
@@ -25,7 +25,58 @@ def _numbers(value: Any) -> Any:
 _FOLDER = {"metavar": "DIR"}
 
 
-class ProveConfig(Config):
+class MaterialConfig(Config):
+    """Real pictures beside those with defects, and what is one workpiece."""
+
+    good: Annotated[
+        tuple[Path, ...],
+        Field(description="Folder of good pictures. Repeat for more.", json_schema_extra=_FOLDER),
+    ] = ()
+    healthy: Annotated[
+        tuple[Path, ...],
+        Field(
+            description="Pictures that were painted without a defect: whether they help as further "
+            "good ones is measured. Repeat for more.",
+            json_schema_extra=_FOLDER,
+        ),
+    ] = ()
+    layout: Annotated[
+        str | None,
+        Field(description="How DEFECTS is laid out, recognised if left out; see data inspect."),
+    ] = None
+    group: Group = ("auto",)
+    near: Near = None
+
+
+class DetectorConfig(Config):
+    """The small detector that is trained again and again, and what it is trained on."""
+
+    steps: Annotated[
+        int, Field(ge=1, description="Steps of a training at most; held-out pictures end it.")
+    ] = 600
+    window: Annotated[
+        int, Field(ge=16, multiple_of=8, description="Side of the detector's crops, px.")
+    ] = 96
+    batch_size: Annotated[
+        int, Field(ge=2, multiple_of=2, description="Crops of a step, half of them good.")
+    ] = 8
+    width: Annotated[int, Field(ge=1, description="Channels of the U-Net's first level.")] = 8
+    backbone: Annotated[
+        Literal["efficientnet-lite0"] | None,
+        Field(
+            description="What the U-Net sees pictures with: efficientnet-lite0, with ImageNet's "
+            "weights (the extra evaluate brings them); by default it starts at random.",
+        ),
+    ] = None
+    learning_rate: Annotated[float, Field(gt=0, description="Of AdamW.")] = 2e-3
+    seed: Annotated[int, Field(ge=0, description="Seed of splits and trainings.")] = 0
+    workers: Annotated[
+        int | None,
+        Field(ge=1, description="Trainings side by side, a core each; all cores by default."),
+    ] = None
+
+
+class ProveConfig(DetectorConfig, MaterialConfig):
     """How it is found out whether made defects help."""
 
     synthetic: Annotated[
@@ -37,10 +88,6 @@ class ProveConfig(Config):
             json_schema_extra=_FOLDER,
         ),
     ]
-    good: Annotated[
-        tuple[Path, ...],
-        Field(description="Folder of good pictures. Repeat for more.", json_schema_extra=_FOLDER),
-    ] = ()
     held_out: Annotated[
         Path | None,
         Field(
@@ -49,14 +96,6 @@ class ProveConfig(Config):
             json_schema_extra=_FOLDER,
         ),
     ] = None
-    healthy: Annotated[
-        tuple[Path, ...],
-        Field(
-            description="Pictures that were painted without a defect: an arm with them as further "
-            "good pictures. Repeat for more.",
-            json_schema_extra=_FOLDER,
-        ),
-    ] = ()
     engine: Annotated[
         tuple[Path, ...],
         Field(
@@ -65,12 +104,6 @@ class ProveConfig(Config):
             json_schema_extra=_FOLDER,
         ),
     ] = ()
-    layout: Annotated[
-        str | None,
-        Field(description="How DEFECTS is laid out, recognised if left out; see data inspect."),
-    ] = None
-    group: Group = ("auto",)
-    near: Near = None
     share: Annotated[
         tuple[Annotated[float, Field(gt=0, lt=1)], ...],
         BeforeValidator(_numbers),
@@ -90,34 +123,23 @@ class ProveConfig(Config):
             json_schema_extra={"metavar": "<int,…>"},
         ),
     ] = ()
+    pick: Annotated[
+        Literal["any", "far"],
+        Field(
+            description="With --per-real: any of the made pictures, or those whose defects are "
+            "farthest from each other in size, shape and look."
+        ),
+    ] = "any"
     seeds: Annotated[int, Field(ge=1, le=100, description="Trainings of every arm a split.")] = 3
     splits: Annotated[
         int, Field(ge=1, le=100, description="Divisions of the workpieces into train and test.")
     ] = 3
-    steps: Annotated[
-        int, Field(ge=1, description="Steps of a training at most; held-out pictures end it.")
-    ] = 600
     check_every: Annotated[
         int, Field(ge=1, description="Steps between looks at the held-out training pictures.")
     ] = 50
     patience: Annotated[
         int, Field(ge=1, description="Looks without improvement that end a training.")
     ] = 4
-    window: Annotated[
-        int, Field(ge=16, multiple_of=8, description="Side of the detector's crops, px.")
-    ] = 96
-    batch_size: Annotated[
-        int, Field(ge=2, multiple_of=2, description="Crops of a step, half of them good.")
-    ] = 8
-    width: Annotated[int, Field(ge=1, description="Channels of the U-Net's first level.")] = 8
-    backbone: Annotated[
-        Literal["efficientnet-lite0"] | None,
-        Field(
-            description="What the U-Net sees pictures with: efficientnet-lite0, with ImageNet's "
-            "weights (the extra evaluate brings them); by default it starts at random.",
-        ),
-    ] = None
-    learning_rate: Annotated[float, Field(gt=0, description="Of AdamW.")] = 2e-3
     worth: Annotated[
         float,
         Field(
@@ -136,18 +158,15 @@ class ProveConfig(Config):
             json_schema_extra={"metavar": "COMMAND"},
         ),
     ] = None
-    seed: Annotated[int, Field(ge=0, description="Seed of splits and trainings.")] = 0
     budget: Annotated[
         float | None,
         Field(gt=0, description="Minutes after which no training is begun; the report says so."),
     ] = None
-    workers: Annotated[
-        int | None,
-        Field(ge=1, description="Trainings side by side, a core each; all cores by default."),
-    ] = None
 
     @model_validator(mode="after")
-    def _one_detector(self) -> ProveConfig:
+    def _goes_together(self) -> ProveConfig:
         if self.detector and self.backbone:
             raise ValueError("detector and backbone exclude each other")
+        if self.pick == "far" and not self.per_real:
+            raise ValueError("pick: far needs per_real, how many to pick")
         return self

@@ -27,11 +27,11 @@ from defectrt.images.window import to_model
 
 from ..data.crops import Augmentation, Batch, Crops
 from ..data.samples import Sample
-from .config import ProveConfig
+from .config import DetectorConfig, ProveConfig
 from .figures import average_precision, histograms
 from .networks import new_network
 
-__all__ = ["Curve", "Diet", "Trained", "fit", "logits", "speed"]
+__all__ = ["Curve", "Diet", "Trained", "fit", "logits", "speed", "train_on"]
 
 #: Of the averaged weights, a step.
 _DECAY = 0.98
@@ -81,11 +81,9 @@ def fit(
     """
     curve: list[tuple[int, float]] = []
     best, measured = config.steps, any(s.mask.any() for s in held_out)
-    for model, step in _steps(diet, config, seed, turn, stopped):
-        if step < config.steps and (not measured or step % config.check_every):
+    for model, step in _steps(diet, config, seed, turn, stopped) if measured else ():
+        if step < config.steps and step % config.check_every:
             continue
-        if not measured:
-            break
         curve.append((step, _held_out_ap(model, held_out)))
         best = max(curve, key=lambda point: point[1])[0]
         if step - best >= config.patience * config.check_every:
@@ -96,12 +94,25 @@ def fit(
         diet.made,
         diet.share,
     )
-    again = _steps(from_all, config, seed, turn, stopped)
-    model = next(model for model, step in again if step == best)
+    again = config.model_copy(update={"steps": best})
+    model = train_on(from_all, again, seed, turn=turn, stopped=stopped)
     return Trained(model, best, tuple(curve))
 
 
-def speed(samples: Sequence[Sample], config: ProveConfig) -> tuple[float, float]:
+def train_on(
+    diet: Diet,
+    config: DetectorConfig,
+    seed: int,
+    *,
+    turn: bool = False,
+    stopped: Callable[[], bool] = bool,
+) -> nn.Module:
+    """Train for all the steps. Raises `Cancelled` as soon as ``stopped`` says so."""
+    *_, (model, _) = _steps(diet, config, seed, turn, stopped)
+    return model
+
+
+def speed(samples: Sequence[Sample], config: DetectorConfig) -> tuple[float, float]:
     """Seconds of a step, and of a pixel that is tested."""
     steps = _steps(Diet(samples, samples), config.model_copy(update={"steps": 2}), 0, False, bool)
     model, _ = next(steps)
@@ -123,7 +134,7 @@ def logits(model: nn.Module, sample: Sample) -> NDArray[np.float32]:
 
 
 def _steps(
-    diet: Diet, config: ProveConfig, seed: int, turn: bool, stopped: Callable[[], bool]
+    diet: Diet, config: DetectorConfig, seed: int, turn: bool, stopped: Callable[[], bool]
 ) -> Any:
     """After every step the averaged model, ready to be measured, and the step's number."""
     with _START, torch.random.fork_rng(devices=()):
@@ -157,7 +168,7 @@ def _loss(found: Tensor, mask: Tensor) -> Tensor:
 class _Batches:
     """Crops of each step: a function of (seed, step), with the same real ones in every arm."""
 
-    def __init__(self, diet: Diet, config: ProveConfig, seed: int, turn: bool) -> None:
+    def __init__(self, diet: Diet, config: DetectorConfig, seed: int, turn: bool) -> None:
         vary = Augmentation(turn=turn, contrast=0.2, brightness=0.08)
         self._half, self._share = config.batch_size // 2, diet.share if diet.made else 0.0
         self._good, self._real = (

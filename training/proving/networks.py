@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from defectrt.extras import requires
 
-from .config import ProveConfig
+from .config import DetectorConfig
 
 __all__ = ["Lite0UNet", "UNet", "network_name", "new_network"]
 
@@ -33,15 +33,13 @@ _CELL = 16
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def new_network(config: ProveConfig) -> UNet | Lite0UNet:
+def new_network(config: DetectorConfig) -> UNet | Lite0UNet:
     """The network before training; what starts at random comes from torch's own generator."""
     return Lite0UNet(config.width) if config.backbone else UNet(config.width)
 
 
-def network_name(config: ProveConfig) -> str:
-    """What to call the detector beside its figures."""
-    if config.detector:
-        return f"the command {config.detector}"
+def network_name(config: DetectorConfig) -> str:
+    """What to call the network beside its figures."""
     if config.backbone:
         return f"U-Net over EfficientNet-Lite0 (ImageNet), {config.width} channels wide"
     return f"U-Net from random start, {config.width} channels wide"

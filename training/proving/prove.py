@@ -27,14 +27,15 @@ from ..data.survey import is_directed
 from .arms import CUT_PASTE, HEALTHY, Arm, arms, cut_paste
 from .certificate import Evidence, certificate, write_certificate
 from .command import parts_of, scored
-from .config import ProveConfig
+from .config import DetectorConfig, ProveConfig
 from .detector import Curve, Diet, fit, logits, speed
 from .divisions import Division, Sides, divide, fit_for, unknown_leaks
 from .figures import TestSet, figures, tally_of, test_set
 from .material import MadeSet, read_made, read_real
+from .picking import far_apart, some
 from .runs import Run, Runs, key_of
 
-__all__ = ["prove"]
+__all__ = ["one_core", "prove", "workers_of"]
 
 #: Stands in every key: another way to train is another training.
 _WAY = 1
@@ -163,8 +164,12 @@ class _Bench:
             return []
         samples = self._fit[arm.made, split]
         if arm.per_real:
-            order = np.random.default_rng(self.config.seed).permutation(len(samples))
-            samples = [samples[i] for i in order[: arm.per_real * real]]
+            count, seed = arm.per_real * real, self.config.seed
+            samples = (
+                far_apart(samples, count)
+                if self.config.pick == "far"
+                else some(samples, count, seed)
+            )
         return samples
 
     @cached_property
@@ -268,11 +273,11 @@ def _tell(bench: _Bench, todo: Sequence[_Training], quiet: bool) -> None:
             f"{len(todo)} trainings by --detector; how long one takes is not known", file=sys.stderr
         )
     elif todo:
-        with _one_core():
+        with one_core():
             step, pixel = speed(bench.real, bench.config)
         config = bench.config
         tested = max(sum(s.mask.size for s in d.test) for d in bench.sides.divisions)
-        seconds = len(todo) * (2 * config.steps * step + tested * pixel) / _workers(config)
+        seconds = len(todo) * (2 * config.steps * step + tested * pixel) / workers_of(config)
         print(
             f"{len(todo)} of {len(bench.trainings)} trainings are left: at most "
             f"{seconds / 60:.0f} minutes"
@@ -300,9 +305,9 @@ def _train(bench: _Bench, runs: Runs, todo: Sequence[_Training], out: Path, quie
         return True
 
     out.mkdir(parents=True, exist_ok=True)
-    workers = _workers(bench.config)
+    workers = workers_of(bench.config)
     with (
-        _one_core(),
+        one_core(),
         ThreadPoolExecutor(workers) as pool,
         Progress(len(todo), "prove", quiet=quiet) as progress,
     ):
@@ -326,12 +331,13 @@ def _in_turn(waiting: Sequence[Future[bool]]) -> Iterator[bool]:
         yield future.result()
 
 
-def _workers(config: ProveConfig) -> int:
+def workers_of(config: DetectorConfig) -> int:
+    """Trainings side by side."""
     return config.workers or cores()
 
 
 @contextmanager
-def _one_core() -> Iterator[None]:
+def one_core() -> Iterator[None]:
     """Every training has one core, and the same figures whatever else runs."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
