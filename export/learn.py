@@ -37,6 +37,9 @@ from defectrt.training.loop.train import train
 from defectrt.training.models.stable_diffusion import StableDiffusion
 from defectrt.training.sheet import Row, sheet
 from defectrt.training.threads import set_threads
+from defectrt.training.tuning.config import TuneConfig
+from defectrt.training.tuning.report import SYNTHESIZE
+from defectrt.training.tuning.tune import tune_on
 
 from .build import build
 from .graphs import Onnx
@@ -47,7 +50,7 @@ __all__ = ["Plan", "learn"]
 _ENOUGH, _SHARE = 6, 4
 #: Made defects a type in the sheet.
 _SHOWN = 12
-PLAN, SHEET = "plan.json", "sheet.png"
+PLAN, SHEET, TUNED = "plan.json", "sheet.png", "tuned"
 _ADVICE = "mend this and run the same command again"
 
 
@@ -94,6 +97,7 @@ def learn(
     device: str = "auto",
     threads: int | None = None,
     seed: int = 0,
+    tune: float | None = None,
     overwrite: bool = False,
     quiet: bool = False,
 ) -> Path:
@@ -107,17 +111,24 @@ def learn(
     `defectrt.training.data.proposals`).
 
     ``run``, by default beside ``out``, gets the plan, the training run, and a sheet of real beside
-    made defects. Whatever stopped it, the same call goes on. The other options are those of the
+    made defects. Then ``tune`` minutes choose how it paints and how its pictures are used, see
+    `defectrt.training.tuning.tune`; ``run``/tuned gets what was tried, and ``synthesize.yaml`` with
+    what was chosen. Whatever stopped it, the same call goes on. The other options are those of the
     command line. Returns the engine. Raises the errors of `defectrt.errors`; nothing half made is
     left.
     """
     out = Path(out)
-    if out.exists() and not overwrite:
-        raise OutputError(f"{out}: already there; add --overwrite, or choose another --out")
     run = Path(run or out.with_name(f"{out.name}-run"))
+    tuned = run / TUNED
+    goes_on = tune is not None and tuned.is_dir()
+    if out.exists() and not overwrite and not goes_on:
+        raise OutputError(f"{out}: already there; add --overwrite, or choose another --out")
     set_threads(threads)
     base = open_base(model)
     given = _read(defects, good, layout, quiet=quiet)
+    if tune is not None and goes_on and out.exists() and not overwrite:
+        _tune(given, out, tuned, tune, seed, quiet=quiet)
+        return out
     plan = _plan(given, base, lora=model is not None, steps=steps, seed=seed)
     _tell(plan, quiet)
     write_whole(run / PLAN, _text(plan).encode(), advice=_ADVICE)
@@ -141,6 +152,8 @@ def learn(
         name: examples_of([s for s in given.samples if s.defect_type == name], plan.survey)
         for name in plan.survey.defect_types
     }
+    if tune is not None:
+        tuned.mkdir(exist_ok=True)
     build(
         run,
         out,
@@ -152,7 +165,20 @@ def learn(
     write_whole(run / SHEET, sheet(_rows(given, out, seed)), advice=_ADVICE)
     if not quiet:
         print(f"real beside made defects: {run / SHEET}", file=sys.stderr)
+    if tune is not None:
+        _tune(given, out, tuned, tune, seed, quiet=quiet)
     return out
+
+
+def _tune(
+    given: _Given, engine: Path, out: Path, minutes: float, seed: int, *, quiet: bool
+) -> None:
+    """Choose settings of the engine by the gain on its held-out examples, and say so."""
+    config = TuneConfig(engine=engine, budget=minutes, seed=seed)
+    body = json.loads(tune_on(given.samples, out, config, quiet=quiet).read_bytes())
+    if not quiet:
+        print(body["sentence"], file=sys.stderr)
+        print(f"what was chosen: --config {out / SYNTHESIZE}", file=sys.stderr)
 
 
 def _read(

@@ -94,6 +94,26 @@ def test_the_same_call_goes_on_after_a_stop(data, tmp_path, monkeypatch):
     assert (tmp_path / "e" / "engine.json").is_file()
 
 
+def test_tuning_comes_last_and_goes_on_by_itself(data, tmp_path, monkeypatch):
+    asked = []
+
+    def tune_on(samples, out, config, *, quiet):
+        asked.append((len(samples), out, config.engine, config.budget))
+        if len(asked) == 1:
+            raise KeyboardInterrupt
+        (out / "tune.json").write_text('{"sentence": "The defaults stay."}')
+        return out / "tune.json"
+
+    monkeypatch.setattr(module, "tune_on", tune_on)
+    monkeypatch.setattr(module, "sheet", lambda rows: b"")
+    options = {"out": tmp_path / "e", "steps": 2, "preview_every": 0, "quiet": True, "tune": 3}
+    with pytest.raises(KeyboardInterrupt):
+        learn(data / "defects", data / "good", **options)
+    monkeypatch.setattr(module, "build", None)  # it is not built again
+    learn(data / "defects", data / "good", **options)
+    assert asked == [(11, tmp_path / "e-run" / "tuned", tmp_path / "e", 3)] * 2
+
+
 def test_one_folder_of_images_beside_masks_is_one_type(data, tmp_path):
     given = module._read(data / "defects" / "pit", data / "good", None, quiet=True)
     assert {sample.defect_type for sample in given.samples} == {"pit", "good"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -42,14 +42,22 @@ class Painted:
     mask: Sample
 
 
-def examples_in(samples: Sequence[Sample], manifest: Manifest) -> dict[str, Examples]:
-    """What the samples say of masks and strengths, by type, as an engine carries it."""
+def examples_in(
+    samples: Sequence[Sample], manifest: Manifest, carried: Mapping[str, Examples]
+) -> dict[str, Examples]:
+    """What the samples say of masks and strengths, by type, as an engine carries it.
+
+    Whether they run one way, what is ``carried`` says: half of a handful is too few to tell.
+    """
     downscale = manifest.image.height // manifest.latent.height
     found = survey(samples, manifest.image.height, downscale, logical=manifest.magnify == "fit")
     found = replace(found, magnify=manifest.magnify, seen=manifest.window or found.seen)
     return {
-        name: examples_of([s for s in samples if s.defect_type == name], found)
+        name: examples_of([s for s in samples if s.defect_type == name], found).model_copy(
+            update={"directed": carried[name].directed}
+        )
         for name in found.defect_types
+        if name in carried
     }
 
 

@@ -240,7 +240,7 @@ class Bench:
             self._sets[key] = paint(
                 options,
                 own,
-                examples_in(own, self._manifest) if self.carried else {},
+                examples_in(own, self._manifest, self.carried),
                 self._manifest,
                 config,
                 each=self.config.pictures,
