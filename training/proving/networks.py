@@ -91,7 +91,8 @@ class Lite0UNet(nn.Module):
         super().__init__()
         with requires("evaluate"):
             from ..evaluation.networks.opening import open_lite0
-        net, _ = open_lite0()
+
+            net, _ = open_lite0()
         w, seen = width, list(_SEEN.values())
         self.stem = nn.Sequential(net._conv_stem, net._bn0, net._swish)
         self.blocks = nn.ModuleList(list(net._blocks)[: _LEARN.stop])

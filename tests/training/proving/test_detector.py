@@ -13,7 +13,6 @@ from defectrt.training.data.samples import Sample
 from defectrt.training.proving import detector
 from defectrt.training.proving.config import ProveConfig
 from defectrt.training.proving.detector import Diet, fit, logits
-from defectrt.training.proving.networks import UNet
 
 pytestmark = pytest.mark.slow
 
@@ -41,10 +40,6 @@ def looks(monkeypatch):
         monkeypatch.setattr(detector, "_held_out_ap", lambda model, held_out: next(told))
 
     return tell
-
-
-def test_the_net_keeps_the_size():
-    assert UNet(2)(torch.zeros(2, 3, 24, 40)).shape == (2, 1, 24, 40)
 
 
 def test_a_picture_of_any_size_is_scored():
