@@ -114,8 +114,8 @@ def _tune(
             f"--tune: not with {names}; it chooses on the examples that the engine has learned "
             "from and reads no others"
         )
-    more = {} if pictures is None else {"pictures": pictures}
-    how = TuneConfig(**options, **more, engine=engines[0], budget=minutes)
+    own: dict[str, Any] = {} if pictures is None else {"pictures": pictures}
+    how = TuneConfig(**options | own, engine=engines[0], budget=minutes)
     with requires("train"):
         from ..tuning.tune import tune
     path = tune(defects, out, how, quiet=quiet)
