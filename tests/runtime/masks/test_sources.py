@@ -146,6 +146,26 @@ def test_without_a_number_there_are_as_many_as_the_examples_show():
     assert set(counts_of(source(instances=2))) == {2}
 
 
+def test_examples_shapes_are_scaled_or_left_for_drawn_ones():
+    places = Places(low=0.0, high=1e3, at_frame=True)
+    disc = np.hypot(*np.mgrid[-12:13, -12:13]) <= 12
+    own = Examples.of([disc], [0.5], directed=False, places=places, instances=[1])
+
+    def placed(**options):
+        masks = open_masks(
+            MaskConfig(**options), "scratch", window=64, seed=0, band=2, examples=own
+        )
+        return [masks("a.png", np.zeros((200, 200, 1), np.uint8), n)[0] for n in range(30)]
+
+    areas = {
+        s: [p.mask.sum() / disc.sum() for p in placed(mask_scale=s)] for s in ((0.5, 0.6), (2, 3))
+    }
+    assert max(areas[0.5, 0.6]) < 0.5
+    assert min(areas[2, 3]) > 2.5
+    assert {p.record["from"] for p in placed()} == {"examples"}
+    assert {p.record["shape"] for p in placed(shape="drawn")} == {"scratch"}
+
+
 def test_where_not_all_have_room_there_are_as_many_as_fit_but_the_least():
     small = np.full((16, 40), 128, np.uint8)[..., None]
 
