@@ -29,6 +29,7 @@ from ..data.crops import Augmentation, Batch, Crops
 from ..data.samples import Sample
 from .config import DetectorConfig, ProveConfig
 from .figures import average_precision, histograms
+from .frozen import frozen_steps
 from .networks import new_network
 
 __all__ = ["Curve", "Diet", "Trained", "fit", "logits", "speed", "train_on"]
@@ -76,11 +77,12 @@ def fit(
 ) -> Trained:
     """Train on ``diet`` until ``held_out`` real pictures stop improving, then on both as long.
 
-    Where none of ``held_out`` shows a defect, it is trained for all the steps. Raises `Cancelled`
-    as soon as ``stopped`` says so.
+    Where none of ``held_out`` shows a defect, and where all but a head is ``frozen``, it is trained
+    for all the steps. Raises `Cancelled` as soon as ``stopped`` says so.
     """
     curve: list[tuple[int, float]] = []
-    best, measured = config.steps, any(s.mask.any() for s in held_out)
+    best = config.steps
+    measured = not config.frozen and any(s.mask.any() for s in held_out)
     for model, step in _steps(diet, config, seed, turn, stopped) if measured else ():
         if step < config.steps and step % config.check_every:
             continue
@@ -114,6 +116,7 @@ def train_on(
 
 def speed(samples: Sequence[Sample], config: DetectorConfig) -> tuple[float, float]:
     """Seconds of a step, and of a pixel that is tested."""
+    samples = [next(s for s in samples if s.mask.any())] if config.frozen else samples
     steps = _steps(Diet(samples, samples), config.model_copy(update={"steps": 2}), 0, False, bool)
     model, _ = next(steps)
     began = time.perf_counter()
@@ -137,6 +140,9 @@ def _steps(
     diet: Diet, config: DetectorConfig, seed: int, turn: bool, stopped: Callable[[], bool]
 ) -> Any:
     """After every step the averaged model, ready to be measured, and the step's number."""
+    if config.frozen:
+        yield from frozen_steps(diet, config, seed, turn, stopped)
+        return
     with _START, torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
         model = new_network(config)

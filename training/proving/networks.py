@@ -16,10 +16,10 @@ from defectrt.extras import requires
 
 from .config import DetectorConfig
 
-__all__ = ["Lite0UNet", "UNet", "network_name", "new_network"]
+__all__ = ["RARE", "Lite0", "Lite0UNet", "UNet", "network_name", "new_network"]
 
 #: Logit of the share of pixels that show a defect, about 2 %: what is guessed before learning.
-_RARE = -4.0
+RARE = -4.0
 #: Blocks of EfficientNet-Lite0 after which a picture is seen 2, 4, 8 and 16 times smaller, and
 #: their channels.
 _SEEN = {0: 16, 2: 24, 4: 40, 10: 112}
@@ -40,6 +40,8 @@ def new_network(config: DetectorConfig) -> UNet | Lite0UNet:
 
 def network_name(config: DetectorConfig) -> str:
     """What to call the network beside its figures."""
+    if config.frozen:
+        return "a head px by px over frozen EfficientNet-Lite0 (ImageNet)"
     if config.backbone:
         return f"U-Net over EfficientNet-Lite0 (ImageNet), {config.width} channels wide"
     return f"U-Net from random start, {config.width} channels wide"
@@ -57,7 +59,7 @@ class UNet(nn.Module):
         self.up = nn.ModuleList(_block(i, o) for i, o in ((12 * w, 4 * w), (6 * w, 2 * w)))
         self.top = _block(3 * w, w)
         self.out = nn.Conv2d(w, 1, 1)
-        nn.init.constant_(self.out.bias, _RARE)
+        nn.init.constant_(self.out.bias, RARE)
 
     def forward(self, x: Tensor) -> Tensor:
         """Encode, then decode with what was seen at each level."""
@@ -75,29 +77,57 @@ class UNet(nn.Module):
         return [{"params": list(self.parameters()), "lr": rate}]
 
 
-class Lite0UNet(nn.Module):
-    """EfficientNet-Lite0 with ImageNet's weights, and a light decoder from random start.
+class Lite0(nn.Module):
+    """EfficientNet-Lite0 with ImageNet's weights: [B,3,H,W] in [-1,1] -> [B,C,h,w] at four scales.
 
-    The encoder's batch norms keep ImageNet's statistics: those of a few crops, half of them good,
-    are not those of a whole test picture. Its first blocks do not learn.
+    Its batch norms keep ImageNet's statistics: those of a few crops, half of them good, are not
+    those of a whole test picture. Nothing in it learns until it is told to.
     """
 
-    def __init__(self, width: int) -> None:
-        """``width`` channels at full resolution, up to four times as many below.
+    def __init__(self) -> None:
+        """Raises `MissingExtraError` where the weights' package is missing.
 
-        Raises `MissingExtraError` where the weights' package is missing, and `InputError` if they
-        are not those that are pinned.
+        Raises `InputError` if they are not those that are pinned.
         """
         super().__init__()
         with requires("evaluate"):
             from ..evaluation.networks.opening import open_lite0
 
             net, _ = open_lite0()
-        w, seen = width, list(_SEEN.values())
         self.stem = nn.Sequential(net._conv_stem, net._bn0, net._swish)
-        self.blocks = nn.ModuleList(list(net._blocks)[: _LEARN.stop])
+        self.blocks = nn.ModuleList(list(net._blocks)[: max(_SEEN) + 1])
+        for name, values in (("mean", _MEAN), ("std", _STD)):
+            self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
+
+    def train(self, mode: bool = True) -> Self:
+        """Train or not; it keeps its statistics."""
+        return super().train(False)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """The finest features first; a picture is continued to whole cells of the coarsest."""
+        h, w = x.shape[2:]
+        x = F.pad(x, (0, -w % _CELL, 0, -h % _CELL), mode="replicate")
+        x, seen = self.stem(((x + 1) / 2 - self.mean) / self.std), []
+        for i, block in enumerate(self.blocks):
+            x = block(x)
+            if i in _SEEN:
+                seen.append(x)
+        return seen
+
+
+class Lite0UNet(nn.Module):
+    """`Lite0` and a light decoder from random start; its first blocks do not learn."""
+
+    def __init__(self, width: int) -> None:
+        """``width`` channels at full resolution, up to four times as many below.
+
+        Raises as `Lite0` does.
+        """
+        super().__init__()
+        self.encoder = Lite0()
+        w, seen = width, list(_SEEN.values())
         for i in _LEARN:
-            self.blocks[i].requires_grad_(True)
+            self.encoder.blocks[i].requires_grad_(True)
         self.full = _block(3, w)
         wide = (4 * w, 4 * w, 2 * w)
         self.up = nn.ModuleList(
@@ -107,27 +137,13 @@ class Lite0UNet(nn.Module):
             )
         )
         self.out = nn.Conv2d(w, 1, 1)
-        nn.init.constant_(self.out.bias, _RARE)
-        for name, values in (("mean", _MEAN), ("std", _STD)):
-            self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
-
-    def train(self, mode: bool = True) -> Self:
-        """Train or not; the encoder keeps its statistics."""
-        super().train(mode)
-        self.stem.eval()
-        self.blocks.eval()
-        return self
+        nn.init.constant_(self.out.bias, RARE)
 
     def forward(self, x: Tensor) -> Tensor:
         """Encode, then decode with what was seen at each level."""
         h, w = x.shape[2:]
         x = F.pad(x, (0, -w % _CELL, 0, -h % _CELL), mode="replicate")
-        seen = [self.full(x)]
-        x = self.stem(((x + 1) / 2 - self.mean) / self.std)
-        for i, block in enumerate(self.blocks):
-            x = block(x)
-            if i in _SEEN:
-                seen.append(x)
+        seen = [self.full(x), *self.encoder(x)]
         x = seen.pop()
         for block in self.up:
             x = block(torch.cat([F.interpolate(x, scale_factor=2), seen.pop()], 1))
@@ -141,7 +157,7 @@ class Lite0UNet(nn.Module):
         ]
 
     def _of_encoder(self) -> Iterator[nn.Parameter]:
-        return (p for i in _LEARN for p in self.blocks[i].parameters())
+        return (p for i in _LEARN for p in self.encoder.blocks[i].parameters())
 
 
 def _block(inside: int, outside: int) -> nn.Sequential:

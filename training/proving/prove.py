@@ -229,6 +229,7 @@ _OF_DETECTOR = {
     "batch_size",
     "width",
     "backbone",
+    "frozen",
     "learning_rate",
 }
 

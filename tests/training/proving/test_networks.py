@@ -49,10 +49,13 @@ def test_any_size_is_scored(trained):
 def test_the_first_blocks_and_all_statistics_stay_imagenets(trained):
     before, after = Lite0UNet(2).state_dict(), trained[0].state_dict()
     moved = {name for name in after if not torch.equal(before[name], after[name])}
-    assert any(name.startswith("blocks.3.") for name in moved)
-    assert any(name.startswith("blocks.10.") for name in moved)
-    assert not any(name.startswith(("stem.", "blocks.0.", "blocks.2.")) for name in moved)
-    assert not any(name.startswith("blocks.") and "running" in name for name in moved)
+    assert any(name.startswith("encoder.blocks.3.") for name in moved)
+    assert any(name.startswith("encoder.blocks.10.") for name in moved)
+    assert not any(
+        name.startswith(("encoder.stem.", "encoder.blocks.0.", "encoder.blocks.2."))
+        for name in moved
+    )
+    assert not any(name.startswith("encoder.") and "running" in name for name in moved)
 
 
 def test_a_cell_beside_the_picture_is_padded(trained):
