@@ -5,15 +5,15 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from defectrt.config.names import is_name
 from defectrt.errors import InputError
@@ -88,8 +88,12 @@ def hashes_of(samples: Sequence[Sample]) -> dict[str, str]:
 Decoded = tuple[Bits, Mask]
 
 
-class Cache:
-    """The images that were used last, up to ``limit`` bytes of them; for any thread.
+#: Arrays, kept together.
+_Arrays = TypeVar("_Arrays", bound=tuple[NDArray[Any], ...])
+
+
+class Cache(Generic[_Arrays]):
+    """The arrays that were used last, up to ``limit`` bytes of them; for any thread.
 
     The very last one is kept whatever its size.
     """
@@ -97,10 +101,10 @@ class Cache:
     def __init__(self, limit: int = 1 << 30) -> None:
         """Nothing is kept yet."""
         self._limit, self._bytes = limit, 0
-        self._kept: OrderedDict[Path, Decoded] = OrderedDict()
+        self._kept: OrderedDict[Hashable, _Arrays] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, key: Path, read: Callable[[], Decoded]) -> Decoded:
+    def get(self, key: Hashable, read: Callable[[], _Arrays]) -> _Arrays:
         """What was kept under ``key``, or else what ``read`` returns."""
         with self._lock:
             if key in self._kept:
@@ -122,7 +126,7 @@ class Stored(Sample):
     _decode: Callable[[], Decoded]
 
     def __init__(
-        self, path: Path, defect_type: str, read: Callable[[], Decoded], cache: Cache
+        self, path: Path, defect_type: str, read: Callable[[], Decoded], cache: Cache[Decoded]
     ) -> None:
         """``read`` decodes the image and the mask; ``cache`` is shared among samples."""
         object.__setattr__(self, "path", path)
@@ -312,5 +316,5 @@ def _rgb(image: Bits) -> Bits:
     return np.broadcast_to(colour, (*colour.shape[:2], 3))
 
 
-def _bytes(decoded: Decoded) -> int:
+def _bytes(decoded: tuple[NDArray[Any], ...]) -> int:
     return sum(a.nbytes if a.base is None else a.base.nbytes for a in decoded)

@@ -8,8 +8,6 @@ these.
 from __future__ import annotations
 
 import hashlib
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -23,7 +21,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from defectrt.errors import Cancelled
 from defectrt.images.window import to_model
 
-from ..data.samples import Sample
+from ..data.samples import Cache, Sample
 from .config import DetectorConfig
 from .networks import RARE, Lite0
 
@@ -42,8 +40,8 @@ _DECAY = 0.98
 _REAL_WAYS, _WAYS = 8, 2
 #: How contrast and brightness vary, as in the crops of the other detectors.
 _CONTRAST, _BRIGHTNESS = 0.2, 0.08
-#: Pictures whose px are remembered; each way takes 0.2 MB.
-_REMEMBERED = 6000
+#: What was seen of the pictures used last, since every training sees them again.
+_CACHE: Cache[tuple[NDArray[np.float16], ...]] = Cache(limit=3 << 29)
 
 Features = NDArray[np.float16]
 
@@ -64,7 +62,9 @@ class PixelHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Encode, then look at every px."""
-        seen = _together(self.encoder, x)
+        key = hashlib.sha256(x.numpy().tobytes()).digest()
+        levels = _CACHE.get(key, lambda: _levels(self.encoder, x))
+        seen = _together(levels, x.shape[2:])
         rows = seen.movedim(1, -1)
         found = self.head((rows - self.mean) / self.std).movedim(-1, 1)
         return F.interpolate(found, size=x.shape[2:], mode="bilinear", align_corners=False)
@@ -85,7 +85,7 @@ def frozen_steps(
         for sample in samples:
             if stopped():
                 raise Cancelled("stopped; run the same command again to go on")
-            found += [_REMEMBER(encoder, sample, way) for way in _ways(ways, turn)]
+            found += [_remembered(encoder, sample, way) for way in _ways(ways, turn)]
         good, bad = zip(*found, strict=True)
         return np.stack(good), np.stack([b for b in bad if len(b)] or [good[0][:0]])
 
@@ -140,43 +140,29 @@ def _ways(most: int, turn: bool) -> range:
     return range(min(most, 8 if turn else 4))
 
 
-def _together(encoder: Lite0, x: Tensor) -> Tensor:
-    """[B,3,H,W] -> [B,D,ceil(H/2),ceil(W/2)]: the features of all levels."""
-    first, *others = encoder(x)
-    size = first.shape[2:]
-    wide = [F.interpolate(o, size=size, mode="bilinear", align_corners=False) for o in others]
-    seen = torch.cat([first, *wide], 1)
-    return seen[..., : -(-x.shape[2] // 2), : -(-x.shape[3] // 2)]
+def _levels(encoder: Lite0, x: Tensor) -> tuple[Features, ...]:
+    """The features of [1,3,H,W], the finest first, in half precision."""
+    with torch.inference_mode():
+        return tuple(level.half().numpy() for level in encoder(x))
 
 
-class _Memory:
-    """The px that were seen of pictures, the last ones used; for any thread."""
-
-    def __init__(self) -> None:
-        self._found: OrderedDict[bytes, tuple[Features, Features]] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def __call__(self, encoder: Lite0, sample: Sample, way: int) -> tuple[Features, Features]:
-        """[N,D] px without a defect and [N,D] with one, none of these if there is no defect."""
-        whole = hashlib.sha256(np.ascontiguousarray(sample.image).tobytes())
-        whole.update(np.packbits(sample.mask).tobytes() + bytes([way]))
-        key = whole.digest()
-        with self._lock:
-            if key in self._found:
-                self._found.move_to_end(key)
-                return self._found[key]
-        seen = _seen(encoder, sample, way)
-        with self._lock:
-            self._found[key] = seen
-            if len(self._found) > _REMEMBERED:
-                self._found.popitem(last=False)
-        return seen
+def _together(levels: tuple[Features, ...], size: torch.Size) -> Tensor:
+    """[B,D,ceil(H/2),ceil(W/2)]: all levels of pictures of ``size``, put together."""
+    first, *others = (torch.from_numpy(level).float() for level in levels)
+    wide = [
+        F.interpolate(o, size=first.shape[2:], mode="bilinear", align_corners=False) for o in others
+    ]
+    return torch.cat([first, *wide], 1)[..., : -(-size[0] // 2), : -(-size[1] // 2)]
 
 
-_REMEMBER = _Memory()
+def _remembered(encoder: Lite0, sample: Sample, way: int) -> tuple[Features, ...]:
+    """[N,D] px without a defect and [N,D] with one, none of these if there is no defect."""
+    whole = hashlib.sha256(np.ascontiguousarray(sample.image).tobytes())
+    whole.update(np.packbits(sample.mask).tobytes() + bytes([way]))
+    return _CACHE.get(whole.digest(), lambda: _seen(encoder, sample, way))
 
 
-def _seen(encoder: Lite0, sample: Sample, way: int) -> tuple[Features, Features]:
+def _seen(encoder: Lite0, sample: Sample, way: int) -> tuple[Features, ...]:
     rng = np.random.default_rng([way, 5])
     x, mask = to_model(sample.image, sample.mask.shape[0]), sample.mask
     if way & 1:
@@ -190,7 +176,8 @@ def _seen(encoder: Lite0, sample: Sample, way: int) -> tuple[Features, Features]
         x = x + 2 * rng.uniform(-_BRIGHTNESS, _BRIGHTNESS)
     with torch.inference_mode():
         tensor = torch.from_numpy(np.ascontiguousarray(x, np.float32))[None]
-        seen = _together(encoder, tensor.clamp(-1, 1))[0].movedim(0, -1)
+        levels = _levels(encoder, tensor.clamp(-1, 1))
+        seen = _together(levels, tensor.shape[2:])[0].movedim(0, -1)
         share = F.adaptive_avg_pool2d(
             torch.from_numpy(mask.astype(np.float32))[None, None], seen.shape[:2]
         )[0, 0]
