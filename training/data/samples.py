@@ -232,7 +232,7 @@ def read_good(directory: Path) -> list[Sample]:
     return checked(sorted(items, key=lambda item: item.name), unsmeared)
 
 
-def checked(items: Sequence[Item], rule: MaskRule, cache: Cache | None = None) -> list[Sample]:
+def checked(items: Sequence[Item], rule: MaskRule, cache: Cache[Decoded] | None = None) -> list[Sample]:
     """Samples of items; raises `InputError` listing every item that cannot be used."""
     faults = []
     for item in items:
@@ -242,7 +242,7 @@ def checked(items: Sequence[Item], rule: MaskRule, cache: Cache | None = None) -
             faults.append(str(fault))
     if faults:
         raise InputError("\n".join(faults))
-    cache = cache or Cache()
+    cache = cache or Cache[Decoded]()
     return [stored(item, rule, cache) for item in items]
 
 
@@ -268,7 +268,7 @@ def given_defects(defects: Defects) -> list[Sample]:
 
 def given_good(good: Iterable[Picture]) -> list[Sample]:
     """Samples of good images that a program holds, or of files that it names."""
-    cache = Cache()
+    cache = Cache[Decoded]()
     return [
         checked([Item(Path(image), str(image), GOOD)], unsmeared, cache)[0]
         if isinstance(image, str | PathLike)
