@@ -5,7 +5,7 @@
 On each family of drawn surfaces, and on pictures of DIR if given, each type is painted under N
 masks of its own, and with the same noise under each of them healthy: by the background's prompt.
 The difference of these twins is what the prompt put there: the truth that a label and an attention
-map (Eq. 13) are held to, where it is 6 % of the range or more. One line of JSON a type, one for all:
+map (Eq. 13) are held to, where it is 6 % of the range or more. One line of JSON a type:
 
     kept, healthy_refused  shares that acceptance keeps and refuses, one try each
     variety                mean difference of two seeds under the mask over the own change
