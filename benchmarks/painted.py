@@ -5,11 +5,11 @@
 On each family of drawn surfaces, and on pictures of DIR if given, each type is painted under N
 masks of its own, and with the same noise under each of them healthy: by the background's prompt.
 The difference of these twins is what the prompt put there: the truth that a label and an attention
-map (Eq. 13) are held to, where it is 6 % of the range or more. One line of JSON a type, one for all:
+map (Eq. 13) are held to, where it is 6 % of the range or more. One line of JSON a type:
 
     kept, healthy_refused  shares that acceptance keeps and refuses, one try each
-    variety                mean difference under the mask of two seeds over the defect's own change
-    box_over_10, _25       share of a loose box of 44 px that changes by more than 10 and 25 %
+    variety                mean difference of two seeds under the mask over the own change
+    box_over_10, _25       share of a loose box of 44 px that changes by more than 10, 25 %
     auc_map, auc_change    area under the ROC curve against the truth, in the loose box
     iou_*                  intersection over union of label and truth in the box, by --refine
 """

@@ -101,10 +101,11 @@ def synthesize(
     if as_json:
         typer.echo(json.dumps(asdict(summary)))
     else:
+        healthy = f", {summary.healthy} healthy" if job.healthy else ""
         typer.echo(
             f"{address_of(job.out) or job.dataset}: {summary.requested} requested, "
             f"{summary.placed} placed, "
-            f"{summary.generated} generated ({summary.made} now), {summary.kept} kept; "
+            f"{summary.generated} generated ({summary.made} now), {summary.kept} kept{healthy}; "
             f"{summary.rejected} of {summary.tries} candidates rejected, "
             f"{len(summary.failed)} images failed; on {summary.provider}"
         )

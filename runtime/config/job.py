@@ -97,6 +97,17 @@ class FolderConfig(Config):
         ),
     ] = None
 
+    healthy: Annotated[
+        float,
+        Field(
+            ge=0,
+            lt=1,
+            description="Share of the samples that are painted without a defect, where one would "
+            "have been: further good images in OUT/healthy, so that a detector does not learn "
+            "the paint.",
+        ),
+    ] = 0.0
+
     def is_mine(self, index: int) -> bool:
         """Whether this job is to make the samples of an image, by its place in the folder."""
         part, of = map(int, (self.shard or "1/1").split("/"))

@@ -24,6 +24,8 @@ _OWN = frozenset(
         "dropped.jsonl",
         "failed.jsonl",
         "folder.yaml",
+        "healthy",
+        "healthy.jsonl",
         "imagefolder",
         "job.json",
         "job.sqlite",

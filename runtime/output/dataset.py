@@ -6,7 +6,9 @@ OUT/<category>/test/<defect>/000.png            images with a defect
 OUT/<category>/ground_truth/<defect>/000_mask.png   their labels, 8 bit, 0 and 255
 OUT/masks/<defect>/000.png                      where the defects were asked for: 255, and for
                                                 further types in one image 254, 253 …
+OUT/healthy/<defect>/000.png                    what was painted without a defect in its place
 OUT/manifest.jsonl                              one line a sample
+OUT/healthy.jsonl                               one line a sample that was painted healthy
 OUT/dropped.jsonl                               one line a sample that was made and not kept
 OUT/refused/                                    what a review took out, see `defectrt.output.review`
 OUT/made-labels/                                labels as they were made, of those it corrected
@@ -39,7 +41,7 @@ from .corrected import put_back
 from .instances import as_levels
 from .journal import FILES, JOURNAL, Journal, JournalEntry
 from .mark import Mark, marked
-from .records import JOB, MANIFEST, REQUESTED
+from .records import HEALTHY, HEALTHY_LINES, JOB, MANIFEST, REQUESTED
 from .refused import set_apart, write_refused
 
 __all__ = ["DatasetWriter", "split_of_good"]
@@ -136,6 +138,12 @@ class DatasetWriter(Closing):
             for (kind, path), bits in zip(paths.items(), contents, strict=True)
         }
 
+    def write_healthy(
+        self, name: str, defect: str, image: Bits, mark: Mark | None = None
+    ) -> dict[str, str]:
+        """Write an image that was painted healthy where a ``defect`` would be; its path in OUT."""
+        return {"image": self._write(self.out / HEALTHY / defect / f"{name}.png", image, mark)}
+
     def settle(self, entry: JournalEntry) -> None:
         """Take down what became of a sample, whose files are written.
 
@@ -180,6 +188,11 @@ class DatasetWriter(Closing):
         write_whole(self.out / JOB, (json.dumps(job, indent=1) + "\n").encode())
         kept = (entry.record for entry in self.journal.entries("kept"))
         write_lines(self.out / MANIFEST, map(_line, kept))
+        healthy = [entry.record for entry in self.journal.entries("healthy")]
+        if healthy:
+            write_lines(self.out / HEALTHY_LINES, map(_line, healthy))
+        else:
+            (self.out / HEALTHY_LINES).unlink(missing_ok=True)
         write_refused(self.out, self.journal)
         dropped = (e.record | {"reason": e.reason} for e in self.journal.entries("dropped"))
         write_lines(self.out / "dropped.jsonl", map(_line, dropped))
@@ -212,7 +225,7 @@ class DatasetWriter(Closing):
     def _forget_what_is_gone(self, *, mend: bool) -> None:
         """Samples whose files are not there, or are others, will be made again, or are refused."""
         is_there = lru_cache(maxsize=1024)(self._is_there)
-        for state in ("kept", "dropped"):
+        for state in ("kept", "healthy", "dropped"):
             gone = [
                 (entry, name)
                 for entry in self.journal.entries(state)

@@ -55,9 +55,9 @@ _TABLES = (
     f"PRAGMA user_version = {_VERSION}",
 )
 
-#: ``kept`` is in the dataset, ``dropped`` was made and is not, ``refused`` was taken out of it by
-#: somebody; ``failed`` could not be made.
-State = Literal["kept", "dropped", "refused", "failed"]
+#: ``kept`` is in the dataset, ``healthy`` beside it without a defect, ``dropped`` was made and is
+#: not, ``refused`` was taken out of it by somebody; ``failed`` could not be made.
+State = Literal["kept", "healthy", "dropped", "refused", "failed"]
 
 
 @dataclass(frozen=True)

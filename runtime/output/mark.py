@@ -55,6 +55,7 @@ class Mark(BaseModel):
     source_sha256  its hash
     sample         its number among the source's
     defect         its type
+    healthy        whether the place was painted without it
     options        of the job, by their keys in a file; those that name files are left out
     needs          keys of options that name files, and are needed to make it again
     """
@@ -70,6 +71,7 @@ class Mark(BaseModel):
     defect: str
     options: dict[str, Any]
     needs: list[str]
+    healthy: bool = False
 
     @classmethod
     def of(cls, config: SynthesizerConfig, **made: Any) -> Mark:
@@ -80,7 +82,7 @@ class Mark(BaseModel):
 
 def marked(png: bytes, mark: Mark) -> bytes:
     """A PNG with its mark; the pixels are the same."""
-    made = quoteattr(json.dumps(mark.model_dump(), sort_keys=True))
+    made = quoteattr(json.dumps(mark.model_dump(exclude_defaults=True), sort_keys=True))
     text = _PACKET.format(
         rdf=_RDF, iptc=_IPTC, ours=_OURS, source_type=SOURCE_TYPE, version=mark.version, made=made
     )

@@ -16,6 +16,8 @@ from ..files import write_directory, write_lines, write_whole
 from .dataset import split_of_good
 from .formats import finish
 from .records import (
+    HEALTHY,
+    HEALTHY_LINES,
     JOB,
     MANIFEST,
     SHARD,
@@ -100,6 +102,12 @@ class _Merged:
         self._digits = max(3, len(str(len(samples) - 1)))
         for dataset, entry in samples:
             self.lines.append(self._add(dataset, entry))
+        self._healthy = [
+            self._add_healthy(dataset.out, record, str(number).zfill(self._digits))
+            for number, (dataset, record) in enumerate(
+                (dataset, record) for dataset in datasets for record in dataset.healthy
+            )
+        ]
 
     @property
     def kept(self) -> int:
@@ -120,7 +128,10 @@ class _Merged:
         write_whole(out / JOB, (json.dumps(job, indent=1) + "\n").encode(), advice=_ADVICE)
         dropped = (line for dataset in self._datasets for line in dataset.dropped)
         failed = (line for dataset in self._datasets for line in dataset.failed)
+        lines: dict[str, Iterable[dict[str, Any]]]
         lines = {MANIFEST: self.lines, "dropped.jsonl": dropped, "failed.jsonl": failed}
+        if self._healthy:
+            lines[HEALTHY_LINES] = self._healthy
         for name, records in lines.items():
             encoded = (json.dumps(record).encode() + b"\n" for record in records)
             write_lines(out / name, encoded, advice=_ADVICE)
@@ -137,6 +148,12 @@ class _Merged:
             paths["mask"] = f"masks/{defect}/{name}.png"
         self._files |= {new: dataset.out / entry.record[key] for key, new in paths.items()}
         return entry.record | paths | {"good": self._good(dataset.out / entry.good)}
+
+    def _add_healthy(self, out: Path, record: dict[str, Any], name: str) -> dict[str, Any]:
+        new = f"{HEALTHY}/{record['defect']}/{name}.png"
+        self._files[new] = out / record["image"]
+        own = {"image": new, "good": self._good(out / record["good"])}
+        return record | own
 
     def _good(self, path: Path) -> str:
         """The place of a good image, new unless it was there before."""

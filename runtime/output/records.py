@@ -17,6 +17,8 @@ from .instances import instances, with_level
 from .journal import JOURNAL
 
 __all__ = [
+    "HEALTHY",
+    "HEALTHY_LINES",
     "JOB",
     "MANIFEST",
     "REFUSED_LINES",
@@ -33,6 +35,8 @@ __all__ = [
 
 #: What was asked for, and a line of each sample: together they tell a finished dataset.
 JOB, MANIFEST = "job.json", "manifest.jsonl"
+#: The folder of samples that were painted without a defect, and a line of each.
+HEALTHY, HEALTHY_LINES = "healthy", "healthy.jsonl"
 #: Of such a job, the samples that were asked for: it is finished once it has as many.
 REQUESTED = "requested"
 #: A line of each sample that a review took out.
@@ -74,6 +78,7 @@ class FinishedDataset:
 
     defect_types   that its engine makes, in the engine's order
     entries        kept samples, by the paths of their images
+    healthy        lines of samples that were painted without a defect
     dropped        lines of samples that were made and not kept
     refused        lines of samples that a review took out
     failed         lines of samples that could not be made
@@ -84,6 +89,7 @@ class FinishedDataset:
     category: str
     defect_types: list[str]
     entries: list[KeptSample]
+    healthy: list[dict[str, Any]]
     dropped: list[dict[str, Any]]
     refused: list[dict[str, Any]]
     failed: list[dict[str, Any]]
@@ -151,6 +157,7 @@ def read_finished(out: Path) -> FinishedDataset:
         category=job["category"],
         defect_types=job["defect_types"],
         entries=sorted(entries, key=lambda entry: entry.image),
+        healthy=[_healthy(record, where) for where, record in _lines(out / HEALTHY_LINES)],
         dropped=[record for _, record in _lines(out / "dropped.jsonl")],
         refused=[record for _, record in _lines(out / REFUSED_LINES)],
         failed=[record for _, record in _lines(out / "failed.jsonl")],
@@ -198,6 +205,16 @@ def kept_sample(record: dict[str, Any], where: str) -> KeptSample:
             raise InputError(f"{where}: {key} leaves the folder")
     paths = {key: str(value) for key, value in texts.items()}
     return KeptSample(**paths, defects=_defects(record, where), mask=mask, record=record)
+
+
+def _healthy(record: dict[str, Any], where: str) -> dict[str, Any]:
+    """A line of a sample without a defect. Raises `InputError` if it cannot be used."""
+    for key in ("image", "good", "defect"):
+        if not isinstance(record.get(key), str):
+            raise InputError(f"{where} has no {key}")
+    if any(leaves(record[key]) for key in ("image", "good")):
+        raise InputError(f"{where}: a path leaves the folder")
+    return record
 
 
 def _defects(record: dict[str, Any], where: str) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..config.synthesis import SynthesisConfig
 
-__all__ = ["fault", "score", "unseen"]
+__all__ = ["fault", "score", "seen", "unseen"]
 
 #: A defect this strong, or covering this much of its mask, counts in full.
 _STRONG, _COVERING = 0.2, 0.5
@@ -32,6 +32,11 @@ def unseen(config: SynthesisConfig, shown: float, *, fills: bool = True) -> str 
     if fills and shown < config.min_coverage:
         return f"it covers only {shown:.1%} of its mask"
     return None
+
+
+def seen(config: SynthesisConfig, shown: float) -> str | None:
+    """Why what was to be healthy is not, if so: a defect `appeared` in a share ``shown``."""
+    return None if unseen(config, shown) else f"painted healthy, {shown:.1%} of its mask shows"
 
 
 def fault(

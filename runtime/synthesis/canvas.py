@@ -16,7 +16,7 @@ from ..images.contrast import grey
 from ..images.types import Bits, Mask, Pixels, channel_max, differs
 from ..images.window import Window, from_model, to_model
 from ..masks.resizing import latent_mask
-from .acceptance import fault, score
+from .acceptance import fault, score, seen
 from .refinement import appeared, refine
 from .strength import brightness_around, strengthened
 from .tiles import Tile
@@ -52,11 +52,13 @@ class View:
         latent: tuple[int, int],
         wanted: float | None = None,
         whole: bool = False,
+        healthy: bool = False,
     ) -> None:
         """``side`` of the model's window in px, ``latent`` (h, w) of its latents.
 
         ``wanted`` is the defect's strength; by default it is as strong as the model paints it. A
-        ``whole`` view is of an image fitted into the window.
+        ``whole`` view is of an image fitted into the window. What is to be ``healthy`` is fit if
+        no defect shows, and has no label.
         """
         window = tile.window
         self.tile, self.image = tile, window.crop(image).copy()
@@ -64,6 +66,7 @@ class View:
         self.latent_mask = latent_mask(tile.mask, *latent)[None]
         self.weight = feather(tile.mask, config.grow, config.feather)
         self._config, self._wanted, self._whole = config, wanted, whole
+        self._healthy = healthy
         self._inside = np.zeros(tile.mask.shape, bool)
         height, width = image.shape[:2]
         self._inside[
@@ -92,6 +95,8 @@ class View:
         change = result - known
         shown = appeared(self.tile.mask, good, result, config)
         label = refine(self.tile.mask, attention, shown, config) & self._inside
+        if self._healthy:
+            label = np.zeros_like(label)
         asked = (self.tile.mask & self._inside).sum()
         fading = (self.weight > 0) & (self.weight < 1) & self._inside
         figures = {
@@ -102,6 +107,8 @@ class View:
         }
         share = float((shown & self._inside).sum() / asked)
         why, worth = fault(config, shown=share, fills=not self._whole, **figures), score(**figures)
+        if self._healthy:
+            why, worth = seen(config, share), 1 - share
         if self._whole and not why:
             change = change - self._lost(known, label)
         factor, figures["strength"] = self._strengthened(change, label)

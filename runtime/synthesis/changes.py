@@ -25,7 +25,7 @@ def check_unchanged(config: JobConfig, writer: DatasetWriter, *, redo: bool = Fa
     else it raises `InputError` with the names of those files.
     """
     now, differing = cache(_sha256), dict[Path, None]()
-    for state in ("kept", "dropped"):
+    for state in ("kept", "healthy", "dropped"):
         stale = []
         for entry in writer.journal.entries(state):
             files = [path for path, sha256 in _files(config, entry) if now(path) != sha256]

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,6 +20,7 @@ from PIL import Image
 
 from ..config.job import JobConfig
 from ..config.names import COMBINED
+from ..diffusion.seeds import sample_seed
 from ..engines.engine import Engine
 from ..engines.loading import BUNDLED_ENGINE, batch_size_of, open_engine
 from ..engines.manifest import MANIFEST
@@ -56,6 +58,8 @@ __all__ = ["JobState", "Summary", "synthesize"]
 
 #: Of an image that are compared at once, so that it is not in memory once more.
 _ROWS = 256
+#: Beside a sample's seed, what draws whether it is painted healthy.
+_HEALTHY = 0x4EA17
 _STOPPING = "finishing the samples at hand; Ctrl-C again stops at once"
 #: An image, by its place in the folder, to the numbers and types of its samples.
 Samples: TypeAlias = Callable[[int], Iterable[tuple[int, str]]]
@@ -71,6 +75,7 @@ class Summary:
     placed      samples for which there was an image and a place for the defect
     generated   samples that went through the engine
     kept        samples that are in the dataset
+    healthy     samples that were painted without a defect, beside it
     refused     samples that a review took out of it
     made        samples that were generated now, not in an earlier run
     tries       candidates that were generated
@@ -85,6 +90,7 @@ class Summary:
     placed: int = 0
     generated: int = 0
     kept: int = 0
+    healthy: int = 0
     refused: int = 0
     made: int = 0
     tries: int = 0
@@ -96,11 +102,12 @@ class Summary:
 
     def check(self) -> None:
         """Raise `NothingDoneError` or `PartialError` unless everything was made and kept."""
-        if self.kept + self.refused == self.requested:
+        if self.kept + self.healthy + self.refused == self.requested:
             return
         reasons = "".join(f"\n  {line}" for line in self.failed + self.dropped)
-        text = f"{self.kept} of {self.requested} samples were made{reasons}"
-        raise (PartialError if self.kept else NothingDoneError)(text)
+        made = self.kept + self.healthy
+        text = f"{made} of {self.requested} samples were made{reasons}"
+        raise (PartialError if made else NothingDoneError)(text)
 
 
 @dataclass(frozen=True)
@@ -202,6 +209,8 @@ def _synthesize(
         makers = open_makers(opened, config, shares)
         if config.mixed:
             makers = dict.fromkeys((*shares, COMBINED), open_mixed(makers, config, shares))
+        if config.healthy and not all(maker.healthy for maker in makers.values()):
+            raise UsageError("healthy: like paints nothing; leave one of them out")
         record = _record(config, opened, types, shares, next(iter(makers.values())), goods)
         writer = DatasetWriter(out, config.category, shares, record, wait=wait)
         scheduler = Scheduler(opened, batch_size=batch_size_of(config, opened))
@@ -276,9 +285,11 @@ def _record(
 ) -> dict[str, Any]:
     """All that decides a job's samples; but for `ASKED` the same whatever the types."""
     shard = {SHARD: config.shard} if config.shard else {}
+    healthy = {"healthy": config.healthy} if config.healthy else {}
     return (
         config.record()
         | shard
+        | healthy
         | {
             ASKED: [shares],
             "batch_size": batch_size_of(config, engine),
@@ -381,7 +392,9 @@ class _Run:
         self._made = 0
         self.kept = writer.journal.count("kept")
         self._refused = writer.journal.count("refused")
-        self.done = self.kept + self._refused + writer.journal.count("dropped")
+        self._healthy = writer.journal.count("healthy")
+        dropped = writer.journal.count("dropped")
+        self.done = self.kept + self._healthy + self._refused + dropped
 
     def tasks(self) -> Iterator[Task[JournalEntry]]:
         """A task for every sample that is not settled."""
@@ -398,6 +411,7 @@ class _Run:
         self._writer.settle(entry)
         self._made += entry.state != "failed"
         self.kept += entry.state == "kept"
+        self._healthy += entry.state == "healthy"
         self.done += 1
 
     def summary(self) -> Summary:
@@ -413,8 +427,9 @@ class _Run:
         return Summary(
             requested=requested,
             placed=requested - len(failed),
-            generated=self.kept + self._refused + len(dropped),
+            generated=self.kept + self._healthy + self._refused + len(dropped),
             kept=self.kept,
+            healthy=self._healthy,
             refused=self._refused,
             made=self._made,
             tries=tries,
@@ -426,15 +441,15 @@ class _Run:
         )
 
     def _by_type(self) -> dict[str, dict[str, int]]:
-        states: tuple[State, ...] = ("kept", "dropped", "refused", "failed")
-        kept, dropped, refused, failed = (
+        states: tuple[State, ...] = ("kept", "healthy", "dropped", "refused", "failed")
+        kept, healthy, dropped, refused, failed = (
             Counter(self._writer.journal.by_type(state)) for state in states
         )
         return {
             name: {
                 "requested": self.requested[name],
                 "placed": self.requested[name] - failed[name],
-                "generated": kept[name] + dropped[name] + refused[name],
+                "generated": kept[name] + healthy[name] + dropped[name] + refused[name],
                 "kept": kept[name],
             }
             for name in (*self._writer.journal.job["defect_types"], COMBINED)
@@ -459,14 +474,18 @@ class _Run:
             name, reason = (_readable(text) for text in (listed.name, told))
             good = {key: record[key] for key in ("good",) if key in record}
             return JournalEntry(listed.index, number, defect, name, "failed", reason, record=good)
-        sample = yield from maker.paint(source, number, placed)
-        record = yield Call("write", lambda: self._write(listed, defect, sample, placed, record))
+        healthy = self._is_healthy(listed.name, number)
+        paint = maker.healthy if healthy and maker.healthy else maker.paint
+        sample = yield from paint(source, number, placed)
+        write = partial(self._write, listed, defect, sample, placed, record, healthy=healthy)
+        record = yield Call("write", write)
+        made: State = "healthy" if healthy else "kept"
         return JournalEntry(
             listed.index,
             number,
             defect,
             listed.name,
-            "dropped" if sample.fault else "kept",
+            "dropped" if sample.fault else made,
             sample.fault or "",
             sample.tries,
             len(sample.rejected),
@@ -495,6 +514,11 @@ class _Run:
         result: tuple[SourceImage, dict[str, Any]] = yield Call("read", read)
         return result
 
+    def _is_healthy(self, source: str, number: int) -> bool:
+        """Whether a sample is painted without a defect: of its seed, image and number alone."""
+        drawn = np.random.default_rng([sample_seed(self._config.seed, source, number), _HEALTHY])
+        return bool(drawn.random() < self._config.healthy)
+
     def _write(
         self,
         listed: _Listed,
@@ -502,6 +526,8 @@ class _Run:
         sample: Sample,
         placed: Sequence[Placed],
         record: dict[str, Any],
+        *,
+        healthy: bool,
     ) -> dict[str, Any]:
         """Write a sample's files, unless it is none; returns its line in the manifest."""
         record = record | {
@@ -513,16 +539,20 @@ class _Run:
             return record
         name = _number(listed.index * self._count + sample.number, len(self._goods) * self._count)
         masks = _by_type(placed, defect).values()
-        mark = self._mark(record)
-        paths = self._writer.write(name, defect, sample.image, sample.label, masks, mark)
+        mark = self._mark(record, healthy=healthy)
+        if healthy:
+            paths = self._writer.write_healthy(name, defect, sample.image, mark)
+        else:
+            paths = self._writer.write(name, defect, sample.image, sample.label, masks, mark)
         _check(self._writer.out / paths["image"], sample)
         return paths | record
 
-    def _mark(self, record: dict[str, Any]) -> Mark | None:
+    def _mark(self, record: dict[str, Any], *, healthy: bool = False) -> Mark | None:
         if not self._config.mark:
             return None
         keys = ("engine", "provider", "source", "source_sha256", "sample", "defect")
-        return Mark.of(self._config, **{key: record[key] for key in keys})
+        made = {key: record[key] for key in keys}
+        return Mark.of(self._config, healthy=healthy, **made)
 
 
 def _by_type(placed: Sequence[Placed], defect: str) -> dict[str, Mask]:

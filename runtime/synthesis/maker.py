@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 from ..config.job import SynthesizerConfig
 from ..config.names import COMBINED
@@ -25,6 +26,9 @@ from .transplant import DonorShapes, digest_of, donor_types, read_donors, transp
 __all__ = ["Maker", "open_makers", "open_mixed", "types_made"]
 
 
+_Paint: TypeAlias = Callable[[SourceImage, int, Sequence[Placed]], Work[Sample]]
+
+
 @dataclass(frozen=True)
 class Maker:
     """What makes one type, or samples of several types.
@@ -35,13 +39,15 @@ class Maker:
     paint      paints them, and those of other types: a source image, the sample's number among the
                image's, and where
     steps      of diffusion that a sample takes one way
+    healthy    paints the same places without a defect; None where nothing is painted
     """
 
     defect: str
     masks: MaskSource
     strengths: Mapping[str, Strengths]
-    paint: Callable[[SourceImage, int, Sequence[Placed]], Work[Sample]]
+    paint: _Paint
     steps: int
+    healthy: _Paint | None = None
 
     def places(self, source: SourceImage, number: int) -> list[Placed]:
         """Where the defects of a sample come, and how strong. Raises as its masks do."""
@@ -105,8 +111,8 @@ def open_makers(
             band=pipeline.band,
             examples=examples.get(name),
         )
-        paint = partial(_painted, pipeline)
-        makers[name] = Maker(name, own, strengths, paint, len(pipeline.schedule))
+        paint, healthy = (partial(_painted, pipeline, healthy=one) for one in (False, True))
+        makers[name] = Maker(name, own, strengths, paint, len(pipeline.schedule), healthy)
     return makers
 
 
@@ -129,7 +135,12 @@ def open_mixed(
 
 
 def _painted(
-    pipeline: Pipeline, source: SourceImage, number: int, placed: Sequence[Placed]
+    pipeline: Pipeline,
+    source: SourceImage,
+    number: int,
+    placed: Sequence[Placed],
+    *,
+    healthy: bool,
 ) -> Work[Sample]:
     return pipeline.sample(
         source,
@@ -137,6 +148,7 @@ def _painted(
         [p.mask for p in placed],
         defects=[p.defect for p in placed],
         strengths=[p.strength for p in placed],
+        healthy=healthy,
     )
 
 

@@ -140,6 +140,7 @@ class Pipeline:
         *,
         defects: Sequence[str | None] | None = None,
         strengths: Sequence[float | None] | None = None,
+        healthy: bool = False,
     ) -> Work[Sample]:
         """Paint every instance [H,W] on a good image.
 
@@ -147,7 +148,9 @@ class Pipeline:
         and the sample's number. ``defects`` are the instances' types, by default, and where one is
         None, the pipeline's. ``strengths`` are those wanted of the instances, None for as strong
         as the model paints it (see `defectrt.synthesis.strength`). What could not be painted is
-        left out; a sample is at fault unless every instance shows something. The figures:
+        left out; a sample is at fault unless every instance shows something. ``healthy`` paints
+        them by the background's prompt: there is no label, and it is at fault if one shows
+        something. The figures:
 
         tiles          window, candidate, score, visibility, strength, coverage and seam of each
         mask_area      px that were asked for
@@ -168,16 +171,20 @@ class Pipeline:
         for instance, defect, wanted in zip(
             instances, defects or unsaid, strengths or unsaid, strict=True
         ):
-            side = self.window or max(instance.shape)
+            side, fit = self.window or max(instance.shape), True
             for tile in cut(instance, side, self._context, self._scale):
+                prompts = self._prompts(defect, healthy=healthy)
                 view, candidates = yield from self._tile(
-                    source, canvas, tile, seed, self._prompts(defect), wanted
+                    source, canvas, tile, seed, prompts, wanted, healthy
                 )
                 tries += len(candidates)
                 rejected += [c.reason for c in candidates if c.reason]
                 best = max(candidates, key=lambda c: (not c.reason, c.score, -c.number))
                 yield Call("paint", partial(canvas.paint, view, best))
-            missing += not (yield Call("paint", partial(canvas.shows, instance)))
+                fit = fit and not best.reason
+            missing += not (
+                fit if healthy else (yield Call("paint", partial(canvas.shows, instance)))
+            )
         figures = yield Call("paint", partial(canvas.figures, instances))
         fault = ", ".join(dict.fromkeys(rejected)) if missing else None
         if fault and len(instances) > 1:
@@ -203,9 +210,10 @@ class Pipeline:
         seed: int,
         prompts: Prompts,
         wanted: float | None,
+        healthy: bool,
     ) -> Work[tuple[View, list[Candidate]]]:
         """All candidates of one tile, from one inversion of what is there before it."""
-        view = yield Call("view", lambda: self._view(canvas.image, tile, wanted))
+        view = yield Call("view", lambda: self._view(canvas.image, tile, wanted, healthy))
         if canvas.is_untouched(tile):
             (inverted,) = yield (source.inverted(view, self._inversion, self._invert(view)),)
             origin = inverted.decoded
@@ -225,7 +233,9 @@ class Pipeline:
                 break
         return view, candidates
 
-    def _view(self, image: Bits, tile: Tile, wanted: float | None = None) -> View:
+    def _view(
+        self, image: Bits, tile: Tile, wanted: float | None = None, healthy: bool = False
+    ) -> View:
         latent = self.latent.height, self.latent.width
         return View(
             image,
@@ -235,10 +245,13 @@ class Pipeline:
             latent=latent,
             wanted=wanted,
             whole=self.window is None,
+            healthy=healthy,
         )
 
-    def _prompts(self, defect: str | None) -> Prompts:
+    def _prompts(self, defect: str | None, *, healthy: bool = False) -> Prompts:
         indices = self._manifest.prompt_indices(defect or self.defect)
+        if healthy:
+            indices = indices._replace(defect=indices.background)
         return Prompts(*(np.full(1, i, np.int64) for i in indices))
 
     def _invert(self, view: View) -> Work[_Inverted]:

@@ -59,6 +59,8 @@ def remake(
     """
     path, folder = Path(image), Path(images)
     mark = read_mark(path)
+    if mark.healthy:
+        raise InputError(f"{path}: was painted healthy by a job; that job's command makes it again")
     if leaves(mark.source) or mark.options.keys() - REMADE_BY:
         raise InputError(f"{path}: what it says of how it was made cannot be used")
     _check_options(mark, options)
