@@ -232,7 +232,9 @@ def read_good(directory: Path) -> list[Sample]:
     return checked(sorted(items, key=lambda item: item.name), unsmeared)
 
 
-def checked(items: Sequence[Item], rule: MaskRule, cache: Cache[Decoded] | None = None) -> list[Sample]:
+def checked(
+    items: Sequence[Item], rule: MaskRule, cache: Cache[Decoded] | None = None
+) -> list[Sample]:
     """Samples of items; raises `InputError` listing every item that cannot be used."""
     faults = []
     for item in items:
