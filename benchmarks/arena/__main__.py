@@ -9,6 +9,7 @@ benchmarks/results/arena.csv, and printed. Ends with 7 if a row could not be mad
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -27,6 +28,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--csv", type=Path, default=table.CSV)
     parser.add_argument("--quiet", action="store_true", help="the table and warnings alone")
     given = parser.parse_args(argv)
+    for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell started it aside
+        signal.signal(number, signal.default_int_handler)
     try:
         course = Course(load(given.config), given.out.resolve(), given.quiet)
         lines = course.run()

@@ -23,23 +23,23 @@ CUT_PASTE = "cut-paste"
 class EngineSpec(Config):
     """An engine for each fold: built before, or learned from the fold's shots.
 
-    built      its directory for each fold, in the folds' order
-    shots      a type to learn from; all if left out
-    steps      of training; by default what `learn` chooses
-    objective  of the training: disentangle (Eq. 5) or naive (L')
+    built     its directory for each fold, in the folds' order
+    shots     a type to learn from; all if left out
+    steps     of training; by default what `learn` chooses
+    naive_of  another of the engines: learned as that one was, by the naive loss L'
     """
 
     built: tuple[Path, ...] = ()
     shots: Annotated[int, Field(ge=1)] | None = None
     steps: Annotated[int, Field(ge=1)] | None = None
-    objective: str = "disentangle"
+    naive_of: str | None = None
 
 
 class Row(Config):
     """One row of the table: who makes defects, or who finds them without any.
 
     make    a maker of `makers.MAKERS`, given ``with``
-    engine  for ``make: synthesize`` and ``like``: a name of ``engines``, a directory, or bundled
+    engine  for ``make: synthesize``: a name of ``engines``, or a directory; else the bundled one
     folder  instead of ``make``: a dataset that was made elsewhere; {fold} in it is 0, 1 …
     detect  instead: an anomaly detector of `makers.ANOMALY`, trained on good pictures alone
     shots   a type that it may see; all if left out

@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from defectrt.engines.loading import BUNDLED_ENGINE
 from defectrt.engines.manifest import read_manifest
-from defectrt.errors import DefectRTError, InputError, NothingDoneError
+from defectrt.errors import Cancelled, DefectRTError, InputError, NothingDoneError
 from defectrt.files import write_whole
 from defectrt.training.data.dataset import read_defects
 from defectrt.training.data.layouts import GOOD
@@ -32,7 +34,7 @@ from .anomaly import COST, settings_of
 from .config import ArenaConfig, Row, slug
 from .folds import write_folds
 from .judged import Finding, Judge
-from .makers import LEARN, MAKERS
+from .makers import LEARN, LEARN_NAIVE, MAKERS
 from .steps import Cost, Step, do, environment
 from .table import GAINS, PLAIN, WITH, Line, costs, span
 
@@ -110,9 +112,9 @@ class Course:
             self._say(f"fold {fold}: {name}")
             try:
                 yield name, self._make(name, row, fold)
+            except Cancelled:
+                raise
             except DefectRTError as error:
-                if isinstance(error, KeyboardInterrupt) or type(error).__name__ == "Cancelled":
-                    raise
                 self.failed[name] = f"fold {fold}: {error}"
                 self._say(f"  left out: {error}")
 
@@ -137,7 +139,7 @@ class Course:
 
     def _engine(self, name: str | None, fold: int) -> tuple[Path | None, Cost | None]:
         """A row's engine on a fold, and what learning it took, if it was learned here."""
-        if name is None or name == "bundled":
+        if name is None:
             return None, None
         spec = self.config.engines.get(name)
         if spec is None:
@@ -147,12 +149,15 @@ class Course:
                 raise InputError(f"engine {name}: none is built for fold {fold}")
             return spec.built[fold], None
         place = self.out / "engines" / str(fold) / slug(name)
-        settings = {"steps": spec.steps} if spec.steps else {}
-        if spec.objective != "disentangle":
-            settings |= {"objective": spec.objective}
-        seed = self.config.seed
-        step = Step(LEARN, self.folds[fold], place, 1, seed, spec.shots, settings)
-        return place, do(step)
+        call, fingerprint, settings = LEARN, "", dict[str, Any]()
+        if spec.naive_of:
+            call, (ours, _) = LEARN_NAIVE, self._engine(spec.naive_of, fold)
+            settings = {"engine": str(ours)}
+            fingerprint = read_manifest(ours or BUNDLED_ENGINE).fingerprint
+        elif spec.steps:
+            settings = {"steps": spec.steps}
+        given = (call, self.folds[fold], place, 1, self.config.seed)
+        return place, do(Step(*given, spec.shots, settings, fingerprint))
 
     def _sheets(self, made: dict[int, dict[str, _Made]]) -> None:
         """Real defects beside each row's, enlarged: a picture a fold."""

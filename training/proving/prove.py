@@ -34,7 +34,7 @@ from .figures import TestSet, figures, tally_of, test_set
 from .material import MadeSet, read_made, read_real
 from .runs import Run, Runs, key_of
 
-__all__ = ["Bench", "Training", "prove", "told_of", "train_all"]
+__all__ = ["Bench", "Training", "one_core", "prove", "told_of", "train_all", "workers_of"]
 
 #: Stands in every key: another way to train is another training.
 _WAY = 1
@@ -126,7 +126,7 @@ class Bench:
 
     def seconds(self, count: int) -> float:
         """How long ``count`` trainings of the U-Net take at most, one after another."""
-        with _one_core():
+        with one_core():
             step, pixel = speed(self.real, self.config)
         tested = max(sum(s.mask.size for s in d.test) for d in self.sides.divisions)
         return count * (2 * self.config.steps * step + tested * pixel)
@@ -280,7 +280,7 @@ def _tell(bench: Bench, todo: Sequence[Training], quiet: bool) -> None:
             f"{len(todo)} trainings by --detector; how long one takes is not known", file=sys.stderr
         )
     elif todo:
-        seconds = bench.seconds(len(todo)) / _workers(bench.config)
+        seconds = bench.seconds(len(todo)) / workers_of(bench.config)
         budget = bench.config.budget
         print(
             f"{len(todo)} of {len(bench.trainings)} trainings are left: at most "
@@ -319,9 +319,9 @@ def train_all(
         return True
 
     out.mkdir(parents=True, exist_ok=True)
-    workers = _workers(config)
+    workers = workers_of(config)
     with (
-        _one_core(),
+        one_core(),
         ThreadPoolExecutor(workers) as pool,
         Progress(len(todo), "prove", quiet=quiet) as progress,
     ):
@@ -345,12 +345,13 @@ def _in_turn(waiting: Sequence[Future[bool]]) -> Iterator[bool]:
         yield future.result()
 
 
-def _workers(config: ProveConfig) -> int:
+def workers_of(config: ProveConfig) -> int:
+    """Trainings side by side."""
     return config.workers or cores()
 
 
 @contextmanager
-def _one_core() -> Iterator[None]:
+def one_core() -> Iterator[None]:
     """Every training has one core, and the same figures whatever else runs."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)

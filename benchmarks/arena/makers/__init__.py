@@ -32,8 +32,8 @@ MAKERS = {
     "DFMGAN": f"{_PORTS}.dfmgan:make",
     "AnomalyDiffusion": f"{_PORTS}.anomaly_diffusion:make",
 }
-#: What learns an engine; no row by itself.
-LEARN = f"{_HERE}.ours:learn_engine"
+#: What learns an engine by Eq. 5 and by L'; no rows by themselves.
+LEARN, LEARN_NAIVE = f"{_HERE}.ours:learn_engine", f"{_HERE}.ours:learn_naive"
 #: Anomaly detectors of `anomaly.py`.
 ANOMALY = ("PatchCore", "RD4AD", "SuperSimpleNet")
 

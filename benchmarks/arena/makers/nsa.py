@@ -18,6 +18,8 @@ __all__ = ["make"]
 
 #: Side of a patch, share of the picture's: the mean of a gamma distribution, and its ends.
 _SHAPE, _SCALE, _SIDES = 2.0, 0.05, (0.03, 0.4)
+#: Px of a side at least, for OpenCV's solver.
+_SMALL = 6
 #: Of the patch, before it is blended.
 _RESIZED = (0.7, 1.3)
 #: Patches in a picture, at most.
@@ -56,10 +58,10 @@ def _blended(image: Any, source: Any, rng: np.random.Generator) -> Any:
     h, w = image.shape[:2]
     high, wide = (int(np.clip(rng.gamma(_SHAPE, _SCALE), *_SIDES) * s) for s in source.shape[:2])
     y, x = (int(rng.integers(s - p)) for s, p in zip(source.shape[:2], (high, wide), strict=True))
-    patch = source[y : y + max(high, 3), x : x + max(wide, 3)]
+    patch = source[y : y + max(high, _SMALL), x : x + max(wide, _SMALL)]
     factor = float(rng.uniform(*_RESIZED))
     high, wide = (
-        int(np.clip(round(p * factor), 3, s - 6))
+        int(np.clip(round(p * factor), _SMALL, s - 6))
         for p, s in zip(patch.shape[:2], (h, w), strict=True)
     )
     patch = cv2.resize(patch, (wide, high), interpolation=cv2.INTER_AREA)

@@ -66,16 +66,18 @@ def make(
 def _noise(rng: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.float32]:
     """Perlin noise [H,W] in [-1,1], cells of another length down than across, turned."""
     h, w = shape
-    side = max(h, w)
+    side = int(1.5 * max(h, w))  # whole, however it is turned
     few, many = sorted((2 ** rng.integers(0, _POWERS, 2)).tolist())
-    narrow: Any = perlin(rng, (side, max(4, side * few // many)), side / many)
+    cell = max(h, w) / many
+    narrow: Any = perlin(rng, (side, max(4, side * few // many)), cell)
     noise: Any = cv2.resize(narrow.astype(np.float32), (side, side))
     if rng.integers(2):
         noise = np.ascontiguousarray(noise.T)
     middle, angle = (side / 2, side / 2), float(rng.uniform(-90, 90))
-    matrix: Any = cv2.getRotationMatrix2D(middle, angle, 1)
-    turned: Any = cv2.warpAffine(noise, matrix, (side, side), borderMode=cv2.BORDER_REFLECT)
-    return np.asarray(turned[:h, :w] / max(float(np.abs(turned).max()), 1e-6), np.float32)
+    turned: Any = cv2.warpAffine(noise, cv2.getRotationMatrix2D(middle, angle, 1), (side, side))
+    y, x = (side - h) // 2, (side - w) // 2
+    inside = turned[y : y + h, x : x + w]
+    return np.asarray(inside / max(float(np.abs(inside).max()), 1e-6), np.float32)
 
 
 def _changed(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:

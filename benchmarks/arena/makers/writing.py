@@ -20,7 +20,7 @@ __all__ = ["ANY", "by_type", "eight_bits", "make_each", "types_of"]
 #: The type of what is like no type of the shots.
 ANY = "anomaly"
 #: Tries for a picture whose defect fits.
-_TRIES = 50
+_TRIES = 200
 
 Drawn = Callable[[np.random.Generator], tuple[Sample, Bits, Mask] | None]
 
