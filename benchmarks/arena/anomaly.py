@@ -80,7 +80,7 @@ class Lite0(nn.Module):
 
 def _model(package: str, *, as_resnet: bool = False) -> Any:
     """A model's module, which sees through `Lite0`."""
-    reached("anomalib")
+    reached("anomalib", "timm")
     _without_compiled()
     module = import_module(f"{_MODELS}.{package}.torch_model")
     module.TimmFeatureExtractor = type("Lite0", (Lite0,), {"as_resnet": as_resnet})  # type: ignore[attr-defined]

@@ -13,14 +13,13 @@ __all__ = ["reached"]
 _ROOT = Path(__file__).parents[2]
 #: Where `check-needs` and `benchmarks/arena/needs.txt` put them.
 _PLACES = (_ROOT / ".cache" / "readers", _ROOT / ".cache" / "arena")
-_HOW = {
-    "anomalib": "./check-needs",
-    "defect_synthesis": "pip install --no-deps --target .cache/arena -r benchmarks/arena/needs.txt",
-}
+_NEEDS = "pip install --no-deps --target .cache/arena -r benchmarks/arena/needs.txt"
+_HOW = {"anomalib": "./check-needs", "timm": _NEEDS, "defect_synthesis": _NEEDS}
 
 
-def reached(package: str) -> None:
-    """Make ``package`` importable; raises `UsageError` saying how to get it."""
+def reached(*packages: str) -> None:
+    """Make ``packages`` importable; raises `UsageError` saying how to get the one that is not."""
     sys.path += [str(place) for place in _PLACES if str(place) not in sys.path]
-    if find_spec(package) is None:
-        raise UsageError(f"{package}: not installed; run {_HOW[package]}")
+    for package in packages:
+        if find_spec(package) is None:
+            raise UsageError(f"{package}: not installed; run {_HOW[package]}")

@@ -12,10 +12,12 @@ import json
 import os
 import resource
 import sys
+from collections.abc import Callable, Mapping
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from defectrt.errors import DefectRTError
+from defectrt.errors import DefectRTError, UsageError
 from defectrt.training.data.samples import read_good
 from defectrt.training.proving.material import read_real
 
@@ -42,12 +44,22 @@ def main(argv: list[str]) -> int:
         given = [s for own in shots.values() for s in own[: spec["limit"]]]
         good = read_good(Path(spec["good"]))
         make = found(spec["call"])
-        make(given, good, spec["count"], spec["seed"], Path(spec["out"]), **spec["settings"])
-    except (DefectRTError, TypeError) as error:
+        call = given, good, spec["count"], spec["seed"], Path(spec["out"])
+        _check(make, spec["settings"])
+        make(*call, **spec["settings"])
+    except DefectRTError as error:
         print(error, file=sys.stderr)
         return 1
     Path(spec["took"]).write_text(json.dumps(took()))
     return 0
+
+
+def _check(make: Callable[..., Any], settings: Mapping[str, Any]) -> None:
+    """Raise `UsageError` for settings that a maker does not take, or lacks."""
+    try:
+        signature(make).bind(*range(5), **settings)
+    except TypeError as error:
+        raise UsageError(f"with: {error}") from None
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from support.drawn import spot
 from defectrt.errors import InputError, UsageError
 from defectrt.training.data.layouts import GOOD
 from defectrt.training.data.samples import read_good
-from defectrt.training.proving.figures import LEVELS, Tally, TestSet
+from defectrt.training.proving import figures
 from defectrt.training.proving.material import read_real
 from defectrt.training.proving.runs import Run, Runs
 
@@ -112,10 +112,11 @@ def test_folds_that_lack_something_are_named(arena, tmp_path):
 
 
 @pytest.fixture
-def judge(arena, tmp_path):
+def judge(arena, tmp_path, monkeypatch):
     """Two folds and two seeds; ``good`` finds 90 % of the defects' pixels, ``poor`` 30 %."""
+    monkeypatch.setattr(arena("judged"), "DRAWS", 100)
     types = np.array(["pit"] * 8 + [GOOD] * 8)
-    test = TestSet(
+    test = figures.TestSet(
         tuple(f"p{i}" for i in range(16)),
         types,
         np.arange(16),
@@ -127,11 +128,11 @@ def judge(arena, tmp_path):
     for row, share in (("poor", 3), ("good", 9)):
         for fold in (0, 1):
             for seed in (0, 1):
-                negative, positive = (np.zeros((n, LEVELS), int) for n in (16, 8))
+                negative, positive = (np.zeros((n, figures.LEVELS), int) for n in (16, 8))
                 negative[:, 100], positive[:, 100], positive[:, 200] = 90, 10 - share, share
                 key = f"{row}{fold}{seed}"
                 score = np.where(types == "pit", 2.0, 1.0) if row == "good" else np.ones(16)
-                tally = Tally(score, negative, positive)
+                tally = figures.Tally(score, negative, positive)
                 runs.add(Run(key, row, 0, seed, 1, 1.0, (), {}), tally)
                 found.append(arena("judged").Finding(row, fold, seed, key))
     return arena("judged").Judge([test, test], found[:-1], runs)
@@ -150,9 +151,6 @@ def test_figures_are_over_both_folds_and_gains_are_paired(judge):
     assert 0 < found.low <= found.mean <= found.high
     assert judge.over("good", "good", "pixel_ap") is None
     assert judge.over("good", "nobody", "pixel_ap") is None
-
-
-def test_counts_are_those_of_both_folds(judge):
     assert vars(judge.tested()) == {"defects": 16, "defective": 16, "good": 16, "workpieces": 32}
 
 
@@ -171,8 +169,8 @@ def test_rows_are_appended_and_the_newest_counts(arena, tmp_path):
     assert [(r["row"], r["trainings"]) for r in rows] == [("a", "2"), ("b", "2"), ("b", "4")]
     kept = table.newest(rows)["tiles"]
     assert [(r["row"], r["trainings"]) for r in kept] == [("a", "2"), ("b", "4")]
-    text = table.page(f"before\n{table.BEGIN}\nold\n{table.END}\nafter", rows)
-    assert "old" not in text
+    text = table.page(f"before\n{table.BEGIN}\nstale\n{table.END}\nafter", rows)
+    assert "stale" not in text
     assert "| a | .500 (.400–.600) | .800 |" in text
     assert table.page(text, rows) == text
 
@@ -222,7 +220,7 @@ def test_an_arena_from_a_dataset_to_its_table(arena, tmp_path, monkeypatch, caps
     assert "| cut-paste |" in said.out
 
     before = {p: p.stat().st_mtime_ns for p in Path("out").rglob("*") if p.name != "sheet-0.png"}
-    monkeypatch.setattr("subprocess.Popen", None)  # nothing is made again
+    monkeypatch.setattr("benchmarks.arena.steps._run", None)  # nothing is made again
     assert main(words) == 7
     trained = [p for p in before if p.suffix in (".jsonl", ".npz") or "made" in p.parts]
     assert [p for p in trained if p.stat().st_mtime_ns != before[p]] == []
