@@ -53,8 +53,8 @@ def write_folds(
             else:
                 learned = _over_workpieces(rng.permutation(learned).tolist(), pieces)[:shots]
             here = GOOD if name == GOOD else f"shots/{name}"
-            _write([samples[i] for i in learned], out / str(fold) / here)
-            _write([samples[i] for i in tested], out / str(fold) / "test" / name)
+            write_samples([samples[i] for i in learned], out / str(fold) / here)
+            write_samples([samples[i] for i in tested], out / str(fold) / "test" / name)
 
 
 def _over_workpieces(order: Sequence[int], pieces: Sequence[int]) -> list[int]:
@@ -65,7 +65,8 @@ def _over_workpieces(order: Sequence[int], pieces: Sequence[int]) -> list[int]:
     return [i for i in chain(*zip_longest(*own.values())) if i is not None]
 
 
-def _write(samples: Sequence[Sample], folder: Path) -> None:
+def write_samples(samples: Sequence[Sample], folder: Path) -> None:
+    """Write each picture as NAME.png, and where it shows a defect NAME_mask.png beside it."""
     folder.mkdir(parents=True, exist_ok=True)
     for sample in samples:
         write_whole(folder / f"{sample.path.stem}.png", encode_png(sample.image))

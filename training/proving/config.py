@@ -100,7 +100,6 @@ class ProveConfig(DetectorConfig, MaterialConfig):
     synthetic: Annotated[
         tuple[Path, ...],
         Field(
-            min_length=1,
             description="A set of made defects: the output of synthesize, a folder of several "
             "outputs, or a dataset with masks. Repeat for more sets; each is compared by itself.",
             json_schema_extra=_FOLDER,

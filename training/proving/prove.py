@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from defectrt.cores import cores
-from defectrt.errors import Cancelled, InputError
+from defectrt.errors import Cancelled, InputError, UsageError
 from defectrt.progress import Progress
 
 from ..data.layouts import GOOD
@@ -35,7 +35,7 @@ from .material import MadeSet, read_made, read_real
 from .picking import far_apart, some
 from .runs import Run, Runs, key_of
 
-__all__ = ["one_core", "prove", "workers_of"]
+__all__ = ["Bench", "Training", "one_core", "prove", "told_of", "train_all", "workers_of"]
 
 #: Stands in every key: another way to train is another training.
 _WAY = 1
@@ -46,7 +46,7 @@ _PASTED = 40
 
 
 @dataclass(frozen=True)
-class _Training:
+class Training:
     """One detector to be trained."""
 
     arm: Arm
@@ -62,13 +62,15 @@ def prove(defects: Path, out: Path, config: ProveConfig, *, quiet: bool = False)
     training, and the same call goes on after it was stopped. Returns ``out``/proof.json. Raises
     `InputError` for input that cannot be used, and for made pictures that have seen the test side.
     """
-    bench = _Bench(defects, config)
+    if not config.synthetic:
+        raise UsageError("--synthetic: needed; a folder of made defects to be compared")
+    bench = Bench(defects, config)
     runs = Runs(out)
     left = {t.key: t for t in bench.trainings if runs.get(t.key) is None}
     todo = list(left.values())  # arms with the same pictures are one training
     _tell(bench, todo, quiet)
     if todo:
-        _train(bench, runs, todo, out, quiet)
+        train_all([(bench, t) for t in todo], runs, out, config, quiet=quiet)
     evidence = Evidence(
         config=config,
         sides=bench.sides,
@@ -82,10 +84,14 @@ def prove(defects: Path, out: Path, config: ProveConfig, *, quiet: bool = False)
     return write_certificate(out, certificate(evidence))
 
 
-class _Bench:
-    """All that is read, and what is to be trained."""
+class Bench:
+    """All that is read, and what is to be trained: every arm, split and seed.
+
+    tests  what is to be found on the test side of each split
+    """
 
     def __init__(self, defects: Path, config: ProveConfig) -> None:
+        """Read and divide; raises `InputError` as `prove` does."""
         self.config = config
         if config.detector:
             parts_of(config.detector)
@@ -110,20 +116,27 @@ class _Bench:
         self._digests: dict[int, str] = {}
 
     @cached_property
-    def trainings(self) -> list[_Training]:
+    def trainings(self) -> list[Training]:
         """Seed by seed, so that whatever is finished early can be compared."""
         return [
-            _Training(arm, split, seed, self._key(arm, split, seed))
+            Training(arm, split, seed, self._key(arm, split, seed))
             for seed in range(self.config.seeds)
             for split in range(len(self.sides.divisions))
             for arm in self.arms
         ]
 
+    def seconds(self, count: int) -> float:
+        """How long ``count`` trainings of the U-Net take at most, one after another."""
+        with one_core():
+            step, pixel = speed(self.real, self.config)
+        tested = max(sum(s.mask.size for s in d.test) for d in self.sides.divisions)
+        return count * (2 * self.config.steps * step + tested * pixel)
+
     def unknown(self, made: MadeSet) -> list[str]:
         """What cannot be known of leakage through a set, a sentence each."""
         return unknown_leaks(made, self._given)
 
-    def train(self, t: _Training, runs: Runs, stop: threading.Event) -> None:
+    def train(self, t: Training, runs: Runs, stop: threading.Event) -> None:
         """Train, test, write down."""
         began = time.monotonic()
         division, seed = self.sides.divisions[t.split], self.config.seed + t.seed
@@ -258,7 +271,7 @@ def _hold_out(division: Division, seed: int) -> tuple[list[Sample], list[Sample]
     return sides
 
 
-def _tell(bench: _Bench, todo: Sequence[_Training], quiet: bool) -> None:
+def _tell(bench: Bench, todo: Sequence[Training], quiet: bool) -> None:
     """What will be done, what is known of leakage, and how long it takes at most."""
     for made in bench.made:
         for text in bench.unknown(made):
@@ -268,52 +281,59 @@ def _tell(bench: _Bench, todo: Sequence[_Training], quiet: bool) -> None:
     for note in bench.sides.notes:
         print(f"note: {note}", file=sys.stderr)
     for test in bench.tests:
-        print(_told(test), file=sys.stderr)
+        print(told_of(test), file=sys.stderr)
     if todo and bench.config.detector:
         print(
             f"{len(todo)} trainings by --detector; how long one takes is not known", file=sys.stderr
         )
     elif todo:
-        with one_core():
-            step, pixel = speed(bench.real, bench.config)
-        config = bench.config
-        tested = max(sum(s.mask.size for s in d.test) for d in bench.sides.divisions)
-        seconds = len(todo) * (2 * config.steps * step + tested * pixel) / workers_of(config)
+        seconds = bench.seconds(len(todo)) / workers_of(bench.config)
+        budget = bench.config.budget
         print(
             f"{len(todo)} of {len(bench.trainings)} trainings are left: at most "
-            f"{seconds / 60:.0f} minutes"
-            + (f"; none is begun after {config.budget:g}" if config.budget else ""),
+            f"{seconds / 60:.0f} minutes" + (f"; none is begun after {budget:g}" if budget else ""),
             file=sys.stderr,
         )
 
 
-def _told(test: TestSet) -> str:
+def told_of(test: TestSet) -> str:
+    """What a test side holds, in words."""
     kinds = ", ".join(
         f"{(test.types == name).sum()} {name}" for name in sorted(set(test.types.tolist()))
     )
     return f"tested on {kinds} pictures of {len(set(test.workpieces.tolist()))} workpieces"
 
 
-def _train(bench: _Bench, runs: Runs, todo: Sequence[_Training], out: Path, quiet: bool) -> None:
-    """Train what is left, some side by side; stop beginning when the budget is spent."""
-    stop, began = threading.Event(), time.monotonic()
-    budget = bench.config.budget
+def train_all(
+    todo: Sequence[tuple[Bench, Training]],
+    runs: Runs,
+    out: Path,
+    config: ProveConfig,
+    *,
+    quiet: bool,
+) -> None:
+    """Train what is left, ``config.workers`` side by side; begin none after ``config.budget``.
 
-    def one(training: _Training) -> bool:
+    Raises `Cancelled` at Ctrl-C; what is finished by then is in ``runs``.
+    """
+    stop, began = threading.Event(), time.monotonic()
+    budget = config.budget
+
+    def one(bench: Bench, training: Training) -> bool:
         if stop.is_set() or (budget and time.monotonic() - began > 60 * budget):
             return False
         bench.train(training, runs, stop)
         return True
 
     out.mkdir(parents=True, exist_ok=True)
-    workers = workers_of(bench.config)
+    workers = workers_of(config)
     with (
         one_core(),
         ThreadPoolExecutor(workers) as pool,
         Progress(len(todo), "prove", quiet=quiet) as progress,
     ):
         progress.update(0)
-        waiting = [pool.submit(one, training) for training in todo]
+        waiting = [pool.submit(one, *each) for each in todo]
         try:
             for done, finished in enumerate(_in_turn(waiting), 1):
                 if finished:

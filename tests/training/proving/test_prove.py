@@ -208,3 +208,8 @@ def test_the_command(data, proof, tmp_path):
 def test_a_share_of_all_is_not_possible():
     with pytest.raises(UsageError, match="share"):
         ProveConfig(synthetic=("made",), share="1")
+
+
+def test_a_proof_needs_a_set_of_made_pictures(data, config, tmp_path):
+    with pytest.raises(UsageError, match="--synthetic: needed"):
+        prove(data / "real", tmp_path / "proof", config.replace(synthetic=()), quiet=True)
