@@ -75,16 +75,19 @@ class Spot(nn.Module):
 
 
 @pytest.fixture
-def quick(ports: ModuleType, monkeypatch: pytest.MonkeyPatch) -> dict[str, Callable[..., None]]:
-    """Each port with settings that take a second or two."""
+def quick(
+    ports: ModuleType, base, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, Callable[..., None]]:
+    """Each port with settings that take a second or two, and one base for all."""
+    for port in (ports.o2mag, ports.anomaly_diffusion):
+        monkeypatch.setattr(port, "Base", lambda steps: base)
+    monkeypatch.setattr(base, "nearest_prompt", lambda *_: base.prompt("hole"))
     monkeypatch.setattr(ports.dfmgan, "learn_defects", lambda *_: Spot())
     monkeypatch.setattr(ports.dfmgan, "_BANK", 4)
     return {
-        "o2mag": functools.partial(ports.o2mag.make, steps=2, fit=1),
-        "anomaly_diffusion": functools.partial(
-            ports.anomaly_diffusion.make, steps=1, batch=2, sampling=2
-        ),
-        "dfmgan": functools.partial(ports.dfmgan.make, good_steps=1, batch=2),
+        "o2mag": functools.partial(ports.o2mag.make, fit=1),
+        "anomaly_diffusion": functools.partial(ports.anomaly_diffusion.make, steps=1, batch=1),
+        "dfmgan": functools.partial(ports.dfmgan.make, good_steps=1, batch=1),
     }
 
 
@@ -98,11 +101,11 @@ def test_it_writes_labelled_pictures_that_follow_from_the_seed(
     port: str, quick, shots: list[Sample], good: list[Sample], tmp_path: Path
 ) -> None:
     once, again, other = tmp_path / "once", tmp_path / "again", tmp_path / "other"
-    quick[port](shots, good, 2, 5, once)
+    quick[port](shots, good, 1, 5, once)
     known = {sample.path.stem: sample.image for sample in good}
     for name in ("dot", "line"):
         made = read_pairs(once / name, name)
-        assert len(made) == 2
+        assert len(made) == 1
         for sample in made:
             before = known[sample.path.stem[4:]]
             assert sample.image.shape == before.shape
@@ -121,7 +124,7 @@ def test_it_writes_labelled_pictures_that_follow_from_the_seed(
     gone.unlink()
     stays = next(p for p in again.rglob("*.png") if not p.stem.endswith("_mask"))
     stays.write_bytes(b"as it was")
-    quick[port](shots, good, 2, 5, again)
+    quick[port](shots, good, 1, 5, again)
     assert gone.read_bytes() == (once / gone.relative_to(again)).read_bytes()
     assert stays.read_bytes() == b"as it was"
     quick[port](shots[:1], good, 1, 6, other)
@@ -237,9 +240,23 @@ def test_weights_scale_the_attention_inside_the_mask_alone(ports: ModuleType) ->
     torch.testing.assert_close(out()[2:], plain[2:])
 
 
-def test_only_words_and_the_encoder_of_masks_learn(ports: ModuleType, base, shots, good) -> None:
+def test_the_words_that_explain_a_defect_best_come_first(base, monkeypatch) -> None:
+    names = ["crack", "dent", "hole", "particle", "scratch", "stain"]
+    known = [base.prompt(name) for name in names]
+
+    def loss(batch: object, prompt: Tensor, draw: object) -> Tensor:
+        return torch.tensor([float(not torch.equal(prompt, one)) for one in known])[2]
+
+    monkeypatch.setattr(base, "masked_loss", loss)
+    assert torch.equal(base.nearest_prompt(None, 0), known[2])
+
+
+def test_only_words_and_the_encoder_of_masks_learn(
+    ports: ModuleType, base, shots, good, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base, "nearest_prompt", lambda *_: base.prompt("hole"))
     before = {name: p.clone() for name, p in base.net.named_parameters()}
-    learned = ports.anomaly_diffusion.learn(base, shots, good, 0, steps=3, batch=2, rate=0.01)
+    learned = ports.anomaly_diffusion.learn(base, shots, good, 0, steps=3, batch=1, rate=0.01)
     assert all(torch.equal(p, before[name]) for name, p in base.net.named_parameters())
     start = learned._starts["dot"]
     one, other = torch.zeros(2, 1, 1, 24, 24)
@@ -305,7 +322,7 @@ def test_stage_two_leaves_the_good_generator_as_it_is(ports: ModuleType, shots) 
     backbone, judge = gan.Backbone().requires_grad_(False), gan._Judge(3)
     before = [p.clone() for m in (backbone, judge) for p in m.parameters()]
     crops = Crops(shots[:1], gan.WINDOW, good=0.0)
-    branch = gan.learn_defects(backbone, judge, crops, 0, 2, 2, "dot")
+    branch = gan.learn_defects(backbone, judge, crops, 0, 2, 1, "dot")
     after = [p for m in (backbone, judge) for p in m.parameters()]
     assert all(map(torch.equal, before, after))
     torch.manual_seed(0)
@@ -313,7 +330,7 @@ def test_stage_two_leaves_the_good_generator_as_it_is(ports: ModuleType, shots) 
     assert any(
         not torch.equal(a, b) for a, b in zip(branch.parameters(), fresh.parameters(), strict=True)
     )
-    again = gan.learn_defects(backbone, judge, crops, 0, 2, 2, "dot")
+    again = gan.learn_defects(backbone, judge, crops, 0, 2, 1, "dot")
     assert all(map(torch.equal, branch.parameters(), again.parameters()))
 
 
