@@ -70,7 +70,7 @@ class Spot(nn.Module):
     def forward(self, backbone: nn.Module, z: Tensor, noise, defect: Tensor, own):
         y, x = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
         at = 32 + 6 * defect[0, :2].tanh()
-        mask = (36 - (y - at[0]) ** 2 - (x - at[1]) ** 2)[None, None]
+        mask = (100 - (y - at[0]) ** 2 - (x - at[1]) ** 2)[None, None]
         return backbone(z, noise) - (mask >= 0).float(), mask
 
 
@@ -325,6 +325,7 @@ def test_stage_two_leaves_the_good_generator_as_it_is(ports: ModuleType, shots) 
     branch = gan.learn_defects(backbone, judge, crops, 0, 2, 1, "dot")
     after = [p for m in (backbone, judge) for p in m.parameters()]
     assert all(map(torch.equal, before, after))
+    assert all(p.isfinite().all() for p in branch.parameters())  # of a batch of one, too
     torch.manual_seed(0)
     fresh = gan.Branch()
     assert any(

@@ -307,7 +307,8 @@ class _Judge(nn.Module):
         for first, second, skip in self.blocks:
             y = F.avg_pool2d(_act(second(_act(first(x)))), 2)
             x = (y + F.avg_pool2d(skip(x), 2)) / math.sqrt(2)
-        spread = x.std(dim=0, unbiased=False).mean().expand(len(x), 1, 4, 4)
+        # a root of nothing has no slope, and of one window there is no spread
+        spread = (x.var(dim=0, unbiased=False) + 1e-8).sqrt().mean().expand(len(x), 1, 4, 4)
         return self.out(_act(self.last(torch.cat([x, spread], dim=1))))
 
 
