@@ -107,7 +107,7 @@ def test_it_writes_labelled_pictures_that_follow_from_the_seed(
         made = read_pairs(once / name, name)
         assert len(made) == 1
         for sample in made:
-            before = known[sample.path.stem[4:]]
+            before = known[sample.path.stem[:-4]]
             assert sample.image.shape == before.shape
             changed = (sample.image != before).any(axis=2)
             assert sample.mask.any()

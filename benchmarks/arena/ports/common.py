@@ -147,7 +147,7 @@ def _place(
         except InputError as fault:
             why = str(fault)
             continue
-        file = f"{number:03d}_{onto.path.stem}"
+        file = f"{onto.path.stem}_{number:03d}"
         own = sample_seed(seed, f"{name}/{file}", number)
         return Wanted(name, file, onto, tuple(placed), own)
     raise InputError(f"{name}: none of the {len(good)} good pictures has room for it ({why})")

@@ -66,8 +66,8 @@ _RATE, _R1, _R1_EVERY = 0.002, 0.5, 16
 _MATCH, _SEEK = 1.0, 0.1
 #: Good windows to choose from, and px of a small one to compare them by.
 _BANK, _SMALL = 256, 8
-#: Places and defects that are tried for a picture.
-_TRIES = 40
+#: Places and defects that are tried for a picture; px of a mask, at least and at most.
+_TRIES, _LEAST, _MOST = 40, 12, WINDOW**2 // 4
 
 Noise = dict[int, list[Tensor]]
 Module = TypeVar("Module", bound=nn.Module)
@@ -487,8 +487,6 @@ class _Places:
     ) -> None:
         self._bank, self._branch, self._seed = bank, branch, sample_seed(seed, name, 0)
         self._region = LikeExamples(examples.places)
-        areas = [int(mask.sum()) for mask in examples.masks()]
-        self._least, self._most = min(areas) / 2, WINDOW**2 / 4
 
     def __call__(self, source: str, image: Bits, sample: int) -> list[Placed]:
         """One defect. Raises `InputError` if none fits."""
@@ -504,7 +502,7 @@ class _Places:
             seed = int(rng.integers(2**53))
             label = self._bank.with_defect(self._branch, good, seed)[2] >= 0
             allowed = window.crop(region)
-            if self._least <= label.sum() <= self._most and allowed[label].all():
+            if _LEAST <= label.sum() <= _MOST and allowed[label].all():
                 mask = np.zeros(region.shape, bool)
                 window.paste(mask, label)
                 where = {"y": window.y, "x": window.x}
