@@ -1,7 +1,7 @@
 """AnomalyDiffusion, ported: textual inversion with a spatial embedding, and attention re-weighted.
 
 Hu et al., "AnomalyDiffusion: Few-Shot Anomaly Image Generation with Diffusion Model", AAAI 2024,
-arXiv 2312.05767. Written from the paper; no code of the original is in it.
+arXiv 2312.05767. Written from published descriptions; no code of the original is in it.
 
 Kept. The network is frozen; what is learned are a few words for each type of defect (anomaly
 embedding) and an encoder that turns a mask into further words (spatial embedding), by the loss
@@ -22,8 +22,8 @@ What differs from the original:
 - 250 steps of batches of 4, minutes on a processor where the original takes a GPU; 16 of sampling.
 - All pictures are kept; the authors say that they sorted poor ones out of theirs.
 - Weights are n · softmax(1 / (1 + d / mean d)) over the mask's n cells, with d the difference in
-  latents at the step before. The original has 1 / d in pixels of the present one, which on our
-  latents puts all weight on one cell.
+  latents at the step before. The original has 1 / d of the present one, which has no bound where
+  nothing changed.
 - Masks are drawn around the shots' own by our own code instead of by a second textual inversion,
   placed and painted in tiles as ours are.
 """

@@ -1,10 +1,11 @@
 """O2MAG, ported: defects from one example by grafted self-attention, without training a network.
 
 "One-to-More: High-Fidelity Training-Free Anomaly Generation with Attention Control", CVPR 2026,
-arXiv 2603.18093. From the paper's description alone; its code, which has no licence, was not read.
+arXiv 2603.18093. From published descriptions of the method alone, and where they leave something
+open it was decided here; its code, which has no licence, was not read.
 
 Kept. Three branches over DDIM inversion: the example with its defect, the good picture, and the
-target, which starts from the good picture's inverted noise. In every self-attention layer the
+target on top of the good picture's inverted noise. In every self-attention layer the
 target's queries inside its mask attend to the example's keys and values inside *its* mask, and all
 other queries to the good picture's (tri-branch attention grafting). The words for the defect are
 fitted to the one example, the network stays (anomaly-guided optimisation). Outside the mask the
@@ -22,8 +23,8 @@ What differs from the original:
 - Keys and values of the example and of the good picture are kept from their inversion, which sees
   the same latents at the same levels, instead of being computed again beside the target.
 - No classifier-free guidance: our base was trained with it built in.
-- Under the mask, ``fresh`` of the start is noise of its own and the rest the good picture's
-  inverted noise; with the latter alone our base paints the surface back.
+- Under the mask, ``fresh`` of the start is noise of its own, by default all of it, so that no two
+  pictures are alike; at 0 it is the good picture's inverted noise, as around the mask.
 - Masks are drawn around the shots' own by our own code, placed and painted in tiles as ours are.
 - Each picture takes one of the shots as its example: give a single shot to make all from one.
 """
