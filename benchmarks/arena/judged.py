@@ -65,6 +65,16 @@ class Judge:
         own = [self._found[row][at][name] for at in self.rounds(row)]
         return gain([float(v[0]) for v in own], [v[1:] for v in own], least=0.0)
 
+    def by_type(self, row: str) -> dict[str, float]:
+        """The mean pixel AP of each type, which other types' defects do not decide."""
+        at = self.rounds(row)
+        names = {n for one in at for n in self._found[row][one] if n.startswith(_AP)} - _PARTS
+        return {
+            name.removeprefix(_AP): float(np.nanmean([self._found[row][one][name][0] for one in at]))
+            for name in sorted(names)
+            if all(name in self._found[row][one] for one in at)
+        }
+
     def over(self, row: str, base: str, name: str) -> Gain | None:
         """The mean difference of a figure to a row's of the same fold and seed; None: no pair."""
         both = sorted({*self.rounds(row)} & {*self.rounds(base)})
