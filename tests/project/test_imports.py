@@ -90,9 +90,11 @@ ROOMS = {
         "page": set(),
         "threads": set(),
         "hooks": set(),
-        "proving": {"data", "page", "threads"},
+        "pretrained": set(),
+        "proving": {"data", "page", "pretrained", "threads"},
+        "tuning": {"data", "page", "proving"},
         "thresholds": {"data", "page", "proving"},
-        "evaluation": {"config", "models", "data", "record", "page", "proving"},
+        "evaluation": {"config", "models", "data", "record", "page", "pretrained", "proving"},
         "loop": {"config", "models", "data", "record", "bundled", "evaluation"},
         "surfaces": set(),
         "cli": {
@@ -104,6 +106,7 @@ ROOMS = {
             "proving",
             "threads",
             "thresholds",
+            "tuning",
         },
     },
     "export": {

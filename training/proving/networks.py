@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from defectrt.extras import requires
 
+from ..pretrained import open_lite0
 from .config import DetectorConfig
 
 __all__ = ["RARE", "Lite0", "Lite0UNet", "UNet", "network_name", "new_network"]
@@ -91,8 +92,6 @@ class Lite0(nn.Module):
         """
         super().__init__()
         with requires("evaluate"):
-            from ..evaluation.networks.opening import open_lite0
-
             net, _ = open_lite0()
         self.stem = nn.Sequential(net._conv_stem, net._bn0, net._swish)
         self.blocks = nn.ModuleList(list(net._blocks)[: max(_SEEN) + 1])

