@@ -13,13 +13,9 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
-
-from defectrt.config.yaml import read_yaml
-from defectrt.errors import UsageError
 
 from .command import run_as_command
-from .config import PaperConfig
+from .config import configured
 from .run import TABLES, run
 
 
@@ -38,19 +34,6 @@ def main() -> None:
     run(config, options.out, quiet=options.quiet)
     print((options.out / TABLES).read_text(), end="")
     print(options.out / TABLES, file=sys.stderr)
-
-
-def configured(path: Path, options: argparse.Namespace) -> PaperConfig:
-    """The file's configuration, over it what the command line says."""
-    values: dict[str, Any] = read_yaml(path)
-    datasets = values.get("datasets")
-    for text in options.data:
-        name, _, folder = text.partition("=")
-        if not folder or not isinstance(datasets, dict) or name not in datasets:
-            raise UsageError(f"--data {text}: write NAME=DIR, with a name of {path}'s datasets")
-        datasets[name] = (datasets[name] or {}) | {"path": folder}
-    given = {name: getattr(options, name) for name in ("model", "device", "threads")}
-    return PaperConfig(**values | {name: v for name, v in given.items() if v is not None})
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -9,6 +10,8 @@ from pydantic import Field, model_validator
 
 from defectrt.config.base import Config
 from defectrt.config.synthesis import SynthesisConfig
+from defectrt.config.yaml import read_yaml
+from defectrt.errors import UsageError
 from defectrt.training.proving.config import ProveConfig
 
 #: The paper's Eq. 5 and its ablation, and what a folder of theirs cannot be called.
@@ -23,6 +26,7 @@ class DatasetConfig(Config):
     layout      recognised if left out; classes of MVTec LOCO AD where ``logical``
     types       to take; by default all
     logical     parts that are missing, one too many or swapped: Tables 2b and 3
+    steps       of fine-tuning, if other than the whole's
     group, near what tells a workpiece, as of ``defectrt prove``; by default a type and a number
     """
 
@@ -31,6 +35,7 @@ class DatasetConfig(Config):
     layout: str | None = None
     types: tuple[str, ...] = ()
     logical: bool = False
+    steps: Annotated[int, Field(ge=1)] | None = None
     group: Annotated[tuple[str, ...], Field(min_length=1)] = (r"([^/]+/\d+)[^/]*$",)
     near: Annotated[int, Field(ge=1)] | None = None
 
@@ -75,8 +80,8 @@ class PaperConfig(Config):
     steps: Annotated[int, Field(ge=1)] = 500
     synthesis: SynthesisConfig = SynthesisConfig(steps=50, background="dual", refine="attention")
     networks: Annotated[tuple[str, ...], Field(min_length=1)] = ("efficientnet-lite0",)
-    detector: dict[str, Any] = {}
-    others: dict[str, str] = {}
+    detector: dict[str, Any] = Field(default_factory=dict)
+    others: dict[str, str] = Field(default_factory=dict)
     ablation: tuple[str, ...] | None = None
     landscape: Landscape = Landscape()
     device: str = "auto"
@@ -93,3 +98,16 @@ class PaperConfig(Config):
     def proving(self, **given: Any) -> ProveConfig:
         """How detectors are trained. Raises `UsageError` for what is not possible."""
         return ProveConfig(**{"workers": self.threads} | self.detector | given)
+
+
+def configured(path: Path, options: Namespace) -> PaperConfig:
+    """The file's configuration, over it what the command line says."""
+    values: dict[str, Any] = read_yaml(path)
+    datasets = values.get("datasets")
+    for text in options.data:
+        name, _, folder = text.partition("=")
+        if not folder or not isinstance(datasets, dict) or name not in datasets:
+            raise UsageError(f"--data {text}: write NAME=DIR, with a name of {path}'s datasets")
+        datasets[name] = (datasets[name] or {}) | {"path": folder}
+    given = {name: getattr(options, name) for name in ("model", "device", "threads")}
+    return PaperConfig(**values | {name: v for name, v in given.items() if v is not None})

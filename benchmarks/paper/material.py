@@ -1,4 +1,4 @@
-"""What is learned from and tested on: every category in two folds, drawn trays where there are none.
+"""What is learned from and tested on: every category in two folds; trays are drawn.
 
 OUT/DATASET/CATEGORY/0/shots/TYPE   good   test/TYPE      and 1/…, the other way round
 OUT/DATASET/CATEGORY/0/loco         of logical anomalies, what a fold learns from once more

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +34,8 @@ def draw(surfaces: Mapping[str, Floats], at: Floats) -> str:
         parts += [*_slices(axis, lines, at), "</g>"]
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}"'
     body = "\n".join(parts)
-    return f'{head} width="{width}" height="{height}" font-family="sans-serif" font-size="12">\n{body}\n</svg>\n'
+    size = f'width="{width}" height="{height}" font-family="sans-serif" font-size="12"'
+    return f"{head} {size}>\n{body}\n</svg>\n"
 
 
 def _map(name: str, ratio: Floats, at: Floats) -> Iterator[str]:
@@ -47,7 +49,7 @@ def _map(name: str, ratio: Floats, at: Floats) -> Iterator[str]:
     cell = SIDE / fine
     for y, row in enumerate(bands[::-1]):  # y grows upwards
         ends = [0, *(np.flatnonzero(np.diff(row)) + 1).tolist(), fine]
-        for first, last in zip(ends, ends[1:], strict=False):
+        for first, last in pairwise(ends):
             x, wide = round(first * cell, 2), round((last - first) * cell + 0.3, 2)
             yield (
                 f'<rect x="{x}" y="{y * cell:.2f}" width="{wide}" height="{cell + 0.3:.2f}" '

@@ -19,7 +19,7 @@ class Row:
 
     kind      structural or logical
     category  of a dataset, and in which fold
-    part      pictures (Tables 1, 3 and 4), detectors (2 and 5), counter, learning
+    part      pictures (Tables 1, 3 and 4), detectors (2 and 5), counter (of drawn trays), landscape
     method    whose pictures, or what a detector was trained on
     type      of defect; empty: all
     low, high an interval of 95 %, where there is one

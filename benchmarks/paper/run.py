@@ -41,7 +41,7 @@ def run(config: PaperConfig, out: Path, *, quiet: bool = False) -> Path:
         if not quiet:
             print(f"[{number}/{len(todo)}] {stage.name}", file=sys.stderr, flush=True)
         began = time.monotonic()
-        rows = [replace(row, conditions=_conditions(config)) for row in stage.run()]
+        rows = [replace(r, conditions=_conditions(config, r.dataset)) for r in stage.run()]
         log.add(stage.name, rows, time.monotonic() - began)
         write_rows(out / ROWS, log.rows)
         write_whole(out / TABLES, f"{tables(log.rows)}\n".encode())
@@ -96,15 +96,17 @@ def _claim(out: Path, config: PaperConfig) -> None:
     write_whole(path, (json.dumps(now, indent=1) + "\n").encode())
 
 
-def _conditions(config: PaperConfig) -> str:
+def _conditions(config: PaperConfig, dataset: str) -> str:
     """What figures depend on, beside the data."""
+    steps = config.datasets[dataset].steps or config.steps
+    detector = config.proving(synthetic=("made",))
     shots = f"{config.shots} shots a type" if config.shots else "all of a side as shots"
     how = config.synthesis
     return (
-        f"{config.model or 'bundled base'}; {shots}; {config.steps} steps of fine-tuning; "
+        f"{dataset}: {config.model or 'bundled base'}; {shots}; {steps} steps of fine-tuning; "
         f"{config.instances} made a type, background {how.background}, "
         f"{how.steps or 'default'} diffusion steps, label by {how.refine}; "
-        f"{config.proving(synthetic=('made',)).seeds} trainings of a detector a fold, "
-        f"{config.proving(synthetic=('made',)).steps} steps at most; seed {config.seed}; "
+        f"{detector.seeds} trainings of each detector a fold, {detector.steps} steps at most; "
+        f"seed {config.seed}; "
         f"{cores()} cores"
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,8 +35,9 @@ from defectrt.training.record import read_record
 
 from .. import tray
 from .config import MASKS, NAIVE, OURS, UNSEEN, PaperConfig
-from .landscape import landscape, told
+from .landscape import landscape
 from .material import FOLDS, LOCO, Category, divide
+from .plane import told
 from .rows import Row
 from .sheet import write_sheet
 
@@ -114,9 +114,9 @@ class Fold:
             return Path(other.format(category=self.category.name, fold=self.number))
         return self.folder / "made" / method
 
-    def learn(self) -> Iterator[Row]:
+    def learn(self) -> Iterable[Row]:
         """An engine by Eq. 5 from the fold's shots."""
-        began, out, folder = time.monotonic(), self.engine(OURS), self.folder
+        out, folder = self.engine(OURS), self.folder
         if not out.exists():
             logical = self.category.logical
             learn(
@@ -126,25 +126,24 @@ class Fold:
                 layout=LOCO if logical else None,
                 **self._learning(),
             )
-        yield self._row("learning", OURS, "minutes", (time.monotonic() - began) / 60)
+        return ()
 
-    def make(self) -> Iterator[Row]:
+    def make(self) -> Iterable[Row]:
         """So many instances a type on good pictures of the fold, and the same labelled by masks."""
-        yield self._synthesize(OURS, self.folder / GOOD)
+        self._synthesize(OURS, self.folder / GOOD)
         if not self.made(MASKS).exists():
             label_by_masks(self.made(OURS), self.made(MASKS))
+        return ()
 
     def unseen(self) -> Iterator[Row]:
         """The same on good pictures of the other side, which the model has never seen."""
-        yield self._synthesize(UNSEEN, self.category.fold(1 - self.number) / GOOD)
+        self._synthesize(UNSEEN, self.category.fold(1 - self.number) / GOOD)
         yield from self.measure(UNSEEN)
 
     def naive(self) -> Iterator[Row]:
         """L′ in place of Eq. 5: the same base, pictures, steps and masks."""
-        began = time.monotonic()
         self._learn_naive()
-        yield self._row("learning", NAIVE, "minutes", (time.monotonic() - began) / 60)
-        yield self._synthesize(NAIVE, self.folder / GOOD)
+        self._synthesize(NAIVE, self.folder / GOOD)
         yield from self.measure(NAIVE)
 
     def measure(self, method: str) -> Iterator[Row]:
@@ -230,7 +229,7 @@ class Fold:
         config = self.config
         return {
             "model": config.model,
-            "steps": config.steps,
+            "steps": self.category.config.steps or config.steps,
             "preview_every": 0,
             "device": config.device,
             "threads": config.threads,
@@ -279,11 +278,11 @@ class Fold:
             sides[f"{sample.defect_type}/{sample.path.name}" in held].append(sample)
         return sides
 
-    def _synthesize(self, method: str, images: Path) -> Row:
-        began, config = time.monotonic(), self.config
+    def _synthesize(self, method: str, images: Path) -> None:
+        config = self.config
         goods = len(list(images.glob("*.png")))
         wanted = config.instances * len(self.category.types(self.number))
-        summary = synthesize(
+        synthesize(
             images,
             self.made(method),
             engine=self.engine(NAIVE if method == NAIVE else OURS),
@@ -293,8 +292,6 @@ class Fold:
             quiet=self.quiet,
             **config.synthesis.model_dump(exclude_unset=True, exclude={"count", "seed"}),
         )
-        row = self._row("learning", method, "minutes to make", (time.monotonic() - began) / 60)
-        return replace(row, made=summary.kept)
 
     def _row(self, part: str, method: str, figure: str, value: float, **more: Any) -> Row:
         c = self.category
