@@ -52,7 +52,7 @@ class Landscape(Config):
     """Figure 4, of the first category's first fold; see `benchmarks.paper.landscape`."""
 
     points: Annotated[int, Field(ge=3)] = 21
-    span: Annotated[float, Field(gt=0)] = 0.5
+    span: Annotated[float, Field(gt=0)] = 0.25
     rows: Annotated[int, Field(ge=1)] = 16
 
 

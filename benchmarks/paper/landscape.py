@@ -1,6 +1,6 @@
 """L′ (Eq. 2) and Eq. 5 around a run's weights, on a plane of filter-normalised directions.
 
-    python -m benchmarks.paper.landscape RUN DEFECTS OUT [--points 21] [--span 0.5] [--rows 16]
+    python -m benchmarks.paper.landscape RUN DEFECTS OUT [--points 21] [--span 0.25] [--rows 16]
 
 The weights of RUN are moved by x along one random direction and by y along another, in which every
 filter has the length of the run's own (Li et al. 2018); both losses are measured at every point on
@@ -103,7 +103,7 @@ def landscape(
     out: Path,
     *,
     points: int = 21,
-    span: float = 0.5,
+    span: float = 0.25,
     rows: int = 16,
     seed: int = 0,
     device: str = "cpu",
@@ -194,7 +194,7 @@ def main() -> None:
     parser.add_argument("defects", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--points", type=int, default=21)
-    parser.add_argument("--span", type=float, default=0.5)
+    parser.add_argument("--span", type=float, default=0.25)
     parser.add_argument("--rows", type=int, default=16)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto")

@@ -15,6 +15,7 @@ SIDE, MARGIN, LEGEND = 240, 44, 70
 #: Loss over that of the centre at which bands end; the last is everything above.
 BANDS = (0.95, 1.0, 1.05, 1.1, 1.25, 1.5, 2, 3, 5, 10)
 COLOURS = ("#c77700", "#0b72d0")
+CRISP = 'shape-rendering="crispEdges"'
 
 
 def draw(surfaces: Mapping[str, Floats], at: Floats) -> str:
@@ -24,7 +25,7 @@ def draw(surfaces: Mapping[str, Floats], at: Floats) -> str:
     width, height = 2 * panel + LEGEND + MARGIN, 2 * panel + MARGIN
     parts = ['<rect width="100%" height="100%" fill="white"/>']
     for i, (name, ratio) in enumerate(ratios.items()):
-        parts += [f'<g transform="translate({MARGIN + i * panel} {MARGIN})">']
+        parts += [f'<g transform="translate({MARGIN + i * panel} {MARGIN})" {CRISP}>']
         parts += [*_map(name, ratio, at), "</g>"]
     parts += [f'<g transform="translate({2 * panel + MARGIN} {MARGIN})">', *_legend(), "</g>"]
     for i, axis in enumerate("xy"):
@@ -97,7 +98,8 @@ def _slices(axis: str, lines: Mapping[str, Floats], at: Floats) -> Iterator[str]
         path = "L".join(
             "{:.1f} {:.1f}".format(*place(x, v)) for x, v in zip(at, values, strict=True)
         )
-        yield f'<path d="M{path}" fill="none" stroke="{COLOURS[i]}" stroke-width="1.5"/>'
+        dashes = ' stroke-dasharray="5 4"' if i else ""  # the other shows where both are one
+        yield f'<path d="M{path}" fill="none" stroke="{COLOURS[i]}" stroke-width="2"{dashes}/>'
         yield f'<text x="8" y="{18 + 16 * i}" fill="{COLOURS[i]}">{name}</text>'
     yield f'<text x="{SIDE / 2}" y="{SIDE + 30}" text-anchor="middle">L / L₀ along {axis}</text>'
 

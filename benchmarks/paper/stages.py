@@ -69,10 +69,10 @@ def stages(found: list[Category], config: PaperConfig, *, quiet: bool) -> list[S
         ),
         *(work.stage("count", work.count) for work in works if work.category.drawn),
         *(work.stage("prove", work.prove) for work in works),
+        first.stage("landscape", first.landscape),
         *(work.stage("unseen", work.unseen) for work in works),
         *(work.stage("naive", work.naive) for work in ablated),
         *(work.stage("sheet", work.sheet) for work in works),
-        first.stage("landscape", first.landscape),
     ]
 
 
