@@ -90,7 +90,9 @@ class PaperConfig(Config):
 
     @model_validator(mode="after")
     def _goes_together(self) -> Self:
-        self.proving(synthetic=(Path("made"),))
+        how = self.proving(synthetic=(Path("made"),))
+        if len(how.share) > 1 or len(how.per_real) > 1 or how.healthy:
+            raise ValueError("detector: one share, and one number per_real; sets are compared here")
         if taken := self.others.keys() & {OURS, MASKS, UNSEEN, NAIVE}:
             raise ValueError(f"others: {', '.join(sorted(taken))} is one of this project's own")
         return self

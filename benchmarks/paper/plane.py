@@ -98,8 +98,8 @@ def shape(surface: Floats, at: Floats) -> Shape:
 def told(found: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     """The figures of a `Shape`, as landscape.json has it, one by one."""
     yield "L_0", found["centre"]
-    for name in ("curvature", "relative"):
-        for place, value in zip(("larger", "smaller"), found[name], strict=True):
+    for name, key in {"curvature": "curvature", "curvature over L_0": "relative"}.items():
+        for place, value in zip(("larger", "smaller"), found[key], strict=True):
             yield f"{name}, {place}", value
     yield "sharpness", found["sharpness"]
     yield "share below 1.1 L_0", found["low"]

@@ -29,6 +29,7 @@ from defectrt.training.evaluation.config import PicturesConfig
 from defectrt.training.evaluation.pictures import evaluate_pictures
 from defectrt.training.loop.runs import device_of
 from defectrt.training.loop.train import train
+from defectrt.training.proving.arms import CUT_PASTE, REAL
 from defectrt.training.proving.material import read_real
 from defectrt.training.proving.prove import prove
 from defectrt.training.record import read_record
@@ -180,7 +181,8 @@ class Fold:
         )
         path = prove(self.folder / "shots", self.folder / "proof", config, quiet=self.quiet)
         proof = json.loads(path.read_bytes())
-        names = {f"real + {self.made(method).name}": method for method in sets}
+        own_arms = [arm for arm in proof["arms"] if arm not in (REAL, CUT_PASTE)]
+        names = dict(zip(own_arms, sets, strict=True))
         test = proof["test"][0]
         tested = sum(n for name, n in test["pictures"].items() if name != GOOD)
         for arm, found in proof["arms"].items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from importlib import import_module
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from defectrt.masks.reading import read_any_mask
 from defectrt.output.records import read_finished
 from defectrt.training.config import TrainConfig
 from defectrt.training.data.crops import Augmentation, Crops
+from defectrt.training.data.dataset import read_dataset
 from defectrt.training.loop.stages import make_stage
 from defectrt.training.models.stable_diffusion import SIZES, new_model, open_model
 from defectrt.training.proving.material import read_real
@@ -127,3 +129,30 @@ def _has_the_plain_losses_in_its_centre(fold, rows):
         with torch.no_grad():
             terms = stage(batch, torch.Generator().manual_seed(0))
         assert found[name] == pytest.approx(float(sum(terms.values())), rel=1e-4)
+
+
+def test_drawn_trays_are_two_folds_in_the_layout_of_loco(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(ROOT)
+    material = import_module("benchmarks.paper.material")
+    monkeypatch.setattr(material, "TRAYS", 2)
+    config = import_module("benchmarks.paper.config").PaperConfig(
+        datasets={"trays": {"logical": True}}, shots=1, good=2
+    )
+    (trays,) = material.categories(config, tmp_path)
+    material.divide(trays, config)
+    assert trays.types(0) == trays.types(1) == ["extra", "missing", "swapped"]
+    sides = []
+    for number in material.FOLDS:
+        learned = read_dataset(trays.fold(number) / "loco", "loco-classes").samples()
+        kinds = Counter(s.defect_type for s in learned)
+        assert kinds == {"extra": 1, "missing": 1, "swapped": 1, "good": 2}
+        shots = {s.defect_type: s for s in read_real(trays.fold(number) / "shots")}
+        for sample in learned:
+            if sample.defect_type != "good":
+                assert np.array_equal(sample.image, shots[sample.defect_type].image)
+                assert np.array_equal(sample.mask, shots[sample.defect_type].mask)
+        test = {s.image.tobytes() for s in read_real(trays.fold(number) / "test")}
+        assert not test & {s.image.tobytes() for s in learned}
+        sides.append(test)
+    assert not sides[0] & sides[1]
+    assert not (tmp_path / "trays" / "trays" / "drawn").exists()
