@@ -269,14 +269,14 @@ class Fold:
         )
 
     def _sides(self, run: Path) -> tuple[list[Sample], list[Sample]]:
-        """What a run has learned from, and what it held back, of the fold's pictures."""
+        """What a run has learned from, and what it held back, in the order of `learn`."""
         samples = [*read_good(self.folder / GOOD), *read_real(self.folder / "shots")]
         if self.category.logical:
             found = read_defects(self.folder / "loco", LOCO)
             samples = found if isinstance(found, list) else found.samples()
         held = set(json.loads((run / "plan.json").read_bytes())["held_out"])
         sides: tuple[list[Sample], list[Sample]] = ([], [])
-        for sample in samples:
+        for sample in sorted(samples, key=lambda s: (s.defect_type == GOOD, s.defect_type)):
             sides[f"{sample.defect_type}/{sample.path.name}" in held].append(sample)
         return sides
 
