@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from io import StringIO
 from pathlib import Path
@@ -66,6 +66,19 @@ def write_rows(path: Path, rows: Iterable[Row]) -> None:
     writer.writeheader()
     writer.writerows({k: _text(v) for k, v in asdict(row).items()} for row in rows)
     write_whole(path, text.getvalue().encode())
+
+
+def figures_of(seen: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Figures of a network by name, each with its interval if it has one."""
+    if "fid" in seen:
+        yield "fid", {"value": seen["fid"]["value"]}
+        yield "kid", {key: seen["kid"][key] for key in ("value", "low", "high")}
+    for name in ("diversity", "diversity_within"):
+        if seen.get(name):
+            yield name, seen[name]
+    if near := seen.get("nearest"):
+        yield "nearest", {"value": near["made"][2]}
+        yield "nearer_than_any_real", {"value": near["nearer_than_any_real"]}
 
 
 def _value(name: str, text: str) -> Any:

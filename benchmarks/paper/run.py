@@ -101,12 +101,13 @@ def _conditions(config: PaperConfig, dataset: str) -> str:
     steps = config.datasets[dataset].steps or config.steps
     detector = config.proving(synthetic=("made",))
     shots = f"{config.shots} shots a type" if config.shots else "all of a side as shots"
-    how = config.synthesis
+    how, plane = config.synthesis, config.landscape
     return (
         f"{dataset}: {config.model or 'bundled base'}; {shots}; {steps} steps of fine-tuning; "
         f"{config.instances} made a type, background {how.background}, "
         f"{how.steps or 'default'} diffusion steps, label by {how.refine}; "
         f"{detector.seeds} trainings of each detector a fold, {detector.steps} steps at most; "
-        f"seed {config.seed}; "
+        f"landscape of {plane.points} x {plane.points} points to ±{plane.span:g}, "
+        f"{plane.rows} crops; seed {config.seed}; "
         f"{cores()} cores"
     )

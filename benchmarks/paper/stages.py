@@ -39,7 +39,7 @@ from .config import MASKS, NAIVE, OURS, UNSEEN, PaperConfig
 from .landscape import landscape
 from .material import FOLDS, LOCO, Category, divide
 from .plane import told
-from .rows import Row
+from .rows import Row, figures_of
 from .sheet import write_sheet
 
 _FIGURES = ("image_auroc", "image_ap", "image_f1", "pixel_auroc", "pixel_ap", "pixel_f1", "pro")
@@ -164,7 +164,7 @@ class Fold:
         for name, found in body["types"].items():
             counts = {"type": name, "made": found["made"], "tested": found["real"]}
             for network, seen in found["networks"].items():
-                for figure, value in _seen(seen):
+                for figure, value in figures_of(seen):
                     row = self._row("pictures", method, figure, **value)
                     yield replace(row, network=network, **counts)
 
@@ -316,16 +316,3 @@ def label_by_masks(made: Path, out: Path) -> None:
         (folder / MANIFEST).write_text("".join(json.dumps(line) + "\n" for line in lines))
 
     write_directory(out, write, advice="run the same command again")
-
-
-def _seen(seen: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Figures of a network by name, each with its interval if it has one."""
-    if "fid" in seen:
-        yield "fid", {"value": seen["fid"]["value"]}
-        yield "kid", {key: seen["kid"][key] for key in ("value", "low", "high")}
-    for name in ("diversity", "diversity_within"):
-        if seen.get(name):
-            yield name, seen[name]
-    if near := seen.get("nearest"):
-        yield "nearest", {"value": near["made"][2]}
-        yield "nearer_than_any_real", {"value": near["nearer_than_any_real"]}

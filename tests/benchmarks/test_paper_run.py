@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from defectrt.output.records import read_finished
 from defectrt.training.config import TrainConfig
 from defectrt.training.data.crops import Augmentation, Crops
 from defectrt.training.data.dataset import read_dataset
+from defectrt.training.evaluation.networks.opening import open_network
 from defectrt.training.loop.stages import make_stage
 from defectrt.training.models.stable_diffusion import SIZES, new_model, open_model
 from defectrt.training.proving.material import read_real
@@ -37,6 +40,9 @@ def small(filled_graphs, monkeypatch, tmp_path):
     model.save(tmp_path / "base" / "model")
     monkeypatch.setattr("defectrt.training.bundled.BUNDLED_RUN", tmp_path / "base")
     monkeypatch.setattr("defectrt.export.learn.sheet", lambda rows: b"")
+    monkeypatch.setattr("defectrt.training.evaluation.two_sample._DRAWS", 2)
+    pictures = "defectrt.training.evaluation.pictures.open_network"
+    monkeypatch.setattr(pictures, cache(open_network))
     for i in range(8):
         spot(tmp_path / "data" / "spot" / f"s{i}", i)
         spot(tmp_path / "data" / "good" / f"g{i}", 50 + i, depth=0)
@@ -60,6 +66,7 @@ def test_every_stage_once_and_never_again(small, tmp_path, monkeypatch):
     run, stages = (import_module(f"benchmarks.paper.{name}") for name in ("run", "stages"))
     out, proved = tmp_path / "out", stages.prove
     monkeypatch.setattr(stages, "FOLDS", (0,))
+    monkeypatch.setattr(stages, "build", _copy_of_ours)
 
     def stopped(*_, **__):
         raise KeyboardInterrupt
@@ -95,6 +102,13 @@ def test_every_stage_once_and_never_again(small, tmp_path, monkeypatch):
     _has_the_plain_losses_in_its_centre(fold, rows)
     with pytest.raises(InputError, match="begun with other instances"):
         run.run(small.replace(instances=4), out, quiet=True)
+
+
+def _copy_of_ours(run, out, *_, beside, **__):
+    """An engine in the place of the one that would be built of another run."""
+    assert (run / "model").is_dir()
+    shutil.copytree(out.with_name("ours"), out)
+    beside(out)
 
 
 def _is_labelled_by_masks(fold):
