@@ -2,8 +2,8 @@
 
     python -m benchmarks.paper CONFIG OUT [--model DIR] [--data NAME=DIR …] [--device cuda]
 
-CONFIG is a YAML file, see `config.py`: small.yaml beside this file is what was run, paper.yaml the
-paper's own scale with Stable Diffusion, MVTec AD and MVTec LOCO AD. OUT gets paper.csv, a row a
+CONFIG is a YAML file, see `config.py`: small.yaml beside this file is for two cores, paper.yaml
+the paper's own scale with Stable Diffusion, MVTec AD and MVTec LOCO AD. OUT gets paper.csv, a row a
 figure; paper.md, the tables; and for every category and fold its shots, engines, made pictures,
 evaluations, proof and sheet.png. Whatever stops it, the same command goes on.
 """
