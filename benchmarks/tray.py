@@ -59,13 +59,22 @@ def main() -> None:
         print(json.dumps({"type": name, "made": len(own), "dropped": dropped, **found}))
 
 
-def draw(folder: Path) -> None:
-    """OUT/loco, in MVTec LOCO's layout, and good trays in OUT/fresh."""
-    for i in range(GOOD):
+def draw(
+    folder: Path, *, shots: int | None = None, good: int | None = None, fresh: int | None = None
+) -> None:
+    """OUT/loco, in MVTec LOCO's layout, and good trays in OUT/fresh.
+
+    By default `SHOTS` of each type, `GOOD` good ones and `FRESH` others; no two trays are alike.
+    """
+    shots, good, fresh = (
+        default if wanted is None else wanted
+        for wanted, default in ((shots, SHOTS), (good, GOOD), (fresh, FRESH))
+    )
+    for i in range(good):
         _write(folder / "loco/train/good" / f"{i:03}.png", draw_tray(i).image)
-    for i in range(FRESH):
+    for i in range(fresh):
         _write(folder / "fresh" / f"{i:03}.png", draw_tray(10_000 + i).image)
-    of = [anomaly for anomaly in ANOMALIES for _ in range(SHOTS)]
+    of = [anomaly for anomaly in ANOMALIES for _ in range(shots)]
     for i, anomaly in enumerate(of):
         tray = draw_tray(1000 + i, anomaly)
         _write(folder / "loco/test/logical_anomalies" / f"{i:03}.png", tray.image)

@@ -37,7 +37,7 @@ from .judged import Finding, Judge
 from .makers import LEARN, LEARN_NAIVE, MAKERS
 from .outside import reached
 from .steps import Cost, Step, do, environment
-from .table import GAINS, PLAIN, WITH, Line, costs, span
+from .table import BY_TYPE, GAINS, PLAIN, WITH, Line, costs, span
 
 __all__ = ["Course"]
 
@@ -268,6 +268,8 @@ class Course:
             for column, (base, figure) in GAINS.items():
                 line |= span(column, judge.over(name, base, figure))
             line |= {f: f"{judge.figure(name, f).mean:.4f}" for f in PLAIN}
+            by_type = judge.by_type(name).items()
+            line[BY_TYPE] = "; ".join(f"{kind} {ap:.3f}" for kind, ap in by_type)
             took = [runs.get(f.key) for f in done if f.row == name]
             line["train_s"] = f"{np.mean([run.seconds for run in took if run]):.0f}"
             lines.append(line | self._costs(name, made))

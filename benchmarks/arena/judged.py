@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from defectrt.training.data.layouts import GOOD
 from defectrt.training.proving.figures import TestSet, figures
 from defectrt.training.proving.intervals import DRAWS, Gain, gain, resampled
 from defectrt.training.proving.runs import Runs
@@ -66,13 +67,13 @@ class Judge:
         return gain([float(v[0]) for v in own], [v[1:] for v in own], least=0.0)
 
     def by_type(self, row: str) -> dict[str, float]:
-        """The mean pixel AP of each type, which other types' defects do not decide."""
-        at = self.rounds(row)
-        names = {n for one in at for n in self._found[row][one] if n.startswith(_AP)} - _PARTS
+        """The mean pixel AP of each type over a row's trainings that tested it."""
+        own = [self._found[row][at] for at in self.rounds(row)]
+        types = sorted({*(t for test in self._tests for t in test.types.tolist())} - {GOOD})
+        names = {name: f"pixel_ap {name}" for name in types}
         return {
-            name.removeprefix(_AP): float(np.nanmean([self._found[row][one][name][0] for one in at]))
-            for name in sorted(names)
-            if all(name in self._found[row][one] for one in at)
+            name: float(np.mean([found[key][0] for found in own if key in found]))
+            for name, key in names.items()
         }
 
     def over(self, row: str, base: str, name: str) -> Gain | None:
@@ -90,7 +91,7 @@ class Judge:
             pictures.update(test.types.tolist())
         return Tested(
             defects=sum(len(t.area) for t in self._tests),
-            defective=sum(pictures.values()) - pictures["good"],
-            good=pictures["good"],
+            defective=sum(pictures.values()) - pictures[GOOD],
+            good=pictures[GOOD],
             workpieces=sum(len({*t.workpieces.tolist()}) for t in self._tests),
         )

@@ -148,6 +148,9 @@ def test_figures_are_over_both_folds_and_gains_are_paired(judge):
     ap = [s + (1 - s) * 80 / (80 + 1440) for s in (0.9, 0.3)]
     assert found.runs == 3
     assert found.mean == pytest.approx(ap[0] - ap[1])
+    by_type = judge.by_type("good")
+    assert sorted(by_type) == ["pit"]
+    assert by_type["pit"] > judge.by_type("poor")["pit"]
     assert 0 < found.low <= found.mean <= found.high
     assert judge.over("good", "good", "pixel_ap") is None
     assert judge.over("good", "nobody", "pixel_ap") is None
@@ -156,6 +159,7 @@ def test_figures_are_over_both_folds_and_gains_are_paired(judge):
 
 def line(table, row, **given):
     base = dict.fromkeys(table.columns(), "") | {"dataset": "tiles", "row": row, "trainings": "2"}
+    base[table.BY_TYPE] = "hole 0.310; pit 0.400"
     base |= table.span("pixel_ap", table.Gain(0.5, 0.4, 0.6, 2))
     return base | table.span("image_auroc", table.Gain(0.8, None, None, 1)) | given
 
@@ -171,7 +175,7 @@ def test_rows_are_appended_and_the_newest_counts(arena, tmp_path):
     assert [(r["row"], r["trainings"]) for r in kept] == [("a", "2"), ("b", "4")]
     text = table.page(f"before\n{table.BEGIN}\nstale\n{table.END}\nafter", rows)
     assert "stale" not in text
-    assert "| a | .500 (.400–.600) | .800 |" in text
+    assert "| a | .500 (.400–.600) | hole .310; pit .400 | .800 |" in text
     assert table.page(text, rows) == text
 
 
