@@ -291,7 +291,7 @@ def _cut_short(evidence: Evidence) -> Iterator[str]:
     finished = [evidence.runs.get(key) for *_, key in evidence.whole]
     late = config.steps - config.patience * config.check_every
     count = sum(run is not None and run.steps > late for run in finished)
-    if count and not config.detector:
+    if count and not config.detector and not config.frozen:
         yield (
             f"{count} of {len(finished)} trainings were cut off at {config.steps} steps, before "
             "held-out pictures stopped improving; with more --steps the arms may stand otherwise"

@@ -28,7 +28,7 @@ from .networks import RARE, Lite0
 if TYPE_CHECKING:
     from .detector import Diet
 
-__all__ = ["PixelHead", "frozen_steps"]
+__all__ = ["WAYS", "PixelHead", "frozen_steps"]
 
 #: Channels between features and logit.
 _HIDDEN = 64
@@ -37,7 +37,7 @@ _BATCH, _KEPT = 2048, 256
 #: Of the averaged weights, a step.
 _DECAY = 0.98
 #: Ways in which a real defect is seen at most, and every other picture.
-_REAL_WAYS, _WAYS = 8, 2
+_REAL_WAYS, WAYS = 8, 2
 #: How contrast and brightness vary, as in the crops of the other detectors.
 _CONTRAST, _BRIGHTNESS = 0.2, 0.08
 #: What was seen of the pictures used last, since every training sees them again.
@@ -89,9 +89,9 @@ def frozen_steps(
         good, bad = zip(*found, strict=True)
         return np.stack(good), np.stack([b for b in bad if len(b)] or [good[0][:0]])
 
-    plain, _ = see(diet.good, _WAYS)
+    plain, _ = see(diet.good, WAYS)
     real = see(diet.real, _REAL_WAYS)
-    made = see(diet.made, _WAYS) if diet.made else None
+    made = see(diet.made, WAYS) if diet.made else None
     of_good = torch.from_numpy(plain.reshape(-1, plain.shape[-1])).float()
     mean, std = of_good.mean(0), of_good.std(0) + 1e-3
     rng = np.random.default_rng([seed, 11])

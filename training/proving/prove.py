@@ -31,6 +31,7 @@ from .config import DetectorConfig, ProveConfig
 from .detector import Curve, Diet, fit, logits, speed
 from .divisions import Division, Sides, divide, fit_for, unknown_leaks
 from .figures import TestSet, figures, tally_of, test_set
+from .frozen import WAYS
 from .material import MadeSet, read_made, read_real
 from .picking import far_apart, some
 from .runs import Run, Runs, key_of
@@ -126,11 +127,15 @@ class Bench:
         ]
 
     def seconds(self, count: int) -> float:
-        """How long ``count`` trainings of the U-Net take at most, one after another."""
+        """How long ``count`` trainings of the own detector take at most, one after another."""
         with one_core():
             step, pixel = speed(self.real, self.config)
-        tested = max(sum(s.mask.size for s in d.test) for d in self.sides.divisions)
-        return count * (2 * self.config.steps * step + tested * pixel)
+        tested = max(_pixels(d.test) for d in self.sides.divisions)
+        if not self.config.frozen:
+            return count * (2 * self.config.steps * step + tested * pixel)
+        made = (p.sample for own in self.made for p in own.pictures)
+        seen = tested + WAYS * (_pixels(self.real) + _pixels(made))
+        return seen * pixel + count * self.config.steps * step
 
     def unknown(self, made: MadeSet) -> list[str]:
         """What cannot be known of leakage through a set, a sentence each."""
@@ -294,6 +299,10 @@ def _tell(bench: Bench, todo: Sequence[Training], quiet: bool) -> None:
             f"{seconds / 60:.0f} minutes" + (f"; none is begun after {budget:g}" if budget else ""),
             file=sys.stderr,
         )
+
+
+def _pixels(samples: Iterable[Sample]) -> int:
+    return sum(s.mask.size for s in samples)
 
 
 def told_of(test: TestSet) -> str:
