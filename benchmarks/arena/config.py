@@ -40,7 +40,8 @@ class Row(Config):
 
     make    a maker of `makers.MAKERS`, given ``with``
     engine  for ``make: synthesize``: a name of ``engines``, or a directory; else the bundled one
-    folder  instead of ``make``: a dataset that was made elsewhere; {fold} in it is 0, 1 …
+    folder  instead of ``make``: a dataset that was made elsewhere; {fold} in it is 0, 1 …, and
+            {folds} the folder that holds the folds
     detect  instead: an anomaly detector of `makers.ANOMALY`, trained on good pictures alone
     shots   a type that it may see; all if left out
     about   what it is, for the page

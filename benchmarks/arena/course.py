@@ -130,7 +130,7 @@ class Course:
 
     def _make(self, name: str, row: Row, fold: int) -> _Made:
         if row.folder:
-            folder = Path(row.folder.format(fold=fold))
+            folder = Path(row.folder.format(fold=fold, folds=self.folds[fold].parent))
             if not folder.is_dir():
                 raise InputError(f"{folder}: no such folder")
             return _Made(folder)

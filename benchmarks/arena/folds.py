@@ -7,6 +7,7 @@ fold 1 the other way round. OUT/0 and OUT/1 get
 
     shots/TYPE   pictures and NAME_mask.png, of as many workpieces as there are
     good         good pictures of the side that learns, to paint on
+    all/TYPE     every defective picture of that side: what more real ones would have given
     test/TYPE    every picture of the other side, with its mask; test/good, as many at most
 """
 
@@ -51,6 +52,7 @@ def write_folds(
             if name == GOOD:
                 learned, tested = (rng.permutation(s)[:good].tolist() for s in (learned, tested))
             else:
+                write_samples([samples[i] for i in learned], out / str(fold) / "all" / name)
                 learned = _over_workpieces(rng.permutation(learned).tolist(), pieces)[:shots]
             here = GOOD if name == GOOD else f"shots/{name}"
             write_samples([samples[i] for i in learned], out / str(fold) / here)

@@ -93,6 +93,9 @@ def test_folds_of_the_published_layouts(draw, arena, tmp_path):
     for fold in folds:
         shots, test = read_real(fold / "shots"), read_real(fold / "test")
         assert [s.defect_type for s in shots] == [defect_type]
+        everything = {s.sha256() for s in read_real(fold / "all")}
+        assert everything >= {s.sha256() for s in shots}
+        assert not everything & {s.sha256() for s in test}
         assert {s.defect_type for s in test} == {defect_type, GOOD}
         seen.append(
             [{s.sha256() for s in side} for side in (shots + read_good(fold / "good"), test)]

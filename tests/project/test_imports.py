@@ -385,7 +385,7 @@ def test_no_test_imports_another():
 
 
 def test_tests_lie_in_the_tree_of_what_they_test():
-    layers = {"runtime", "kernels", "training", "export", "apps"}
+    layers = {"runtime", "kernels", "training", "export", "apps", "benchmarks"}
     places = {
         path.parent.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("test_*.py")
     }
