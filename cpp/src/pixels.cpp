@@ -137,17 +137,35 @@ Pixels feather(const Mask &mask, double grow, double width) {
     return out;
 }
 
+namespace {
+
+// Channels of grey differ by one part in so many of the range at most: what a JPEG leaves.
+constexpr int grey_part = 100;
+
+// Whether no channel differs from the first by more, as a monochrome camera's.
+bool is_grey(const Bits &source) {
+    const std::size_t colours = source.colours();
+    const int most = static_cast<int>(source.top) / grey_part;
+    for (std::size_t i = 0; i < source.values.size(); i += source.channels)
+        for (std::size_t c = 1; c < colours; ++c)
+            if (std::abs(int{source.values[i]} - int{source.values[i + c]}) > most) return false;
+    return true;
+}
+
+}  // namespace
+
 Bits composite(const Bits &source, const Pixels &change, const Pixels &weight) {
     Bits out = source;
     const double top = source.top;
     const std::size_t colours = source.colours();
+    const bool grey = is_grey(source);
     for (std::size_t i = 0; i < weight.values.size(); ++i) {
         if (!(weight.values[i] > 0)) continue;
         const float *moved = change.values.data() + i * 3;
         const float mean = (moved[0] + moved[1] + moved[2]) / 3;
         const double scale = top * static_cast<double>(weight.values[i]);
         for (std::size_t c = 0; c < colours; ++c) {
-            const float by = colours == 1 ? mean : moved[c];
+            const float by = grey ? mean : moved[c];
             std::uint16_t &value = out.values[i * source.channels + c];
             const double result = std::nearbyint(value + scale * static_cast<double>(by));
             value = static_cast<std::uint16_t>(std::clamp(result, 0.0, top));

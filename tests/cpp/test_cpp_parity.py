@@ -41,15 +41,19 @@ def instances_of(size, boxes):
 
 def image_of(kind, size, rng):
     height, width = size
-    channels, dtype = kind
+    channels, dtype, *same = kind
     top = np.iinfo(dtype).max
     grain = rng.normal(0.6, 0.05, (height, width, channels)).clip(0, 1)
+    if same:
+        grain = grain[..., :1].repeat(channels, axis=2)
     return (grain * top).astype(dtype)
 
 
 CASES_OF_IMAGES = {
     "rgb": ((3, np.uint8), (60, 80), (20, 30, 28, 42), {}),
     "grey": ((1, np.uint8), (48, 40), (20, 10, 28, 20), {}),
+    "grey in three channels": ((3, np.uint8, "same"), (60, 80), (20, 30, 28, 42), {}),
+    "deep grey in three channels": ((3, np.uint16, "same"), (60, 80), (20, 30, 28, 42), {}),
     "deep grey": ((1, np.uint16), (50, 50), (0, 0, 9, 9), {}),
     "deep rgb alpha": ((4, np.uint16), (40, 64), (30, 50, 40, 64), {}),
     "smaller than the window": ((3, np.uint8), (20, 25), (4, 6, 12, 15), {}),

@@ -313,6 +313,20 @@ def test_composite_is_bit_identical_where_the_weight_is_zero(dtype, channels):
         np.testing.assert_array_equal(result[..., -1], source[..., -1])
 
 
+@pytest.mark.parametrize(("cast", "stays"), [(0, True), (2, True), (3, False)])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_grey_in_three_channels_gets_no_colour(cast, stays, channels):
+    """As from a monochrome camera; a JPEG leaves a level or two between its channels."""
+    source = np.repeat(RNG.integers(60, 200, (30, 30, 1), np.uint8), channels, axis=2)
+    source[3, 4, 2] += cast
+    change = RNG.normal(0, 0.1, (30, 30, 3)).astype(np.float32)
+    result = composite(source, change, np.ones((30, 30), np.float32)).astype(int)
+    apart = np.abs(result[..., :3] - result[..., :1])
+    apart[3, 4] = 0
+    assert bool(apart.max() == 0) is stays
+    assert (result != source).any()
+
+
 def test_composite_adds_and_clips():
     source = np.full((2, 2, 3), 200, np.uint8)
     change = np.zeros((2, 2, 3), np.float32)
