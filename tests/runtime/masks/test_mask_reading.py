@@ -136,7 +136,7 @@ def as_forbidden(root, case):
 
 def as_label(root, case):
     path = stored_as(root, "7", case)
-    finished = FinishedDataset(root, "", [], [], [], [], [], {})
+    finished = FinishedDataset(root, "", [], [], [], [], [], [], {})
     return finished.label(SimpleNamespace(label=path.name))
 
 
