@@ -26,6 +26,7 @@ JOBS = [
         category="plate",
         mark=False,
         shard="2/8",
+        healthy=0.2,
         format="yolo,coco",
         workpiece=r"tile(\d+)",
         test_share=0.25,
