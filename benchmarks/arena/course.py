@@ -226,7 +226,7 @@ class Course:
         workers = self.config.proof().workers or os.cpu_count() or 1
         minutes = nets[0].seconds(len(nets)) / workers / 60 if nets else 0.0
         self._say(
-            f"{len(left)} of {len(all_of_them)} trainings are left: {len(nets)} of the U-Net, at "
+            f"{len(left)} of {len(all_of_them)} trainings are left: {len(nets)} of our own, at "
             f"most {minutes:.0f} minutes, and {len(left) - len(nets)} of anomaly detectors"
         )
         os.environ |= {COST: str(self.out / "anomaly.jsonl")} | environment()

@@ -29,13 +29,11 @@ from ..data.crops import Augmentation, Batch, Crops
 from ..data.samples import Sample
 from .config import DetectorConfig, ProveConfig
 from .figures import average_precision, histograms
-from .frozen import frozen_steps
+from .frozen import BRIGHTNESS, CONTRAST, DECAY, frozen_steps
 from .networks import new_network
 
 __all__ = ["Curve", "Diet", "Trained", "fit", "logits", "speed", "train_on"]
 
-#: Of the averaged weights, a step.
-_DECAY = 0.98
 #: Random starts come from the one global generator.
 _START = threading.Lock()
 
@@ -147,7 +145,7 @@ def _steps(
         torch.manual_seed(seed)
         model = new_network(config)
     model.to(memory_format=torch.channels_last)
-    averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(_DECAY), use_buffers=True)
+    averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(DECAY), use_buffers=True)
     optimizer = torch.optim.AdamW(
         model.learned(config.learning_rate), config.learning_rate, weight_decay=1e-4
     )
@@ -175,7 +173,7 @@ class _Batches:
     """Crops of each step: a function of (seed, step), with the same real ones in every arm."""
 
     def __init__(self, diet: Diet, config: DetectorConfig, seed: int, turn: bool) -> None:
-        vary = Augmentation(turn=turn, contrast=0.2, brightness=0.08)
+        vary = Augmentation(turn=turn, contrast=CONTRAST, brightness=BRIGHTNESS)
         self._half, self._share = config.batch_size // 2, diet.share if diet.made else 0.0
         self._good, self._real = (
             Crops(samples, config.window, seed=seed, augmentation=vary)

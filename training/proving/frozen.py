@@ -28,18 +28,18 @@ from .networks import RARE, Lite0
 if TYPE_CHECKING:
     from .detector import Diet
 
-__all__ = ["WAYS", "PixelHead", "frozen_steps"]
+__all__ = ["BRIGHTNESS", "CONTRAST", "DECAY", "WAYS", "PixelHead", "frozen_steps"]
 
 #: Channels between features and logit.
 _HIDDEN = 64
 #: px of a step, and of each side of a picture that are remembered.
 _BATCH, _KEPT = 2048, 256
-#: Of the averaged weights, a step.
-_DECAY = 0.98
+#: Of the averaged weights, a step, of every detector.
+DECAY = 0.98
 #: Ways in which a real defect is seen at most, and every other picture.
 _REAL_WAYS, WAYS = 8, 2
-#: How contrast and brightness vary, as in the crops of the other detectors.
-_CONTRAST, _BRIGHTNESS = 0.2, 0.08
+#: How contrast and brightness vary, in the crops of the other detectors too.
+CONTRAST, BRIGHTNESS = 0.2, 0.08
 #: What was seen of the pictures used last, since every training sees them again.
 _CACHE: Cache[tuple[NDArray[np.float16], ...]] = Cache(limit=3 << 29)
 
@@ -97,8 +97,9 @@ def frozen_steps(
     rng = np.random.default_rng([seed, 11])
     generator = torch.Generator().manual_seed(seed)
     head = _new_head(len(mean), generator)
-    averaged = AveragedModel(head, multi_avg_fn=get_ema_multi_avg_fn(_DECAY))
+    averaged = AveragedModel(head, multi_avg_fn=get_ema_multi_avg_fn(DECAY))
     optimizer = torch.optim.AdamW(head.parameters(), config.learning_rate, weight_decay=1e-2)
+    model = PixelHead(encoder, averaged.module, mean, std).eval()
     share = diet.share if made else 0.0
     for step in range(1, config.steps + 1):
         if stopped():
@@ -116,7 +117,7 @@ def frozen_steps(
         loss.backward()
         optimizer.step()
         averaged.update_parameters(head)
-        yield PixelHead(encoder, averaged.module, mean, std).eval(), step
+        yield model, step
 
 
 def _new_head(features: int, generator: torch.Generator) -> nn.Module:
@@ -172,8 +173,8 @@ def _seen(encoder: Lite0, sample: Sample, way: int) -> tuple[Features, ...]:
     if way & 4:
         x, mask = x.swapaxes(1, 2), mask.T
     if way:
-        x = x * (1 + rng.uniform(-_CONTRAST, _CONTRAST))
-        x = x + 2 * rng.uniform(-_BRIGHTNESS, _BRIGHTNESS)
+        x = x * (1 + rng.uniform(-CONTRAST, CONTRAST))
+        x = x + 2 * rng.uniform(-BRIGHTNESS, BRIGHTNESS)
     with torch.inference_mode():
         tensor = torch.from_numpy(np.ascontiguousarray(x, np.float32))[None]
         levels = _levels(encoder, tensor.clamp(-1, 1))
